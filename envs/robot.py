@@ -1,0 +1,178 @@
+"""The Franka Panda: its MjSpec, home pose and Cartesian controller.
+
+Link frames, joint limits and force limits are the manufacturer's; masses and
+inertias are those identified by Gaz et al., "Dynamic Identification of the Franka
+Emika Panda Robot with Retrieval of Feasible Parameters" (RA-L 2019).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import pathlib
+
+import mujoco
+import numpy as np
+
+# name, parent offset (m), quaternion, mass (kg), centre of mass (m),
+# inertia (xx yy zz xy xz yz, kg m^2), joint range (rad), force limit (N m), kp
+_H = 0.70710678
+_LINKS = (
+    ("link1", (0, 0, 0.333), (1, 0, 0, 0), 4.970684, (0.003875, 0.002081, -0.04762),
+     (0.70337, 0.70661, 0.0091170, -0.000139, 0.006772, 0.019169), (-2.8973, 2.8973), 87, 4500),
+    ("link2", (0, 0, 0), (_H, -_H, 0, 0), 0.646926, (-0.003141, -0.02872, 0.003495),
+     (0.007962, 0.02811, 0.025995, -0.003925, 0.010254, 0.000704), (-1.7628, 1.7628), 87, 4500),
+    ("link3", (0, -0.316, 0), (_H, _H, 0, 0), 3.228604, (0.027518, 0.039252, -0.066502),
+     (0.037242, 0.036155, 0.01083, -0.004761, -0.011396, -0.012805), (-2.8973, 2.8973), 87, 3500),
+    ("link4", (0.0825, 0, 0), (_H, _H, 0, 0), 3.587895, (-0.05317, 0.104419, 0.027454),
+     (0.025853, 0.019552, 0.028323, 0.007796, -0.001332, 0.008641), (-3.0718, -0.0698), 87, 3500),
+    ("link5", (-0.0825, 0.384, 0), (_H, -_H, 0, 0), 1.225946, (-0.011953, 0.041065, -0.038437),
+     (0.035549, 0.029474, 0.008627, -0.002117, -0.004037, 0.000229), (-2.8973, 2.8973), 12, 2000),
+    ("link6", (0, 0, 0), (_H, _H, 0, 0), 1.666555, (0.060149, -0.014117, -0.010517),
+     (0.001964, 0.004354, 0.005433, 0.000109, -0.001158, 0.000341), (-0.0175, 3.7525), 12, 2000),
+    ("link7", (0.088, 0, 0), (_H, _H, 0, 0), 0.735522, (0.010517, -0.004252, 0.061597),
+     (0.012516, 0.010027, 0.004815, -0.000428, -0.001196, -0.000741), (-2.8973, 2.8973), 12, 2000),
+)  # fmt: skip
+
+ARM = slice(0, 7)  # arm joints in qpos, qvel and ctrl
+FINGERS = slice(7, 9)  # finger joints
+HOME = np.array([0.0, 0.10, 0.0, -2.25, 0.0, 2.35, np.pi / 4])  # hand down, in front (rad)
+FINGER_OPEN = 0.04  # m per finger
+WRIST_LIMIT = 2.8  # usable range of joint 7 each way (rad); the stop is at 2.8973
+
+# Gripper: the widely used gain of 100 N/m slips on a small cap; 2000 N/m with the
+# real hand's continuous force (70 N) holds. Armature stands for the motor's inertia.
+_GRIP_KP, _GRIP_KV, _GRIP_FORCE, _GRIP_ARMATURE = 2000.0, 60.0, 70.0, 0.1
+_PAD_FRICTION = (1.5, 0.02, 0.0001)  # rubber pads; torsional 20 mm
+_PAD_SPHERES = ((-0.007, 0.0395), (0.007, 0.0395), (-0.007, 0.0495), (0.007, 0.0495))  # (x, z) in the finger frame
+
+# collision bits: who can touch whom
+HAND_BIT, LID_BIT, CONTAINER_BIT, TABLE_BIT = 1, 2, 4, 8
+HAND_TOUCHES = LID_BIT | CONTAINER_BIT | TABLE_BIT
+
+
+def mesh_folder() -> pathlib.Path:
+    """Folder of the Franka's visual STL files, without importing the package that ships them.
+
+    Raises:
+        FileNotFoundError: gymnasium-robotics is not installed.
+    """
+    spec = importlib.util.find_spec("gymnasium_robotics")
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError("videos need the Franka meshes: pip install gymnasium-robotics")
+    root = pathlib.Path(spec.submodule_search_locations[0])
+    return root / "envs/assets/kitchen_franka/franka_assets/meshes/visual"
+
+
+def add_panda(spec: mujoco.MjSpec, visual: bool) -> None:
+    """Add the Panda at the world origin to spec, with primitive collision shapes.
+
+    With `visual`, the full meshes are drawn instead of the primitives.
+    """
+    if visual:
+        for name in ("link0", *(link[0] for link in _LINKS), "hand", "finger"):
+            spec.add_mesh(name=name, file=str(mesh_folder() / f"{name}.stl"), inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL)
+        spec.add_material(name="panda", rgba=(0.93, 0.93, 0.95, 1), specular=0.4, shininess=0.5)
+        spec.add_material(name="panda_dark", rgba=(0.16, 0.17, 0.19, 1), specular=0.4, shininess=0.5)
+
+    def draw(body, mesh: str, material: str = "panda", **kwargs) -> None:
+        if visual:
+            body.add_geom(type=mujoco.mjtGeom.mjGEOM_MESH, meshname=mesh, material=material, group=2,
+                          contype=0, conaffinity=0, mass=0, **kwargs)  # fmt: skip
+
+    base = spec.worldbody.add_body(name="link0")
+    draw(base, "link0")
+    parent = base
+    for i, (name, pos, quat, mass, com, inertia, limits, force, kp) in enumerate(_LINKS):
+        parent = parent.add_body(name=name, pos=pos, quat=quat, gravcomp=1)
+        parent.explicitinertial = True
+        parent.mass, parent.ipos, parent.fullinertia = mass, com, inertia
+        joint = f"joint{i + 1}"
+        parent.add_joint(name=joint, axis=(0, 0, 1), range=limits, armature=0.1, damping=1.0)
+        draw(parent, name)
+        _servo(spec, joint, kp, kp / 10, force, limits)
+    _capsule(parent, (0, 0, 0.03), 0.045, 0.03)  # wrist
+
+    hand = parent.add_body(name="hand", pos=(0, 0, 0.107), quat=(0.9238795, 0, 0, -0.3826834), gravcomp=1)
+    hand.explicitinertial = True
+    hand.mass, hand.ipos, hand.inertia = 0.73, (-0.01, 0, 0.03), (0.001, 0.0025, 0.0017)
+    hand.add_geom(name="palm", type=mujoco.mjtGeom.mjGEOM_BOX, pos=(0, 0, 0.033), size=(0.018, 0.10, 0.033),
+                  contype=HAND_BIT, conaffinity=HAND_TOUCHES, group=3, mass=0)  # fmt: skip
+    hand.add_site(name="tcp", pos=(0, 0, 0.0584 + 0.0445))
+    draw(hand, "hand")
+    for side, turn in (("left", (1, 0, 0, 0)), ("right", (0, 0, 0, 1))):
+        _finger(spec, hand, side, turn, draw)
+    spec.add_equality(name="fingers", type=mujoco.mjtEq.mjEQ_JOINT, objtype=mujoco.mjtObj.mjOBJ_JOINT,
+                      name1="finger_left", name2="finger_right", data=[0, 1, 0, 0, 0] + [0] * 6,
+                      solref=(0.005, 1), solimp=(0.95, 0.99, 0.001, 0.5, 2))  # fmt: skip
+
+
+def _finger(spec, hand, side: str, turn, draw) -> None:
+    finger = hand.add_body(name=f"finger_{side}", pos=(0, 0, 0.0584), quat=turn, gravcomp=1)
+    finger.explicitinertial = True
+    finger.mass, finger.ipos, finger.inertia = 0.015, (0, 0.01, 0.025), (2.375e-6, 2.375e-6, 7.5e-7)
+    finger.add_joint(name=f"finger_{side}", type=mujoco.mjtJoint.mjJNT_SLIDE, axis=(0, 1, 0),
+                     range=(0, FINGER_OPEN), armature=_GRIP_ARMATURE)  # fmt: skip
+    for x, z in _PAD_SPHERES:
+        finger.add_geom(type=mujoco.mjtGeom.mjGEOM_SPHERE, pos=(x, 0.006, z), size=(0.006, 0, 0),
+                        friction=_PAD_FRICTION, condim=4, priority=1, contype=HAND_BIT,
+                        conaffinity=HAND_TOUCHES, group=3, mass=0)  # fmt: skip
+    finger.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, pos=(0, 0.015, 0.026), size=(0.009, 0.008, 0.026),
+                    contype=HAND_BIT, conaffinity=HAND_TOUCHES, group=3, mass=0)  # fmt: skip
+    draw(finger, "finger", "panda_dark")
+    _servo(spec, f"finger_{side}", _GRIP_KP, _GRIP_KV, _GRIP_FORCE, (0, FINGER_OPEN))
+
+
+def _capsule(body, pos, radius: float, half: float) -> None:
+    body.add_geom(type=mujoco.mjtGeom.mjGEOM_CAPSULE, pos=pos, size=(radius, half, 0), contype=HAND_BIT,
+                  conaffinity=HAND_TOUCHES, group=3, mass=0)  # fmt: skip
+
+
+def _servo(spec, joint: str, kp: float, kv: float, force: float, limits) -> None:
+    spec.add_actuator(
+        name=joint, target=joint, trntype=mujoco.mjtTrn.mjTRN_JOINT,
+        gaintype=mujoco.mjtGain.mjGAIN_FIXED, gainprm=[kp] + [0] * 9,
+        biastype=mujoco.mjtBias.mjBIAS_AFFINE, biasprm=[0, -kp, -kv] + [0] * 7,
+        forcelimited=True, forcerange=(-force, force), ctrllimited=True, ctrlrange=limits,
+    )  # fmt: skip
+
+
+DAMPING = 1e-4  # of the least squares (m^2): steady near singular poses, exact elsewhere
+
+
+def joint_targets(qpos: np.ndarray, jac: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """One damped least-squares step from a pose error to arm joint targets.
+
+    Args:
+        qpos: (n, 7) arm joint angles (rad).
+        jac: (n, 6, 7) Jacobian of the tool, translation over rotation, world frame.
+        error: (n, 6) position (m) and rotation-vector (rad) error, world frame.
+
+    Returns:
+        (n, 7) joint angles that reduce the error (rad).
+    """
+    gram = jac @ jac.transpose(0, 2, 1) + DAMPING * np.eye(6)
+    step = jac.transpose(0, 2, 1) @ np.linalg.solve(gram, error[..., None])
+    return qpos + step[..., 0]
+
+
+def pose_error(pos, mat, pos_target, yaw_target) -> np.ndarray:
+    """Error (n, 6) from a tool pose to a target whose tool axis points straight down.
+
+    The rotation part is the small-angle rotation vector: half the sum of the
+    cross products of the frames' axes, world frame.
+
+    Args:
+        pos: (n, 3) tool position (m).
+        mat: (n, 3, 3) tool rotation matrix.
+        pos_target: (n, 3) wanted position (m).
+        yaw_target: (n,) wanted yaw of the tool's x axis about world z (rad).
+    """
+    c, s, z = np.cos(yaw_target), np.sin(yaw_target), np.zeros_like(yaw_target)
+    goal = np.stack([c, s, z, s, -c, z, z, z, -np.ones_like(z)], -1).reshape(-1, 3, 3).transpose(0, 2, 1)
+    rotation = 0.5 * np.cross(mat, goal, axisa=1, axisb=1, axisc=1).sum(2)
+    return np.concatenate([pos_target - pos, rotation], -1)
+
+
+def yaw_of(mat: np.ndarray) -> np.ndarray:
+    """Yaw (n,) of a tool that points down: the angle of its x axis about world z (rad)."""
+    return np.arctan2(mat[:, 1, 0], mat[:, 0, 0])
