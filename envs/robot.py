@@ -102,7 +102,7 @@ def add_panda(spec: mujoco.MjSpec, visual: bool) -> None:
     for side, turn in (("left", (1, 0, 0, 0)), ("right", (0, 0, 0, 1))):
         _finger(spec, hand, side, turn, draw)
     spec.add_equality(name="fingers", type=mujoco.mjtEq.mjEQ_JOINT, objtype=mujoco.mjtObj.mjOBJ_JOINT,
-                      name1="finger_left", name2="finger_right", data=[0, 1, 0, 0, 0] + [0] * 6,
+                      name1="finger_left", name2="finger_right", data=[0, 1] + [0] * 10,
                       solref=(0.005, 1), solimp=(0.95, 0.99, 0.001, 0.5, 2))  # fmt: skip
 
 

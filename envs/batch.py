@@ -1,0 +1,238 @@
+"""n closures simulated together: variants, partial resets, Cartesian control, measurements."""
+
+from __future__ import annotations
+
+import mujoco
+import mujoco.batch
+import numpy as np
+
+from envs import mechanisms, robot
+from envs.closures import CLOSURES, Variant, lookup
+from envs.mechanisms import LID_JOINTS, MECHANISMS, TWIST
+from envs.scene import SUBSTEPS, TIMESTEP, WORKSPACE, build, grip_height, seat_height
+
+CONTROL_DT = TIMESTEP * SUBSTEPS  # s
+STEP_POSITION, STEP_YAW = 0.03, 0.2  # m and rad per control step at full action
+LEASH_POSITION, LEASH_YAW = 0.04, 0.4  # m and rad: how far the target may run ahead of the hand
+HOLD_FORCE = 0.5  # N on each finger that counts as holding
+_VARIANT_ENTROPY = 0xCA9  # separates the variants' randomness from the episodes'
+
+# Ranges of a start, uniform: container pose (m, rad) and hand pose relative to the grip (m, rad)
+START = {"container_xy": 0.04, "container_yaw": 0.5, "hand_xy": 0.06, "hand_z": (0.07, 0.13), "hand_yaw": 0.4}
+
+
+class ClosureBatch:
+    """A batch of simulations, each of one variant of one closure.
+
+    Attributes:
+        names: rows of the table, by task index.
+        task: (n,) task index of each simulation.
+        variant: (n,) index of each simulation's variant in `pool`.
+        pool: every variant, `variants` per row, in task order.
+    """
+
+    def __init__(self, names: tuple[str, ...], n: int, threads: int = 0, variants: int = 8, variant_seed: int = 0):
+        self.names, self.n, self.per_task = tuple(names), n, variants
+        rows = [lookup(CLOSURES, name, "closure") for name in self.names]
+        self.pool: list[Variant] = []
+        for row in rows:
+            rng = np.random.default_rng([_VARIANT_ENTROPY, variant_seed, *row.name.encode()])
+            self.pool += [row.draw(rng) for _ in range(variants)]
+        models = [build(v, free=free).compile() for free in (False, True) for v in self.pool]
+        self.model = models[0]
+        self.sim = mujoco.batch.Batch(self.model, n, threads)
+        self._fields = {name: np.stack([getattr(m, name) for m in models]) for name in _differing(models)}
+        self._expanded = {name: self.sim.expand(name) for name in self._fields}
+        self._bind()
+        self.const = _constants(self.pool, self.names)
+        self.task = np.zeros(n, np.int64)
+        self.variant = np.zeros(n, np.int64)
+        self.released = np.zeros(n, bool)
+        self.target_pos = np.zeros((n, 3))
+        self.target_yaw = np.zeros(n)
+
+    def _bind(self) -> None:
+        sim, model = self.sim, self.model
+        self.qpos, self.qvel, self.ctrl = sim.bind("qpos"), sim.bind("qvel"), sim.bind("ctrl")
+        self.eq_active, self.mocap_pos, self.mocap_quat = (sim.bind(k) for k in ("eq_active", "mocap_pos", "mocap_quat"))
+        self._site_pos, self._site_mat, self._touch = sim.bind("site_xpos"), sim.bind("site_xmat"), sim.bind("sensordata")
+        lid = model.joint(f"lid_{LID_JOINTS[0]}")
+        self.lid_q = slice(lid.qposadr[0], lid.qposadr[0] + 6)
+        self.lid_v = slice(lid.dofadr[0], lid.dofadr[0] + 6)
+        self.lid_eq = np.array([model.equality(name).id for name in mechanisms.CONSTRAINTS])
+        self._tcp, self._grip, self._hand = model.site("tcp").id, model.site("grip").id, model.body("hand").id
+
+    def reset(self, ids: np.ndarray, task: np.ndarray, rngs: list[np.random.Generator]) -> None:
+        """Start new episodes: draw variant, container pose and hand pose.
+
+        Args:
+            ids: (k,) simulations.
+            task: (k,) task index of each.
+            rngs: k generators, one per simulation, so that a simulation's starts
+                do not depend on the others'.
+        """
+        u = np.stack([rng.uniform(-1, 1, 8) for rng in rngs])  # (k, 8)
+        self.task[ids] = task
+        self.variant[ids] = task * self.per_task + np.array([rng.integers(self.per_task) for rng in rngs])
+        self.released[ids] = False
+        self._write_fields(ids, self.variant[ids])
+        self.sim.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE.value)
+        self.eq_active[np.ix_(ids, self.lid_eq)] = self.const["engaged"][self.variant[ids]]
+        yaw = START["container_yaw"] * u[:, 2]
+        self.mocap_pos[ids, 0, :2] = np.array(WORKSPACE) + START["container_xy"] * u[:, :2]
+        self.mocap_pos[ids, 0, 2] = 0.0
+        self.mocap_quat[ids, 0] = np.stack([np.cos(yaw / 2), 0 * yaw, 0 * yaw, np.sin(yaw / 2)], -1)
+        low, high = START["hand_z"]
+        offset = np.stack([START["hand_xy"] * u[:, 3], START["hand_xy"] * u[:, 4], low + (high - low) * (u[:, 5] + 1) / 2], -1)
+        grip = self.mocap_pos[ids, 0] + np.array([0, 0, 1.0]) * self.const["grip_world"][self.variant[ids], None]
+        self._place_hand(ids, grip + offset, START["hand_yaw"] * u[:, 6])
+
+    def _place_hand(self, ids: np.ndarray, pos: np.ndarray, yaw: np.ndarray) -> None:
+        self.qpos[ids, robot.ARM] = robot.HOME
+        self.qpos[ids, robot.FINGERS] = robot.FINGER_OPEN
+        for _ in range(12):
+            self.qpos[ids, robot.ARM] = self._arm_targets(ids, pos, yaw, refresh=True)
+        self.ctrl[ids, robot.ARM] = self.qpos[ids, robot.ARM]
+        self.ctrl[ids, robot.FINGERS] = robot.FINGER_OPEN
+        self.target_pos[ids], self.target_yaw[ids] = pos, yaw
+        self.sim.forward(ids)
+
+    def _write_fields(self, ids: np.ndarray, models: np.ndarray) -> None:
+        for name, expanded in self._expanded.items():
+            expanded[ids] = self._fields[name][models]
+
+    def _arm_targets(self, ids, pos: np.ndarray, yaw: np.ndarray, refresh: bool = False) -> np.ndarray:
+        if refresh:
+            self.sim.forward(ids, stage=mujoco.mjtStage.mjSTAGE_POS.value)
+        tcp, mat = self._site_pos[ids, self._tcp], self._site_mat[ids, self._tcp].reshape(-1, 3, 3)
+        jac_pos, jac_rot = self.sim.jac(self._hand, tcp, ids if refresh else None)
+        jac = np.concatenate([jac_pos, jac_rot], 1)[:, :, robot.ARM]
+        return robot.joint_targets(self.qpos[ids, robot.ARM], jac, robot.pose_error(tcp, mat, pos, yaw))
+
+    def step(self, action: np.ndarray) -> None:
+        """Advance one control step (50 ms).
+
+        Args:
+            action: (n, 5) in [-1, 1]: dx, dy, dz (3 cm each, world frame), yaw
+                (0.2 rad), and finger opening (absolute, -1 closed, 1 open).
+        """
+        everyone = slice(None)
+        tcp, yaw = self._site_pos[:, self._tcp], robot.yaw_of(self._site_mat[:, self._tcp].reshape(-1, 3, 3))
+        ahead = self.target_pos + STEP_POSITION * action[:, :3] - tcp
+        length = np.linalg.norm(ahead, axis=1, keepdims=True)
+        self.target_pos[:] = tcp + ahead * np.minimum(1.0, LEASH_POSITION / np.maximum(length, 1e-9))
+        turn = wrap(self.target_yaw + STEP_YAW * action[:, 3] - yaw)
+        self.target_yaw[:] = yaw + np.clip(turn, -LEASH_YAW, LEASH_YAW)
+        goal = self._arm_targets(everyone, self.target_pos, self.target_yaw)
+        self.ctrl[:, robot.ARM] = np.clip(goal, *self.model.actuator_ctrlrange[robot.ARM].T)
+        self.ctrl[:, robot.FINGERS] = (robot.FINGER_OPEN * (action[:, 4:5] + 1) / 2).clip(0, robot.FINGER_OPEN)
+        self.sim.step(nstep=SUBSTEPS)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        now = mechanisms.released(self.progress(), self.const["separates"][self.variant], self.released)
+        ids = np.flatnonzero(now & ~self.released)
+        self.released = now
+        if len(ids):
+            self.eq_active[np.ix_(ids, self.lid_eq)] = 0
+            self._write_fields(ids, self.variant[ids] + len(self.pool))
+
+    def progress(self) -> np.ndarray:
+        """Fraction of the way to open, (n,) in [0, 1]."""
+        full, joint = self.const["full"][self.variant], self.const["joint"][self.variant]
+        return np.where(self.released, 1.0, mechanisms.progress(self.qpos[:, self.lid_q], joint, full))
+
+    def measure(self) -> dict[str, np.ndarray]:
+        """Everything that observations, rewards, success and experts are made of.
+
+        World frame, SI units. Poses are of the last substep, as MuJoCo leaves them.
+
+        Returns:
+            (n, ...) arrays by name.
+        """
+        const, v = self.const, self.variant
+        lid = self.qpos[:, self.lid_q]
+        mat = self._site_mat[:, self._tcp].reshape(-1, 3, 3)
+        quat = self.mocap_quat[:, 0]
+        yaw, lid_yaw = robot.yaw_of(mat), 2 * np.arctan2(quat[:, 3], quat[:, 0]) + lid[:, TWIST]
+        touch = np.linalg.norm(self._touch.reshape(self.n, 2, 3), axis=2)
+        tcp = self._site_pos[:, self._tcp].copy()
+        return {
+            "tcp": tcp,  # (n, 3) point between the fingertips
+            "grip_offset": self._site_pos[:, self._grip] - tcp,  # (n, 3) from there to where the lid is held
+            "target_offset": self.target_pos - tcp,  # (n, 3) controller's target
+            "target_yaw_offset": wrap(self.target_yaw - yaw),  # (n,)
+            "bar_yaw_offset": wrap(2 * (lid_yaw - yaw)) / 2,  # (n,) from hand to bar, modulo a half turn
+            "wrist": self.qpos[:, 6].copy(),  # (n,) joint 7
+            "opening": self.qpos[:, robot.FINGERS].mean(1),  # (n,) of each finger
+            "touch": touch,  # (n, 2) force of each finger on the lid
+            "holds": (touch > HOLD_FORCE).all(1),  # (n,)
+            "lid": lid.copy(),  # (n, 6) joints
+            "lid_velocity": self.qvel[:, self.lid_v].copy(),  # (n, 6)
+            "progress": self.progress(),
+            "released": self.released.copy(),
+            "separation": np.linalg.norm(lid[:, :3], axis=1),  # (n,) of the lid from its seat
+            "height": tcp[:, 2] - const["seat"][v],  # (n,) of the fingertips above the seat
+            **{k: const[k][v] for k in ("grip_radius", "grip_height", "cap_radius", "bar", "direction", "angle", "depth", "separates")},
+        }
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """The exact state, as arrays that `restore` takes."""
+        arrays = ("task", "variant", "released", "target_pos", "target_yaw")
+        derived = {"site_pos": self._site_pos.copy(), "site_mat": self._site_mat.copy(), "touch": self._touch.copy()}
+        return {"state": self.sim.state.copy(), **{k: getattr(self, k).copy() for k in arrays}, **derived}
+
+    def restore(self, snapshot: dict[str, np.ndarray]) -> None:
+        """Return to a snapshot; what follows is bit for bit what followed it."""
+        for k in ("task", "variant", "released", "target_pos", "target_yaw"):
+            getattr(self, k)[:] = snapshot[k]
+        self._write_fields(np.arange(self.n), self.variant + len(self.pool) * self.released)
+        self.sim.state[:] = snapshot["state"]
+        for view, key in ((self._site_pos, "site_pos"), (self._site_mat, "site_mat"), (self._touch, "touch")):
+            view.flags.writeable = True  # derived arrays lag one substep: they are part of what the next step reads
+            view[:] = snapshot[key]
+            view.flags.writeable = False
+
+
+def wrap(angle: np.ndarray) -> np.ndarray:
+    """Angle in [-pi, pi)."""
+    return (angle + np.pi) % (2 * np.pi) - np.pi
+
+
+def _differing(models: list[mujoco.MjModel]) -> list[str]:
+    """Names of the model fields in which compiled variants differ."""
+    names = []
+    for name in sorted(mujoco.batch.MODEL_FIELDS):
+        values = [getattr(m, name, None) for m in models]
+        if name not in _NOT_PHYSICS and isinstance(values[0], np.ndarray) and any(not np.array_equal(values[0], x) for x in values[1:]):
+            names.append(name)
+    return names
+
+
+_NOT_PHYSICS = ("eq_active0", "names_map", "geom_rgba")  # states or labels, not read while stepping
+
+
+def _constants(pool: list[Variant], names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Numbers of each variant, (v, ...) arrays by name."""
+    def column(f) -> np.ndarray:
+        return np.array([f(v) for v in pool])
+
+    mechanism = [MECHANISMS[v.closure.mechanism] for v in pool]
+    joint = np.array([m.progress_joint for m in mechanism])
+    direction = column(lambda v: v.closure.direction)
+    angle, depth = column(lambda v: v.angle), column(lambda v: v.depth)
+    return {
+        "engaged": np.stack([m.engaged() for m in mechanism]),
+        "joint": joint,
+        "full": np.where(joint == TWIST, direction * angle, depth),
+        "separates": column(lambda v: v.closure.separates),
+        "direction": direction,
+        "angle": angle,
+        "depth": depth,
+        "seat": column(seat_height),
+        "grip_world": column(lambda v: seat_height(v) + grip_height(v)),
+        "grip_radius": column(lambda v: v.grip_radius),
+        "grip_height": column(lambda v: v.grip_height),
+        "cap_radius": column(lambda v: v.closure.cap_radius),
+        "bar": column(lambda v: v.closure.grip == "bar"),
+    }

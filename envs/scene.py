@@ -1,0 +1,102 @@
+"""One universal scene: every variant compiles to the same sizes.
+
+    world: table, Panda, container (mocap: its pose is state) > lid (six joints)
+
+Heights are above the table top (z = 0). `seat` is the plane between container and
+lid; collision shapes meet there, so the part of a neck inside its lid is only drawn.
+"""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+
+from envs import looks
+from envs.closures import Variant
+from envs.mechanisms import MECHANISMS, add_constraints, add_lid_joints
+from envs.robot import CONTAINER_BIT, HAND_BIT, LID_BIT, TABLE_BIT, add_panda
+
+TIMESTEP = 0.005  # s; with 10 substeps: control at 20 Hz
+SUBSTEPS = 10
+DISC_HEIGHT = 0.006  # m, of the disc under a knob or bar
+BAR_HALF_LENGTH = 0.030  # m
+SEAT_GAP = 0.0005  # m between the collision shapes of a closed lid and its container
+WORKSPACE = (0.50, 0.0)  # m, centre of the containers' poses
+
+
+def seat_height(variant: Variant) -> float:
+    """Height of the lid's seat above the table (m)."""
+    return variant.closure.body[1] + variant.closure.neck[1]
+
+
+def grip_height(variant: Variant) -> float:
+    """Height above the seat at which fingers take the lid (m); keeps the tips 11 mm below it clear of the disc."""
+    base = DISC_HEIGHT if variant.closure.cap_radius else 0.0
+    return base + max(0.6 * variant.grip_height, 0.011)
+
+
+def build(variant: Variant, visual: bool = False, free: bool = False) -> mujoco.MjSpec:
+    """The scene of one variant.
+
+    Args:
+        variant: one draw of a closure.
+        visual: draw meshes, decoration, and lights; the state keeps its layout.
+        free: the lid has come off: nothing of its mechanism is left.
+
+    Returns:
+        An MjSpec; `spec.compile()` gives the model.
+    """
+    spec = mujoco.MjSpec()
+    spec.compiler.degree = False
+    option = spec.option
+    option.timestep = TIMESTEP
+    option.integrator = mujoco.mjtIntegrator.mjINT_DISCRETE  # position servos in contact stay stable at 5 ms
+    option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC  # the pyramidal cone lets a grip creep
+    option.impratio = 10
+    world = spec.worldbody
+    world.add_geom(name="table", type=mujoco.mjtGeom.mjGEOM_PLANE, size=(1.2, 1.2, 0.05), contype=TABLE_BIT,
+                   conaffinity=HAND_BIT | LID_BIT, group=3 if visual else 0)  # fmt: skip
+    add_panda(spec, visual)
+    closure, mechanism = variant.closure, MECHANISMS[variant.closure.mechanism]
+    container = world.add_body(name="container", mocap=True, pos=(*WORKSPACE, 0))
+    _cylinder(container, "body", closure.body[0], 0.0, closure.body[1], CONTAINER_BIT)
+    _cylinder(container, "neck", closure.neck[0], closure.body[1], seat_height(variant) - SEAT_GAP, CONTAINER_BIT)
+
+    lid = container.add_body(name="lid", pos=(0, 0, seat_height(variant)))
+    turns = mechanism.name == "turn"
+    add_lid_joints(lid, mechanism, variant.force or variant.torque, variant.angle + 0.1 if turns else None, free)
+    radius, height = closure.cap_radius or variant.grip_radius, grip_height(variant)
+    lid.explicitinertial = True
+    lid.mass, lid.ipos = variant.mass, (0, 0, height / 2)
+    across = variant.mass * (radius**2 / 4 + height**2 / 12)
+    lid.inertia = (across, across, variant.mass * radius**2 / 2)
+    base = DISC_HEIGHT if closure.cap_radius else 0.0
+    # a lid that is all cap keeps a small disc inside it, out of reach: every variant has the same shapes
+    _cylinder(lid, "disc", closure.cap_radius or 0.005, 0.0, DISC_HEIGHT, LID_BIT)
+    if closure.grip == "bar":
+        lid.add_geom(name="grip", type=mujoco.mjtGeom.mjGEOM_BOX, pos=(0, 0, base + variant.grip_height / 2),
+                     size=(BAR_HALF_LENGTH, variant.grip_radius, variant.grip_height / 2), **_collides(LID_BIT))  # fmt: skip
+    else:
+        _cylinder(lid, "grip", variant.grip_radius, base, base + variant.grip_height, LID_BIT)
+    lid.add_site(name="grip", pos=(0, 0, height))
+    lead = closure.direction * 2 * np.pi * variant.depth / variant.angle if mechanism.threaded else 0.0
+    add_constraints(spec, mechanism, lead)
+    for side in ("left", "right"):
+        spec.add_sensor(name=f"touch_{side}", type=mujoco.mjtSensor.mjSENS_CONTACT, objtype=mujoco.mjtObj.mjOBJ_BODY,
+                        objname=f"finger_{side}", reftype=mujoco.mjtObj.mjOBJ_BODY, refname="lid",
+                        intprm=[2, 3, 1])  # data: force; reduce: net force; one slot  # fmt: skip
+    if visual:
+        for geom in [g for body in (container, lid) for g in body.geoms]:
+            geom.group = 3
+        looks.draw(spec, container, lid, variant, base)
+    return spec
+
+
+def _collides(bit: int) -> dict:
+    masks = {LID_BIT: HAND_BIT | CONTAINER_BIT | TABLE_BIT, CONTAINER_BIT: HAND_BIT | LID_BIT}
+    return {"contype": bit, "conaffinity": masks[bit], "mass": 0, "friction": (0.8, 0.005, 0.0001)}
+
+
+def _cylinder(body, name: str, radius: float, bottom: float, top: float, bit: int) -> None:
+    body.add_geom(name=name, type=mujoco.mjtGeom.mjGEOM_CYLINDER, pos=(0, 0, (bottom + top) / 2),
+                  size=(radius, (top - bottom) / 2, 0), **_collides(bit))  # fmt: skip
