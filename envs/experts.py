@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from envs.batch import STEP_POSITION, STEP_YAW
+from envs.robot import FINGER_OPEN
 
 _CLEARANCE = 0.035  # m above the grip at which the hand aligns
 _CENTRED = 0.006  # m off the axis at which the hand may descend or close
@@ -31,10 +32,12 @@ def expert_action(m: dict[str, np.ndarray]) -> np.ndarray:
 
     # inside the cone over the lid the hand may be low; outside it must be above
     low = above < _CLEARANCE * 0.6
-    aligned = (across < np.where(low, 2.5 * _CENTRED, _CENTRED)) & (np.abs(yaw) < np.where(low, 0.5, 0.12))
+    room = np.clip(FINGER_OPEN - m["grip_radius"], 0.0, _CENTRED) * 0.6  # a wide lid leaves little play
+    astray = np.where(m["bar"], np.abs(m["bar_yaw_offset"]), 0.0)
+    aligned = np.where(low, (across < 1.5 * room) & (astray < 0.5), (across < room) & (np.abs(yaw) < 0.12))
     goal_z = np.where(aligned, 0.0, _CLEARANCE) - above
     at_grip = aligned & (np.abs(above) < 0.006) & (across < 2 * _CENTRED)
-    close = at_grip | (holding & (np.abs(above) < 0.02) & (across < 0.02))
+    close = at_grip | (holding & (np.abs(above) < 0.010) & (across < 0.012))
 
     move = np.concatenate([to_grip[:, :2], goal_z[:, None]], 1)
     stay_out = low & ~aligned & ~close  # rise before moving sideways
@@ -44,7 +47,7 @@ def expert_action(m: dict[str, np.ndarray]) -> np.ndarray:
 
     gripped = close & holding
     move[gripped] = np.concatenate([to_grip[gripped, :2], to_grip[gripped, 2:]], 1)
-    twist = np.where(gripped, 0.0, np.where(close, 0.0, twist))
+    twist = np.where(close, 0.0, np.where(low & aligned & ~m["bar"], 0.0, twist))
     done = m["progress"] >= 1.0
     turning = gripped & (m["direction"] != 0) & ~done
     twist = np.where(turning, m["direction"] * STEP_YAW, twist)

@@ -40,10 +40,18 @@ FINGER_OPEN = 0.04  # m per finger
 WRIST_LIMIT = 2.8  # usable range of joint 7 each way (rad); the stop is at 2.8973
 
 # Gripper: the widely used gain of 100 N/m slips on a small cap; 2000 N/m with the
-# real hand's continuous force (70 N) holds. Armature stands for the motor's inertia.
-_GRIP_KP, _GRIP_KV, _GRIP_FORCE, _GRIP_ARMATURE = 2000.0, 60.0, 70.0, 0.1
+# real hand's continuous force (70 N) holds. The velocity gain caps the speed at 0.2 m/s, as
+# the real hand does: at 1 m/s a finger would enter a wide lid within one step.
+_GRIP_KP, _GRIP_KV, _GRIP_FORCE, _GRIP_ARMATURE = 2000.0, 350.0, 70.0, 0.1
 _PAD_FRICTION = (1.5, 0.02, 0.0001)  # rubber pads; torsional 20 mm
+_PAD_SOLIMP = (0.998, 0.9998, 0.0005, 0.5, 2)  # hard: a soft contact with a 3 g cap lets the fingers sink in
+_STIFF = (0.999, 0.9999, 0.001, 0.5, 2)  # finger stops and coupling: by default 70 N move them by centimetres
 _PAD_SPHERES = ((-0.007, 0.0395), (0.007, 0.0395), (-0.007, 0.0495), (0.007, 0.0495))  # (x, z) in the finger frame
+
+# Rotor inertia seen through the gears (kg m^2) and viscous friction (N m s) by the
+# joint's force limit. Without them a servo whose damping term saturates flips the
+# light elbow's velocity at every substep, for seconds.
+_MOTOR = {87: {"armature": 0.6, "damping": 5.0}, 12: {"armature": 0.2, "damping": 1.0}}
 
 # collision bits: who can touch whom
 HAND_BIT, LID_BIT, CONTAINER_BIT, TABLE_BIT = 1, 2, 4, 8
@@ -87,9 +95,9 @@ def add_panda(spec: mujoco.MjSpec, visual: bool) -> None:
         parent.explicitinertial = True
         parent.mass, parent.ipos, parent.fullinertia = mass, com, inertia
         joint = f"joint{i + 1}"
-        parent.add_joint(name=joint, axis=(0, 0, 1), range=limits, armature=0.1, damping=1.0)
+        parent.add_joint(name=joint, axis=(0, 0, 1), range=limits, **_MOTOR[force])
         draw(parent, name)
-        _servo(spec, joint, kp, kp / 10, force, limits)
+        _servo(spec, joint, kp, kp / 25, force, limits)
     _capsule(parent, (0, 0, 0.03), 0.045, 0.03)  # wrist
 
     hand = parent.add_body(name="hand", pos=(0, 0, 0.107), quat=(0.9238795, 0, 0, -0.3826834), gravcomp=1)
@@ -103,7 +111,7 @@ def add_panda(spec: mujoco.MjSpec, visual: bool) -> None:
         _finger(spec, hand, side, turn, draw)
     spec.add_equality(name="fingers", type=mujoco.mjtEq.mjEQ_JOINT, objtype=mujoco.mjtObj.mjOBJ_JOINT,
                       name1="finger_left", name2="finger_right", data=[0, 1] + [0] * 10,
-                      solref=(0.005, 1), solimp=(0.95, 0.99, 0.001, 0.5, 2))  # fmt: skip
+                      solref=(0.005, 1), solimp=_STIFF)  # fmt: skip
 
 
 def _finger(spec, hand, side: str, turn, draw) -> None:
@@ -111,10 +119,10 @@ def _finger(spec, hand, side: str, turn, draw) -> None:
     finger.explicitinertial = True
     finger.mass, finger.ipos, finger.inertia = 0.015, (0, 0.01, 0.025), (2.375e-6, 2.375e-6, 7.5e-7)
     finger.add_joint(name=f"finger_{side}", type=mujoco.mjtJoint.mjJNT_SLIDE, axis=(0, 1, 0),
-                     range=(0, FINGER_OPEN), armature=_GRIP_ARMATURE)  # fmt: skip
+                     range=(0, FINGER_OPEN), armature=_GRIP_ARMATURE, solimp_limit=_STIFF)  # fmt: skip
     for x, z in _PAD_SPHERES:
         finger.add_geom(type=mujoco.mjtGeom.mjGEOM_SPHERE, pos=(x, 0.006, z), size=(0.006, 0, 0),
-                        friction=_PAD_FRICTION, condim=4, priority=1, contype=HAND_BIT,
+                        friction=_PAD_FRICTION, solimp=_PAD_SOLIMP, condim=4, priority=1, contype=HAND_BIT,
                         conaffinity=HAND_TOUCHES, group=3, mass=0)  # fmt: skip
     finger.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, pos=(0, 0.015, 0.026), size=(0.009, 0.008, 0.026),
                     contype=HAND_BIT, conaffinity=HAND_TOUCHES, group=3, mass=0)  # fmt: skip
