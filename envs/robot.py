@@ -40,9 +40,10 @@ FINGER_OPEN = 0.04  # m per finger
 WRIST_LIMIT = 2.8  # usable range of joint 7 each way (rad); the stop is at 2.8973
 
 # Gripper: the widely used gain of 100 N/m slips on a small cap; 2000 N/m with the
-# real hand's continuous force (70 N) holds. The velocity gain caps the speed at 0.2 m/s, as
-# the real hand does: at 1 m/s a finger would enter a wide lid within one step.
-_GRIP_KP, _GRIP_KV, _GRIP_FORCE, _GRIP_ARMATURE = 2000.0, 350.0, 70.0, 0.1
+# real hand's continuous force (70 N) holds. Inertia (kg) and friction (N s/m) of the
+# drive cap the speed at about 0.2 m/s, as the real hand's: a massless finger would
+# reach 3 m/s within one substep and enter a wide lid.
+_GRIP_KP, _GRIP_KV, _GRIP_FORCE, _GRIP_ARMATURE, _GRIP_DAMPING = 2000.0, 60.0, 70.0, 1.0, 250.0
 _PAD_FRICTION = (1.5, 0.02, 0.0001)  # rubber pads; torsional 20 mm
 _PAD_SOLIMP = (0.998, 0.9998, 0.0005, 0.5, 2)  # hard: a soft contact with a 3 g cap lets the fingers sink in
 _STIFF = (0.999, 0.9999, 0.001, 0.5, 2)  # finger stops and coupling: by default 70 N move them by centimetres
@@ -119,7 +120,7 @@ def _finger(spec, hand, side: str, turn, draw) -> None:
     finger.explicitinertial = True
     finger.mass, finger.ipos, finger.inertia = 0.015, (0, 0.01, 0.025), (2.375e-6, 2.375e-6, 7.5e-7)
     finger.add_joint(name=f"finger_{side}", type=mujoco.mjtJoint.mjJNT_SLIDE, axis=(0, 1, 0),
-                     range=(0, FINGER_OPEN), armature=_GRIP_ARMATURE, solimp_limit=_STIFF)  # fmt: skip
+                     range=(0, FINGER_OPEN), armature=_GRIP_ARMATURE, damping=_GRIP_DAMPING, solimp_limit=_STIFF)  # fmt: skip
     for x, z in _PAD_SPHERES:
         finger.add_geom(type=mujoco.mjtGeom.mjGEOM_SPHERE, pos=(x, 0.006, z), size=(0.006, 0, 0),
                         friction=_PAD_FRICTION, solimp=_PAD_SOLIMP, condim=4, priority=1, contype=HAND_BIT,
