@@ -1,0 +1,68 @@
+"""gymnasium.Env: one closure, the n = 1 view of the vector environment."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+from envs.batch import CONTROL_DT
+from envs.render import Camera
+from envs.vector_env import ClosureVectorEnv
+
+
+class ClosureEnv(gym.Env):
+    """One Panda and one closure; spaces and rules are `ClosureVectorEnv`'s.
+
+    Args:
+        task: a row of the table.
+        conditioning: none | one_hot | parameters.
+        known_tasks: rows that `one_hot` has components for; by default the task alone.
+        render_mode: None or "rgb_array".
+        variant_seed: which variants are drawn from the row's ranges.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / CONTROL_DT)}
+
+    def __init__(self, task: str, *, conditioning: str = "one_hot", known_tasks=None, render_mode: str | None = None,
+                 variant_seed: int = 0):  # fmt: skip
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ValueError(f"unknown render_mode {render_mode!r}: allowed: None, 'rgb_array'")
+        self.render_mode = render_mode
+        self._vector = ClosureVectorEnv(task, 1, conditioning=conditioning, known_tasks=known_tasks, threads=1,
+                                        autoreset_mode=AutoresetMode.DISABLED, variant_seed=variant_seed)  # fmt: skip
+        self.observation_space = self._vector.single_observation_space
+        self.action_space = self._vector.single_action_space
+        self._camera = None
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None):
+        """Start an episode; the same seed gives the same start."""
+        super().reset(seed=seed)
+        observation, info = self._vector.reset(seed=seed)
+        return self._first(observation), self._first(info)
+
+    def step(self, action):
+        """Advance one control step (50 ms)."""
+        observation, reward, _, truncated, info = self._vector.step(np.asarray(action)[None])
+        return self._first(observation), float(reward[0]), False, bool(truncated[0]), self._first(info)
+
+    @staticmethod
+    def _first(batched: dict) -> dict:
+        return {k: v[0] for k, v in batched.items()}
+
+    def render(self) -> np.ndarray | None:
+        """A (480, 640, 3) uint8 frame, or None without a render mode."""
+        if self.render_mode is None:
+            return None
+        batch = self._vector.batch
+        variant = batch.pool[batch.variant[0]]
+        if self._camera is None or self._camera.variant is not variant:
+            self.close()
+            self._camera = Camera(variant)
+        return self._camera.draw(batch.qpos[0], batch.mocap_pos[0], batch.mocap_quat[0])
+
+    def close(self) -> None:
+        """Free the renderer."""
+        if self._camera is not None:
+            self._camera.close()
+            self._camera = None
