@@ -1,0 +1,78 @@
+"""DAgger (Ross et al., 2011) in the batch: the student acts, the expert labels every state."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from agents.networks import MultiTaskPolicy
+from agents.vec_env import TaskVecEnv
+
+
+@dataclasses.dataclass(frozen=True)
+class DaggerConfig:
+    """Settings of the warm start."""
+
+    env_steps: int = 160_000
+    rollout: int = 20  # control steps per environment and round
+    updates: int = 100  # minibatches per round
+    minibatch: int = 512
+    learning_rate: float = 1e-3
+
+
+def dagger(
+    policy: MultiTaskPolicy,
+    env: TaskVecEnv,
+    expert: Callable[[], np.ndarray],
+    config: DaggerConfig,
+    rng: np.random.Generator,
+    on_round: Callable[[int, float], None],
+) -> None:
+    """Teach the policy's actor to act as the expert would in the states the policy reaches.
+
+    Args:
+        policy: its actor is trained in place.
+        env: where it acts; stepped config.env_steps times in all.
+        expert: returns the expert's actions (n, a) for env's present states.
+        config: settings.
+        rng: draws minibatches.
+        on_round: called with (env steps, loss) after each round.
+    """
+    optimizer = torch.optim.Adam(policy.actor.parameters(), lr=config.learning_rate)
+    observation = env.reset()
+    rounds = max(1, config.env_steps // (env.num_envs * config.rollout))
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, rounds)
+    data: dict[str, list[np.ndarray]] = {"features": [], "index": [], "label": []}
+    for k in range(rounds):
+        share = max(0.0, 1.0 - 10 * k / rounds)  # of the environments in which the expert acts
+        for _ in range(config.rollout):
+            tensors = {name: torch.as_tensor(value) for name, value in observation.items()}
+            features, index = policy._inputs(tensors)
+            label = expert()
+            data["features"].append(features.numpy())
+            data["index"].append(index.numpy())
+            data["label"].append(label.astype(np.float32))
+            with torch.no_grad():
+                action = policy.actor(features, index).numpy()
+            led = rng.random(env.num_envs) < share
+            observation, *_ = env.step(np.where(led[:, None], label, action))
+        stacked = {name: torch.as_tensor(np.concatenate(values)) for name, values in data.items()}
+        data = {name: [value.numpy()] for name, value in stacked.items()}
+        loss = _fit(policy, optimizer, stacked, config, rng)
+        schedule.step()
+        on_round((k + 1) * env.num_envs * config.rollout, loss)
+
+
+def _fit(policy: MultiTaskPolicy, optimizer, data: dict[str, torch.Tensor], config: DaggerConfig, rng: np.random.Generator) -> float:
+    losses = []
+    for _ in range(config.updates):
+        rows = torch.as_tensor(rng.integers(len(data["label"]), size=config.minibatch))
+        loss = (policy.actor(data["features"][rows], data["index"][rows]) - data["label"][rows]).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return float(np.mean(losses))
