@@ -18,18 +18,24 @@ class PPOConfig:
     """Settings of PPO; the same for every task."""
 
     learning_rate: float = 3e-4
-    rollout: int = 32  # control steps per environment and update
-    minibatch: int = 512
+    warm_learning_rate: float = 1e-4  # after a warm start or at a transfer
+    rollout: int = 80  # control steps per environment and update
+    minibatch: int = 1024
     epochs: int = 4
-    gamma: float = 0.97
+    gamma: float = 0.98
     gae_lambda: float = 0.95
     clip: float = 0.2
-    target_kl: float = 0.02
+    target_kl: float = 0.01
     deviation: float = 0.5  # initial standard deviation of the actions, from scratch
-    warm_deviation: float = 0.15  # after a warm start or at a transfer
-    critic_warmup: int = 8  # updates that train the critic alone, after a warm start
+    warm_deviation: float = 0.1  # after a warm start or at a transfer
+    critic_warmup: int = 20  # updates that train the critic alone, after a warm start
     head: str = "shared"
     width: int = 256
+
+
+# Smallest deviation that advantages are divided by, in deviations of the return: on a
+# task that is solved, advantages are the critic's noise, and unit noise unlearns it.
+ADVANTAGE_FLOOR = 0.3
 
 
 class TaskRolloutBuffer(DictRolloutBuffer):
@@ -41,7 +47,8 @@ class TaskRolloutBuffer(DictRolloutBuffer):
         task = self.observations["index"][..., 0]  # (steps, n)
         for t in np.unique(task):
             own = task == t
-            self.advantages[own] = (self.advantages[own] - self.advantages[own].mean()) / (self.advantages[own].std() + 1e-8)
+            spread = max(self.advantages[own].std(), ADVANTAGE_FLOOR)
+            self.advantages[own] = (self.advantages[own] - self.advantages[own].mean()) / spread
 
 
 class MultiTaskPPO(PPO):
@@ -66,7 +73,7 @@ class MultiTaskPPO(PPO):
 def make_ppo(env: TaskVecEnv, config: PPOConfig, seed: int, warm: bool) -> MultiTaskPPO:
     """A learner for env; `warm` when its policy will not start from nothing."""
     algorithm = MultiTaskPPO(
-        MultiTaskPolicy, env, learning_rate=config.learning_rate, n_steps=config.rollout, batch_size=config.minibatch,
+        MultiTaskPolicy, env, learning_rate=config.warm_learning_rate if warm else config.learning_rate, n_steps=config.rollout, batch_size=config.minibatch,
         n_epochs=config.epochs, gamma=config.gamma, gae_lambda=config.gae_lambda, clip_range=config.clip,
         target_kl=config.target_kl, normalize_advantage=False, rollout_buffer_class=TaskRolloutBuffer, seed=seed,
         device="cpu", policy_kwargs={"num_tasks": len(env.env.tasks), "head": config.head, "width": config.width,

@@ -1,0 +1,154 @@
+"""One learner: environment, policy and PPO together; warm start, learning, exact save and resume."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode
+from stable_baselines3.common.callbacks import BaseCallback
+
+from agents import checkpoints
+from agents.dagger import DaggerConfig, dagger
+from agents.networks import MultiTaskPolicy
+from agents.ppo import PPOConfig, make_ppo
+from agents.vec_env import TaskVecEnv
+from envs import ClosureVectorEnv
+from envs.experts import expert_action
+
+
+class Learner:
+    """A task-conditioned policy that learns in its own batch of environments.
+
+    Args:
+        tasks: rows it is trained on.
+        conditioning: what the policy is told.
+        known_tasks: rows that `one_hot` has components for; by default `tasks`.
+        ppo: settings of PPO.
+        num_envs: sub-environments.
+        seed: of environments, weights and minibatches.
+        warm: whether the policy will start from something learned.
+    """
+
+    def __init__(self, tasks: Sequence[str], *, conditioning: str, ppo: PPOConfig, num_envs: int, seed: int, warm: bool,
+                 known_tasks: Sequence[str] | None = None):  # fmt: skip
+        self.tasks, self.conditioning, self.known = tuple(tasks), conditioning, tuple(known_tasks or tasks)
+        self.simulation = ClosureVectorEnv(tasks, num_envs, conditioning=conditioning, known_tasks=self.known,
+                                           autoreset_mode=AutoresetMode.SAME_STEP)  # fmt: skip
+        self.env = TaskVecEnv(self.simulation, ppo.gamma)
+        self.seed = seed
+        self.ppo = make_ppo(self.env, ppo, seed, warm)
+
+    @property
+    def policy(self) -> MultiTaskPolicy:
+        """The policy, trained in place."""
+        return self.ppo.policy
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps of PPO so far."""
+        return self.ppo.num_timesteps
+
+    def warm_start(self, config: DaggerConfig, on_round: Callable[[int, float], None]) -> None:
+        """DAgger from the scripted experts of the learner's own tasks."""
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, 1]))
+        dagger(self.policy, self.env, lambda: expert_action(self.simulation.batch.measure()), config, rng, on_round)
+
+    def learn(self, env_steps: int, on_update: Callable[[], bool]) -> None:
+        """PPO until `env_steps` in all; on_update runs after each update and returns whether to go on."""
+        fresh = self.ppo._last_obs is None
+        remaining = env_steps - self.env_steps
+        if remaining > 0:
+            self.ppo.learn(remaining, callback=_AfterUpdate(on_update), reset_num_timesteps=fresh, log_interval=10**9)
+
+    def save(self, folder: pathlib.Path, **meta) -> None:
+        """Write the exact state; call between updates."""
+        model = self.policy.state_dict()
+        tensors = {f"policy/{k}": v.numpy() for k, v in model.items()}
+        optimizer = self.policy.optimizer.state_dict()["state"]
+        tensors |= checkpoints.flatten({str(i): {k: v.numpy() for k, v in s.items()} for i, s in optimizer.items()}, "optimizer/")
+        tensors |= checkpoints.flatten(self.env.scale.state(), "scale/")
+        if self.ppo._last_obs is not None:
+            snapshot = self.simulation.snapshot()
+            meta["rngs"] = snapshot.pop("rngs")
+            kind, keys, *position = np.random.get_state()  # noqa: NPY002 - stable-baselines3 shuffles minibatches with it
+            meta["shuffle"] = position
+            tensors |= checkpoints.flatten(snapshot, "env/") | checkpoints.flatten(dict(self.ppo._last_obs), "obs/")
+            tensors |= {"starts": self.ppo._last_episode_starts, "return": self.env._return, "shuffle": keys}
+        tensors["torch_rng"] = torch.get_rng_state().numpy()
+        meta |= {"tasks": self.tasks, "known": self.known, "conditioning": self.conditioning, "env_steps": self.env_steps,
+                 "critic_warmup": self.ppo.critic_warmup, "updates": self.ppo._n_updates, "num_tasks": self.policy.num_tasks,
+                 "head": self.policy.head, "width": self.policy.width}  # fmt: skip
+        checkpoints.save(folder, tensors, meta)
+
+    def resume(self, folder: pathlib.Path) -> None:
+        """Return to a saved state; what follows is bit for bit what would have followed it."""
+        tensors, meta = checkpoints.load(folder)
+        self.policy.load_state_dict({k[7:]: torch.tensor(v) for k, v in tensors.items() if k.startswith("policy/")})
+        state = {int(i): {k: torch.tensor(v) for k, v in s.items()} for i, s in checkpoints.unflatten(tensors, "optimizer/").items()}
+        self.policy.optimizer.load_state_dict({**self.policy.optimizer.state_dict(), "state": state})
+        self.env.scale.load(checkpoints.unflatten(tensors, "scale/"))
+        self.ppo.num_timesteps, self.ppo.critic_warmup = meta["env_steps"], meta["critic_warmup"]
+        self.ppo._n_updates = meta["updates"]
+        if "rngs" in meta:
+            self.simulation.restore({**checkpoints.unflatten(tensors, "env/"), "rngs": meta["rngs"]})
+            self.ppo._last_obs = checkpoints.unflatten(tensors, "obs/")
+            self.ppo._last_episode_starts, self.env._return = tensors["starts"], tensors["return"]
+            np.random.set_state(("MT19937", tensors["shuffle"], *meta["shuffle"]))  # noqa: NPY002
+        torch.set_rng_state(torch.tensor(tensors["torch_rng"]))
+
+
+class _AfterUpdate(BaseCallback):
+    """Calls a function between updates, and stops learning when it returns False."""
+
+    def __init__(self, function: Callable[[], bool]):
+        super().__init__()
+        self.function, self.going, self.first = function, True, True
+
+    def _on_rollout_start(self) -> None:
+        if not self.first:  # before the first rollout no update has happened
+            self.going = self.function()
+        self.first = False
+
+    def _on_step(self) -> bool:
+        return self.going
+
+    def _on_training_end(self) -> None:
+        if self.going:
+            self.function()
+
+
+def load_policy(folder: pathlib.Path) -> tuple[MultiTaskPolicy, dict]:
+    """The policy of a checkpoint, and the checkpoint's JSON part.
+
+    Raises:
+        CheckpointError: see `checkpoints.load`.
+    """
+    tensors, meta = checkpoints.load(folder)
+    env = ClosureVectorEnv(meta["tasks"][:1], 1, conditioning=meta["conditioning"], known_tasks=meta["known"], threads=1,
+                           autoreset_mode=AutoresetMode.SAME_STEP)  # fmt: skip
+    spaces = TaskVecEnv(env, gamma=0.98)
+    policy = MultiTaskPolicy(spaces.observation_space, spaces.action_space, lambda _: 0.0,
+                             num_tasks=meta["num_tasks"], head=meta["head"], width=meta["width"])  # fmt: skip
+    try:
+        policy.load_state_dict({k[7:]: torch.tensor(v) for k, v in tensors.items() if k.startswith("policy/")})
+    except (RuntimeError, KeyError):
+        raise checkpoints.CheckpointError(f"the checkpoint in {folder} was made by another version: its networks differ") from None
+    return policy, meta
+
+
+def acting(policy: MultiTaskPolicy) -> Callable:
+    """The policy as evaluation takes it: made for an environment, deterministic."""
+
+    def make(env: ClosureVectorEnv) -> Callable[[dict[str, np.ndarray], np.ndarray], np.ndarray]:
+        def act(observation: dict[str, np.ndarray], task: np.ndarray) -> np.ndarray:
+            index = np.minimum(task, policy.num_tasks - 1)[:, None].astype(np.float32)
+            with torch.no_grad():
+                tensors = {k: torch.as_tensor(v) for k, v in {**observation, "index": index}.items()}
+                return policy.actor(*policy._inputs(tensors)).clamp(-1, 1).numpy()
+
+        return act
+
+    return make

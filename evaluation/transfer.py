@@ -1,0 +1,92 @@
+"""Transfer: what a trained policy is worth on a closure it never saw, against learning from scratch.
+
+The target is learned by reinforcement alone; its expert is never used. Both learners
+get the same budget, the same settings and the same evaluation starts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from agents.learner import Learner, acting
+from agents.networks import MultiTaskPolicy
+from agents.ppo import PPOConfig
+from evaluation.protocol import EVALUATION_SEED, evaluate, summary
+from evaluation.statistics import area, steps_to_threshold, wilson
+
+THRESHOLD = 0.8  # success at which a target counts as learned
+
+
+@dataclasses.dataclass(frozen=True)
+class TransferConfig:
+    """Budget and resolution of a transfer; the same for the pretrained policy and for scratch."""
+
+    env_steps: int = 400_000  # per learner
+    points: int = 8  # evaluations along each curve, after the one at 0 steps
+    episodes: int = 50  # per evaluation
+    num_envs: int = 64
+    seeds: int = 1
+
+
+def transfer(
+    source: MultiTaskPolicy, conditioning: str, target: str, config: TransferConfig, ppo: PPOConfig, seed: int,
+    on_point: Callable[[str, int, float], None],
+) -> dict:  # fmt: skip
+    """Fine-tune on the target and learn it from scratch, with the same budget.
+
+    Args:
+        source: the trained policy.
+        conditioning: what it was told; must be able to describe an unseen closure.
+        target: a held-out row.
+        config: budget.
+        ppo: settings of both learners.
+        seed: of the first learner; each further one adds 1.
+        on_point: called with (learner, env steps, success) after each evaluation.
+
+    Returns:
+        The target's entry of results.json: zero-shot success with its interval,
+        curves, steps to 80 % (None: not reached within the budget), jumpstart, areas.
+    """
+    began = time.perf_counter()
+    curves: dict[str, list] = {"pretrained": [], "scratch": []}
+    for k in range(config.seeds):
+        for name, curve in curves.items():
+            curve.append(_curve(source if name == "pretrained" else None, conditioning, target, config, ppo, seed + k,
+                                lambda steps, y, name=name: on_point(name, steps, y)))  # fmt: skip
+    first = curves["pretrained"][0]
+    wins = round(first["success"][0] * config.episodes)
+    low, high = wilson(wins, config.episodes)
+    mean = {name: np.mean([c["success"] for c in curve], axis=0) for name, curve in curves.items()}
+    return {
+        "zero_shot": first["success"][0], "zero_shot_low": low, "zero_shot_high": high, "episodes": config.episodes,
+        "budget": config.env_steps, "seeds": config.seeds, "threshold": THRESHOLD, "curves": curves,
+        "steps_to_threshold": {n: [steps_to_threshold(c["steps"], c["success"], THRESHOLD) for c in cs] for n, cs in curves.items()},
+        "final": {name: float(y[-1]) for name, y in mean.items()},
+        "jumpstart": float(mean["pretrained"][0] - mean["scratch"][0]),
+        "area": {name: area(curves[name][0]["steps"], y) for name, y in mean.items()},
+        "wall_seconds": time.perf_counter() - began,
+    }  # fmt: skip
+
+
+def _curve(source, conditioning: str, target: str, config: TransferConfig, ppo: PPOConfig, seed: int, on_point) -> dict:
+    learner = Learner((target,), conditioning=conditioning, ppo=ppo, num_envs=config.num_envs, seed=seed, warm=source is not None)
+    if source is not None:
+        learner.policy.adopt(source)
+        learner.ppo.policy.log_std.data.fill_(float(np.log(ppo.warm_deviation)))
+    steps, success = [], []
+
+    def point() -> None:
+        table = evaluate(acting(learner.policy), (target,), config.episodes, conditioning=conditioning, seed=EVALUATION_SEED)
+        steps.append(learner.env_steps)
+        success.append(summary(table)["mean_success"])
+        on_point(steps[-1], success[-1])
+
+    point()
+    for k in range(1, config.points + 1):
+        learner.learn(config.env_steps * k // config.points, lambda: True)
+        point()
+    return {"seed": seed, "steps": steps, "success": success}
