@@ -27,8 +27,8 @@ class PPOConfig:
     clip: float = 0.2
     target_kl: float = 0.01
     deviation: float = 0.5  # initial standard deviation of the actions, from scratch
-    warm_deviation: float = 0.1  # after a warm start or at a transfer
-    critic_warmup: int = 20  # updates that train the critic alone, after a warm start
+    warm_deviation: float = 0.08  # after a warm start or at a transfer
+    critic_warmup: int = 10  # updates that train the critic alone, after a warm start
     head: str = "shared"
     width: int = 256
 
@@ -67,7 +67,7 @@ class MultiTaskPPO(PPO):
             p.requires_grad_(True)
         self.critic_warmup = max(0, self.critic_warmup - 1)
         with torch.no_grad():
-            self.policy.log_std.clamp_(np.log(0.05), np.log(1.0))
+            self.policy.log_std.clamp_(np.log(0.03), np.log(1.0))
 
 
 def make_ppo(env: TaskVecEnv, config: PPOConfig, seed: int, warm: bool) -> MultiTaskPPO:

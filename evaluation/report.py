@@ -1,0 +1,146 @@
+"""The report: one self-contained HTML page, made from a run folder alone."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import html
+import io
+import json
+import os
+import pathlib
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+_STYLE = """body{font:15px/1.55 system-ui,sans-serif;max-width:1040px;margin:36px auto;padding:0 20px;color:#1d232b}
+h1{margin-bottom:0}h2{margin-top:36px;border-bottom:1px solid #dde2e8;padding-bottom:4px}table{border-collapse:collapse}
+td,th{padding:4px 14px 4px 0;text-align:left;border-bottom:1px solid #eceff3}code{background:#f2f4f7;padding:2px 5px;border-radius:4px}
+.films{display:grid;grid-template-columns:repeat(auto-fill,minmax(300px,1fr));gap:12px}video{width:100%;border-radius:6px}
+.big{font-size:40px;font-weight:650;margin-right:8px}.note{color:#5b6672}img{max-width:100%}"""
+_BLUE, _GREY, _ORANGE = "#2463c2", "#8a94a0", "#d9772b"
+
+
+def write_report(run: pathlib.Path) -> pathlib.Path:
+    """Write report.html from config.json, metrics.csv, results.json and videos/; missing parts are left out."""
+    config, results = (_read(run / name) for name in ("config.json", "results.json"))
+    parts = [f"<h1>Uncap: {html.escape(run.name)}</h1><p class=note>{html.escape(config.get('command', ''))}</p>"]
+    if "mean_success" in results:
+        parts += [_headline(results, config), "<h2>Success per task</h2>", _per_task(results["per_task"])]
+    metrics = _metrics(run / "metrics.csv")
+    if metrics:
+        parts += ["<h2>Learning</h2>", _learning(metrics)]
+    for target, entry in results.get("transfer", {}).items():
+        parts += [f"<h2>Transfer to {html.escape(target)}</h2>", _transfer(entry)]
+    parts += [_films(run), "<h2>How this was made</h2>", _facts(config, results)]
+    page = f"<!doctype html><meta charset=utf-8><title>Uncap report</title><style>{_STYLE}</style>{''.join(parts)}"
+    path = run / "report.html"
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(page)
+    os.replace(temporary, path)
+    return path
+
+
+def _read(path: pathlib.Path) -> dict:
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _metrics(path: pathlib.Path) -> list[dict]:
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _headline(results: dict, config: dict) -> str:
+    train = results.get("train", {})
+    tasks = len(results["per_task"])
+    line = (f"<p><span class=big>{100 * results['mean_success']:.1f} %</span> mean final success over {tasks} tasks; "
+            f"worst {100 * results['worst_success']:.0f} %.</p>")  # fmt: skip
+    if warm := results.get("warm_start"):
+        line += (f"<p>Warm start: {100 * warm['mean_success']:.1f} % (validation starts); after reinforcement learning the kept "
+                 f"checkpoint has {100 * warm['kept']:.1f} % on the same starts.</p>")  # fmt: skip
+    return line + f"<p class=note>{train.get('env_steps', 0):,} environment steps in {train.get('wall_seconds', 0):.0f} s.</p>"
+
+
+def _per_task(per_task: dict) -> str:
+    rows = [f"<tr><td>{n}</td><td>{100 * t['success']:.0f} %</td><td>{100 * t['low']:.0f} to {100 * t['high']:.0f} %</td>"
+            f"<td>{t['episodes']}</td><td>{100 * t['success_any']:.0f} %</td><td>{100 * t['progress']:.0f} %</td>"
+            f"<td>{t['steps_to_success'] / 20:.1f} s</td></tr>" if t["steps_to_success"] else
+            f"<tr><td>{n}</td><td>{100 * t['success']:.0f} %</td><td>{100 * t['low']:.0f} to {100 * t['high']:.0f} %</td>"
+            f"<td>{t['episodes']}</td><td>{100 * t['success_any']:.0f} %</td><td>{100 * t['progress']:.0f} %</td><td>never</td></tr>"
+            for n, t in per_task.items()]  # fmt: skip
+    figure, axes = plt.subplots(figsize=(8.5, 0.36 * len(per_task) + 0.9))
+    names = list(per_task)[::-1]
+    y = [per_task[n]["success"] for n in names]
+    spread = [[max(0, per_task[n]["success"] - per_task[n]["low"]) for n in names], [max(0, per_task[n]["high"] - per_task[n]["success"]) for n in names]]
+    axes.barh(names, y, color=_BLUE, xerr=spread, error_kw={"ecolor": "#1d232b", "capsize": 3})
+    axes.set(xlim=(0, 1.02), xlabel="final success (bars: 95 % Wilson interval)")
+    head = "<tr><th>task</th><th>final success</th><th>95 % interval</th><th>episodes</th><th>at any time</th><th>progress</th><th>time to open</th></tr>"
+    return _picture(figure) + f"<table>{head}{''.join(rows)}</table>"
+
+
+def _learning(metrics: list[dict]) -> str:
+    figure, axes = plt.subplots(figsize=(8.5, 3.4))
+    names = [k[8:] for k in metrics[0] if k.startswith("success/")]
+    steps = [float(m["env_steps"]) / 1000 for m in metrics]
+    for name in names:
+        pairs = [(s, float(m[f"success/{name}"])) for s, m in zip(steps, metrics, strict=True) if m[f"success/{name}"]]
+        axes.plot(*zip(*pairs, strict=True), lw=1, alpha=0.8, label=name) if pairs else None
+    if boundary := [s for s, m in zip(steps, metrics, strict=True) if m["phase"] == "dagger"]:
+        axes.axvline(boundary[-1], color=_GREY, ls="--", lw=1)
+        axes.text(boundary[-1], 1.03, " warm start ends", color=_GREY, fontsize=8)
+    axes.set(xlabel="environment steps (thousands)", ylabel="success while exploring", ylim=(-0.02, 1.1))
+    axes.legend(ncol=4, fontsize=8, frameon=False)
+    return _picture(figure)
+
+
+def _transfer(entry: dict) -> str:
+    figure, axes = plt.subplots(figsize=(8.5, 3.2))
+    for name, color in (("pretrained", _BLUE), ("scratch", _ORANGE)):
+        for k, curve in enumerate(entry["curves"][name]):
+            axes.plot([s / 1000 for s in curve["steps"]], curve["success"], "o-", color=color, ms=3, label=name if k == 0 else None)
+    axes.axhline(entry["threshold"], color=_GREY, ls=":", lw=1)
+    axes.set(xlabel="environment steps on the target (thousands)", ylabel="final success", ylim=(-0.02, 1.05))
+    axes.legend(frameon=False)
+
+    def steps(values: list) -> str:
+        return ", ".join(f"{v:,}" if v is not None else f"not within {entry['budget']:,}" for v in values)
+
+    reach = entry["steps_to_threshold"]
+    rows = (
+        ("zero-shot success", f"{100 * entry['zero_shot']:.0f} % ({100 * entry['zero_shot_low']:.0f} to {100 * entry['zero_shot_high']:.0f} %, "
+                              f"{entry['episodes']} episodes)"),
+        ("steps to 80 %, pretrained (per seed)", steps(reach["pretrained"])), ("steps to 80 %, from scratch (per seed)", steps(reach["scratch"])),
+        ("jumpstart", f"{100 * entry['jumpstart']:+.0f} points"),
+        ("area under the curve", f"{entry['area']['pretrained']:.2f} against {entry['area']['scratch']:.2f}"),
+        ("wall seconds", f"{entry['wall_seconds']:.0f}"),
+    )  # fmt: skip
+    return _picture(figure) + "<table>" + "".join(f"<tr><td>{a}</td><td>{b}</td></tr>" for a, b in rows) + "</table>"
+
+
+def _films(run: pathlib.Path) -> str:
+    films = sorted((run / "videos").glob("*.mp4"))
+    if not films:
+        return ""
+    tags = [f"<figure style='margin:0'><video controls loop muted src='data:video/mp4;base64,{base64.b64encode(f.read_bytes()).decode()}'>"
+            f"</video><figcaption class=note>{html.escape(f.stem)}</figcaption></figure>" for f in films]  # fmt: skip
+    return f"<h2>Rollouts</h2><div class=films>{''.join(tags)}</div>"
+
+
+def _facts(config: dict, results: dict) -> str:
+    facts = {"command": config.get("command"), "seed": config.get("seed"), "trained": ", ".join(config.get("train", [])),
+             "held out": ", ".join(config.get("held_out", [])), "split": config.get("split_hash"), "conditioning": config.get("conditioning"),
+             "machine": results.get("machine") or config.get("machine"), "versions": config.get("versions"),
+             "total seconds": results.get("total_seconds")}  # fmt: skip
+    return "<table>" + "".join(f"<tr><td>{k}</td><td><code>{html.escape(str(v))}</code></td></tr>" for k, v in facts.items() if v) + "</table>"
+
+
+def _picture(figure) -> str:
+    buffer = io.BytesIO()
+    figure.tight_layout()
+    figure.savefig(buffer, format="png", dpi=130)
+    plt.close(figure)
+    return f"<img src='data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}'>"

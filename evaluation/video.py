@@ -1,0 +1,72 @@
+"""Rollout videos, drawn from recorded states."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+import imageio.v2 as imageio
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from PIL import Image, ImageDraw, ImageFont
+
+from envs import CLOSURES, ClosureVectorEnv
+from envs.batch import CONTROL_DT
+from envs.render import Camera
+from evaluation.protocol import EVALUATION_SEED, Policy
+
+
+def record(policy: Policy, task: str, path: pathlib.Path, *, conditioning: str, known_tasks, start: int = 0) -> dict:
+    """Film one evaluation episode.
+
+    Args:
+        policy: see `protocol.evaluate`.
+        task: a row.
+        path: the .mp4 to write, whole or not at all.
+        conditioning: what the policy is told.
+        known_tasks: rows that `one_hot` has components for.
+        start: which evaluation start.
+
+    Returns:
+        {success, progress, frames}.
+
+    Raises:
+        RenderingUnavailable: OpenGL is missing; the message says what to install.
+    """
+    env = ClosureVectorEnv(task, 1, conditioning=conditioning, known_tasks=known_tasks, threads=1,
+                           autoreset_mode=AutoresetMode.DISABLED)  # fmt: skip
+    act = policy(env)
+    observation, info = env.reset(seed=[EVALUATION_SEED + start])
+    batch, states, infos, done = env.batch, [], [], False
+    while not done:
+        states.append((batch.qpos[0].copy(), batch.mocap_pos[0].copy(), batch.mocap_quat[0].copy()))
+        infos.append(info)
+        observation, _, _, truncated, info = env.step(act(observation, info["task"]))
+        done = bool(truncated[0])
+    success = bool(info["success"][0])
+    camera = Camera(batch.pool[batch.variant[0]])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp.mp4")
+    fps = round(1 / CONTROL_DT)
+    with imageio.get_writer(temporary, fps=fps, codec="libx264", quality=7, macro_block_size=16, ffmpeg_log_level="error") as film:
+        for k, state in enumerate(states):
+            verdict = "open" if infos[k]["success"][0] else "opening"
+            text = f"{task}: {CLOSURES[task].description}"
+            film.append_data(caption(camera.draw(*state), text, f"{verdict}  {100 * infos[k]['progress'][0]:.0f} %", infos[k]["success"][0]))
+        last = caption(camera.draw(*states[-1]), text, "success" if success else "not opened", success)
+        for _ in range(fps // 2):
+            film.append_data(last)
+    camera.close()
+    os.replace(temporary, path)
+    return {"success": success, "progress": float(info["progress"][0]), "frames": len(states) + fps // 2}
+
+
+def caption(frame: np.ndarray, text: str, outcome: str, good: bool) -> np.ndarray:
+    """A bar below the top edge with the task and, on the right, the outcome."""
+    image = Image.fromarray(frame)
+    pen, font = ImageDraw.Draw(image, "RGBA"), ImageFont.load_default(size=18)
+    pen.rectangle((0, 0, image.width, 32), fill=(18, 22, 28, 200))
+    pen.text((12, 6), text, font=font, fill=(245, 245, 245))
+    width = pen.textlength(outcome, font=font)
+    pen.text((image.width - width - 12, 6), outcome, font=font, fill=(130, 230, 150) if good else (245, 205, 120))
+    return np.asarray(image)
