@@ -1,0 +1,167 @@
+"""What the commands of the command line do, with their input checked first."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import shutil
+import time
+from collections.abc import Callable, Sequence
+
+from agents.networks import HEADS
+from envs import CLOSURES, TASK_SETS
+from envs.closures import lookup
+from envs.conditioning import CONDITIONINGS
+from evaluation import experiment, runs
+from evaluation.benchmark import benchmark
+from evaluation.experiment import QUICK, JobConfig, run_policy
+from evaluation.protocol import BUILT_IN, EVALUATION_SEED, Policy, evaluate, summary, write_episodes
+from evaluation.report import write_report
+
+Print = Callable[[str], None]
+WARM_STARTS = {"dagger": None, "none": None}
+
+
+def _positive(name: str, value: int | None, least: int = 1) -> None:
+    if value is not None and value < least:
+        raise ValueError(f"--{name} must be at least {least}, not {value}")
+
+
+def job_config(quick: bool, overrides: dict) -> JobConfig:
+    """The job a user asked for.
+
+    Raises:
+        KeyError, ValueError: a choice that does not exist or a number out of range.
+    """
+    o = {k: v for k, v in overrides.items() if v is not None}
+    lookup(TASK_SETS, o["task_set"], "task set")
+    lookup(CONDITIONINGS, o["conditioning"], "conditioning")
+    lookup(WARM_STARTS, o["warm_start"], "warm start")
+    lookup(HEADS, o["head"], "head")
+    for name, least in (("env_steps", 1), ("episodes", 1), ("transfer_steps", 0)):
+        _positive(name.replace("_", "-"), o.get(name), least)
+    base = QUICK if quick else JobConfig()
+    ppo = dataclasses.replace(base.ppo, head=o.pop("head"))
+    budget = dataclasses.replace(base.transfer, env_steps=o.pop("transfer_steps", base.transfer.env_steps))
+    return dataclasses.replace(base, ppo=ppo, transfer=budget, **o)
+
+
+def main_job(
+    run: pathlib.Path, stored: JobConfig | None, overrides: dict, quick: bool, seed: int, command: str, report: experiment.Report,
+    stop: Callable[[], bool], videos: bool, say: Print,
+) -> None:  # fmt: skip
+    """`train`: the whole job in one run folder; with `stored`, go on with an interrupted one."""
+    began = time.perf_counter()
+    _positive("seed", seed, 0)
+    config = stored or job_config(quick, overrides)
+    split = TASK_SETS[config.task_set]
+    if stored is None:
+        runs.create(run, {"command": command, "seed": seed, "train": split.train, "held_out": split.held_out,
+                          "split_hash": split.hash, "conditioning": config.conditioning, "job": dataclasses.asdict(config)})  # fmt: skip
+    else:
+        kept = runs.open_run(run)
+        seed = kept["seed"]
+        if kept["split_hash"] != split.hash:
+            raise runs.RunError(f"{run} was trained on other rows (split {kept['split_hash']}, now {split.hash}): it cannot go on")
+    say(f"run {run}  |  split {split.hash}: train {', '.join(split.train)}; held out {', '.join(split.held_out)}")
+    results = json.loads((run / "results.json").read_text()) if (run / "results.json").exists() else {}
+    if "train" not in results and not experiment.train(run, config, seed, report, stop, stored is not None):
+        say(f"stopped; go on with: python train.py --resume {run}")
+        return
+    results = experiment.evaluate_run(run, config)
+    say(f"mean success {results['mean_success']:.3f}, worst {results['worst_success']:.2f} ({config.episodes} episodes per task)")
+    targets = split.held_out if config.transfer.env_steps and config.conditioning != "one_hot" else ()
+    if config.conditioning == "one_hot" and config.transfer.env_steps:
+        say("no transfer: one_hot has no vector for an unseen closure; use --conditioning parameters")
+    for target in targets:
+        if target not in results.get("transfer", {}) and not stop():
+            experiment.transfer_run(run, target, config, seed, report)
+    problem = None
+    if videos and not stop():
+        problem = experiment.film_run(run, [*split.train, *targets], report)
+    if problem:
+        say(f"no videos: {problem}")
+    runs.update_results(run, total_seconds=time.perf_counter() - began)
+    say(f"report: {write_report(run)}")
+
+
+def transfer_job(
+    run: pathlib.Path, config: JobConfig, target: str, seed: int, env_steps: int | None, seeds: int, out: pathlib.Path | None,
+    report: experiment.Report, say: Print,
+) -> None:  # fmt: skip
+    """`transfer`: add a target to a run's results and report."""
+    lookup(CLOSURES, target, "closure")
+    _positive("env-steps", env_steps)
+    _positive("seeds", seeds)
+    budget = dataclasses.replace(config.transfer, seeds=seeds, env_steps=env_steps or config.transfer.env_steps)
+    results = experiment.transfer_run(run, target, dataclasses.replace(config, transfer=budget), seed, report)
+    entry = results["transfer"][target]
+    say(json.dumps({k: entry[k] for k in ("zero_shot", "steps_to_threshold", "jumpstart", "final", "area")}, indent=1))
+    if out:
+        runs.write_json(out, entry)
+    say(f"report: {write_report(run)}")
+
+
+def _policy(name: pathlib.Path) -> tuple[Policy, dict]:
+    if str(name) in BUILT_IN:
+        return BUILT_IN[str(name)], {"tasks": TASK_SETS["first"].train, "known": None, "conditioning": "parameters"}
+    if not name.exists() and len(name.parts) == 1:
+        raise runs.RunError(f"there is no run folder {name} and no policy of that name (policies: {', '.join(BUILT_IN)})")
+    runs.open_run(name)
+    return run_policy(name)
+
+
+def evaluate_job(run: pathlib.Path, tasks: Sequence[str], episodes: int, seed: int | None, out: pathlib.Path | None, say: Print) -> dict:
+    """`evaluate`: print success per task with intervals."""
+    for task in tasks:
+        lookup(CLOSURES, task, "closure")
+    _positive("episodes", episodes)
+    if out and out.exists() and any(out.iterdir()):
+        raise runs.RunError(f"{out} exists and is not empty: choose another --out")
+    policy, meta = _policy(run)
+    table = evaluate(policy, tuple(tasks) or tuple(meta["tasks"]), episodes, conditioning=meta["conditioning"],
+                     known_tasks=meta["known"], seed=EVALUATION_SEED if seed is None else seed)  # fmt: skip
+    found = summary(table)
+    for name, t in found["per_task"].items():
+        say(f"{name:12} {t['success']:.2f}  [{t['low']:.2f}, {t['high']:.2f}]  at any time {t['success_any']:.2f}  n={t['episodes']}")
+    say(f"{'mean':12} {found['mean_success']:.3f}   worst {found['worst_success']:.2f}")
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        write_episodes(table, out / "episodes.csv")
+        runs.write_json(out / "results.json", {**found, "machine": runs.machine()})
+    return found
+
+
+def video_job(run: pathlib.Path, task: str, start: int, out: pathlib.Path | None, say: Print) -> None:
+    """`video`: film one episode."""
+    from evaluation.video import record
+
+    lookup(CLOSURES, task, "closure")
+    _positive("seed", start, 0)
+    policy, meta = _policy(run)
+    path = out or (pathlib.Path(f"{run}-{task}.mp4") if str(run) in BUILT_IN else run / "videos" / f"{task}.mp4")
+    if path.suffix != ".mp4":
+        raise ValueError(f"--out must end in .mp4, not {path.name!r}")
+    outcome = record(policy, task, path, conditioning=meta["conditioning"], known_tasks=meta["known"], start=start)
+    say(f"{path}: {'success' if outcome['success'] else 'not opened'}, progress {outcome['progress']:.2f}")
+
+
+def report_job(run: pathlib.Path, out: pathlib.Path | None) -> pathlib.Path:
+    """`report`: write the page again."""
+    page = write_report(run)
+    if out:
+        shutil.copyfile(page, out)
+    return page
+
+
+def benchmark_job(task_set: str, num_envs: int, steps: int, seed: int, out: pathlib.Path | None) -> dict:
+    """`benchmark`: one thread and all."""
+    tasks = lookup(TASK_SETS, task_set, "task set").train
+    _positive("num-envs", num_envs)
+    _positive("steps", steps)
+    found = {"machine": runs.machine(), "one_thread": benchmark(tasks, num_envs, steps, 1, seed),
+             "all_threads": benchmark(tasks, num_envs, steps, 0, seed)}  # fmt: skip
+    if out:
+        runs.write_json(out, found)
+    return found

@@ -1,0 +1,208 @@
+"""The main job: learn the training rows, keep the best checkpoint, evaluate, transfer, film, report."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import shutil
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from agents.dagger import DaggerConfig
+from agents.learner import Learner, acting, load_policy
+from agents.ppo import PPOConfig
+from envs import TASK_SETS
+from envs.opengl import RenderingUnavailable
+from evaluation import runs
+from evaluation.protocol import EVALUATION_SEED, Policy, evaluate, summary, write_episodes
+from evaluation.transfer import TransferConfig, transfer
+
+VALIDATION_SEED = 3_000_000  # starts on which checkpoints are compared; disjoint from EVALUATION_SEED's
+
+
+@dataclasses.dataclass(frozen=True)
+class JobConfig:
+    """What `train` does; every field is stored in the run's config.json."""
+
+    task_set: str = "first"
+    conditioning: str = "parameters"
+    warm_start: str = "dagger"  # dagger | none
+    env_steps: int = 800_000  # of PPO, after the warm start
+    num_envs: int = 64
+    episodes: int = 50  # per task in the final evaluation
+    validation_episodes: int = 25  # per task, each time checkpoints are compared
+    validations: int = 8  # how often
+    ppo: PPOConfig = PPOConfig()
+    dagger: DaggerConfig = DaggerConfig()
+    transfer: TransferConfig = TransferConfig()
+
+
+QUICK = JobConfig(env_steps=16_000, num_envs=16, episodes=4, validation_episodes=2, validations=1,
+                  ppo=PPOConfig(rollout=40, minibatch=320, critic_warmup=2), dagger=DaggerConfig(env_steps=12_800, updates=60),
+                  transfer=TransferConfig(env_steps=5_120, points=2, episodes=4, num_envs=16))  # fmt: skip
+Report = Callable[[str, int, int, str], None]  # (phase, done, total, text)
+
+
+def train(run: pathlib.Path, config: JobConfig, seed: int, report: Report, stop: Callable[[], bool], resume: bool) -> bool:
+    """Learn the training rows of the task set.
+
+    One checkpoint serves all tasks: `checkpoint/` is the one with the best mean
+    success on validation starts, the warm start included; the first of equals.
+    `latest/` is the exact state to resume from.
+
+    Returns:
+        Whether it finished; False when `stop` asked to end (the state is saved).
+    """
+    split = TASK_SETS[config.task_set]
+    assert not set(split.train) & set(split.held_out)
+    warm = config.warm_start == "dagger"
+    learner = Learner(split.train, conditioning=config.conditioning, ppo=config.ppo, num_envs=config.num_envs, seed=seed, warm=warm)
+    began = time.perf_counter()
+    columns = ["phase", "env_steps", "seconds", "loss", "validation", *(f"success/{t}" for t in split.train)]
+    latest = run / "latest"
+    if resume and latest.exists():
+        learner.resume(latest)
+    metrics = runs.Metrics(run / "metrics.csv", columns, learner.env_steps if resume else None)
+    offset = config.dagger.env_steps if warm else 0
+    best = _Best(run, config, learner)
+
+    def row(phase: str, steps: int, rates: np.ndarray, **more) -> None:
+        named = {f"success/{t}": round(float(r), 4) for t, r in zip(split.train, rates, strict=True) if not np.isnan(r)}
+        metrics.row(phase=phase, env_steps=steps, seconds=round(time.perf_counter() - began, 2), **named, **more)
+
+    class Interrupted(Exception):
+        pass
+
+    if warm and learner.env_steps == 0 and not (resume and latest.exists()):
+
+        def on_round(steps: int, loss: float) -> None:
+            rates = learner.env.take_successes()
+            row("dagger", steps, rates, loss=round(loss, 5))
+            report("warm start", steps, config.dagger.env_steps, worst(split.train, rates))
+            if stop():
+                raise Interrupted
+
+        try:
+            learner.warm_start(config.dagger, on_round)
+        except Interrupted:
+            metrics.close()
+            return False
+        best.consider("warm start")
+        learner.save(latest, best=best.state())
+    elif resume and latest.exists():
+        best.load(latest)
+    every = max(1, config.env_steps // config.validations)
+    due = (learner.env_steps // every + 1) * every
+
+    def on_update() -> bool:
+        nonlocal due
+        rates = learner.env.take_successes()
+        score = None
+        if learner.env_steps >= due:
+            score, due = best.consider(f"{learner.env_steps} steps"), due + every
+            learner.save(latest, best=best.state())
+        row("ppo", offset + learner.env_steps, rates, validation="" if score is None else round(score, 4))
+        report("reinforcement", min(learner.env_steps, config.env_steps), config.env_steps, worst(split.train, rates))
+        if stop():
+            learner.save(latest, best=best.state())
+            return False
+        return True
+
+    learner.learn(config.env_steps, on_update)
+    metrics.close()
+    if stop():
+        return False
+    best.consider("end")
+    seconds, steps = time.perf_counter() - began, offset + learner.env_steps
+    runs.update_results(run, train={"env_steps": steps, "wall_seconds": seconds, "env_steps_per_second": steps / seconds},
+                        warm_start={"mean_success": best.first, "kept": best.score, "kept_from": best.label} if warm else None)  # fmt: skip
+    shutil.rmtree(latest, ignore_errors=True)
+    return True
+
+
+class _Best:
+    """Keeps checkpoint/ at the best mean success on validation starts."""
+
+    def __init__(self, run: pathlib.Path, config: JobConfig, learner: Learner):
+        self.run, self.config, self.learner = run, config, learner
+        self.score, self.first, self.label = -1.0, -1.0, ""
+
+    def consider(self, label: str) -> float:
+        table = evaluate(acting(self.learner.policy), self.learner.tasks, self.config.validation_episodes,
+                         conditioning=self.learner.conditioning, seed=VALIDATION_SEED)  # fmt: skip
+        score = summary(table)["mean_success"]
+        self.first = score if self.first < 0 else self.first
+        if score > self.score:
+            self.score, self.label = score, label
+            self.learner.save(self.run / "checkpoint", validation=score)
+        return score
+
+    def state(self) -> dict:
+        return {"score": self.score, "first": self.first, "label": self.label}
+
+    def load(self, folder: pathlib.Path) -> None:
+        from agents.checkpoints import load
+
+        for key, value in load(folder)[1]["best"].items():
+            setattr(self, key, value)
+
+
+def worst(names: tuple[str, ...], rates: np.ndarray) -> str:
+    """One phrase on the progress of learning, for the progress bar."""
+    if np.isnan(rates).all():
+        return ""
+    k = int(np.nanargmin(rates))
+    return f"success {np.nanmean(rates):.2f}, worst {names[k]} {rates[k]:.2f}"
+
+
+def run_policy(run: pathlib.Path) -> tuple[Policy, dict]:
+    """The policy of a run for `evaluate`, and its checkpoint's JSON part."""
+    policy, meta = load_policy(run / "checkpoint")
+    return acting(policy), meta
+
+
+def evaluate_run(run: pathlib.Path, config: JobConfig) -> dict:
+    """Final evaluation on the training rows: episodes.csv and results.json."""
+    policy, meta = run_policy(run)
+    table = evaluate(policy, meta["tasks"], config.episodes, conditioning=meta["conditioning"], known_tasks=meta["known"])
+    write_episodes(table, run / "episodes.csv")
+    return runs.update_results(run, **summary(table))
+
+
+def transfer_run(run: pathlib.Path, target: str, config: JobConfig, seed: int, report: Report, key: str | None = None) -> dict:
+    """Transfer a run's policy to one target and add it to results.json."""
+    source, meta = load_policy(run / "checkpoint")
+    if target in meta["tasks"]:
+        raise runs.RunError(f"{target} was trained in this run: a target must be unseen (trained: {', '.join(meta['tasks'])})")
+    budget = config.transfer
+    total = 2 * budget.seeds * (budget.points + 1)
+    done = 0
+
+    def on_point(name: str, steps: int, y: float) -> None:
+        nonlocal done
+        done += 1
+        report(f"transfer to {target}", done, total, f"{name} {steps:,} steps: {y:.2f}")
+
+    torch.manual_seed(seed)
+    entry = transfer(source, meta["conditioning"], target, budget, config.ppo, seed, on_point)
+    return runs.update_results(run, transfer={target: entry})
+
+
+def film_run(run: pathlib.Path, tasks: list[str], report: Report) -> str | None:
+    """One video per task; returns why there are none when OpenGL is missing."""
+    from evaluation.video import record
+
+    policy, meta = run_policy(run)
+    for k, task in enumerate(tasks):
+        try:
+            record(policy, task, run / "videos" / f"{task}.mp4", conditioning=meta["conditioning"], known_tasks=meta["known"])
+        except RenderingUnavailable as error:
+            return str(error)
+        report("videos", k + 1, len(tasks), task)
+    return None
+
+
+__all__ = ["EVALUATION_SEED", "QUICK", "JobConfig", "evaluate_run", "film_run", "run_policy", "train", "transfer_run"]

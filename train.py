@@ -1,0 +1,199 @@
+"""Uncap's command line: `python train.py` is the main job; `python train.py --help` lists the rest."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import pathlib
+import signal
+import sys
+import time
+import warnings
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+warnings.filterwarnings("ignore", category=UserWarning, module="stable_baselines3")
+CONSOLE = Console(highlight=False, soft_wrap=True)
+Run = Annotated[pathlib.Path, tyro.conf.Positional]
+
+
+class Bars:
+    """Progress bars with time left, one per phase; plain when the output is no terminal."""
+
+    def __init__(self):
+        columns = (TextColumn("{task.description:22}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn(),
+                   TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[text]}"))  # fmt: skip
+        self.progress, self.ids = Progress(*columns, console=CONSOLE), {}
+
+    def __call__(self, phase: str, done: int, total: int, text: str) -> None:
+        """Show how far a phase is."""
+        if phase not in self.ids:
+            self.ids[phase] = self.progress.add_task(phase, total=total, text="")
+        self.progress.update(self.ids[phase], completed=done, total=total, text=text or self.progress.tasks[self.ids[phase]].fields["text"])
+
+
+def fail(message: str):
+    """End with one clear line and a non-zero exit."""
+    sys.exit(f"error: {' '.join(str(message).split())}")
+
+
+def config_of(run: pathlib.Path):
+    """The job of a stored run."""
+    from agents.dagger import DaggerConfig
+    from agents.ppo import PPOConfig
+    from evaluation import runs
+    from evaluation.experiment import JobConfig
+    from evaluation.transfer import TransferConfig
+
+    stored = runs.open_run(run)
+    job = dict(stored.get("job", {}))
+    parts = {"ppo": PPOConfig, "dagger": DaggerConfig, "transfer": TransferConfig}
+    try:
+        return stored, JobConfig(**{**job, **{k: make(**job[k]) for k, make in parts.items() if k in job}})
+    except TypeError as error:
+        raise runs.RunError(f"{run} was written by another version: {error}") from None
+
+
+def train(
+    out: pathlib.Path | None = None, seed: int = 0, quick: bool = False, resume: pathlib.Path | None = None, task_set: str = "first",
+    conditioning: str = "parameters", warm_start: str = "dagger", env_steps: int | None = None, episodes: int | None = None,
+    head: str = "shared", transfer_steps: int | None = None, videos: bool = True,
+) -> None:  # fmt: skip
+    """Train on a task set, evaluate, transfer to its held-out rows, film and report (the main job).
+
+    Args:
+        out: run folder to make (default: runs/<time>).
+        seed: of everything random.
+        quick: the same end to end in about a minute, for trying out; poor success.
+        resume: go on with an interrupted run folder.
+        task_set: which rows are trained and which are held out.
+        conditioning: what the policy is told: none, one_hot or parameters.
+        warm_start: dagger (imitate the scripted experts first) or none (reinforcement from scratch).
+        env_steps: environment steps of reinforcement learning.
+        episodes: evaluation episodes per task.
+        head: shared or per_task.
+        transfer_steps: environment steps per learner of each transfer; 0 skips the transfer.
+        videos: film one rollout per task.
+    """
+    from evaluation import commands
+
+    overrides = {"task_set": task_set, "conditioning": conditioning, "warm_start": warm_start, "env_steps": env_steps,
+                 "episodes": episodes, "head": head, "transfer_steps": transfer_steps}  # fmt: skip
+    stored = config_of(resume)[1] if resume else None
+    stopped: list[bool] = []
+
+    def interrupt(*_) -> None:
+        if stopped:
+            fail("interrupted twice: ended without saving the last update")
+        stopped.append(True)
+        CONSOLE.print("stopping after this update; the state will be saved ...")
+
+    signal.signal(signal.SIGINT, interrupt)
+    run = resume or out or pathlib.Path("runs") / time.strftime("%Y%m%d-%H%M%S")
+    bars = Bars()
+    command = " ".join(["python train.py", *sys.argv[1:]])
+    with bars.progress:
+        commands.main_job(run, stored, overrides, quick, seed, command, bars, lambda: bool(stopped), videos, CONSOLE.print)
+
+
+def transfer(run: Run, target: str, seed: int = 0, env_steps: int | None = None, seeds: int = 1, out: pathlib.Path | None = None) -> None:
+    """Transfer a run's policy to an unseen closure, against the same budget from scratch.
+
+    Args:
+        run: a trained run folder.
+        target: a row that was not trained.
+        seed: of the first learner.
+        env_steps: environment steps per learner.
+        seeds: how many learners of each kind.
+        out: where to copy the entry as JSON, too.
+    """
+    from evaluation import commands
+
+    stored, config = config_of(run)
+    bars = Bars()
+    with bars.progress:
+        commands.transfer_job(run, config, target, seed, env_steps, seeds, out, bars, CONSOLE.print)
+
+
+def evaluate(run: Run, tasks: tuple[str, ...] = (), episodes: int = 50, seed: int | None = None, out: pathlib.Path | None = None) -> None:
+    """Evaluate a run (or the policy zero, random or expert) with a fixed quota of episodes per task.
+
+    Args:
+        run: a trained run folder, or zero, random, expert.
+        tasks: rows (default: the trained ones, or the set `first`).
+        episodes: per task.
+        seed: of the starts (default: the evaluation's own).
+        out: folder for episodes.csv and results.json (default: print only).
+    """
+    from evaluation import commands
+
+    commands.evaluate_job(run, tasks, episodes, seed, out, CONSOLE.print)
+
+
+def video(run: Run, task: str, seed: int = 0, out: pathlib.Path | None = None) -> None:
+    """Film one episode of a run (or of the policy zero, random or expert).
+
+    Args:
+        run: a trained run folder, or zero, random, expert.
+        task: a row.
+        seed: number of the evaluation start.
+        out: the .mp4 to write (default: in the run's videos/, or <policy>-<task>.mp4 here).
+    """
+    from evaluation import commands
+
+    commands.video_job(run, task, seed, out, CONSOLE.print)
+
+
+def report(run: Run, seed: int = 0, out: pathlib.Path | None = None) -> None:
+    """Write a run's report.html again.
+
+    Args:
+        run: a run folder.
+        seed: unused; a report draws nothing at random.
+        out: copy the page there, too.
+    """
+    from evaluation import commands, runs
+
+    runs.open_run(run)
+    CONSOLE.print(str(commands.report_job(run, out)))
+
+
+def benchmark(task_set: str = "first", num_envs: int = 64, steps: int = 300, seed: int = 0, out: pathlib.Path | None = None) -> None:
+    """Measure environment steps per second against bare physics, on one thread and on all.
+
+    Args:
+        task_set: its training rows share the batch.
+        num_envs: sub-environments.
+        steps: control steps.
+        seed: of starts and actions.
+        out: JSON file to write (default: print only).
+    """
+    from evaluation import commands
+
+    CONSOLE.print(json.dumps(commands.benchmark_job(task_set, num_envs, steps, seed, out), indent=1))
+
+
+COMMANDS = {f.__name__: f for f in (train, transfer, evaluate, video, report, benchmark)}
+
+
+def main() -> None:
+    """Run one command; a user's mistake ends with one line."""
+    arguments = sys.argv[1:]
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+        close = difflib.get_close_matches(arguments[0], COMMANDS, n=2, cutoff=0.4)
+        fail(f"unknown command {arguments[0]!r}: {'did you mean ' + ' or '.join(close) + '? ' if close else ''}commands: {', '.join(COMMANDS)}")
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
+        arguments = ["train", *arguments]
+    try:
+        tyro.extras.subcommand_cli_from_dict(COMMANDS, args=arguments, description=__doc__)
+    except (ValueError, KeyError, OSError, RuntimeError) as error:
+        if not getattr(error, "args", None) or isinstance(error, NotImplementedError):
+            raise
+        fail(error.args[0] if isinstance(error, KeyError) else error)
+
+
+if __name__ == "__main__":
+    main()
