@@ -1,0 +1,24 @@
+.PHONY: train test quick lint clean
+PYTHON ?= python3
+RUN = .venv/bin/python
+
+train: .venv/installed
+	$(RUN) train.py
+
+quick: .venv/installed
+	$(RUN) train.py --quick
+
+test: .venv/installed
+	$(RUN) -m pytest
+
+lint: .venv/installed
+	$(RUN) -m ruff check .
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -m venv .venv || { echo "python3 -m venv failed: apt install python3-venv"; exit 1; }
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch .venv/installed
+
+clean:
+	rm -rf .venv *.egg-info
