@@ -15,6 +15,7 @@ from envs.robot import FINGER_OPEN
 _CLEARANCE = 0.035  # m above the grip at which the hand aligns
 _CENTRED = 0.006  # m off the axis at which the hand may descend or close
 _LIFT_TO = 0.09  # m from the seat at which a free lid is held still
+_OVERTURN = 0.06  # rad past the angle of a lid that stays: the fingers spring back when they stop
 _SPARE = 0.012  # m between finger and lid on the way down
 
 
@@ -48,7 +49,8 @@ def expert_action(m: dict[str, np.ndarray]) -> np.ndarray:
     gripped = close & holding
     move[gripped] = np.concatenate([to_grip[gripped, :2], to_grip[gripped, 2:]], 1)
     twist = np.where(close, 0.0, np.where(low & aligned & ~m["bar"], 0.0, twist))
-    done = m["progress"] >= 1.0
+    turned = m["direction"] * m["lid"][:, 3] >= m["angle"] + _OVERTURN
+    done = np.where(m["separates"], m["progress"] >= 1.0, turned)
     turning = gripped & (m["direction"] != 0) & ~done
     twist = np.where(turning, m["direction"] * STEP_YAW, twist)
     pulling = gripped & ((m["direction"] == 0) | free) & m["separates"]

@@ -1,0 +1,174 @@
+"""Networks, PPO's per-task parts, checkpoints, and resume."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from agents import checkpoints
+from agents.dagger import DaggerConfig
+from agents.learner import Learner, acting, load_policy
+from agents.networks import HEADS, TaskNetwork
+from agents.ppo import ADVANTAGE_FLOOR, PPOConfig, TaskRolloutBuffer
+from agents.vec_env import ReturnScale
+from envs import ClosureVectorEnv
+
+SMALL = PPOConfig(rollout=8, minibatch=32, epochs=2, width=32, critic_warmup=1)
+
+
+def learner(tasks=("bottle", "mug"), warm=True, **changes):
+    return Learner(tasks, conditioning="parameters", ppo=dataclasses.replace(SMALL, **changes), num_envs=8, seed=3, warm=warm)
+
+
+def test_per_task_heads_are_isolated():
+    net = TaskNetwork(4, 2, 3, "per_task", 16)
+    x, index = torch.randn(6, 4), torch.tensor([0, 1, 2, 0, 1, 2])
+    before = net(x, index).detach().clone()
+    with torch.no_grad():
+        net.head.bias[1] += 1.0
+    changed = (net(x, index) - before).detach()
+    assert torch.allclose(changed[index == 1], torch.ones(2, 2))
+    assert torch.equal(changed[index != 1], torch.zeros(4, 2))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_batched_equals_looped(head):
+    net = TaskNetwork(5, 3, 4, head, 16)
+    x, index = torch.randn(8, 5), torch.arange(8) % 4
+    looped = torch.cat([net(x[i : i + 1], index[i : i + 1]) for i in range(8)])
+    assert torch.allclose(net(x, index), looped, atol=1e-6)
+    assert net(x, index).shape == (8, 3)
+
+
+def test_advantages_are_normalised_within_each_task():
+    agent = learner()
+    buffer = agent.ppo.rollout_buffer
+    assert isinstance(buffer, TaskRolloutBuffer)
+    rng = np.random.default_rng(0)
+    buffer.reset()
+    index = np.arange(8) % 2
+    for _ in range(8):
+        obs = {k: rng.normal(size=(8, *s.shape)).astype(np.float32) for k, s in agent.env.observation_space.spaces.items()}
+        obs["index"] = index[:, None].astype(np.float32)
+        reward = np.where(index == 0, 100 * rng.normal(size=8), rng.normal(size=8))
+        buffer.add(obs, np.zeros((8, 5)), reward, np.zeros(8), torch.zeros(8, 1), torch.zeros(8))
+    buffer.compute_returns_and_advantage(torch.zeros(8, 1), np.zeros(8))
+    for t in (0, 1):
+        own = buffer.advantages[:, index == t]
+        assert abs(own.mean()) < 1e-5
+        assert own.std() == pytest.approx(1.0, abs=1e-4)
+    buffer.reset()
+    for _ in range(8):  # a solved task: advantages are noise far below the floor, and stay small
+        buffer.add(obs, np.zeros((8, 5)), 1e-3 * rng.normal(size=8), np.zeros(8), torch.zeros(8, 1), torch.zeros(8))
+    buffer.compute_returns_and_advantage(torch.zeros(8, 1), np.zeros(8))
+    assert buffer.advantages.std() < 0.01 / ADVANTAGE_FLOOR
+
+
+def test_gae_matches_hand_computation():
+    agent = learner()
+    buffer = agent.ppo.rollout_buffer
+    buffer.reset()
+    gamma, lam = buffer.gamma, buffer.gae_lambda
+    rewards, values = np.arange(8.0) ** 2 / 10, np.linspace(1, 2, 8)
+    for k in range(8):
+        obs = {name: np.zeros((8, *s.shape), np.float32) for name, s in agent.env.observation_space.spaces.items()}
+        buffer.add(obs, np.zeros((8, 5)), np.full(8, rewards[k]), np.zeros(8), torch.full((8, 1), values[k]), torch.zeros(8))
+    buffer.compute_returns_and_advantage(torch.full((8, 1), 3.0), np.zeros(8))
+    advantage, following, expected = 0.0, 3.0, np.zeros(8)
+    for k in reversed(range(8)):
+        advantage = rewards[k] + gamma * following - values[k] + gamma * lam * advantage
+        expected[k], following = advantage, values[k]
+    assert np.allclose(buffer.returns[:, 0], expected + values, atol=1e-4)
+
+
+def test_rewards_are_scaled_per_task():
+    rng, scale = np.random.default_rng(0), ReturnScale(2, 64, gamma=0.0)
+    task = np.arange(64) % 2
+    for _ in range(200):
+        raw = np.where(task == 0, 1.0, 50.0) * rng.normal(size=64)
+        scaled = scale(raw, np.zeros(64, bool), task)
+    assert scaled[task == 0].std() == pytest.approx(1.0, abs=0.4)
+    assert scaled[task == 1].std() == pytest.approx(1.0, abs=0.4)
+
+
+def test_critic_warm_up_leaves_the_actor_alone():
+    agent = learner()
+    actor = [p.detach().clone() for p in agent.policy.actor.parameters()]
+    critic = [p.detach().clone() for p in agent.policy.critic.parameters()]
+    agent.learn(64, lambda: True)
+    assert all(torch.equal(a, b) for a, b in zip(actor, agent.policy.actor.parameters(), strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(critic, agent.policy.critic.parameters(), strict=True))
+    agent.learn(128, lambda: True)
+    assert any(not torch.equal(a, b) for a, b in zip(actor, agent.policy.actor.parameters(), strict=True))
+
+
+def test_resume_equals_uninterrupted(tmp_path):
+    whole = learner()
+    whole.learn(64 * 6, lambda: True)
+    part = learner()
+
+    def stop_after_three() -> bool:
+        if part.env_steps == 64 * 3:
+            part.save(tmp_path / "latest")
+            return False
+        return True
+
+    part.learn(64 * 6, stop_after_three)
+    rest = learner()
+    rest.resume(tmp_path / "latest")
+    assert rest.env_steps == 64 * 3
+    rest.learn(64 * 6, lambda: True)
+    for (name, a), b in zip(whole.policy.state_dict().items(), rest.policy.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    assert np.array_equal(whole.simulation.batch.qpos, rest.simulation.batch.qpos)
+
+
+def test_same_seed_same_weights():
+    a = learner()
+    a.learn(128, lambda: True)
+    b = learner()
+    b.learn(128, lambda: True)
+    assert all(torch.equal(x, y) for x, y in zip(a.policy.parameters(), b.policy.parameters(), strict=True))
+
+
+def test_dagger_learns_the_expert():
+    agent = learner(("mug",), width=128)
+    losses = []
+    agent.warm_start(DaggerConfig(env_steps=4_800, updates=60, minibatch=256), lambda steps, loss: losses.append(loss))
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_checkpoint_round_trip_and_acting(tmp_path):
+    agent = learner()
+    agent.save(tmp_path / "checkpoint")
+    policy, meta = load_policy(tmp_path / "checkpoint")
+    assert meta["tasks"] == ["bottle", "mug"]
+    env = ClosureVectorEnv(("bottle", "mug"), 4, conditioning="parameters")
+    obs, info = env.reset(seed=0)
+    assert np.array_equal(acting(policy)(env)(obs, info["task"]), acting(agent.policy)(env)(obs, info["task"]))
+    assert sorted(p.name for p in (tmp_path / "checkpoint").iterdir()) == ["meta.json", "tensors.safetensors"]
+
+
+@pytest.mark.parametrize("damage", ["missing", "garbage", "truncated", "format"])
+def test_damaged_checkpoints_are_refused(tmp_path, damage):
+    folder = tmp_path / "c"
+    checkpoints.save(folder, {"x": np.arange(4.0)}, {"a": 1})
+    file = folder / "tensors.safetensors"
+    if damage == "missing":
+        file.unlink()
+    elif damage == "garbage":
+        (folder / "meta.json").write_text("{nope")
+    elif damage == "truncated":
+        file.write_bytes(file.read_bytes()[:-8])
+    else:
+        (folder / "meta.json").write_text('{"format": 99}')
+    with pytest.raises(checkpoints.CheckpointError):
+        checkpoints.load(folder)
+
+
+def test_adopting_a_policy_for_another_task():
+    source, target = learner(head="per_task"), learner(("thermos",), head="per_task")
+    target.policy.adopt(source.policy)
+    assert torch.allclose(target.policy.actor.head.bias[0], source.policy.actor.head.bias.mean(0))
+    assert torch.equal(target.policy.actor.body[0].weight, source.policy.actor.body[0].weight)

@@ -1,0 +1,141 @@
+"""The command line as a user meets it: the quick job end to end, interruption, and mistakes."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def command(*arguments, **environment) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, str(ROOT / "train.py"), *map(str, arguments)], capture_output=True, text=True, cwd=ROOT,
+                          env={**os.environ, **environment}, timeout=300)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("quick") / "run"
+    began = time.perf_counter()
+    done = command("--quick", "--out", folder)
+    assert done.returncode == 0, done.stderr
+    assert time.perf_counter() - began < 90
+    assert str(folder / "report.html") in done.stdout.replace("\n", "")
+    return folder
+
+
+def test_quick_job_writes_the_run_folder(run):
+    names = {p.name for p in run.iterdir()}
+    assert {"config.json", "metrics.csv", "checkpoint", "episodes.csv", "results.json", "videos", "report.html"} <= names
+    results, config = (json.loads((run / n).read_text()) for n in ("results.json", "config.json"))
+    assert set(results["per_task"]) == set(config["train"])
+    assert set(results["transfer"]) == set(config["held_out"])
+    assert not set(config["train"]) & set(config["held_out"])
+    assert results["train"]["env_steps"] > 0 and results["total_seconds"] > 0
+    assert results["mean_success"] > 0.3  # the quick policy is poor, not nothing
+    entry = results["transfer"]["thermos"]
+    assert entry["curves"]["pretrained"][0]["steps"] == entry["curves"]["scratch"][0]["steps"]
+    assert not list(run.rglob("*.tmp*"))
+
+
+def test_videos_move(run):
+    import imageio.v2 as imageio
+
+    films = sorted((run / "videos").glob("*.mp4"))
+    assert len(films) == 10
+    frames = imageio.mimread(films[0], memtest=False)
+    assert len(frames) >= 30
+    assert abs(frames[0].astype(float) - frames[len(frames) // 2]).mean() > 2.0
+
+
+def test_commands_on_a_run(run, tmp_path):
+    done = command("evaluate", run, "--tasks", "mug", "valve", "--episodes", "3", "--out", tmp_path / "e")
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads((tmp_path / "e/results.json").read_text())["per_task"]) == {"mug", "valve"}
+    done = command("transfer", run, "--target", "decanter", "--env-steps", "2560")
+    assert done.returncode == 0 and "zero_shot" in done.stdout, done.stderr
+    assert command("report", run).returncode == 0
+    done = command("benchmark", "--steps", "5", "--num-envs", "8", "--out", tmp_path / "b.json")
+    assert done.returncode == 0
+    assert 0 < json.loads((tmp_path / "b.json").read_text())["one_thread"]["fraction_of_raw_physics"] < 1.5
+
+
+def test_interrupt_saves_and_resumes(tmp_path):
+    folder = tmp_path / "run"
+    arguments = [sys.executable, str(ROOT / "train.py"), "--quick", "--out", str(folder), "--env-steps", "2000000", "--no-videos",
+                 "--transfer-steps", "0"]  # fmt: skip
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    deadline = time.time() + 120
+    while time.time() < deadline:
+        metrics = folder / "metrics.csv"
+        if metrics.exists() and metrics.read_text().count("\nppo") >= 3:
+            break
+        time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0 and "--resume" in out, err
+    stopped = json.loads((folder / "latest/meta.json").read_text())["env_steps"]
+    assert stopped > 0
+    config = json.loads((folder / "config.json").read_text())
+    config["job"]["env_steps"] = stopped + 1280
+    (folder / "config.json").write_text(json.dumps(config))
+    done = command("--resume", folder, "--no-videos")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()[1:]]
+    steps = [int(r[1]) for r in rows if r[0] == "ppo"]
+    assert steps == sorted(set(steps)) and len(steps) == (stopped + 1280) // 640  # no update lost, none twice
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["trian"], "did you mean train"),
+        (["evaluate", "expert", "--tasks", "botle"], "'bottle'"),
+        (["evaluate", "nonexistent"], "no run folder"),
+        (["evaluate", "expert", "--episodes", "0"], "at least 1"),
+        (["video", "expert", "--task", "jat"], "'jar'"),
+        (["video", "expert", "--task", "jar", "--out", "x.gif"], ".mp4"),
+        (["train", "--env-steps", "-5"], "at least 1"),
+        (["train", "--conditioning", "onehot"], "one_hot"),
+        (["train", "--task-set", "frist"], "'first'"),
+        (["train", "--resume", "nowhere"], "no run folder"),
+        (["train", "--seed", "-1"], "at least 0"),
+        (["benchmark", "--num-envs", "0"], "at least 1"),
+        (["report", "."], "config.json is missing"),
+    ],
+)
+def test_mistakes_get_one_clear_line(arguments, says, tmp_path):
+    done = command(*arguments, *(["--out", tmp_path / "run"] if arguments[0] == "train" and "--resume" not in arguments else []))
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1 and says in lines[0], done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_existing_folder_is_left_alone(tmp_path):
+    (tmp_path / "precious").write_text("x")
+    done = command("--quick", "--out", tmp_path)
+    assert done.returncode != 0 and "not empty" in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["precious"]
+
+
+def test_no_opengl_says_what_to_install(tmp_path):
+    done = command("video", "expert", "--task", "mug", "--out", tmp_path / "v.mp4", MUJOCO_GL="osmesa", PYOPENGL_PLATFORM="osmesa",
+                   LD_LIBRARY_PATH="")  # fmt: skip
+    if done.returncode:  # this machine has no OSMesa
+        assert "apt install" in done.stderr and "Traceback" not in done.stderr
+        assert not list(tmp_path.iterdir())
+    else:
+        assert (tmp_path / "v.mp4").exists()
+
+
+@pytest.mark.parametrize("name", ["train", "transfer", "evaluate", "video", "report", "benchmark"])
+def test_help(name):
+    done = command(name, "--help")
+    assert done.returncode == 0
+    assert "--seed" in done.stdout and "--out" in done.stdout
