@@ -20,6 +20,7 @@ TIMESTEP = 0.005  # s; with 10 substeps: control at 20 Hz
 SUBSTEPS = 10
 DISC_HEIGHT = 0.006  # m, of the disc under a knob or bar
 BAR_HALF_LENGTH = 0.030  # m
+HARD_CONTACT = (0.999, 0.9999, 0.0005, 0.5, 2)  # a light lid must not sink into its container
 SEAT_GAP = 0.0005  # m between the collision shapes of a closed lid and its container
 WORKSPACE = (0.50, 0.0)  # m, centre of the containers' poses
 
@@ -53,6 +54,7 @@ def build(variant: Variant, visual: bool = False, free: bool = False) -> mujoco.
     option.integrator = mujoco.mjtIntegrator.mjINT_DISCRETE  # position servos in contact stay stable at 5 ms
     option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC  # the pyramidal cone lets a grip creep
     option.impratio = 10
+    option.disableflags |= mujoco.mjtDisableBit.mjDSBL_FILTERPARENT  # a lid rests on its container, its parent
     world = spec.worldbody
     world.add_geom(name="table", type=mujoco.mjtGeom.mjGEOM_PLANE, size=(1.2, 1.2, 0.05), contype=TABLE_BIT,
                    conaffinity=HAND_BIT | LID_BIT, group=3 if visual else 0)  # fmt: skip
@@ -94,7 +96,7 @@ def build(variant: Variant, visual: bool = False, free: bool = False) -> mujoco.
 
 def _collides(bit: int) -> dict:
     masks = {LID_BIT: HAND_BIT | CONTAINER_BIT | TABLE_BIT, CONTAINER_BIT: HAND_BIT | LID_BIT}
-    return {"contype": bit, "conaffinity": masks[bit], "mass": 0, "friction": (0.8, 0.005, 0.0001)}
+    return {"contype": bit, "conaffinity": masks[bit], "mass": 0, "friction": (0.8, 0.005, 0.0001), "solimp": HARD_CONTACT}
 
 
 def _cylinder(body, name: str, radius: float, bottom: float, top: float, bit: int) -> None:

@@ -1,0 +1,143 @@
+"""The laws of the closures' physics, for every row of the table."""
+
+import mujoco
+import numpy as np
+import pytest
+
+from envs import CLOSURES
+from envs.batch import ClosureBatch
+from envs.experts import expert_action
+from envs.mechanisms import CONSTRAINTS
+from envs.robot import HOME
+from envs.scene import build, seat_height
+
+SCREWS = [n for n, c in CLOSURES.items() if c.mechanism == "screw"]
+PULLS = [n for n, c in CLOSURES.items() if c.mechanism == "pull"]
+TURNING = [n for n, c in CLOSURES.items() if c.mechanism != "pull"]
+
+
+class Bench:
+    """One variant on MuJoCo's own loop, with the hand away at home."""
+
+    def __init__(self, name, free=False):
+        self.variant = CLOSURES[name].draw(np.random.default_rng(7))
+        self.model = build(self.variant, free=free).compile()
+        self.data = mujoco.MjData(self.model)
+        self.data.qpos[:7] = self.data.ctrl[:7] = HOME
+        self.data.mocap_pos[0] = [0.45, 0.25, 0.0]  # clear of the hand
+        self.lid, self.q = self.model.body("lid").id, self.model.joint("lid_x").qposadr[0]
+        self.v = self.model.joint("lid_x").dofadr[0]
+
+    def run(self, seconds, force=0.0, torque=0.0):
+        self.data.xfrc_applied[self.lid] = [0, 0, force, 0, 0, torque]
+        for _ in range(round(seconds / self.model.opt.timestep)):
+            mujoco.mj_step(self.model, self.data)
+        return self.data.qpos[self.q : self.q + 6]
+
+
+@pytest.mark.parametrize("name", CLOSURES)
+def test_nothing_moves_by_itself(name):
+    assert np.abs(Bench(name).run(5.0)).max() < 1e-4
+
+
+@pytest.mark.parametrize("name", SCREWS)
+def test_closed_screw_holds_thirty_newtons(name):
+    lid = Bench(name).run(1.0, force=30.0)
+    assert abs(lid[2]) < 1e-4
+    assert abs(lid[3]) < 1e-3
+
+
+@pytest.mark.parametrize("name", TURNING)
+def test_turns_above_its_breakaway_torque_only(name):
+    bench = Bench(name)
+    sense = CLOSURES[name].direction
+    assert abs(bench.run(0.3, torque=0.7 * sense * bench.variant.torque)[3]) < 1e-3
+    assert sense * bench.run(0.3, torque=1.4 * sense * bench.variant.torque)[3] > 0.3
+
+
+@pytest.mark.parametrize("name", SCREWS)
+def test_lift_is_pitch_times_angle(name):
+    bench = Bench(name)
+    sense, v = CLOSURES[name].direction, bench.variant
+    for _ in range(400):
+        lid = bench.run(0.005, torque=1.4 * sense * v.torque)
+        assert lid[2] == pytest.approx(v.depth * abs(lid[3]) / v.angle, abs=1e-4)
+        if sense * lid[3] > v.angle:
+            break
+    assert sense * lid[3] > v.angle
+
+
+@pytest.mark.parametrize("name", PULLS)
+def test_pull_lid_stays_below_its_force_and_comes_off_above(name):
+    bench = Bench(name)
+    weight = bench.variant.mass * 9.81
+    assert bench.run(1.0, force=0.9 * bench.variant.force)[2] < 1.5e-4
+    assert bench.run(1.0, force=1.2 * bench.variant.force + weight)[2] > bench.variant.depth
+
+
+@pytest.mark.parametrize("name", [n for n, c in CLOSURES.items() if c.separates])
+def test_no_force_of_the_mechanism_remains_after_release(name):
+    bench = Bench(name, free=True)
+    for constraint in CONSTRAINTS:
+        bench.data.eq_active[bench.model.equality(constraint).id] = 0
+    bench.data.qpos[bench.q + 2] = 0.4
+    bench.data.qpos[bench.q + 3] = 1.0
+    bench.run(0.1)
+    assert bench.data.qvel[bench.v + 2] == pytest.approx(-0.981, rel=0.01)
+    assert np.abs(np.delete(bench.data.qvel[bench.v : bench.v + 6], 2)).max() < 1e-6
+
+
+@pytest.mark.parametrize("name", CLOSURES)
+def test_energy_never_grows_when_untouched(name):
+    bench = Bench(name)
+    bench.data.qvel[bench.v + 3] = 0.5 * CLOSURES[name].direction  # a lid that someone let go while turning
+    bench.model.opt.enableflags |= mujoco.mjtEnableBit.mjENBL_ENERGY
+    mujoco.mj_forward(bench.model, bench.data)
+    first = bench.data.energy.sum()
+    top = max(bench.run(0.05) is None or bench.data.energy.sum() for _ in range(20))
+    assert top <= first + 1e-5
+
+
+@pytest.mark.parametrize("name", CLOSURES)
+def test_fingers_do_not_enter_lids(name):
+    batch = ClosureBatch((name,), 16)
+    ids = np.arange(16)
+    batch.reset(ids, np.zeros(16, int), [np.random.default_rng(i) for i in ids])
+    for _ in range(50):
+        m = batch.measure()
+        assert (m["opening"][m["holds"]] > m["grip_radius"][m["holds"]] - 0.003).all()
+        batch.step(expert_action(m))
+
+
+@pytest.mark.parametrize("name", CLOSURES)
+def test_a_closed_fist_cannot_be_pressed_through_a_lid(name):
+    batch = ClosureBatch((name,), 8)
+    ids = np.arange(8)
+    batch.reset(ids, np.zeros(8, int), [np.random.default_rng(i) for i in ids])
+    for _ in range(50):
+        offset = batch.measure()["grip_offset"]
+        across = np.clip(offset[:, :2] / 0.03, -1, 1)
+        down = np.where(np.linalg.norm(offset[:, :2], axis=1) < 0.004, -1.0, 0.0)
+        batch.step(np.column_stack([across, down, np.zeros(8), -np.ones(8)]))
+    m = batch.measure()
+    base = np.where(m["cap_radius"] > 0, 0.006, 0.0)
+    tips = m["height"] - 0.011  # the lowest pad sphere ends 11 mm below the point between the fingertips
+    assert (np.linalg.norm(m["grip_offset"][:, :2], axis=1) < 0.02).all()
+    assert (tips > base + m["grip_height"] - 0.004).all()
+
+
+@pytest.mark.parametrize("name", CLOSURES)
+def test_random_steps_stay_finite(name):
+    batch, ids = ClosureBatch((name,), 50), np.arange(50)
+    rng = np.random.default_rng(0)
+    for _ in range(2):  # 2 x 50 x 100 = 10,000 control steps
+        batch.reset(ids, np.zeros(50, int), [np.random.default_rng(i) for i in ids])
+        for _ in range(100):
+            batch.step(rng.uniform(-1, 1, (50, 5)))
+    assert np.isfinite(batch.qpos).all() and np.isfinite(batch.qvel).all()
+    assert batch.sim.warning.sum() == 0
+
+
+def test_heights_fit_the_workspace():
+    for closure in CLOSURES.values():
+        assert 0.05 < seat_height(closure.draw(np.random.default_rng(0))) < 0.30
