@@ -18,7 +18,7 @@ class PPOConfig:
     """Settings of PPO; the same for every task."""
 
     learning_rate: float = 3e-4
-    warm_learning_rate: float = 1e-4  # after a warm start or at a transfer
+    warm_learning_rate: float = 3e-5  # after a warm start or at a transfer
     rollout: int = 80  # control steps per environment and update
     minibatch: int = 1024
     epochs: int = 4

@@ -79,7 +79,7 @@ def main_job(
             experiment.transfer_run(run, target, config, seed, report)
     problem = None
     if videos and not stop():
-        problem = experiment.film_run(run, [*split.train, *targets], report)
+        problem = experiment.film_run(run, [*split.train, *targets], report, config.film_width)
     if problem:
         say(f"no videos: {problem}")
     runs.update_results(run, total_seconds=time.perf_counter() - began)

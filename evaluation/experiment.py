@@ -30,17 +30,18 @@ class JobConfig:
     task_set: str = "first"
     conditioning: str = "parameters"
     warm_start: str = "dagger"  # dagger | none
-    env_steps: int = 800_000  # of PPO, after the warm start
+    env_steps: int = 1_000_000  # of PPO, after the warm start
     num_envs: int = 64
     episodes: int = 50  # per task in the final evaluation
     validation_episodes: int = 25  # per task, each time checkpoints are compared
-    validations: int = 8  # how often
+    validations: int = 10  # how often
+    film_width: int = 640  # pixels of the videos; below 640 every second frame is left out
     ppo: PPOConfig = PPOConfig()
     dagger: DaggerConfig = DaggerConfig()
     transfer: TransferConfig = TransferConfig()
 
 
-QUICK = JobConfig(env_steps=16_000, num_envs=16, episodes=4, validation_episodes=2, validations=1,
+QUICK = JobConfig(film_width=320, env_steps=16_000, num_envs=16, episodes=4, validation_episodes=2, validations=1,
                   ppo=PPOConfig(rollout=40, minibatch=320, critic_warmup=2), dagger=DaggerConfig(env_steps=12_800, updates=60),
                   transfer=TransferConfig(env_steps=5_120, points=2, episodes=4, num_envs=16))  # fmt: skip
 Report = Callable[[str, int, int, str], None]  # (phase, done, total, text)
@@ -191,14 +192,15 @@ def transfer_run(run: pathlib.Path, target: str, config: JobConfig, seed: int, r
     return runs.update_results(run, transfer={target: entry})
 
 
-def film_run(run: pathlib.Path, tasks: list[str], report: Report) -> str | None:
+def film_run(run: pathlib.Path, tasks: list[str], report: Report, width: int = 640) -> str | None:
     """One video per task; returns why there are none when OpenGL is missing."""
     from evaluation.video import record
 
     policy, meta = run_policy(run)
     for k, task in enumerate(tasks):
         try:
-            record(policy, task, run / "videos" / f"{task}.mp4", conditioning=meta["conditioning"], known_tasks=meta["known"])
+            record(policy, task, run / "videos" / f"{task}.mp4", conditioning=meta["conditioning"], known_tasks=meta["known"],
+                   width=width)  # fmt: skip
         except RenderingUnavailable as error:
             return str(error)
         report("videos", k + 1, len(tasks), task)

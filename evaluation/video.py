@@ -16,7 +16,7 @@ from envs.render import Camera
 from evaluation.protocol import EVALUATION_SEED, Policy
 
 
-def record(policy: Policy, task: str, path: pathlib.Path, *, conditioning: str, known_tasks, start: int = 0) -> dict:
+def record(policy: Policy, task: str, path: pathlib.Path, *, conditioning: str, known_tasks, start: int = 0, width: int = 640) -> dict:
     """Film one evaluation episode.
 
     Args:
@@ -26,6 +26,7 @@ def record(policy: Policy, task: str, path: pathlib.Path, *, conditioning: str, 
         conditioning: what the policy is told.
         known_tasks: rows that `one_hot` has components for.
         start: which evaluation start.
+        width: of the picture, 4 : 3; a smaller film than 640 shows every second frame.
 
     Returns:
         {success, progress, frames}.
@@ -44,15 +45,16 @@ def record(policy: Policy, task: str, path: pathlib.Path, *, conditioning: str, 
         observation, _, _, truncated, info = env.step(act(observation, info["task"]))
         done = bool(truncated[0])
     success = bool(info["success"][0])
-    camera = Camera(batch.pool[batch.variant[0]])
+    camera = Camera(batch.pool[batch.variant[0]], width, width * 3 // 4)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp.mp4")
-    fps = round(1 / CONTROL_DT)
+    every = 1 if width >= 640 else 2
+    fps = round(1 / CONTROL_DT / every)
     with imageio.get_writer(temporary, fps=fps, codec="libx264", quality=7, macro_block_size=16, ffmpeg_log_level="error") as film:
-        for k, state in enumerate(states):
+        for k in range(0, len(states), every):
             verdict = "open" if infos[k]["success"][0] else "opening"
             text = f"{task}: {CLOSURES[task].description}"
-            film.append_data(caption(camera.draw(*state), text, f"{verdict}  {100 * infos[k]['progress'][0]:.0f} %", infos[k]["success"][0]))
+            film.append_data(caption(camera.draw(*states[k]), text, f"{verdict}  {100 * infos[k]['progress'][0]:.0f} %", infos[k]["success"][0]))
         last = caption(camera.draw(*states[-1]), text, "success" if success else "not opened", success)
         for _ in range(fps // 2):
             film.append_data(last)
@@ -64,9 +66,10 @@ def record(policy: Policy, task: str, path: pathlib.Path, *, conditioning: str, 
 def caption(frame: np.ndarray, text: str, outcome: str, good: bool) -> np.ndarray:
     """A bar below the top edge with the task and, on the right, the outcome."""
     image = Image.fromarray(frame)
-    pen, font = ImageDraw.Draw(image, "RGBA"), ImageFont.load_default(size=18)
-    pen.rectangle((0, 0, image.width, 32), fill=(18, 22, 28, 200))
-    pen.text((12, 6), text, font=font, fill=(245, 245, 245))
+    size = image.width // 36
+    pen, font = ImageDraw.Draw(image, "RGBA"), ImageFont.load_default(size=size)
+    pen.rectangle((0, 0, image.width, 9 * size // 5), fill=(18, 22, 28, 200))
+    pen.text((size // 2, size // 3), text, font=font, fill=(245, 245, 245))
     width = pen.textlength(outcome, font=font)
-    pen.text((image.width - width - 12, 6), outcome, font=font, fill=(130, 230, 150) if good else (245, 205, 120))
+    pen.text((image.width - width - size // 2, size // 3), outcome, font=font, fill=(130, 230, 150) if good else (245, 205, 120))
     return np.asarray(image)
