@@ -184,7 +184,8 @@ def main() -> None:
     arguments = sys.argv[1:]
     if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
         close = difflib.get_close_matches(arguments[0], COMMANDS, n=2, cutoff=0.4)
-        fail(f"unknown command {arguments[0]!r}: {'did you mean ' + ' or '.join(close) + '? ' if close else ''}commands: {', '.join(COMMANDS)}")
+        hint = f"did you mean {' or '.join(close)}? " if close else ""
+        fail(f"unknown command {arguments[0]!r}: {hint}commands: {', '.join(COMMANDS)}")
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments = ["train", *arguments]
     try:

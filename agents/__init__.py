@@ -1,0 +1,1 @@
+"""Task-conditioned policies and how they learn."""

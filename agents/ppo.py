@@ -72,8 +72,9 @@ class MultiTaskPPO(PPO):
 
 def make_ppo(env: TaskVecEnv, config: PPOConfig, seed: int, warm: bool) -> MultiTaskPPO:
     """A learner for env; `warm` when its policy will not start from nothing."""
+    rate = config.warm_learning_rate if warm else config.learning_rate
     algorithm = MultiTaskPPO(
-        MultiTaskPolicy, env, learning_rate=config.warm_learning_rate if warm else config.learning_rate, n_steps=config.rollout, batch_size=config.minibatch,
+        MultiTaskPolicy, env, learning_rate=rate, n_steps=config.rollout, batch_size=config.minibatch,
         n_epochs=config.epochs, gamma=config.gamma, gae_lambda=config.gae_lambda, clip_range=config.clip,
         target_kl=config.target_kl, normalize_advantage=False, rollout_buffer_class=TaskRolloutBuffer, seed=seed,
         device="cpu", policy_kwargs={"num_tasks": len(env.env.tasks), "head": config.head, "width": config.width,

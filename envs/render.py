@@ -27,7 +27,7 @@ class Camera:
             self._renderer = mujoco.Renderer(self._model, height, width)
         except (ImportError, AttributeError, RuntimeError, FileNotFoundError, mujoco.FatalError) as error:
             backend = os.environ.get("MUJOCO_GL", "the default back end")
-            raise RenderingUnavailable(f"videos need OpenGL, and {backend} failed ({error}): apt install libegl1 libgl1-mesa-dri") from error
+            raise RenderingUnavailable(f"videos need OpenGL; {backend} failed ({error}): apt install libegl1 libgl1-mesa-dri") from error
         self._camera = mujoco.MjvCamera()
         self._camera.distance, self._camera.azimuth, self._camera.elevation = 0.62, 145.0, -16.0
         self._options = mujoco.MjvOption()

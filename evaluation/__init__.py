@@ -1,0 +1,1 @@
+"""Evaluation, transfer, statistics, video and report."""

@@ -12,6 +12,8 @@ import pathlib
 
 import matplotlib
 
+from envs.batch import CONTROL_DT
+
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
@@ -66,20 +68,26 @@ def _headline(results: dict, config: dict) -> str:
 
 
 def _per_task(per_task: dict) -> str:
-    rows = [f"<tr><td>{n}</td><td>{100 * t['success']:.0f} %</td><td>{100 * t['low']:.0f} to {100 * t['high']:.0f} %</td>"
-            f"<td>{t['episodes']}</td><td>{100 * t['success_any']:.0f} %</td><td>{100 * t['progress']:.0f} %</td>"
-            f"<td>{t['steps_to_success'] / 20:.1f} s</td></tr>" if t["steps_to_success"] else
-            f"<tr><td>{n}</td><td>{100 * t['success']:.0f} %</td><td>{100 * t['low']:.0f} to {100 * t['high']:.0f} %</td>"
-            f"<td>{t['episodes']}</td><td>{100 * t['success_any']:.0f} %</td><td>{100 * t['progress']:.0f} %</td><td>never</td></tr>"
-            for n, t in per_task.items()]  # fmt: skip
+    rows = []
+    for name, t in per_task.items():
+        seconds = "never" if t["steps_to_success"] is None else f"{t['steps_to_success'] * CONTROL_DT:.1f} s"
+        cells = (name, _percent(t["success"]), f"{_percent(t['low'])} to {_percent(t['high'])}", t["episodes"],
+                 _percent(t["success_any"]), _percent(t["progress"]), seconds)  # fmt: skip
+        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     figure, axes = plt.subplots(figsize=(8.5, 0.36 * len(per_task) + 0.9))
     names = list(per_task)[::-1]
     y = [per_task[n]["success"] for n in names]
-    spread = [[max(0, per_task[n]["success"] - per_task[n]["low"]) for n in names], [max(0, per_task[n]["high"] - per_task[n]["success"]) for n in names]]
+    low, high = ([per_task[n][k] for n in names] for k in ("low", "high"))
+    spread = [[max(0, v - e) for v, e in zip(y, low, strict=True)], [max(0, e - v) for v, e in zip(y, high, strict=True)]]
     axes.barh(names, y, color=_BLUE, xerr=spread, error_kw={"ecolor": "#1d232b", "capsize": 3})
     axes.set(xlim=(0, 1.02), xlabel="final success (bars: 95 % Wilson interval)")
-    head = "<tr><th>task</th><th>final success</th><th>95 % interval</th><th>episodes</th><th>at any time</th><th>progress</th><th>time to open</th></tr>"
+    titles = ("task", "final success", "95 % interval", "episodes", "at any time", "progress", "time to open")
+    head = "<tr>" + "".join(f"<th>{title}</th>" for title in titles) + "</tr>"
     return _picture(figure) + f"<table>{head}{''.join(rows)}</table>"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _learning(metrics: list[dict]) -> str:
@@ -111,9 +119,10 @@ def _transfer(entry: dict) -> str:
 
     reach = entry["steps_to_threshold"]
     rows = (
-        ("zero-shot success", f"{100 * entry['zero_shot']:.0f} % ({100 * entry['zero_shot_low']:.0f} to {100 * entry['zero_shot_high']:.0f} %, "
-                              f"{entry['episodes']} episodes)"),
-        ("steps to 80 %, pretrained (per seed)", steps(reach["pretrained"])), ("steps to 80 %, from scratch (per seed)", steps(reach["scratch"])),
+        ("zero-shot success", f"{_percent(entry['zero_shot'])} ({_percent(entry['zero_shot_low'])} to "
+                              f"{_percent(entry['zero_shot_high'])}, {entry['episodes']} episodes)"),
+        ("steps to 80 %, pretrained (per seed)", steps(reach["pretrained"])),
+        ("steps to 80 %, from scratch (per seed)", steps(reach["scratch"])),
         ("jumpstart", f"{100 * entry['jumpstart']:+.0f} points"),
         ("area under the curve", f"{entry['area']['pretrained']:.2f} against {entry['area']['scratch']:.2f}"),
         ("wall seconds", f"{entry['wall_seconds']:.0f}"),
@@ -131,11 +140,14 @@ def _films(run: pathlib.Path) -> str:
 
 
 def _facts(config: dict, results: dict) -> str:
-    facts = {"command": config.get("command"), "seed": config.get("seed"), "trained": ", ".join(config.get("train", [])),
-             "held out": ", ".join(config.get("held_out", [])), "split": config.get("split_hash"), "conditioning": config.get("conditioning"),
-             "machine": results.get("machine") or config.get("machine"), "versions": config.get("versions"),
-             "total seconds": results.get("total_seconds")}  # fmt: skip
-    return "<table>" + "".join(f"<tr><td>{k}</td><td><code>{html.escape(str(v))}</code></td></tr>" for k, v in facts.items() if v) + "</table>"
+    facts = {
+        "command": config.get("command"), "seed": config.get("seed"), "trained": ", ".join(config.get("train", [])),
+        "held out": ", ".join(config.get("held_out", [])), "split": config.get("split_hash"),
+        "conditioning": config.get("conditioning"), "machine": results.get("machine") or config.get("machine"),
+        "versions": config.get("versions"), "total seconds": results.get("total_seconds"),
+    }  # fmt: skip
+    rows = [f"<tr><td>{k}</td><td><code>{html.escape(str(v))}</code></td></tr>" for k, v in facts.items() if v]
+    return f"<table>{''.join(rows)}</table>"
 
 
 def _picture(figure) -> str:

@@ -52,9 +52,10 @@ def record(policy: Policy, task: str, path: pathlib.Path, *, conditioning: str, 
     fps = round(1 / CONTROL_DT / every)
     with imageio.get_writer(temporary, fps=fps, codec="libx264", quality=7, macro_block_size=16, ffmpeg_log_level="error") as film:
         for k in range(0, len(states), every):
-            verdict = "open" if infos[k]["success"][0] else "opening"
+            won = bool(infos[k]["success"][0])
+            outcome = f"{'open' if won else 'opening'}  {100 * infos[k]['progress'][0]:.0f} %"
             text = f"{task}: {CLOSURES[task].description}"
-            film.append_data(caption(camera.draw(*states[k]), text, f"{verdict}  {100 * infos[k]['progress'][0]:.0f} %", infos[k]["success"][0]))
+            film.append_data(caption(camera.draw(*states[k]), text, outcome, won))
         last = caption(camera.draw(*states[-1]), text, "success" if success else "not opened", success)
         for _ in range(fps // 2):
             film.append_data(last)
