@@ -7,32 +7,15 @@ import json
 import pathlib
 import signal
 import sys
-import time
 import warnings
 from typing import Annotated
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 warnings.filterwarnings("ignore", category=UserWarning, module="stable_baselines3")
 CONSOLE = Console(highlight=False, soft_wrap=True)
 Run = Annotated[pathlib.Path, tyro.conf.Positional]
-
-
-class Bars:
-    """Progress bars with time left, one per phase; plain when the output is no terminal."""
-
-    def __init__(self):
-        columns = (TextColumn("{task.description:22}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn(),
-                   TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[text]}"))  # fmt: skip
-        self.progress, self.ids = Progress(*columns, console=CONSOLE), {}
-
-    def __call__(self, phase: str, done: int, total: int, text: str) -> None:
-        """Show how far a phase is."""
-        if phase not in self.ids:
-            self.ids[phase] = self.progress.add_task(phase, total=total, text="")
-        self.progress.update(self.ids[phase], completed=done, total=total, text=text or self.progress.tasks[self.ids[phase]].fields["text"])
 
 
 def fail(message: str):
@@ -40,21 +23,11 @@ def fail(message: str):
     sys.exit(f"error: {' '.join(str(message).split())}")
 
 
-def config_of(run: pathlib.Path):
-    """The job of a stored run."""
-    from agents.dagger import DaggerConfig
-    from agents.ppo import PPOConfig
-    from evaluation import runs
-    from evaluation.experiment import JobConfig
-    from evaluation.transfer import TransferConfig
+def _commands():
+    """What the commands do; imported late, so that --help is quick."""
+    from evaluation import commands
 
-    stored = runs.open_run(run)
-    job = dict(stored.get("job", {}))
-    parts = {"ppo": PPOConfig, "dagger": DaggerConfig, "transfer": TransferConfig}
-    try:
-        return stored, JobConfig(**{**job, **{k: make(**job[k]) for k, make in parts.items() if k in job}})
-    except TypeError as error:
-        raise runs.RunError(f"{run} was written by another version: {error}") from None
+    return commands
 
 
 def train(
@@ -78,11 +51,8 @@ def train(
         transfer_steps: environment steps per learner of each transfer; 0 skips the transfer.
         videos: film one rollout per task.
     """
-    from evaluation import commands
-
     overrides = {"task_set": task_set, "conditioning": conditioning, "warm_start": warm_start, "env_steps": env_steps,
                  "episodes": episodes, "head": head, "transfer_steps": transfer_steps}  # fmt: skip
-    stored = config_of(resume)[1] if resume else None
     stopped: list[bool] = []
 
     def interrupt(*_) -> None:
@@ -92,11 +62,8 @@ def train(
         CONSOLE.print("stopping after this update; the state will be saved ...")
 
     signal.signal(signal.SIGINT, interrupt)
-    run = resume or out or pathlib.Path("runs") / time.strftime("%Y%m%d-%H%M%S")
-    bars = Bars()
     command = " ".join(["python train.py", *sys.argv[1:]])
-    with bars.progress:
-        commands.main_job(run, stored, overrides, quick, seed, command, bars, lambda: bool(stopped), videos, CONSOLE.print)
+    _commands().main_job(out, resume, overrides, quick, seed, command, lambda: bool(stopped), videos, CONSOLE)
 
 
 def transfer(run: Run, target: str, seed: int = 0, env_steps: int | None = None, seeds: int = 1, out: pathlib.Path | None = None) -> None:
@@ -110,12 +77,7 @@ def transfer(run: Run, target: str, seed: int = 0, env_steps: int | None = None,
         seeds: how many learners of each kind.
         out: where to copy the entry as JSON, too.
     """
-    from evaluation import commands
-
-    stored, config = config_of(run)
-    bars = Bars()
-    with bars.progress:
-        commands.transfer_job(run, config, target, seed, env_steps, seeds, out, bars, CONSOLE.print)
+    _commands().transfer_job(run, target, seed, env_steps, seeds, out, CONSOLE)
 
 
 def evaluate(run: Run, tasks: tuple[str, ...] = (), episodes: int = 50, seed: int | None = None, out: pathlib.Path | None = None) -> None:
@@ -128,9 +90,7 @@ def evaluate(run: Run, tasks: tuple[str, ...] = (), episodes: int = 50, seed: in
         seed: of the starts (default: the evaluation's own).
         out: folder for episodes.csv and results.json (default: print only).
     """
-    from evaluation import commands
-
-    commands.evaluate_job(run, tasks, episodes, seed, out, CONSOLE.print)
+    _commands().evaluate_job(run, tasks, episodes, seed, out, CONSOLE.print)
 
 
 def video(run: Run, task: str, seed: int = 0, out: pathlib.Path | None = None) -> None:
@@ -142,9 +102,7 @@ def video(run: Run, task: str, seed: int = 0, out: pathlib.Path | None = None) -
         seed: number of the evaluation start.
         out: the .mp4 to write (default: in the run's videos/, or <policy>-<task>.mp4 here).
     """
-    from evaluation import commands
-
-    commands.video_job(run, task, seed, out, CONSOLE.print)
+    _commands().video_job(run, task, seed, out, CONSOLE.print)
 
 
 def report(run: Run, seed: int = 0, out: pathlib.Path | None = None) -> None:
@@ -155,10 +113,7 @@ def report(run: Run, seed: int = 0, out: pathlib.Path | None = None) -> None:
         seed: unused; a report draws nothing at random.
         out: copy the page there, too.
     """
-    from evaluation import commands, runs
-
-    runs.open_run(run)
-    CONSOLE.print(str(commands.report_job(run, out)))
+    CONSOLE.print(str(_commands().report_job(run, out)))
 
 
 def benchmark(task_set: str = "first", num_envs: int = 64, steps: int = 300, seed: int = 0, out: pathlib.Path | None = None) -> None:
@@ -171,9 +126,7 @@ def benchmark(task_set: str = "first", num_envs: int = 64, steps: int = 300, see
         seed: of starts and actions.
         out: JSON file to write (default: print only).
     """
-    from evaluation import commands
-
-    CONSOLE.print(json.dumps(commands.benchmark_job(task_set, num_envs, steps, seed, out), indent=1))
+    CONSOLE.print(json.dumps(_commands().benchmark_job(task_set, num_envs, steps, seed, out), indent=1))
 
 
 COMMANDS = {f.__name__: f for f in (train, transfer, evaluate, video, report, benchmark)}

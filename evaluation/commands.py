@@ -9,13 +9,16 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 
+from rich.console import Console
+
 from agents.networks import HEADS
 from envs import CLOSURES, TASK_SETS
-from envs.closures import lookup
+from envs.closures import TaskSet, lookup
 from envs.conditioning import CONDITIONINGS
 from evaluation import experiment, runs
 from evaluation.benchmark import benchmark
 from evaluation.experiment import QUICK, JobConfig, run_policy
+from evaluation.progress import Bars
 from evaluation.protocol import BUILT_IN, EVALUATION_SEED, Policy, evaluate, summary, write_episodes
 from evaluation.report import write_report
 
@@ -48,25 +51,32 @@ def job_config(quick: bool, overrides: dict) -> JobConfig:
 
 
 def main_job(
-    run: pathlib.Path, stored: JobConfig | None, overrides: dict, quick: bool, seed: int, command: str, report: experiment.Report,
-    stop: Callable[[], bool], videos: bool, say: Print,
+    out: pathlib.Path | None, resume: pathlib.Path | None, overrides: dict, quick: bool, seed: int, command: str,
+    stop: Callable[[], bool], videos: bool, console: Console,
 ) -> None:  # fmt: skip
-    """`train`: the whole job in one run folder; with `stored`, go on with an interrupted one."""
-    began = time.perf_counter()
+    """`train`: the whole job in one run folder `out`, or what is left of it in `resume`."""
+    bars = Bars(console)
     _positive("seed", seed, 0)
-    config = stored or job_config(quick, overrides)
-    split = TASK_SETS[config.task_set]
-    if stored is None:
-        runs.create(run, {"command": command, "seed": seed, "train": split.train, "held_out": split.held_out,
-                          "split_hash": split.hash, "conditioning": config.conditioning, "job": dataclasses.asdict(config)})  # fmt: skip
-    else:
-        kept = runs.open_run(run)
-        seed = kept["seed"]
+    run = resume or out or pathlib.Path("runs") / time.strftime("%Y%m%d-%H%M%S")
+    if resume:
+        kept, config = experiment.stored_job(run)
+        seed, split = kept["seed"], TASK_SETS[config.task_set]
         if kept["split_hash"] != split.hash:
             raise runs.RunError(f"{run} was trained on other rows (split {kept['split_hash']}, now {split.hash}): it cannot go on")
+    else:
+        config = job_config(quick, overrides)
+        split = TASK_SETS[config.task_set]
+        runs.create(run, {"command": command, "seed": seed, "train": split.train, "held_out": split.held_out,
+                          "split_hash": split.hash, "conditioning": config.conditioning, "job": dataclasses.asdict(config)})  # fmt: skip
+    with bars.progress:
+        _main_job(run, config, split, seed, bars, stop, videos, bool(resume), console.print)
+
+
+def _main_job(run, config: JobConfig, split: TaskSet, seed: int, report, stop, videos: bool, resumed: bool, say: Print) -> None:
+    began = time.perf_counter()
     say(f"run {run}  |  split {split.hash}: train {', '.join(split.train)}; held out {', '.join(split.held_out)}")
     results = json.loads((run / "results.json").read_text()) if (run / "results.json").exists() else {}
-    if "train" not in results and not experiment.train(run, config, seed, report, stop, stored is not None):
+    if "train" not in results and not experiment.train(run, config, seed, report, stop, resumed):
         say(f"stopped; go on with: python train.py --resume {run}")
         return
     results = experiment.evaluate_run(run, config)
@@ -87,20 +97,21 @@ def main_job(
 
 
 def transfer_job(
-    run: pathlib.Path, config: JobConfig, target: str, seed: int, env_steps: int | None, seeds: int, out: pathlib.Path | None,
-    report: experiment.Report, say: Print,
-) -> None:  # fmt: skip
+    run: pathlib.Path, target: str, seed: int, env_steps: int | None, seeds: int, out: pathlib.Path | None, console: Console
+) -> None:
     """`transfer`: add a target to a run's results and report."""
+    config, bars = experiment.stored_job(run)[1], Bars(console)
     lookup(CLOSURES, target, "closure")
     _positive("env-steps", env_steps)
     _positive("seeds", seeds)
     budget = dataclasses.replace(config.transfer, seeds=seeds, env_steps=env_steps or config.transfer.env_steps)
-    results = experiment.transfer_run(run, target, dataclasses.replace(config, transfer=budget), seed, report)
+    with bars.progress:
+        results = experiment.transfer_run(run, target, dataclasses.replace(config, transfer=budget), seed, bars)
     entry = results["transfer"][target]
-    say(json.dumps({k: entry[k] for k in ("zero_shot", "steps_to_threshold", "jumpstart", "final", "area")}, indent=1))
+    console.print(json.dumps({k: entry[k] for k in ("zero_shot", "steps_to_threshold", "jumpstart", "final", "area")}, indent=1))
     if out:
         runs.write_json(out, entry)
-    say(f"report: {write_report(run)}")
+    console.print(f"report: {write_report(run)}")
 
 
 def _policy(name: pathlib.Path) -> tuple[Policy, dict]:
@@ -149,6 +160,7 @@ def video_job(run: pathlib.Path, task: str, start: int, out: pathlib.Path | None
 
 def report_job(run: pathlib.Path, out: pathlib.Path | None) -> pathlib.Path:
     """`report`: write the page again."""
+    runs.open_run(run)
     page = write_report(run)
     if out:
         shutil.copyfile(page, out)

@@ -47,6 +47,21 @@ QUICK = JobConfig(film_width=320, env_steps=16_000, num_envs=16, episodes=4, val
 Report = Callable[[str, int, int, str], None]  # (phase, done, total, text)
 
 
+def stored_job(run: pathlib.Path) -> tuple[dict, JobConfig]:
+    """A run folder's config.json, and the job in it.
+
+    Raises:
+        RunError: not a run of this version.
+    """
+    config = runs.open_run(run)
+    parts = {"ppo": PPOConfig, "dagger": DaggerConfig, "transfer": TransferConfig}
+    try:
+        job = config["job"]
+        return config, JobConfig(**{**job, **{k: make(**job[k]) for k, make in parts.items()}})
+    except (TypeError, KeyError) as error:
+        raise runs.RunError(f"{run} was written by another version: {error}") from None
+
+
 def train(run: pathlib.Path, config: JobConfig, seed: int, report: Report, stop: Callable[[], bool], resume: bool) -> bool:
     """Learn the training rows of the task set.
 
