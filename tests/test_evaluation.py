@@ -78,7 +78,7 @@ def test_thresholds_and_areas():
 def test_episode_table_round_trip(tmp_path):
     table = evaluate(BUILT_IN["zero"], ("mug",), 2)
     write_episodes(table, tmp_path / "episodes.csv")
-    rows = list(csv.DictReader(open(tmp_path / "episodes.csv", newline="")))
+    rows = list(csv.DictReader((tmp_path / "episodes.csv").read_text().splitlines()))
     assert [r["task"] for r in rows] == ["mug", "mug"]
     assert list(tmp_path.iterdir()) == [tmp_path / "episodes.csv"]
 
