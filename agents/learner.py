@@ -18,7 +18,6 @@ from agents.vec_env import TaskVecEnv
 from envs import ClosureVectorEnv
 from envs.experts import expert_action
 
-
 # Networks this small gain nothing from a second thread, which would fight the physics
 # for the cores; and one thread gives the same bytes on every machine.
 torch.set_num_threads(1)
