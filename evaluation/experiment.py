@@ -81,8 +81,8 @@ def train(run: pathlib.Path, config: JobConfig, seed: int, report: Report, stop:
     latest = run / "latest"
     if resume and latest.exists():
         learner.resume(latest)
-    metrics = runs.Metrics(run / "metrics.csv", columns, learner.env_steps if resume else None)
     offset = config.dagger.env_steps if warm else 0
+    metrics = runs.Metrics(run / "metrics.csv", columns, offset + learner.env_steps if resume else None)
     best = _Best(run, config, learner)
 
     def row(phase: str, steps: int, rates: np.ndarray, **more) -> None:

