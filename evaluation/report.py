@@ -96,11 +96,14 @@ def _learning(metrics: list[dict]) -> str:
     steps = [float(m["env_steps"]) / 1000 for m in metrics]
     for name in names:
         pairs = [(s, float(m[f"success/{name}"])) for s, m in zip(steps, metrics, strict=True) if m[f"success/{name}"]]
-        axes.plot(*zip(*pairs, strict=True), lw=1, alpha=0.8, label=name) if pairs else None
+        smooth = [sum(y for _, y in pairs[max(0, k - 9) : k + 1]) / min(k + 1, 10) for k in range(len(pairs))]
+        axes.plot([x for x, _ in pairs], smooth, lw=1, alpha=0.7, label=name)
+    checks = [(s, float(m["validation"])) for s, m in zip(steps, metrics, strict=True) if m["validation"]]
+    axes.plot([x for x, _ in checks], [y for _, y in checks], "ko-", ms=4, lw=2, label="all, without exploration")
     if boundary := [s for s, m in zip(steps, metrics, strict=True) if m["phase"] == "dagger"]:
         axes.axvline(boundary[-1], color=_GREY, ls="--", lw=1)
         axes.text(boundary[-1], 1.03, " warm start ends", color=_GREY, fontsize=8)
-    axes.set(xlabel="environment steps (thousands)", ylabel="success while exploring", ylim=(-0.02, 1.1))
+    axes.set(xlabel="environment steps (thousands)", ylabel="success (tasks: last 10 updates)", ylim=(-0.02, 1.1))
     axes.legend(ncol=4, fontsize=8, frameon=False)
     return _picture(figure)
 
