@@ -20,7 +20,9 @@ TIMESTEP = 0.005  # s; with 10 substeps: control at 20 Hz
 SUBSTEPS = 10
 DISC_HEIGHT = 0.006  # m, of the disc under a knob or bar
 BAR_HALF_LENGTH = 0.030  # m
-HARD_CONTACT = (0.999, 0.9999, 0.0005, 0.5, 2)  # a light lid must not sink into its container
+# a light lid must not sink into its container: the shortest time constant that MuJoCo
+# allows, two steps, leaves no more than one step's travel of a falling lid (measured)
+CONTACT_SOLREF, CONTACT_SOLIMP = (2 * TIMESTEP, 1.0), (0.999, 0.9999, 0.0005, 0.5, 2)
 SEAT_GAP = 0.0005  # m between the collision shapes of a closed lid and its container
 WORKSPACE = (0.50, 0.0)  # m, centre of the containers' poses
 
@@ -96,7 +98,8 @@ def build(variant: Variant, visual: bool = False, free: bool = False) -> mujoco.
 
 def _collides(bit: int) -> dict:
     masks = {LID_BIT: HAND_BIT | CONTAINER_BIT | TABLE_BIT, CONTAINER_BIT: HAND_BIT | LID_BIT}
-    return {"contype": bit, "conaffinity": masks[bit], "mass": 0, "friction": (0.8, 0.005, 0.0001), "solimp": HARD_CONTACT}
+    return {"contype": bit, "conaffinity": masks[bit], "mass": 0, "friction": (0.8, 0.005, 0.0001), "solref": CONTACT_SOLREF,
+            "solimp": CONTACT_SOLIMP}  # fmt: skip
 
 
 def _cylinder(body, name: str, radius: float, bottom: float, top: float, bit: int) -> None:

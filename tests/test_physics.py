@@ -98,6 +98,24 @@ def test_energy_never_grows_when_untouched(name):
     assert top <= first + 1e-5
 
 
+@pytest.mark.parametrize("height, tilt", [(0.02, 0.0), (0.02, 0.2), (0.15, 0.3), (0.30, 0.3)])
+@pytest.mark.parametrize("name", [n for n, c in CLOSURES.items() if c.separates])
+def test_a_dropped_lid_gains_no_energy_and_sinks_no_deeper_than_a_step(name, height, tilt):
+    bench = Bench(name, free=True)
+    for constraint in CONSTRAINTS:
+        bench.data.eq_active[bench.model.equality(constraint).id] = 0
+    bench.data.qpos[bench.q + 2], bench.data.qpos[bench.q + 4] = height, tilt
+    bench.model.opt.enableflags |= mujoco.mjtEnableBit.mjENBL_ENERGY
+    mujoco.mj_forward(bench.model, bench.data)
+    first, depth, step = bench.data.energy.sum(), 0.0, bench.model.opt.timestep
+    for _ in range(400):
+        mujoco.mj_step(bench.model, bench.data)
+        assert bench.data.energy.sum() <= first + 1e-4
+        depth = max(depth, -min(bench.data.contact.dist[: bench.data.ncon], default=0.0))
+    fall = (height + 0.2) * 2 * 9.81  # from the lid's seat down to the table
+    assert depth < step * fall**0.5 + 0.001
+
+
 @pytest.mark.parametrize("name", CLOSURES)
 def test_fingers_do_not_enter_lids(name):
     batch = ClosureBatch((name,), 16)
