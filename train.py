@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-import json
-import pathlib
 import signal
 import sys
 import warnings
+from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -15,7 +13,7 @@ from rich.console import Console
 
 warnings.filterwarnings("ignore", category=UserWarning, module="stable_baselines3")
 CONSOLE = Console(highlight=False, soft_wrap=True)
-Run = Annotated[pathlib.Path, tyro.conf.Positional]
+Run = Annotated[Path, tyro.conf.Positional]
 
 
 def fail(message: str):
@@ -24,14 +22,13 @@ def fail(message: str):
 
 
 def _commands():
-    """What the commands do; imported late, so that --help is quick."""
-    from evaluation import commands
+    from evaluation import commands  # late, so that --help is quick
 
     return commands
 
 
 def train(
-    out: pathlib.Path | None = None, seed: int = 0, quick: bool = False, resume: pathlib.Path | None = None, task_set: str = "first",
+    out: Path | None = None, seed: int = 0, quick: bool = False, resume: Path | None = None, task_set: str = "first",
     conditioning: str = "parameters", warm_start: str = "dagger", env_steps: int | None = None, episodes: int | None = None,
     head: str = "shared", transfer_steps: int | None = None, videos: bool = True,
 ) -> None:  # fmt: skip
@@ -66,7 +63,7 @@ def train(
     _commands().main_job(out, resume, overrides, quick, seed, command, lambda: bool(stopped), videos, CONSOLE)
 
 
-def transfer(run: Run, target: str, seed: int = 0, env_steps: int | None = None, seeds: int = 1, out: pathlib.Path | None = None) -> None:
+def transfer(run: Run, target: str, seed: int = 0, env_steps: int | None = None, seeds: int = 1, out: Path | None = None) -> None:
     """Transfer a run's policy to an unseen closure, against the same budget from scratch.
 
     Args:
@@ -80,7 +77,7 @@ def transfer(run: Run, target: str, seed: int = 0, env_steps: int | None = None,
     _commands().transfer_job(run, target, seed, env_steps, seeds, out, CONSOLE)
 
 
-def evaluate(run: Run, tasks: tuple[str, ...] = (), episodes: int = 50, seed: int | None = None, out: pathlib.Path | None = None) -> None:
+def evaluate(run: Run, tasks: tuple[str, ...] = (), episodes: int = 50, seed: int | None = None, out: Path | None = None) -> None:
     """Evaluate a run (or the policy zero, random or expert) with a fixed quota of episodes per task.
 
     Args:
@@ -93,7 +90,7 @@ def evaluate(run: Run, tasks: tuple[str, ...] = (), episodes: int = 50, seed: in
     _commands().evaluate_job(run, tasks, episodes, seed, out, CONSOLE.print)
 
 
-def video(run: Run, task: str, seed: int = 0, out: pathlib.Path | None = None) -> None:
+def video(run: Run, task: str, seed: int = 0, out: Path | None = None) -> None:
     """Film one episode of a run (or of the policy zero, random or expert).
 
     Args:
@@ -105,18 +102,18 @@ def video(run: Run, task: str, seed: int = 0, out: pathlib.Path | None = None) -
     _commands().video_job(run, task, seed, out, CONSOLE.print)
 
 
-def report(run: Run, seed: int = 0, out: pathlib.Path | None = None) -> None:
+def report(run: Run, seed: int = 0, out: Path | None = None) -> None:
     """Write a run's report.html again.
 
     Args:
         run: a run folder.
-        seed: unused; a report draws nothing at random.
+        seed: not used.
         out: copy the page there, too.
     """
     CONSOLE.print(str(_commands().report_job(run, out)))
 
 
-def benchmark(task_set: str = "first", num_envs: int = 64, steps: int = 300, seed: int = 0, out: pathlib.Path | None = None) -> None:
+def benchmark(task_set: str = "first", num_envs: int = 64, steps: int = 300, seed: int = 0, out: Path | None = None) -> None:
     """Measure environment steps per second against bare physics, on one thread and on all.
 
     Args:
@@ -126,7 +123,7 @@ def benchmark(task_set: str = "first", num_envs: int = 64, steps: int = 300, see
         seed: of starts and actions.
         out: JSON file to write (default: print only).
     """
-    CONSOLE.print(json.dumps(_commands().benchmark_job(task_set, num_envs, steps, seed, out), indent=1))
+    CONSOLE.print_json(data=_commands().benchmark_job(task_set, num_envs, steps, seed, out))
 
 
 COMMANDS = {f.__name__: f for f in (train, transfer, evaluate, video, report, benchmark)}
@@ -135,16 +132,14 @@ COMMANDS = {f.__name__: f for f in (train, transfer, evaluate, video, report, be
 def main() -> None:
     """Run one command; a user's mistake ends with one line."""
     arguments = sys.argv[1:]
-    if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
-        close = difflib.get_close_matches(arguments[0], COMMANDS, n=2, cutoff=0.4)
-        hint = f"did you mean {' or '.join(close)}? " if close else ""
-        fail(f"unknown command {arguments[0]!r}: {hint}commands: {', '.join(COMMANDS)}")
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments = ["train", *arguments]
     try:
+        if arguments[0] not in (*COMMANDS, "-h", "--help"):
+            _commands().lookup(COMMANDS, arguments[0], "command")
         tyro.extras.subcommand_cli_from_dict(COMMANDS, args=arguments, description=__doc__)
     except (ValueError, KeyError, OSError, RuntimeError) as error:
-        if not getattr(error, "args", None) or isinstance(error, NotImplementedError):
+        if not error.args or isinstance(error, NotImplementedError):
             raise
         fail(error.args[0] if isinstance(error, KeyError) else error)
 

@@ -4,10 +4,13 @@ A row holds ranges; a `Variant` is one draw from them and becomes one compiled
 model. Everything else (Gymnasium id, conditioning vector, tests, the README's
 table, the distance to other rows) is computed from the row.
 
-Numbers are those of a closure that was opened before and put back by hand: the
-packaging rule of thumb sets a screw cap at half its diameter in millimetres, in
-inch-pounds (0.113 N m), and expects 40-60 % of that to take it off; a cap that
-was put back by hand needs roughly a third. Each row names its own source.
+Numbers are those of a closure that was opened before and put back by hand, which a
+gripper with 70 N can open: a factory-sealed 65 mm jar takes 4 N m and more
+(doi:10.1016/j.apergo.2021.103421). Screw caps take a third to a half of the lower
+removal torque of their diameter in a packaging supplier's chart
+(visionpackaging.com.au/pages/closure-torque-chart; 1 in lb = 0.113 N m). Each row's
+`source` says what its numbers rest on; "estimate" means that no published figure
+was found, and the number is the authors' own.
 """
 
 from __future__ import annotations
@@ -124,61 +127,61 @@ VECTOR_NAMES = ("signed_angle", "lead", "pulls", "separates", "torque", "force",
 
 _ROWS = (
     Closure(
-        "bottle", "unscrew the cap of a water bottle", "26/22 mm three-start water finish: about 1/3 turn",
+        "bottle", "unscrew the cap of a water bottle", "28 mm in the chart: 0.54 N m; three starts (estimate)",
         "screw", "cap", "bottle", (0.032, 0.145), (0.0125, 0.020), (0.0130, 0.0165), (0.018, 0.022),
         angle=(1.9, 2.4), lead=(0.008, 0.010), torque=(0.20, 0.40), mass=(0.002, 0.004),
         color=(0.55, 0.78, 0.92), accent=(0.10, 0.35, 0.80),
     ),
     Closure(
-        "jar", "twist the lid off a jam jar", "63 mm lug cap (Regular Twist-Off): about 1/4 turn",
+        "jar", "twist the lid off a jam jar", "63 mm in the chart: 1.13 N m; quarter-turn lugs",
         "screw", "cap", "jar", (0.036, 0.090), (0.030, 0.008), (0.0305, 0.0330), (0.018, 0.022),
         angle=(1.4, 1.8), lead=(0.011, 0.013), torque=(0.50, 0.80), mass=(0.008, 0.012),
         color=(0.70, 0.16, 0.20), accent=(0.85, 0.72, 0.35),
     ),
     Closure(
-        "tumbler", "unscrew the lid of a travel tumbler", "two-start moulded lid, silicone gasket: half a turn",
+        "tumbler", "unscrew the lid of a travel tumbler", "70 mm in the chart: 1.27 N m; two starts (estimate)",
         "screw", "cap", "tumbler", (0.038, 0.150), (0.033, 0.006), (0.0335, 0.0350), (0.024, 0.030),
         angle=(2.5, 2.9), lead=(0.006, 0.008), torque=(0.30, 0.50), mass=(0.03, 0.05),
         color=(0.20, 0.45, 0.42), accent=(0.12, 0.12, 0.13),
     ),
     Closure(
-        "gas-cap", "turn a left-handed fuel cap by its bar, clockwise", "quick-turn cap, left-handed; ISO-like 1/4 turn",
+        "gas-cap", "turn a left-handed fuel cap by its bar, clockwise", "estimate: a quick-turn fuel cap, here left-handed on purpose",
         "screw", "bar", "gas-cap", (0.045, 0.075), (0.030, 0.025), (0.0070, 0.0090), (0.020, 0.024),
         angle=(1.5, 1.9), lead=(-0.014, -0.012), torque=(0.40, 0.70), mass=(0.04, 0.06), cap_radius=0.036,
         color=(0.55, 0.57, 0.60), accent=(0.08, 0.08, 0.09),
     ),
     Closure(
-        "mug", "pull the push-in lid off a mug by its knob", "silicone lip seal of a 90 mm mug: 4-8 N",
+        "mug", "pull the push-in lid off a mug by its knob", "estimate: a silicone lip seal",
         "pull", "cap", "mug", (0.044, 0.095), (0.040, 0.004), (0.0120, 0.0150), (0.022, 0.026),
         depth=(0.008, 0.012), force=(4.0, 8.0), mass=(0.02, 0.04), cap_radius=0.042,
         color=(0.90, 0.87, 0.80), accent=(0.82, 0.45, 0.25),
     ),
     Closure(
-        "cork", "pull the stopper cork out of a bottle", "T-cork put back by hand: 15-25 N, 20 mm plug",
+        "cork", "pull the stopper cork out of a bottle", "estimate: a bar-top cork put back by hand",
         "pull", "cap", "wine", (0.037, 0.170), (0.0145, 0.060), (0.0150, 0.0170), (0.018, 0.022),
         depth=(0.018, 0.022), force=(15.0, 25.0), mass=(0.006, 0.010),
         color=(0.16, 0.30, 0.16), accent=(0.78, 0.60, 0.40),
     ),
     Closure(
-        "valve", "turn the lever of a ball valve a quarter turn", "quarter-turn ball valve, DN 15: 0.5-0.8 N m",
+        "valve", "turn the lever of a ball valve a quarter turn", "estimate for a DN 15 quarter-turn ball valve (EN 13828 covers the kind)",
         "turn", "bar", "valve", (0.030, 0.080), (0.014, 0.020), (0.0065, 0.0085), (0.022, 0.026),
         angle=(1.45, 1.57), torque=(0.50, 0.80), mass=(0.05, 0.08), cap_radius=0.016,
         color=(0.75, 0.66, 0.38), accent=(0.80, 0.12, 0.12),
     ),
     Closure(
-        "grinder", "turn the head of a pepper grinder", "ceramic burr grinder: 0.2-0.4 N m",
+        "grinder", "turn the head of a pepper grinder", "estimate: a ceramic burr grinder with peppercorns",
         "turn", "cap", "grinder", (0.027, 0.140), (0.024, 0.004), (0.0250, 0.0290), (0.036, 0.044),
         angle=(2.5, 2.9), torque=(0.20, 0.40), mass=(0.04, 0.06),
         color=(0.45, 0.27, 0.14), accent=(0.30, 0.17, 0.09),
     ),
     Closure(
-        "thermos", "unscrew the cup of a vacuum flask", "two-start stopper of a vacuum flask: half a turn",
+        "thermos", "unscrew the cup of a vacuum flask", "48 mm in the chart: 0.86 N m; two starts (estimate)",
         "screw", "cap", "thermos", (0.035, 0.160), (0.021, 0.010), (0.0215, 0.0245), (0.028, 0.034),
         angle=(2.4, 2.7), lead=(0.0065, 0.0080), torque=(0.30, 0.45), mass=(0.02, 0.04),
         color=(0.62, 0.65, 0.68), accent=(0.55, 0.10, 0.12),
     ),
     Closure(
-        "decanter", "pull the stopper out of a decanter", "ground glass stopper, dry: 9-13 N, 16 mm taper",
+        "decanter", "pull the stopper out of a decanter", "estimate: a ground glass stopper, dry",
         "pull", "cap", "decanter", (0.048, 0.110), (0.016, 0.050), (0.0180, 0.0205), (0.026, 0.032),
         depth=(0.014, 0.017), force=(9.0, 13.0), mass=(0.05, 0.07),
         color=(0.75, 0.82, 0.88), accent=(0.80, 0.88, 0.95),

@@ -136,7 +136,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         gain = m["progress"] - self.last_progress
         held = m["holds"] | self.last_holds  # a lid that snaps free unloads the fingers for a moment
         self.held_progress = np.clip(self.held_progress + np.where(held, gain, np.minimum(0, gain)), 0, 1) * alive
-        self.last_progress, self.last_holds = m["progress"], m["holds"]
+        self.last_progress, self.last_holds = m["progress"].copy(), m["holds"].copy()
         opened = rewards.is_open(m, self.held_progress)
         self.open_steps = np.where(opened & alive, self.open_steps + 1, 0)
         self.ever |= self.success

@@ -76,8 +76,11 @@ def _main_job(run, config: JobConfig, split: TaskSet, seed: int, report, stop, v
     began = time.perf_counter()
     say(f"run {run}  |  split {split.hash}: train {', '.join(split.train)}; held out {', '.join(split.held_out)}")
     results = json.loads((run / "results.json").read_text()) if (run / "results.json").exists() else {}
+    stopped = f"stopped; go on with: python train.py --resume {run}"
     if "train" not in results and not experiment.train(run, config, seed, report, stop, resumed):
-        say(f"stopped; go on with: python train.py --resume {run}")
+        if not (run / "latest").exists():
+            say("the warm start was not finished and begins again")
+        say(stopped)
         return
     results = experiment.evaluate_run(run, config)
     say(f"mean success {results['mean_success']:.3f}, worst {results['worst_success']:.2f} ({config.episodes} episodes per task)")
@@ -86,9 +89,12 @@ def _main_job(run, config: JobConfig, split: TaskSet, seed: int, report, stop, v
         say("no transfer: one_hot has no vector for an unseen closure; use --conditioning parameters")
     for target in targets:
         if target not in results.get("transfer", {}) and not stop():
-            experiment.transfer_run(run, target, config, seed, report)
+            experiment.transfer_run(run, target, config, seed, report, stop)
+    if stop():
+        say(stopped)
+        return
     problem = None
-    if videos and not stop():
+    if videos:
         problem = experiment.film_run(run, [*split.train, *targets], report, config.film_width)
     if problem:
         say(f"no videos: {problem}")

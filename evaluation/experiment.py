@@ -76,7 +76,6 @@ def train(run: pathlib.Path, config: JobConfig, seed: int, report: Report, stop:
     assert not set(split.train) & set(split.held_out)
     warm = config.warm_start == "dagger"
     learner = Learner(split.train, conditioning=config.conditioning, ppo=config.ppo, num_envs=config.num_envs, seed=seed, warm=warm)
-    began = time.perf_counter()
     columns = ["phase", "env_steps", "seconds", "loss", "validation", *(f"success/{t}" for t in split.train)]
     latest = run / "latest"
     if resume and latest.exists():
@@ -87,7 +86,7 @@ def train(run: pathlib.Path, config: JobConfig, seed: int, report: Report, stop:
 
     def row(phase: str, steps: int, rates: np.ndarray, **more) -> None:
         named = {f"success/{t}": round(float(r), 4) for t, r in zip(split.train, rates, strict=True) if not np.isnan(r)}
-        metrics.row(phase=phase, env_steps=steps, seconds=round(time.perf_counter() - began, 2), **named, **more)
+        metrics.row(phase=phase, env_steps=steps, seconds=round(time.perf_counter() - best.began, 2), **named, **more)
 
     class Interrupted(Exception):
         pass
@@ -132,7 +131,7 @@ def train(run: pathlib.Path, config: JobConfig, seed: int, report: Report, stop:
     if stop():
         return False
     best.consider("end")
-    seconds, steps = time.perf_counter() - began, offset + learner.env_steps
+    seconds, steps = time.perf_counter() - best.began, offset + learner.env_steps
     runs.update_results(run, train={"env_steps": steps, "wall_seconds": seconds, "env_steps_per_second": steps / seconds},
                         warm_start={"mean_success": best.first, "kept": best.score, "kept_from": best.label} if warm else None)  # fmt: skip
     shutil.rmtree(latest, ignore_errors=True)
@@ -145,6 +144,7 @@ class _Best:
     def __init__(self, run: pathlib.Path, config: JobConfig, learner: Learner):
         self.run, self.config, self.learner = run, config, learner
         self.score, self.first, self.label = -1.0, -1.0, ""
+        self.began = time.perf_counter()
 
     def consider(self, label: str) -> float:
         table = evaluate(acting(self.learner.policy), self.learner.tasks, self.config.validation_episodes,
@@ -157,12 +157,14 @@ class _Best:
         return score
 
     def state(self) -> dict:
-        return {"score": self.score, "first": self.first, "label": self.label}
+        return {"score": self.score, "first": self.first, "label": self.label, "seconds": time.perf_counter() - self.began}
 
     def load(self, folder: pathlib.Path) -> None:
         from agents.checkpoints import load
 
-        for key, value in load(folder)[1]["best"].items():
+        state = load(folder)[1]["best"]
+        self.began -= state.pop("seconds")
+        for key, value in state.items():
             setattr(self, key, value)
 
 
@@ -188,8 +190,10 @@ def evaluate_run(run: pathlib.Path, config: JobConfig) -> dict:
     return runs.update_results(run, **summary(table))
 
 
-def transfer_run(run: pathlib.Path, target: str, config: JobConfig, seed: int, report: Report, key: str | None = None) -> dict:
-    """Transfer a run's policy to one target and add it to results.json."""
+def transfer_run(
+    run: pathlib.Path, target: str, config: JobConfig, seed: int, report: Report, stop: Callable[[], bool] = lambda: False
+) -> dict | None:
+    """Transfer a run's policy to one target and add it to results.json; None when `stop` ended it."""
     source, meta = load_policy(run / "checkpoint")
     if target in meta["tasks"]:
         raise runs.RunError(f"{target} was trained in this run: a target must be unseen (trained: {', '.join(meta['tasks'])})")
@@ -203,8 +207,8 @@ def transfer_run(run: pathlib.Path, target: str, config: JobConfig, seed: int, r
         report(f"transfer to {target}", done, total, f"{name} {steps:,} steps: {y:.2f}")
 
     torch.manual_seed(seed)
-    entry = transfer(source, meta["conditioning"], target, budget, config.ppo, seed, on_point)
-    return runs.update_results(run, transfer={target: entry})
+    entry = transfer(source, meta["conditioning"], target, budget, config.ppo, seed, on_point, stop)
+    return entry and runs.update_results(run, transfer={target: entry})
 
 
 def film_run(run: pathlib.Path, tasks: list[str], report: Report, width: int = 640) -> str | None:

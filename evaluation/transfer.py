@@ -1,7 +1,10 @@
 """Transfer: what a trained policy is worth on a closure it never saw, against learning from scratch.
 
 The target is learned by reinforcement alone; its expert is never used. Both learners
-get the same budget, the same settings and the same evaluation starts.
+get the same environment, budget and evaluation starts, and the same PPO but for what
+their beginnings ask for: the pretrained policy is tuned gently (`warm_*` and
+`critic_warmup` in `PPOConfig`), the one from scratch explores with the full rate. What
+the source cost, its own steps and its own tasks' experts, is not part of the budget.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ THRESHOLD = 0.8  # success at which a target counts as learned
 class TransferConfig:
     """Budget and resolution of a transfer; the same for the pretrained policy and for scratch."""
 
-    env_steps: int = 400_000  # per learner
+    env_steps: int = 400_000  # per learner, rounded up to whole rollouts
     points: int = 8  # evaluations along each curve, after the one at 0 steps
     episodes: int = 50  # per evaluation
     num_envs: int = 64
@@ -34,8 +37,8 @@ class TransferConfig:
 
 def transfer(
     source: MultiTaskPolicy, conditioning: str, target: str, config: TransferConfig, ppo: PPOConfig, seed: int,
-    on_point: Callable[[str, int, float], None],
-) -> dict:  # fmt: skip
+    on_point: Callable[[str, int, float], None], stop: Callable[[], bool] = lambda: False,
+) -> dict | None:  # fmt: skip
     """Fine-tune on the target and learn it from scratch, with the same budget.
 
     Args:
@@ -46,17 +49,21 @@ def transfer(
         ppo: settings of both learners.
         seed: of the first learner; each further one adds 1.
         on_point: called with (learner, env steps, success) after each evaluation.
+        stop: asked after each update whether to end early.
 
     Returns:
         The target's entry of results.json: zero-shot success with its interval,
         curves, steps to 80 % (None: not reached within the budget), jumpstart, areas.
+        None when `stop` ended it.
     """
     began = time.perf_counter()
     curves: dict[str, list] = {"pretrained": [], "scratch": []}
     for k in range(config.seeds):
         for name, curve in curves.items():
             curve.append(_curve(source if name == "pretrained" else None, conditioning, target, config, ppo, seed + k,
-                                lambda steps, y, name=name: on_point(name, steps, y)))  # fmt: skip
+                                lambda steps, y, name=name: on_point(name, steps, y), stop))  # fmt: skip
+            if stop():
+                return None
     first = curves["pretrained"][0]
     wins = round(first["success"][0] * config.episodes)
     low, high = wilson(wins, config.episodes)
@@ -72,7 +79,7 @@ def transfer(
     }  # fmt: skip
 
 
-def _curve(source, conditioning: str, target: str, config: TransferConfig, ppo: PPOConfig, seed: int, on_point) -> dict:
+def _curve(source, conditioning: str, target: str, config: TransferConfig, ppo: PPOConfig, seed: int, on_point, stop) -> dict:
     learner = Learner((target,), conditioning=conditioning, ppo=ppo, num_envs=config.num_envs, seed=seed, warm=source is not None)
     if source is not None:
         learner.policy.adopt(source)
@@ -87,6 +94,8 @@ def _curve(source, conditioning: str, target: str, config: TransferConfig, ppo: 
 
     point()
     for k in range(1, config.points + 1):
-        learner.learn(config.env_steps * k // config.points, lambda: True)
+        learner.learn(config.env_steps * k // config.points, lambda: not stop())
+        if stop():
+            break
         point()
     return {"seed": seed, "steps": steps, "success": success}
