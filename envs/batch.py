@@ -7,14 +7,17 @@ import mujoco.batch
 import numpy as np
 
 from envs import mechanisms, robot
-from envs.closures import CLOSURES, Variant, lookup
-from envs.mechanisms import LID_JOINTS, MECHANISMS, TWIST
+from envs.closures import CLOSURES, lookup
+from envs.mechanisms import CONTACT_RULES, LID_JOINTS, MECHANISMS, TWIST
 from envs.scene import SUBSTEPS, TIMESTEP, WORKSPACE, build, grip_height, seat_height
+from envs.structure import Variant
 
 CONTROL_DT = TIMESTEP * SUBSTEPS  # s
 STEP_POSITION, STEP_YAW = 0.03, 0.2  # m and rad per control step at full action
 LEASH_POSITION, LEASH_YAW = 0.04, 0.4  # m and rad: how far the target may run ahead of the hand
 HOLD_FORCE = 0.5  # N on each finger that counts as holding
+MARK = 0.008  # m from a mark that counts as there
+MARK_RANGE = 0.12  # m from a mark in the air at which progress begins
 _VARIANT_ENTROPY = 0xCA9  # separates the variants' randomness from the episodes'
 
 # Ranges of a start, uniform: container pose (m, rad) and hand pose relative to the grip (m, rad)
@@ -44,10 +47,12 @@ class ClosureBatch:
         self._fields = {name: np.stack([getattr(m, name) for m in models]) for name in _differing(models)}
         self._expanded = {name: self.sim.expand(name) for name in self._fields}
         self._bind()
-        self.const = _constants(self.pool, self.names)
+        self.const = _constants(self.pool)
         self.task = np.zeros(n, np.int64)
         self.variant = np.zeros(n, np.int64)
+        self.own = {k: c[self.variant] for k, c in self.const.items()}  # (n, ...) numbers of each simulation's variant
         self.released = np.zeros(n, bool)
+        self._progress = np.zeros(n)
         self.target_pos = np.zeros((n, 3))
         self.target_yaw = np.zeros(n)
 
@@ -74,18 +79,24 @@ class ClosureBatch:
         u = np.stack([rng.uniform(-1, 1, 8) for rng in rngs])  # (k, 8)
         self.task[ids] = task
         self.variant[ids] = task * self.per_task + np.array([rng.integers(self.per_task) for rng in rngs])
+        self._own(ids)
         self.released[ids] = False
         self._write_fields(ids, self.variant[ids])
         self.sim.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE.value)
-        self.eq_active[np.ix_(ids, self.lid_eq)] = self.const["engaged"][self.variant[ids]]
+        self.eq_active[np.ix_(ids, self.lid_eq)] = self.own["engaged"][ids]
         yaw = START["container_yaw"] * u[:, 2]
         self.mocap_pos[ids, 0, :2] = np.array(WORKSPACE) + START["container_xy"] * u[:, :2]
         self.mocap_pos[ids, 0, 2] = 0.0
         self.mocap_quat[ids, 0] = np.stack([np.cos(yaw / 2), 0 * yaw, 0 * yaw, np.sin(yaw / 2)], -1)
         low, high = START["hand_z"]
         offset = np.stack([START["hand_xy"] * u[:, 3], START["hand_xy"] * u[:, 4], low + (high - low) * (u[:, 5] + 1) / 2], -1)
-        grip = self.mocap_pos[ids, 0] + np.array([0, 0, 1.0]) * self.const["grip_world"][self.variant[ids], None]
+        grip = self.mocap_pos[ids, 0] + self.own["grip_world"][ids, None] * [0, 0, 1]
+        grip[:, :2] += self.own["offset"][ids, None] * np.stack([np.cos(yaw), np.sin(yaw)], 1)
         self._place_hand(ids, grip + offset, START["hand_yaw"] * u[:, 6])
+
+    def _own(self, ids: np.ndarray) -> None:
+        for k, column in self.own.items():
+            column[ids] = self.const[k][self.variant[ids]]
 
     def _place_hand(self, ids: np.ndarray, pos: np.ndarray, yaw: np.ndarray) -> None:
         self.qpos[ids, robot.ARM] = robot.HOME
@@ -96,6 +107,7 @@ class ClosureBatch:
         self.ctrl[ids, robot.FINGERS] = robot.FINGER_OPEN
         self.target_pos[ids], self.target_yaw[ids] = pos, yaw
         self.sim.forward(ids)
+        self._progress = self._measure_progress()
 
     def _write_fields(self, ids: np.ndarray, models: np.ndarray) -> None:
         for name, expanded in self._expanded.items():
@@ -128,19 +140,39 @@ class ClosureBatch:
         self.ctrl[:, robot.FINGERS] = (robot.FINGER_OPEN * (action[:, 4:5] + 1) / 2).clip(0, robot.FINGER_OPEN)
         self.sim.step(nstep=SUBSTEPS)
         self._let_go()
+        self._gate()
 
     def _let_go(self) -> None:
-        now = mechanisms.released(self.progress(), self.const["separates"][self.variant], self.released)
+        self._progress = self._measure_progress()
+        now = mechanisms.released(self._progress, self.own["separates"], self.released)
         ids = np.flatnonzero(now & ~self.released)
         self.released = now
         if len(ids):
             self.eq_active[np.ix_(ids, self.lid_eq)] = 0
             self._write_fields(ids, self.variant[ids] + len(self.pool))
 
+    def _gate(self) -> None:
+        ids = np.flatnonzero(self.own["gated"] & ~self.released)
+        if len(ids):
+            key, jammed = self.own["gate_key"][ids], self.own["gate_jammed"][ids]
+            way = self.qpos[ids, self.lid_q.start + key] / self.own["full"][ids, key]
+            friction = np.where(way >= self.own["gate_threshold"][ids], self.own["gate_open"][ids], self.own["gate_shut"][ids])
+            self._expanded["dof_frictionloss"][ids, self.lid_v.start + jammed] = friction
+
     def progress(self) -> np.ndarray:
-        """Fraction of the way to open, (n,) in [0, 1]."""
-        full, joint = self.const["full"][self.variant], self.const["joint"][self.variant]
-        return np.where(self.released, 1.0, mechanisms.progress(self.qpos[:, self.lid_q], joint, full))
+        """Fraction of the way to open, (n,) in [0, 1], of the last step."""
+        return self._progress.copy()
+
+    def _measure_progress(self) -> np.ndarray:
+        own, lid = self.own, self.qpos[:, self.lid_q]
+        found = mechanisms.progress(lid, own["full"], own["shares"])
+        if own["pushed"].any():
+            left = np.hypot(lid[:, 0] - own["depth"], lid[:, 1])
+            found = np.where(own["pushed"], np.clip((own["depth"] - left) / (own["depth"] - MARK), 0, 1), found)
+        if own["reached"].any():
+            left = np.linalg.norm(self._site_pos[:, self._grip] - self._site_pos[:, self._tcp], axis=1)
+            found = np.where(own["reached"], np.clip((MARK_RANGE - left) / (MARK_RANGE - MARK), 0, 1), found)
+        return np.where(self.released, 1.0, found)
 
     def measure(self) -> dict[str, np.ndarray]:
         """Everything that observations, rewards, success and experts are made of.
@@ -150,13 +182,17 @@ class ClosureBatch:
         Returns:
             (n, ...) arrays by name.
         """
-        const, v = self.const, self.variant
-        lid = self.qpos[:, self.lid_q]
+        own, lid = self.own, self.qpos[:, self.lid_q].copy()
         mat = self._site_mat[:, self._tcp].reshape(-1, 3, 3)
         quat = self.mocap_quat[:, 0]
-        yaw, lid_yaw = robot.yaw_of(mat), 2 * np.arctan2(quat[:, 3], quat[:, 0]) + lid[:, TWIST]
+        yaw, axis = robot.yaw_of(mat), 2 * np.arctan2(quat[:, 3], quat[:, 0])
+        lid_yaw = axis + lid[:, TWIST]
         touch = np.linalg.norm(self._touch.reshape(self.n, 2, 3), axis=2)
         tcp = self._site_pos[:, self._tcp].copy()
+        holds = (touch > HOLD_FORCE).all(1)
+        along = np.stack([np.cos(axis), np.sin(axis)], 1)  # (n, 2) the container's x axis
+        left = own["moves"][:, None] * (own["depth"][:, None] * [1, 0] - lid[:, :2])  # (n, 2) container frame
+        way = left[:, :1] * along + left[:, 1:] * along[:, ::-1] * [-1, 1]
         return {
             "tcp": tcp,  # (n, 3) point between the fingertips
             "grip_offset": self._site_pos[:, self._grip] - tcp,  # (n, 3) from there to where the lid is held
@@ -166,14 +202,17 @@ class ClosureBatch:
             "wrist": self.qpos[:, 6].copy(),  # (n,) joint 7
             "opening": self.qpos[:, robot.FINGERS].mean(1),  # (n,) of each finger
             "touch": touch,  # (n, 2) force of each finger on the lid
-            "holds": (touch > HOLD_FORCE).all(1),  # (n,)
-            "lid": lid.copy(),  # (n, 6) joints
+            "holds": holds,  # (n,) both fingers
+            "contact": np.where(own["rule"] == 0, holds, (touch > HOLD_FORCE).any(1) | (own["rule"] == 2)),  # (n,) the hand at work
+            "axis": along,  # (n, 2) x axis of the container, horizontal
+            "way": way,  # (n, 2) that a lid which moves sideways still has to go, world frame
+            "lid": lid,  # (n, 6) joints
             "lid_velocity": self.qvel[:, self.lid_v].copy(),  # (n, 6)
             "progress": self.progress(),
             "released": self.released.copy(),
             "separation": np.linalg.norm(lid[:, :3], axis=1),  # (n,) of the lid from its seat
-            "height": tcp[:, 2] - const["seat"][v],  # (n,) of the fingertips above the seat
-            **{k: const[k][v] for k in ("grip_radius", "grip_height", "cap_radius", "bar", "direction", "angle", "depth", "separates")},
+            "height": tcp[:, 2] - own["seat"],  # (n,) of the fingertips above the seat
+            **{k: own[k] for k in _MEASURED},
         }
 
     def snapshot(self) -> dict[str, np.ndarray]:
@@ -186,12 +225,15 @@ class ClosureBatch:
         """Return to a snapshot; what follows is bit for bit what followed it."""
         for k in ("task", "variant", "released", "target_pos", "target_yaw"):
             getattr(self, k)[:] = snapshot[k]
+        self._own(np.arange(self.n))
         self._write_fields(np.arange(self.n), self.variant + len(self.pool) * self.released)
         self.sim.state[:] = snapshot["state"]
         for view, key in ((self._site_pos, "site_pos"), (self._site_mat, "site_mat"), (self._touch, "touch")):
             view.flags.writeable = True  # derived arrays lag one substep: they are part of what the next step reads
             view[:] = snapshot[key]
             view.flags.writeable = False
+        self._progress = self._measure_progress()
+        self._gate()
 
 
 def wrap(angle: np.ndarray) -> np.ndarray:
@@ -212,27 +254,44 @@ def _differing(models: list[mujoco.MjModel]) -> list[str]:
 _NOT_PHYSICS = ("eq_active0", "names_map", "geom_rgba")  # states or labels, not read while stepping
 
 
-def _constants(pool: list[Variant], names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Numbers of each variant, (v, ...) arrays by name."""
-    def column(f) -> np.ndarray:
-        return np.array([f(v) for v in pool])
+_MEASURED = ("mechanism", "grip_radius", "grip_height", "cap_radius", "bar", "offset", "lever", "direction", "angle", "depth",
+             "separates", "full")  # fmt: skip
 
-    mechanism = [MECHANISMS[v.closure.mechanism] for v in pool]
-    joint = np.array([m.progress_joint for m in mechanism])
-    direction = column(lambda v: v.closure.direction)
-    angle, depth = column(lambda v: v.angle), column(lambda v: v.depth)
+
+def _constants(pool: list[Variant]) -> dict[str, np.ndarray]:
+    """Numbers of each variant, (v, ...) arrays by name."""
+
+    def column(f) -> np.ndarray:
+        return np.array([f(v, v.closure, MECHANISMS[v.closure.mechanism]) for v in pool])
+
+    def gate(f, otherwise=0.0) -> np.ndarray:
+        return column(lambda v, c, m: f(v, m) if m.gate else otherwise)
+
     return {
-        "engaged": np.stack([m.engaged() for m in mechanism]),
-        "joint": joint,
-        "full": np.where(joint == TWIST, direction * angle, depth),
-        "separates": column(lambda v: v.closure.separates),
-        "direction": direction,
-        "angle": angle,
-        "depth": depth,
-        "seat": column(seat_height),
-        "grip_world": column(lambda v: seat_height(v) + grip_height(v)),
-        "grip_radius": column(lambda v: v.grip_radius),
-        "grip_height": column(lambda v: v.grip_height),
-        "cap_radius": column(lambda v: v.closure.cap_radius),
-        "bar": column(lambda v: v.closure.grip == "bar"),
+        "engaged": column(lambda v, c, m: m.engaged()),
+        "mechanism": column(lambda v, c, m: list(MECHANISMS).index(m.name)),
+        "rule": column(lambda v, c, m: CONTACT_RULES.index(m.contact)),
+        "full": column(lambda v, c, m: mechanisms.full_travel(m, c.direction, v.angle, v.depth)),
+        "shares": column(lambda v, c, m: [m.opens.get(j, 0.0) for j in range(6)]),
+        "separates": column(lambda v, c, m: m.separates),
+        "pushed": column(lambda v, c, m: m.marked and bool(m.free)),
+        "reached": column(lambda v, c, m: m.marked and not m.free),
+        "moves": column(lambda v, c, m: float(mechanisms.X in m.free)),
+        "gated": column(lambda v, c, m: m.gate is not None),
+        "gate_key": gate(lambda v, m: m.gate.key, 0),
+        "gate_jammed": gate(lambda v, m: m.gate.jammed, 0),
+        "gate_threshold": gate(lambda v, m: m.gate.threshold),
+        "gate_open": gate(lambda v, m: mechanisms.frictions(m, v.force, v.torque)[m.gate.jammed]),
+        "gate_shut": gate(lambda v, m: mechanisms.jam(m.gate.jammed)),
+        "direction": column(lambda v, c, m: c.direction),
+        "angle": column(lambda v, c, m: v.angle),
+        "depth": column(lambda v, c, m: v.depth),
+        "seat": column(lambda v, c, m: seat_height(v)),
+        "grip_world": column(lambda v, c, m: seat_height(v) + grip_height(v)),
+        "grip_radius": column(lambda v, c, m: v.grip_radius),
+        "grip_height": column(lambda v, c, m: v.grip_height),
+        "cap_radius": column(lambda v, c, m: c.cap_radius),
+        "offset": column(lambda v, c, m: c.offset),
+        "lever": column(lambda v, c, m: (c.offset + c.cap_radius, grip_height(v))),  # (v, 2) from hinge to held point
+        "bar": column(lambda v, c, m: c.grip == "bar"),
     }

@@ -1,8 +1,8 @@
-"""The table of closures: every task of Uncap is one row of it.
+"""The table of closures: every task of Uncap is one row of it. Add a task here.
 
-A row holds ranges; a `Variant` is one draw from them and becomes one compiled
-model. Everything else (Gymnasium id, conditioning vector, tests, the README's
-table, the distance to other rows) is computed from the row.
+Everything else (Gymnasium id, variants, conditioning vector, expert, tests, the
+gallery, the distance to other rows) is computed from the row; `structure.Closure`
+says what its fields mean.
 
 Numbers are those of a closure that was opened before and put back by hand, which a
 gripper with 70 N can open: a factory-sealed 65 mm jar takes 4 N m and more
@@ -18,112 +18,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
-import math
 
-import numpy as np
-
-Range = tuple[float, float]
-
-
-@dataclasses.dataclass(frozen=True)
-class Variant:
-    """One draw from a row's ranges, in SI units.
-
-    Attributes:
-        closure: the row it was drawn from.
-        grip_radius: half the width between the fingers when they hold it (m).
-        grip_height: height of the part that is held (m).
-        angle: rotation from closed to open (rad, >= 0; 0 for a pull).
-        depth: axial engagement (m): lift at which the lid is free; 0 for `turn`.
-        torque: breakaway torque of the thread or valve (N m).
-        force: axial holding force of a pull lid (N).
-        mass: mass of the lid (kg).
-    """
-
-    closure: Closure
-    grip_radius: float
-    grip_height: float
-    angle: float
-    depth: float
-    torque: float
-    force: float
-    mass: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Closure:
-    """One container with its lid: a row of the table.
-
-    Ranges are (low, high) and uniform. `lead` is the signed axial travel per
-    turn (m): negative is a left-handed thread, which opens clockwise from above.
-    `body` is (radius, height) and `neck` (radius, height) of the container (m),
-    `cap_radius` the radius of the disc under a knob or bar (0: the cap itself is
-    held), `look` the name of the drawing in `scene.py`.
-    """
-
-    name: str
-    description: str
-    source: str
-    mechanism: str
-    grip: str
-    look: str
-    body: tuple[float, float]
-    neck: tuple[float, float]
-    grip_radius: Range
-    grip_height: Range
-    angle: Range = (0.0, 0.0)
-    lead: Range = (0.0, 0.0)
-    depth: Range = (0.0, 0.0)
-    torque: Range = (0.0, 0.0)
-    force: Range = (0.0, 0.0)
-    mass: Range = (0.01, 0.02)
-    cap_radius: float = 0.0
-    color: tuple[float, float, float] = (0.7, 0.7, 0.7)
-    accent: tuple[float, float, float] = (0.2, 0.4, 0.8)
-
-    @property
-    def separates(self) -> bool:
-        """Whether the lid comes off; a `turn` lid stays on its axis."""
-        return self.mechanism != "turn"
-
-    @property
-    def direction(self) -> float:
-        """Sense of rotation that opens, seen from above: +1, -1, or 0 (none)."""
-        return 0.0 if self.mechanism == "pull" else (-1.0 if self.lead[1] < 0 else 1.0)
-
-    @property
-    def gym_id(self) -> str:
-        """Gymnasium id: `pill-box` becomes `Uncap/PillBox-v0`."""
-        return f"Uncap/{''.join(part.capitalize() for part in self.name.split('-'))}-v0"
-
-    @property
-    def vector(self) -> np.ndarray:
-        """The row's physical numbers at mid-range, each scaled to about [-1, 1], float32 (9,)."""
-        mid = {f: sum(getattr(self, f)) / 2 for f in _RANGES}
-        values = (
-            self.direction * mid["angle"] / math.pi,
-            mid["lead"] / 0.01,
-            float(self.mechanism == "pull"),
-            float(self.separates),
-            mid["torque"] / 1.0,
-            mid["force"] / 20.0,
-            mid["grip_radius"] / 0.036,
-            mid["grip_height"] / 0.04,
-            float(self.grip == "bar"),
-        )
-        return np.asarray(values, np.float32)
-
-    def draw(self, rng: np.random.Generator) -> Variant:
-        """Draw one variant uniformly from the row's ranges."""
-        v = {f: float(rng.uniform(*getattr(self, f))) for f in _RANGES}
-        lead = v.pop("lead")
-        if self.mechanism == "screw":
-            v["depth"] = abs(lead) * v["angle"] / (2 * math.pi)
-        return Variant(self, **v)
-
-
-_RANGES = ("grip_radius", "grip_height", "angle", "lead", "depth", "torque", "force", "mass")
-VECTOR_NAMES = ("signed_angle", "lead", "pulls", "separates", "torque", "force", "grip_radius", "grip_height", "bar")
+from envs import structure
+from envs.structure import Closure
 
 _ROWS = (
     Closure(
@@ -186,22 +83,158 @@ _ROWS = (
         depth=(0.014, 0.017), force=(9.0, 13.0), mass=(0.05, 0.07),
         color=(0.75, 0.82, 0.88), accent=(0.80, 0.88, 0.95),
     ),
+    Closure(
+        "spice-jar", "twist the lid off a spice jar", "38 mm in the chart: 0.77 N m; quarter-turn lugs",
+        "screw", "cap", "jar", (0.024, 0.085), (0.0175, 0.006), (0.0185, 0.0205), (0.016, 0.020),
+        angle=(0.9, 1.2), lead=(0.012, 0.014), torque=(0.30, 0.45), mass=(0.004, 0.008),
+        color=(0.75, 0.36, 0.12), accent=(0.15, 0.32, 0.20),
+    ),
+    Closure(
+        "canteen", "unscrew the cap of a canteen, gripping anew half way", "33 mm in the chart: 0.68 N m; one start (estimate)",
+        "screw", "cap", "bottle", (0.040, 0.130), (0.0140, 0.016), (0.0150, 0.0180), (0.022, 0.026),
+        angle=(6.4, 7.2), lead=(0.003, 0.004), torque=(0.22, 0.35), mass=(0.006, 0.010), steps=160,
+        color=(0.36, 0.45, 0.28), accent=(0.13, 0.13, 0.12),
+    ),
+    Closure(
+        "gas-bottle", "unscrew the left-handed cap of a gas bottle, gripping anew", "estimate; fuel gas fittings are left-handed",
+        "screw", "cap", "bottle", (0.046, 0.120), (0.0165, 0.014), (0.0175, 0.0205), (0.022, 0.026),
+        angle=(5.8, 6.6), lead=(-0.004, -0.003), torque=(0.30, 0.50), mass=(0.03, 0.05), steps=160,
+        color=(0.78, 0.22, 0.16), accent=(0.70, 0.58, 0.28),
+    ),
+    Closure(
+        "teapot", "lift the loose lid off a teapot by its knob", "estimate: a loose lid, held by little more than its weight",
+        "pull", "cap", "mug", (0.048, 0.085), (0.036, 0.004), (0.0090, 0.0110), (0.020, 0.024),
+        depth=(0.006, 0.008), force=(0.8, 2.0), mass=(0.06, 0.09), cap_radius=0.036,
+        color=(0.30, 0.45, 0.62), accent=(0.92, 0.90, 0.84),
+    ),
+    Closure(
+        "stove-knob", "turn a stove's knob clockwise by its bar", "estimate: a quarter-turn gas tap",
+        "turn", "bar", "box", (0.048, 0.070), (0.024, 0.006), (0.0060, 0.0075), (0.020, 0.024),
+        angle=(1.3, 1.5), torque=(0.15, 0.30), mass=(0.02, 0.03), cap_radius=0.026, bar_half=0.022, clockwise=True,
+        color=(0.88, 0.88, 0.87), accent=(0.12, 0.12, 0.13),
+    ),
+    Closure(
+        "tap", "turn a garden tap by a full turn, gripping anew half way", "estimate: a compression tap, packing not tight",
+        "turn", "cap", "valve", (0.030, 0.085), (0.012, 0.030), (0.0230, 0.0270), (0.018, 0.022),
+        angle=(6.3, 7.0), torque=(0.20, 0.40), mass=(0.03, 0.05), steps=160,
+        color=(0.75, 0.66, 0.38), accent=(0.10, 0.42, 0.22),
+    ),
+    Closure(
+        "pill-box", "press down and turn the cap of a child-proof pill box",
+        "estimate; push and turn is type IA of ASTM D3475, ISO 8317 tests it on people",
+        "push_twist", "cap", "vial", (0.021, 0.075), (0.0165, 0.012), (0.0175, 0.0205), (0.020, 0.024),
+        angle=(1.2, 1.5), depth=(0.003, 0.004), torque=(0.25, 0.40), force=(12.0, 20.0), mass=(0.006, 0.010),
+        color=(0.85, 0.45, 0.10), accent=(0.95, 0.95, 0.94),
+    ),
+    Closure(
+        "solvent-can", "press down and turn the cap of a solvent can", "estimate; push and turn is type IA of ASTM D3475",
+        "push_twist", "cap", "box", (0.046, 0.130), (0.0210, 0.012), (0.0220, 0.0250), (0.024, 0.028),
+        angle=(1.6, 1.9), depth=(0.004, 0.005), torque=(0.35, 0.55), force=(18.0, 28.0), mass=(0.010, 0.016),
+        color=(0.20, 0.35, 0.62), accent=(0.80, 0.14, 0.12),
+    ),
+    Closure(
+        "canister", "turn and lift the bayonet lid of a canister", "estimate: a quarter-turn bayonet with a felt seal",
+        "bayonet", "cap", "tumbler", (0.038, 0.110), (0.0290, 0.006), (0.0300, 0.0330), (0.022, 0.026),
+        angle=(0.7, 0.9), depth=(0.006, 0.008), torque=(0.30, 0.50), force=(3.0, 6.0), mass=(0.02, 0.04),
+        color=(0.62, 0.64, 0.66), accent=(0.42, 0.26, 0.15),
+    ),
+    Closure(
+        "radiator-cap", "turn and lift the cap of a radiator by its bar", "estimate; the safety notch is left out",
+        "bayonet", "bar", "gas-cap", (0.044, 0.080), (0.026, 0.020), (0.0070, 0.0085), (0.020, 0.024),
+        angle=(1.1, 1.4), depth=(0.008, 0.010), torque=(0.45, 0.70), force=(5.0, 9.0), mass=(0.04, 0.06), cap_radius=0.032,
+        color=(0.40, 0.42, 0.45), accent=(0.66, 0.68, 0.70),
+    ),
+    Closure(
+        "flip-mug", "flip up the hinged lid of a travel mug by its tab", "estimate: a friction hinge",
+        "flip", "bar", "mug", (0.040, 0.130), (0.034, 0.004), (0.0070, 0.0085), (0.024, 0.028),
+        angle=(0.8, 1.0), torque=(0.08, 0.16), mass=(0.015, 0.025), cap_radius=0.034, bar_half=0.007, offset=0.026,
+        color=(0.18, 0.28, 0.42), accent=(0.90, 0.55, 0.18), steps=100,
+    ),
+    Closure(
+        "soap-box", "flip up the hinged lid of a soap tin by its tab", "estimate: a friction hinge",
+        "flip", "bar", "gas-cap", (0.048, 0.065), (0.044, 0.006), (0.0085, 0.0100), (0.026, 0.030),
+        angle=(0.7, 0.9), torque=(0.12, 0.22), mass=(0.025, 0.040), cap_radius=0.044, bar_half=0.008, offset=0.034,
+        color=(0.72, 0.80, 0.76), accent=(0.36, 0.56, 0.52), steps=100,
+    ),
+    Closure(
+        "slide-mug", "slide open the shutter of a tumbler's lid", "estimate: a moulded shutter, 4-8 N",
+        "slide", "bar", "tumbler", (0.042, 0.140), (0.038, 0.006), (0.0065, 0.0080), (0.022, 0.026),
+        depth=(0.022, 0.028), force=(4.0, 8.0), mass=(0.006, 0.010), cap_radius=0.016, bar_half=0.010,
+        color=(0.55, 0.20, 0.34), accent=(0.14, 0.14, 0.15),
+    ),
+    Closure(
+        "pencil-box", "slide open the lid of a pencil box", "estimate: a wooden lid in a groove",
+        "slide", "bar", "box", (0.060, 0.050), (0.050, 0.006), (0.0080, 0.0095), (0.022, 0.026),
+        depth=(0.040, 0.050), force=(2.0, 5.0), mass=(0.02, 0.04), cap_radius=0.028, bar_half=0.014,
+        color=(0.76, 0.58, 0.36), accent=(0.55, 0.36, 0.18),
+    ),
+    Closure(
+        "pump", "press down the head of a soap pump", "estimate: a lotion pump, stroke 10-14 mm",
+        "press", "cap", "bottle", (0.034, 0.120), (0.0120, 0.026), (0.0150, 0.0180), (0.018, 0.022),
+        depth=(0.010, 0.014), force=(10.0, 18.0), mass=(0.008, 0.012),
+        color=(0.86, 0.80, 0.72), accent=(0.95, 0.95, 0.94),
+    ),
+    Closure(
+        "button", "press a button (control: no closure)", "estimate: an emergency button without its latch",
+        "press", "cap", "box", (0.050, 0.060), (0.030, 0.012), (0.0200, 0.0240), (0.016, 0.018),
+        depth=(0.004, 0.006), force=(5.0, 10.0), mass=(0.01, 0.02), control=True,
+        color=(0.88, 0.76, 0.16), accent=(0.82, 0.10, 0.10),
+    ),
+    Closure(
+        "puck", "push a puck to a mark (control: no closure)", "estimate",
+        "push", "cap", "plate", (0.120, 0.050), (0.118, 0.002), (0.0240, 0.0280), (0.020, 0.024),
+        depth=(0.060, 0.080), force=(1.0, 2.0), torque=(0.01, 0.02), mass=(0.05, 0.08), control=True,
+        color=(0.80, 0.82, 0.84), accent=(0.16, 0.44, 0.36),
+    ),
+    Closure(
+        "block", "slide a block along a rail (control: no closure)", "estimate",
+        "slide", "bar", "plate", (0.120, 0.050), (0.118, 0.002), (0.0180, 0.0220), (0.028, 0.034),
+        depth=(0.070, 0.090), force=(2.0, 5.0), mass=(0.10, 0.15), bar_half=0.026, control=True,
+        color=(0.80, 0.82, 0.84), accent=(0.48, 0.30, 0.56),
+    ),
+    Closure(
+        "reach", "reach a mark in the air and stay there (control: no closure)", "estimate",
+        "reach", "cap", "post", (0.040, 0.060), (0.008, 0.010), (0.0080, 0.0100), (0.016, 0.018),
+        depth=(0.08, 0.12), mass=(0.01, 0.02), control=True,
+        color=(0.45, 0.47, 0.50), accent=(0.15, 0.60, 0.35),
+    ),
 )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
 class TaskSet:
-    """Named train and held-out rows, with one line on what the split probes."""
+    """Named train and held-out rows.
+
+    Attributes:
+        name: of the set; its Gymnasium id is `Uncap/<Name>-v0`.
+        train: rows that are trained.
+        held_out: rows that are never touched in training.
+        probes: one line on what the split asks.
+        reserved: held-out row -> the range that no trained row of its mechanism overlaps.
+    """
 
     name: str
     train: tuple[str, ...]
     held_out: tuple[str, ...]
     probes: str
+    reserved: dict[str, str] = dataclasses.field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        """Refuse a split whose sides share a row."""
+        """Refuse a split whose sides share a row or a reserved band.
+
+        Raises:
+            ValueError: what is shared.
+        """
         if shared := set(self.train) & set(self.held_out):
             raise ValueError(f"task set {self.name!r}: {sorted(shared)} is both trained and held out")
+        for name in (*self.train, *self.held_out):
+            lookup(CLOSURES, name, "closure")
+        for target, field in self.reserved.items():
+            held = CLOSURES[target]
+            low, high = getattr(held, field)
+            for row in (CLOSURES[n] for n in self.train if CLOSURES[n].mechanism == held.mechanism):
+                if getattr(row, field)[0] < high and getattr(row, field)[1] > low:
+                    raise ValueError(f"task set {self.name!r}: {row.name} overlaps the {field} reserved for {target}")
 
     @property
     def hash(self) -> str:
@@ -239,24 +272,30 @@ def lookup(table: dict, name: str, kind: str):
     raise KeyError(f"unknown {kind} {name!r}: {hint}allowed: {', '.join(table)}")
 
 
-def distance(a: str | Closure, b: str | Closure) -> float:
-    """Structural distance of two rows: Euclidean over their `vector`s, a metric.
-
-    The axes are the row's numbers in units of a typical value (see
-    `Closure.vector`), so one unit means "differs by all of it": a pull from a
-    screw, or no torque from 1 N m.
-    """
+def distance(a: str | Closure, b: str | Closure, axis: str | None = None) -> float:
+    """Structural distance of two rows or names of rows, see `structure.distance`."""
     rows = [lookup(CLOSURES, c, "closure") if isinstance(c, str) else c for c in (a, b)]
-    return float(np.linalg.norm(rows[0].vector.astype(float) - rows[1].vector))
+    return structure.distance(*rows, axis)
 
 
 for _row in _ROWS:
     register(_row)
-register(
-    TaskSet(
-        "first",
-        ("bottle", "jar", "tumbler", "gas-cap", "mug", "cork", "valve", "grinder"),
-        ("thermos", "decanter"),
-        "interpolation: a screw between bottle and tumbler, a pull between mug and cork",
-    )
-)
+
+_FIRST = ("bottle", "jar", "tumbler", "gas-cap", "mug", "cork", "valve", "grinder")
+_MT8 = ("bottle", "cork", "valve", "pill-box", "canister", "flip-mug", "slide-mug", "pump")
+_MT16 = (*_FIRST, "pill-box", "canister", "radiator-cap", "flip-mug", "slide-mug", "pencil-box", "pump", "stove-knob")
+_MT24 = (*_MT16, "canteen", "gas-bottle", "tap", "teapot", "button", "puck", "block", "reach")
+_BANDS = {"thermos": "grip_radius", "decanter": "grip_radius"}
+for _set in (
+    TaskSet("first", _FIRST, ("thermos", "decanter"), "interpolation: a screw and a pull whose widths lie between trained ones", _BANDS),
+    TaskSet("mt8", _MT8, ("thermos", "decanter"), "breadth: one row of every mechanism"),
+    TaskSet("mt16", _MT16, ("thermos", "decanter", "solvent-can"), "breadth: two rows of most mechanisms", _BANDS),
+    TaskSet("mt24", _MT24, ("thermos", "decanter", "solvent-can", "soap-box", "spice-jar"),
+            "breadth: every mechanism, re-grasping and the controls", _BANDS),
+    TaskSet("extrapolation", ("bottle", "spice-jar", "thermos", "mug", "cork", "valve"), ("jar", "tumbler"),
+            "extrapolation: screws wider than every trained one", {"jar": "grip_radius", "tumbler": "grip_radius"}),
+    TaskSet("recombination", ("bottle", "jar", "tumbler", "thermos", "pump", "button", "cork", "mug"), ("pill-box", "solvent-can"),
+            "recombination: pressing and twisting are trained apart, push_twist is held out"),
+    TaskSet("unrelated", ("puck", "button", "block", "reach"), ("bottle", "mug"), "no shared structure: what the robot alone transfers"),
+):  # fmt: skip
+    register(_set)

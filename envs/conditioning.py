@@ -27,7 +27,7 @@ def one_hot(tasks: tuple[str, ...], known: tuple[str, ...]) -> np.ndarray:
 
 
 def parameters(tasks: tuple[str, ...], known: tuple[str, ...]) -> np.ndarray:
-    """The rows' physical numbers, (tasks, 9): see `Closure.vector`."""
+    """The rows' physical numbers, (tasks, 23): see `Closure.vector`."""
     return np.stack([lookup(CLOSURES, t, "closure").vector for t in tasks])
 
 

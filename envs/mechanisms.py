@@ -1,10 +1,15 @@
-"""How lids are held and let go: joints that are coupled, locked or free.
+"""How lids are held and let go: joints that are locked, coupled, sprung, gated or free.
 
 A lid is a chain of six joints on its container: x, y, lift (slides), twist, and two
-tilts (hinges). A mechanism names the joints that are locked while the lid is held,
-whether lift and twist are coupled as a thread, and on which joint the breakaway
-friction acts. A lid that comes free loses locks, thread and friction together.
-All functions are batched and pure.
+tilts (hinges). A mechanism says which of them are free while the lid is held, which
+of them open it and by what share, and what holds it back:
+
+- a thread couples lift to twist;
+- a spring pushes the lift back up;
+- a gate jams one joint until another has reached its threshold.
+
+A lid that comes free loses locks, thread, spring, gate and friction together. A new
+mechanism is one row of MECHANISMS. All functions are batched and pure.
 """
 
 from __future__ import annotations
@@ -15,32 +20,64 @@ import mujoco
 import numpy as np
 
 LID_JOINTS = ("x", "y", "lift", "twist", "tilt_x", "tilt_y")
-LIFT, TWIST = 2, 3  # positions in LID_JOINTS
+X, Y, LIFT, TWIST, TILT_X, TILT_Y = range(6)
 _SLIDE, _HINGE = mujoco.mjtJoint.mjJNT_SLIDE, mujoco.mjtJoint.mjJNT_HINGE
 CONSTRAINTS = (*(f"lock_{j}" for j in LID_JOINTS), "thread")  # equality names, in order
+CONTACT_RULES = ("hold", "touch", "none")  # both fingers, either finger, no contact needed
+
+
+@dataclasses.dataclass(frozen=True)
+class Gate:
+    """`jammed` does not move until `key` has gone `threshold` of its full way."""
+
+    key: int
+    jammed: int
+    threshold: float
 
 
 @dataclasses.dataclass(frozen=True)
 class Mechanism:
-    """One way to hold a lid: `locked` joints, `threaded` or not, joint of the friction, joint of the progress."""
+    """One way to hold a lid.
+
+    Attributes:
+        free: joints that are not locked while the lid is held.
+        opens: joint -> share of the progress (the shares add to 1; empty: `marked`).
+        separates: whether the lid comes off when the progress is 1.
+        contact: what counts as the hand's work, see CONTACT_RULES.
+        threaded: lift follows twist.
+        sprung: a spring lifts the lid, with `force` at the depth.
+        gate: what must come first.
+        marked: progress is the way of the held point to a mark, not of a joint.
+    """
 
     name: str
-    locked: tuple[str, ...]
-    threaded: bool
-    friction_joint: int
-    progress_joint: int
+    free: tuple[int, ...]
+    opens: dict[int, float]
+    separates: bool = False
+    contact: str = "hold"
+    threaded: bool = False
+    sprung: bool = False
+    gate: Gate | None = None
+    marked: bool = False
 
     def engaged(self) -> np.ndarray:
         """Constraints that are active while the lid is held, bool (7,) in the order of CONSTRAINTS."""
-        return np.array([*(j in self.locked for j in LID_JOINTS), self.threaded])
+        return np.array([*(j not in self.free for j in range(6)), self.threaded])
 
 
 MECHANISMS = {
     m.name: m
     for m in (
-        Mechanism("screw", ("x", "y", "tilt_x", "tilt_y"), True, TWIST, TWIST),
-        Mechanism("pull", ("x", "y", "tilt_x", "tilt_y"), False, LIFT, LIFT),
-        Mechanism("turn", ("x", "y", "lift", "tilt_x", "tilt_y"), False, TWIST, TWIST),
+        Mechanism("screw", (LIFT, TWIST), {TWIST: 1.0}, separates=True, threaded=True),
+        Mechanism("pull", (LIFT, TWIST), {LIFT: 1.0}, separates=True),
+        Mechanism("turn", (TWIST,), {TWIST: 1.0}),
+        Mechanism("push_twist", (LIFT, TWIST), {TWIST: 1.0}, separates=True, sprung=True, gate=Gate(LIFT, TWIST, 0.5)),
+        Mechanism("bayonet", (LIFT, TWIST), {TWIST: 0.5, LIFT: 0.5}, separates=True, gate=Gate(TWIST, LIFT, 1.0)),
+        Mechanism("flip", (TILT_Y,), {TILT_Y: 1.0}),
+        Mechanism("slide", (X,), {X: 1.0}),
+        Mechanism("press", (LIFT,), {LIFT: 1.0}, contact="touch", sprung=True),
+        Mechanism("push", (X, Y, TWIST), {}, contact="touch", marked=True),
+        Mechanism("reach", (), {}, contact="none", marked=True),
     )
 }
 
@@ -53,31 +90,66 @@ MECHANISMS = {
 HARD_SOLREF = (0.004, 1.0)
 HARD_SOLIMP = (0.9999, 0.9999, 0.001, 0.5, 2.0)
 FRICTION_SOLREF = (-1.0, -1000.0)  # damping form: less creep than a time constant of two steps
-HELD_ARMATURE = (0.1, 0.1, 0.1, 3e-3, 1e-4, 1e-4)  # kg (slides), kg m^2 (hinges)
+HELD_ARMATURE = (0.1, 0.1, 0.1, 3e-3, 3e-3, 3e-3)  # kg (slides), kg m^2 (hinges)
 FREE_ARMATURE = (0.0, 0.0, 0.0, 2e-5, 2e-5, 2e-5)  # keeps a light lid from spinning up in the fingers
+JAM_TORQUE, JAM_FORCE = 6.0, 120.0  # N m, N: friction of a jammed joint, beyond what the hand can apply
+SPRING_DAMPING = 20.0  # N s/m of a sprung lid: a spring in plastic does not ring
+OVERTRAVEL = (0.002, 0.1)  # m, rad: from fully open to the stop of a lid that stays
 
 
-def add_lid_joints(body, mechanism: Mechanism, friction: float, turn_limit: float | None, free: bool) -> None:
+def full_travel(mechanism: Mechanism, direction: float, angle: float, depth: float) -> np.ndarray:
+    """Value (6,) of each joint when it has done its part of opening (m, rad, signed); 0 where it has none."""
+    down = -1.0 if mechanism.sprung else 1.0
+    return np.array([depth, 0.0, down * depth, direction * angle, 0.0, -angle]) * [
+        j in mechanism.opens or (mechanism.gate is not None and j == mechanism.gate.key) for j in range(6)
+    ]
+
+
+def frictions(mechanism: Mechanism, force: float, torque: float) -> np.ndarray:
+    """Breakaway friction (6,) of each joint when nothing jams it (N, N m)."""
+    sliding = 0.0 if mechanism.sprung or mechanism.threaded else force
+    each = np.array([force, force, sliding, torque, torque, torque])
+    return each * [j in mechanism.free for j in range(6)]
+
+
+def jam(joint: int) -> float:
+    """Friction of a jammed joint (N or N m)."""
+    return JAM_TORQUE if joint >= TWIST else JAM_FORCE
+
+
+def add_lid_joints(body, mechanism: Mechanism, variant, free: bool, hinge: float) -> None:
     """Add the six joints of the chain to the lid body.
 
     Args:
         body: the lid's MjsBody.
         mechanism: how it is held.
-        friction: breakaway force (N) or torque (N m) on the mechanism's friction joint.
-        turn_limit: stop of the twist (rad) for a lid that stays on; None for no stop.
+        variant: its numbers, see `closures.Variant`.
         free: leave out everything of the mechanism: the lid has come off.
+        hinge: x of the tilting axes in the lid's frame (m).
     """
-    axes = {"x": (1, 0, 0), "y": (0, 1, 0), "lift": (0, 0, 1), "twist": (0, 0, 1), "tilt_x": (1, 0, 0), "tilt_y": (0, 1, 0)}
+    axes = ((1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 1), (1, 0, 0), (0, 1, 0))
+    full = full_travel(mechanism, variant.closure.direction, variant.angle, variant.depth)
+    friction = frictions(mechanism, variant.force, variant.torque)
+    if mechanism.gate:
+        friction[mechanism.gate.jammed] = jam(mechanism.gate.jammed)
     for i, name in enumerate(LID_JOINTS):
         joint = body.add_joint(
-            name=f"lid_{name}", axis=axes[name], type=_SLIDE if i <= LIFT else _HINGE,
+            name=f"lid_{name}", axis=axes[i], type=_SLIDE if i <= LIFT else _HINGE,
             armature=(FREE_ARMATURE if free else HELD_ARMATURE)[i],
-            solref_friction=FRICTION_SOLREF, solimp_friction=HARD_SOLIMP,
+            solref_friction=FRICTION_SOLREF, solimp_friction=HARD_SOLIMP, solimp_limit=HARD_SOLIMP,
         )  # fmt: skip
-        if i == mechanism.friction_joint and not free:
-            joint.frictionloss = friction
-        if i == TWIST and turn_limit is not None:
-            joint.limited, joint.range = mujoco.mjtLimited.mjLIMITED_TRUE, (-0.02, turn_limit)
+        if i >= TILT_X:
+            joint.pos = (hinge, 0, 0)
+        if free:
+            continue
+        joint.frictionloss = friction[i]
+        if full[i] and not mechanism.separates or i == LIFT and mechanism.sprung:
+            slack = np.sign(full[i]) * OVERTRAVEL[i >= TWIST]
+            joint.limited = mujoco.mjtLimited.mjLIMITED_TRUE
+            joint.range = sorted((-0.2 * slack if i >= TWIST else 0.0, full[i] + slack))
+        if i == LIFT and mechanism.sprung:  # half its force at rest, all of it at the depth
+            joint.stiffness[0], joint.springref = variant.force / (2 * variant.depth), variant.depth
+            joint.damping[0] = SPRING_DAMPING
 
 
 def add_constraints(spec: mujoco.MjSpec, mechanism: Mechanism, lead: float) -> None:
@@ -91,18 +163,19 @@ def add_constraints(spec: mujoco.MjSpec, mechanism: Mechanism, lead: float) -> N
     spec.add_equality(name="thread", name1="lid_lift", name2="lid_twist", active=bool(active[-1]), data=ratio, **joint, **hard)
 
 
-def progress(lid_qpos: np.ndarray, joint: np.ndarray, full: np.ndarray) -> np.ndarray:
+def progress(lid_qpos: np.ndarray, full: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """Fraction of the way to open, in [0, 1].
 
     Args:
         lid_qpos: (n, 6) lid joints (m, rad).
-        joint: (n,) index of the joint that opens (LIFT or TWIST).
-        full: (n,) its value when open (m or rad, signed).
+        full: (n, 6) their values when open, see `full_travel`.
+        shares: (n, 6) of each joint in the progress.
 
     Returns:
         (n,) progress.
     """
-    return np.clip(lid_qpos[np.arange(len(joint)), joint] / full, 0.0, 1.0)
+    way = np.clip(lid_qpos / np.where(full == 0, 1.0, full), 0.0, 1.0)
+    return np.minimum((way * shares).sum(1), 1.0)
 
 
 def released(progress_now: np.ndarray, separates: np.ndarray, was_released: np.ndarray) -> np.ndarray:

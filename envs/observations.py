@@ -21,8 +21,10 @@ PARTS = (
     ("twist_velocity", 1, "of the lid (/ 4 rad/s)"),
     ("lift", 1, "of the lid (x 10 / m)"),
     ("drift", 2, "of a free lid across its axis (x 20 / m)"),
-    ("tilt", 2, "of a free lid (rad)"),
+    ("tilt", 2, "of a free or hinged lid (rad)"),
     ("released", 1, "whether the lid is free"),
+    ("axis", 2, "x axis of the container, world frame"),
+    ("way", 2, "that a lid which moves sideways still has to go, world frame (x 10 / m)"),
     ("dimensions", 4, "grip radius, grip height, disc radius (x 25 / m), whether it is a bar"),
 )
 SIZE = sum(size for _, size, _ in PARTS)
@@ -48,6 +50,8 @@ def observe(m: dict[str, np.ndarray]) -> np.ndarray:
         "drift": 20 * lid[:, :2],
         "tilt": lid[:, 4:6],
         "released": m["released"],
+        "axis": m["axis"],
+        "way": 10 * m["way"],
         "dimensions": np.stack([25 * m["grip_radius"], 25 * m["grip_height"], 25 * m["cap_radius"], m["bar"]], 1),
     }
     flat = [np.reshape(columns[name], (len(lid), size)) for name, size, _ in PARTS]

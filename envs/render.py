@@ -7,9 +7,9 @@ import os
 import mujoco
 import numpy as np
 
-from envs.closures import Variant
 from envs.opengl import RenderingUnavailable
 from envs.scene import build, seat_height
+from envs.structure import Variant
 
 
 class Camera:

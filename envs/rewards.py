@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import numpy as np
 
+from envs.batch import HOLD_FORCE
+
 SEPARATED = 0.05  # m between a free lid and its seat
 HOLD_STEPS = 5  # control steps for which success must last
 HELD_SHARE = 0.8  # share of the opening that must happen while fingers hold the lid
 WEIGHTS = {"reach": 0.2, "grasp": 0.2, "open": 0.4, "separate": 0.2}  # of the potential
 SUCCESS_WEIGHT = 0.9
-VERSION = 1  # of this file's formulas; stored with every run
+VERSION = 2  # of this file's formulas; stored with every run
 
 
 def is_open(m: dict[str, np.ndarray], held_progress: np.ndarray) -> np.ndarray:
     """Whether each closure is open now, bool (n,).
 
-    Opened while the fingers held the lid; a lid that separates is in the fingers,
-    5 cm from its seat; a lid that stays has reached its angle.
+    Opened under the contact that its mechanism asks for; a lid that separates is in
+    the fingers, 5 cm from its seat; a lid that stays has gone all its way.
 
     Args:
         m: measurements, see `ClosureBatch.measure`.
-        held_progress: (n,) progress made while both fingers held the lid.
+        held_progress: (n,) progress made under the hand's contact.
     """
     apart = m["released"] & (m["separation"] >= SEPARATED) & m["holds"]
     return (m["progress"] >= 1.0) & (held_progress >= HELD_SHARE) & (apart | ~m["separates"])
@@ -35,14 +37,14 @@ def reward_terms(m: dict[str, np.ndarray], held_progress: np.ndarray, success: n
 
     Args:
         m: measurements.
-        held_progress: (n,) progress made while both fingers held the lid.
+        held_progress: (n,) progress made under the hand's contact.
         success: (n,) whether success is held now.
     """
     distance = np.linalg.norm(m["grip_offset"], axis=1)
     away = np.clip(m["separation"] / SEPARATED, 0, 1) * (m["released"] & m["holds"])
     return {
         "reach": 1 - np.tanh(10 * distance),
-        "grasp": (m["touch"] > 0.5).mean(1),
+        "grasp": np.where(m["contact"], 1.0, 0.5 * (m["touch"] > HOLD_FORCE).any(1)),
         "open": np.minimum(m["progress"], np.clip(held_progress, 0, 1)),
         "separate": np.where(m["separates"], away, m["progress"] >= 1.0),
         "success": success.astype(float),

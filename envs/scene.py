@@ -12,14 +12,14 @@ import mujoco
 import numpy as np
 
 from envs import looks
-from envs.closures import Variant
-from envs.mechanisms import MECHANISMS, add_constraints, add_lid_joints
+from envs.mechanisms import MECHANISMS, OVERTRAVEL, add_constraints, add_lid_joints
 from envs.robot import CONTAINER_BIT, HAND_BIT, LID_BIT, TABLE_BIT, add_panda
+from envs.structure import Variant
 
 TIMESTEP = 0.005  # s; with 10 substeps: control at 20 Hz
 SUBSTEPS = 10
 DISC_HEIGHT = 0.006  # m, of the disc under a knob or bar
-BAR_HALF_LENGTH = 0.030  # m
+FINGERTIP = 0.011  # m that the tips reach below the point between them
 # a light lid must not sink into its container: the shortest time constant that MuJoCo
 # allows, two steps, leaves no more than one step's travel of a falling lid (measured)
 CONTACT_SOLREF, CONTACT_SOLIMP = (2 * TIMESTEP, 1.0), (0.999, 0.9999, 0.0005, 0.5, 2)
@@ -33,9 +33,27 @@ def seat_height(variant: Variant) -> float:
 
 
 def grip_height(variant: Variant) -> float:
-    """Height above the seat at which fingers take the lid (m); keeps the tips 11 mm below it clear of the disc."""
-    base = DISC_HEIGHT if variant.closure.cap_radius else 0.0
-    return base + max(0.6 * variant.grip_height, 0.011)
+    """Height above the seat of the point that the fingers go to (m).
+
+    Where they hold the lid, with their tips clear of the disc; where they touch a head
+    that is pressed; or, in the air above the lid, the mark to reach.
+    """
+    top = base_height(variant) + variant.grip_height
+    if variant.closure.mechanism == "reach":
+        return top + variant.depth
+    if variant.closure.mechanism == "press":
+        return top + FINGERTIP
+    return base_height(variant) + max(0.6 * variant.grip_height, FINGERTIP)
+
+
+def base_height(variant: Variant) -> float:
+    """Height of the held part's foot above the seat (m)."""
+    return DISC_HEIGHT if variant.closure.cap_radius else 0.0
+
+
+def sink(variant: Variant) -> float:
+    """How far the lid can be pressed into its container (m)."""
+    return variant.depth + OVERTRAVEL[0] if MECHANISMS[variant.closure.mechanism].sprung else 0.0
 
 
 def build(variant: Variant, visual: bool = False, free: bool = False) -> mujoco.MjSpec:
@@ -64,25 +82,26 @@ def build(variant: Variant, visual: bool = False, free: bool = False) -> mujoco.
     closure, mechanism = variant.closure, MECHANISMS[variant.closure.mechanism]
     container = world.add_body(name="container", mocap=True, pos=(*WORKSPACE, 0))
     _cylinder(container, "body", closure.body[0], 0.0, closure.body[1], CONTAINER_BIT)
-    _cylinder(container, "neck", closure.neck[0], closure.body[1], seat_height(variant) - SEAT_GAP, CONTAINER_BIT)
+    _cylinder(container, "neck", closure.neck[0], closure.body[1] - sink(variant), seat_height(variant) - SEAT_GAP - sink(variant),
+              CONTAINER_BIT)  # fmt: skip
 
     lid = container.add_body(name="lid", pos=(0, 0, seat_height(variant)))
-    turns = mechanism.name == "turn"
-    add_lid_joints(lid, mechanism, variant.force or variant.torque, variant.angle + 0.1 if turns else None, free)
+    add_lid_joints(lid, mechanism, variant, free, hinge=-closure.cap_radius)
     radius, height = closure.cap_radius or variant.grip_radius, grip_height(variant)
     lid.explicitinertial = True
-    lid.mass, lid.ipos = variant.mass, (0, 0, height / 2)
-    across = variant.mass * (radius**2 / 4 + height**2 / 12)
+    tall = base_height(variant) + variant.grip_height
+    lid.mass, lid.ipos = variant.mass, (0, 0, tall / 2)
+    across = variant.mass * (radius**2 / 4 + tall**2 / 12)
     lid.inertia = (across, across, variant.mass * radius**2 / 2)
-    base = DISC_HEIGHT if closure.cap_radius else 0.0
+    base, offset = base_height(variant), closure.offset
     # a lid that is all cap keeps a small disc inside it, out of reach: every variant has the same shapes
     _cylinder(lid, "disc", closure.cap_radius or 0.005, 0.0, DISC_HEIGHT, LID_BIT)
     if closure.grip == "bar":
-        lid.add_geom(name="grip", type=mujoco.mjtGeom.mjGEOM_BOX, pos=(0, 0, base + variant.grip_height / 2),
-                     size=(BAR_HALF_LENGTH, variant.grip_radius, variant.grip_height / 2), **_collides(LID_BIT))  # fmt: skip
+        lid.add_geom(name="grip", type=mujoco.mjtGeom.mjGEOM_BOX, pos=(offset, 0, base + variant.grip_height / 2),
+                     size=(closure.bar_half, variant.grip_radius, variant.grip_height / 2), **_collides(LID_BIT))  # fmt: skip
     else:
-        _cylinder(lid, "grip", variant.grip_radius, base, base + variant.grip_height, LID_BIT)
-    lid.add_site(name="grip", pos=(0, 0, height))
+        _cylinder(lid, "grip", variant.grip_radius, base, base + variant.grip_height, LID_BIT, offset)
+    lid.add_site(name="grip", pos=(offset, 0, height))
     lead = closure.direction * 2 * np.pi * variant.depth / variant.angle if mechanism.threaded else 0.0
     add_constraints(spec, mechanism, lead)
     for side in ("left", "right"):
@@ -102,6 +121,6 @@ def _collides(bit: int) -> dict:
             "solimp": CONTACT_SOLIMP}  # fmt: skip
 
 
-def _cylinder(body, name: str, radius: float, bottom: float, top: float, bit: int) -> None:
-    body.add_geom(name=name, type=mujoco.mjtGeom.mjGEOM_CYLINDER, pos=(0, 0, (bottom + top) / 2),
+def _cylinder(body, name: str, radius: float, bottom: float, top: float, bit: int, x: float = 0.0) -> None:
+    body.add_geom(name=name, type=mujoco.mjtGeom.mjGEOM_CYLINDER, pos=(x, 0, (bottom + top) / 2),
                   size=(radius, (top - bottom) / 2, 0), **_collides(bit))  # fmt: skip

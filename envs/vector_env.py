@@ -12,18 +12,18 @@ from gymnasium.vector.utils import batch_space
 from envs import conditioning as conditionings
 from envs import observations, rewards
 from envs.batch import CONTROL_DT, ClosureBatch
+from envs.closures import CLOSURES
 
-MAX_STEPS = 80  # control steps of an episode: 4 s
-_TRACKERS = ("held_progress", "last_progress", "last_holds", "open_steps", "ever", "steps")
+_TRACKERS = ("held_progress", "last_progress", "last_contact", "open_steps", "ever", "steps")
 
 
 class ClosureVectorEnv(gym.vector.VectorEnv):
     """Sub-environment i opens tasks[i % len(tasks)]; all are stepped together.
 
-    Observations are a Dict: `state` (n, 27), laid out in `observations.PARTS`, and
+    Observations are a Dict: `state` (n, 31), laid out in `observations.PARTS`, and
     `task` (n, size), the conditioning vector (absent for `none`). Actions are
-    (n, 5) in [-1, 1], see `ClosureBatch.step`. Episodes are truncated after
-    `max_steps`; nothing terminates them.
+    (n, 5) in [-1, 1], see `ClosureBatch.step`. Episodes are truncated after the row's
+    `steps`; nothing terminates them.
 
     Args:
         tasks: rows of the table.
@@ -57,6 +57,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         self.task_vectors = conditionings.vectors(conditioning, self.tasks, known_tasks)
         self.batch = ClosureBatch(self.tasks, num_envs, threads, variant_seed=variant_seed)
         self.task = np.arange(num_envs) % len(self.tasks)  # (n,)
+        self.max_steps = np.array([CLOSURES[t].steps for t in self.tasks])[self.task]  # (n,) control steps of an episode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode, "render_fps": round(1 / CONTROL_DT)}
         limit = observations.LIMIT
@@ -70,7 +71,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         self._seed = seed
         self._rngs: list[np.random.Generator] | None = None
         self.held_progress, self.last_progress = np.zeros(num_envs), np.zeros(num_envs)
-        self.last_holds = np.zeros(num_envs, bool)
+        self.last_contact = np.zeros(num_envs, bool)
         self.open_steps, self.steps = np.zeros(num_envs, int), np.zeros(num_envs, int)
         self.ever, self._done = np.zeros(num_envs, bool), np.zeros(num_envs, bool)
 
@@ -117,7 +118,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         self._track(m, ~restarted)
         info = self._info(m)
         reward = np.where(restarted, 0.0, rewards.total(info))
-        truncated = self.steps >= MAX_STEPS
+        truncated = self.steps >= self.max_steps
         observation = self._observation(m)
         self._done = truncated.copy()
         if self.autoreset_mode == AutoresetMode.SAME_STEP and truncated.any():
@@ -134,9 +135,9 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
 
     def _track(self, m: dict[str, np.ndarray], alive: np.ndarray) -> None:
         gain = m["progress"] - self.last_progress
-        held = m["holds"] | self.last_holds  # a lid that snaps free unloads the fingers for a moment
+        held = m["contact"] | self.last_contact  # a lid that snaps free unloads the fingers for a moment
         self.held_progress = np.clip(self.held_progress + np.where(held, gain, np.minimum(0, gain)), 0, 1) * alive
-        self.last_progress, self.last_holds = m["progress"].copy(), m["holds"].copy()
+        self.last_progress, self.last_contact = m["progress"].copy(), m["contact"].copy()
         opened = rewards.is_open(m, self.held_progress)
         self.open_steps = np.where(opened & alive, self.open_steps + 1, 0)
         self.ever |= self.success
