@@ -20,7 +20,8 @@ _OVERTURN = 0.06  # rad past the angle of a lid that stays: the fingers spring b
 _SPARE = 0.012  # m between finger and lid on the way down
 _WIDE = 0.005  # m between finger and lid at which they have let go
 _STRETCH = 0.15  # rad before the wrist's limit at which the hand grips anew
-_GENTLE = 0.006  # m that a tab is squeezed by, so that it can pivot in the fingers
+_PRESS = 0.004  # m that the target leads downwards: about 50 N through the arm's servos
+_GENTLE = 0.012  # m that a tab is squeezed by, so that it can pivot in the fingers
 _CODE = {name: k for k, name in enumerate(MECHANISMS)}
 
 
@@ -89,10 +90,10 @@ def _twist(m, gripped, move, turn) -> None:
     turned = m["direction"] * m["lid"][:, TWIST] >= m["angle"] + _OVERTURN
     done = np.where(_is(m, "turn", "bayonet"), turned, m["progress"] >= 1.0)
     pressing = gripped & _is(m, "push_twist") & ~done
-    move[pressing, 2] -= 0.025
+    move[pressing, 2] = -0.75 * _PRESS  # not back to the grip's middle: that would lift
     shut = pressing & (m["lid"][:, LIFT] > 0.6 * m["full"][:, LIFT])
     turning = gripped & (m["direction"] != 0) & ~done & ~shut
-    turn[turning] = m["direction"][turning] * LEASH_YAW
+    turn[turning] = m["direction"][turning] * np.where(pressing, 0.6, 1.0)[turning] * LEASH_YAW
 
 
 def _pull(m, gripped, move, turn) -> None:
@@ -113,7 +114,9 @@ def _flip(m, gripped, move, turn) -> None:
     forward = -out * np.sin(angle) - up * np.cos(angle)
     rise = out * np.cos(angle) - up * np.sin(angle)
     tangent = np.column_stack([forward[:, None] * m["axis"][ids], rise]) / np.hypot(out, up)[:, None]
-    move[ids] += np.where(angle < m["angle"][ids] + 0.5 * _OVERTURN, 0.025, 0.0)[:, None] * tangent
+    lead = np.where(angle < m["angle"][ids] + 0.5 * _OVERTURN, 0.015, 0.0)
+    along = (move[ids] * tangent).sum(1)  # that the hand ran ahead: going back would shut the lid
+    move[ids] += (lead - along)[:, None] * tangent
 
 
 def _drag(m, gripped, move, turn) -> None:
@@ -121,17 +124,16 @@ def _drag(m, gripped, move, turn) -> None:
     ids = np.flatnonzero(gripped & _is(m, "slide", "push"))
     way = m["way"][ids] + np.where(_is(m, "slide")[ids], 0.0015, 0.0)[:, None] * m["axis"][ids]
     length = np.linalg.norm(way, axis=1, keepdims=True)
-    move[ids, :2] += way / np.maximum(length, 1e-9) * np.minimum(length * 2, 0.025)
+    move[ids, :2] = way / np.maximum(length, 1e-9) * np.minimum(length * 2, 0.025)
 
 
 def _press(m, move, turn, opening) -> None:
     """Press with the closed fingers, and stay."""
     ids = np.flatnonzero(_is(m, "press"))
     to_grip = m["grip_offset"][ids]
-    over = np.linalg.norm(to_grip[:, :2], axis=1) < 0.008
-    lead = np.where(m["progress"][ids] < 1, 0.020, 0.006)
+    over = (np.linalg.norm(to_grip[:, :2], axis=1) < 0.008) & (m["opening"][ids] < 0.003)
     move[ids] = to_grip
-    move[ids, 2] += np.where(over, -lead, _CLEARANCE)
+    move[ids, 2] += np.where(over, -1.5 * _PRESS, _CLEARANCE)
     turn[ids] = 0.0
     opening[ids] = 0.0
 

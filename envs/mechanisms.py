@@ -73,7 +73,7 @@ MECHANISMS = {
         Mechanism("turn", (TWIST,), {TWIST: 1.0}),
         Mechanism("push_twist", (LIFT, TWIST), {TWIST: 1.0}, separates=True, sprung=True, gate=Gate(LIFT, TWIST, 0.5)),
         Mechanism("bayonet", (LIFT, TWIST), {TWIST: 0.5, LIFT: 0.5}, separates=True, gate=Gate(TWIST, LIFT, 1.0)),
-        Mechanism("flip", (TILT_Y,), {TILT_Y: 1.0}),
+        Mechanism("flip", (TILT_Y,), {TILT_Y: 1.0}, contact="touch"),
         Mechanism("slide", (X,), {X: 1.0}),
         Mechanism("press", (LIFT,), {LIFT: 1.0}, contact="touch", sprung=True),
         Mechanism("push", (X, Y, TWIST), {}, contact="touch", marked=True),
@@ -136,7 +136,7 @@ def add_lid_joints(body, mechanism: Mechanism, variant, free: bool, hinge: float
         joint = body.add_joint(
             name=f"lid_{name}", axis=axes[i], type=_SLIDE if i <= LIFT else _HINGE,
             armature=(FREE_ARMATURE if free else HELD_ARMATURE)[i],
-            solref_friction=FRICTION_SOLREF, solimp_friction=HARD_SOLIMP, solimp_limit=HARD_SOLIMP,
+            solref_friction=FRICTION_SOLREF, solimp_friction=HARD_SOLIMP, solref_limit=HARD_SOLREF, solimp_limit=HARD_SOLIMP,
         )  # fmt: skip
         if i >= TILT_X:
             joint.pos = (hinge, 0, 0)
