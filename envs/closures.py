@@ -104,7 +104,7 @@ _ROWS = (
     Closure(
         "teapot", "lift the loose lid off a teapot by its knob", "estimate: a loose lid, held by little more than its weight",
         "pull", "cap", "mug", (0.048, 0.085), (0.036, 0.004), (0.0090, 0.0110), (0.020, 0.024),
-        depth=(0.006, 0.008), force=(0.8, 2.0), mass=(0.06, 0.09), cap_radius=0.036,
+        depth=(0.006, 0.008), force=(1.5, 2.5), mass=(0.06, 0.09), cap_radius=0.036,
         color=(0.30, 0.45, 0.62), accent=(0.92, 0.90, 0.84),
     ),
     Closure(

@@ -136,7 +136,7 @@ def add_lid_joints(body, mechanism: Mechanism, variant, free: bool, hinge: float
         joint = body.add_joint(
             name=f"lid_{name}", axis=axes[i], type=_SLIDE if i <= LIFT else _HINGE,
             armature=(FREE_ARMATURE if free else HELD_ARMATURE)[i],
-            solref_friction=FRICTION_SOLREF, solimp_friction=HARD_SOLIMP, solref_limit=HARD_SOLREF, solimp_limit=HARD_SOLIMP,
+            solref_friction=FRICTION_SOLREF, solimp_friction=HARD_SOLIMP, solimp_limit=HARD_SOLIMP,
         )  # fmt: skip
         if i >= TILT_X:
             joint.pos = (hinge, 0, 0)

@@ -10,6 +10,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from envs import CLOSURES, ClosureEnv, ClosureVectorEnv, observations
 from envs.experts import expert_action
 from envs.rewards import WEIGHTS
+
 MAX_STEPS = CLOSURES["bottle"].steps
 
 TASKS = ("bottle", "mug", "gas-cap")
