@@ -57,6 +57,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         self.task_vectors = conditionings.vectors(conditioning, self.tasks, known_tasks)
         self.batch = ClosureBatch(self.tasks, num_envs, threads, variant_seed=variant_seed)
         self.task = np.arange(num_envs) % len(self.tasks)  # (n,)
+        self._names = np.array(self.tasks)[self.task]
         self.max_steps = np.array([CLOSURES[t].steps for t in self.tasks])[self.task]  # (n,) control steps of an episode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode, "render_fps": round(1 / CONTROL_DT)}
@@ -162,7 +163,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
             "progress": m["progress"],
             "contact_fraction": self.held_progress / np.maximum(m["progress"], 1e-9) * (m["progress"] > 0),
             "task": self.task.copy(),
-            "task_name": np.array([self.tasks[t] for t in self.task]),
+            "task_name": self._names.copy(),
             "steps": self.steps.copy(),
         }
 

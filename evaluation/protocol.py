@@ -62,7 +62,7 @@ def run_episodes(env, act: Act, task_names: Sequence[str], starts: np.ndarray, s
     """One episode in every sub-environment of env.
 
     Args:
-        env: vector environment with autoreset disabled, all episodes equally long.
+        env: vector environment with autoreset disabled.
         act: the policy.
         task_names: (n,) task of each sub-environment.
         starts: (n,) number of the start of each.
@@ -71,14 +71,16 @@ def run_episodes(env, act: Act, task_names: Sequence[str], starts: np.ndarray, s
     observation, info = env.reset(seed=list(seeds))
     first, reward = np.full(env.num_envs, -1), np.zeros(env.num_envs)
     done = np.zeros(env.num_envs, bool)
+    last = {k: np.zeros(env.num_envs) for k in ("success", "success_any", "progress", "contact_fraction")}  # at each one's end
     step = 0
     while not done.all():
         observation, r, terminated, truncated, info = env.step(act(observation, info["task"]))
         step += 1
         reward += np.where(done, 0.0, r)
         first = np.where((first < 0) & info["success_any"] & ~done, step, first)
+        last = {k: np.where(done, value, info[k]) for k, value in last.items()}
         done |= terminated | truncated
-    columns = (info["success"], info["success_any"], info["progress"], first, info["contact_fraction"], reward)
+    columns = (last["success"], last["success_any"], last["progress"], first, last["contact_fraction"], reward)
     return [
         Episode(name, int(start), bool(s), bool(a), float(p), int(f), float(c), float(r))
         for name, start, s, a, p, f, c, r in zip(task_names, starts, *columns, strict=True)
