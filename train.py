@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import warnings
 from pathlib import Path
@@ -50,17 +49,8 @@ def train(
     """
     overrides = {"task_set": task_set, "conditioning": conditioning, "warm_start": warm_start, "env_steps": env_steps,
                  "episodes": episodes, "head": head, "transfer_steps": transfer_steps}  # fmt: skip
-    stopped: list[bool] = []
-
-    def interrupt(*_) -> None:
-        if stopped:
-            fail("interrupted twice: ended without saving the last update")
-        stopped.append(True)
-        CONSOLE.print("stopping after this update; the state will be saved ...")
-
-    signal.signal(signal.SIGINT, interrupt)
     command = " ".join(["python train.py", *sys.argv[1:]])
-    _commands().main_job(out, resume, overrides, quick, seed, command, lambda: bool(stopped), videos, CONSOLE)
+    _commands().main_job(out, resume, overrides, quick, seed, command, videos, CONSOLE)
 
 
 def transfer(run: Run, target: str, seed: int = 0, env_steps: int | None = None, seeds: int = 1, out: Path | None = None) -> None:
@@ -126,7 +116,17 @@ def benchmark(task_set: str = "first", num_envs: int = 64, steps: int = 300, see
     CONSOLE.print_json(data=_commands().benchmark_job(task_set, num_envs, steps, seed, out))
 
 
-COMMANDS = {f.__name__: f for f in (train, transfer, evaluate, video, report, benchmark)}
+def gallery(seed: int = 0, out: Path = Path("runs/gallery")) -> None:
+    """Picture every closure, closed and open, with its numbers and the distance matrix.
+
+    Args:
+        seed: of the starts.
+        out: folder for gallery.html and its pictures.
+    """
+    CONSOLE.print(f"gallery: {_commands().gallery_job(out, seed, CONSOLE)}")
+
+
+COMMANDS = {f.__name__: f for f in (train, transfer, evaluate, video, report, benchmark, gallery)}
 
 
 def main() -> None:

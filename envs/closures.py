@@ -19,6 +19,8 @@ import dataclasses
 import difflib
 import hashlib
 
+import gymnasium as gym
+
 from envs import structure
 from envs.structure import Closure
 
@@ -237,6 +239,11 @@ class TaskSet:
                     raise ValueError(f"task set {self.name!r}: {row.name} overlaps the {field} reserved for {target}")
 
     @property
+    def gym_id(self) -> str:
+        """Gymnasium id, for `gymnasium.make_vec`."""
+        return f"Uncap/{self.name.capitalize()}-v0"
+
+    @property
     def hash(self) -> str:
         """Twelve hex digits that change when any row or the split changes."""
         rows = [repr(CLOSURES[n]) for n in self.train] + ["|"] + [repr(CLOSURES[n]) for n in self.held_out]
@@ -248,7 +255,7 @@ TASK_SETS: dict[str, TaskSet] = {}
 
 
 def register(row: Closure | TaskSet) -> None:
-    """Add a closure or a task set to its table.
+    """Add a closure or a task set to its table, and its id to Gymnasium's registry.
 
     Raises:
         ValueError: the name is taken.
@@ -257,6 +264,10 @@ def register(row: Closure | TaskSet) -> None:
     if row.name in table:
         raise ValueError(f"{row.name!r} is already registered")
     table[row.name] = row
+    if isinstance(row, Closure):
+        gym.register(row.gym_id, entry_point="envs.env:ClosureEnv", kwargs={"task": row.name})
+    else:
+        gym.register(row.gym_id, vector_entry_point="envs.vector_env:ClosureVectorEnv", kwargs={"tasks": row.train})
 
 
 def lookup(table: dict, name: str, kind: str):

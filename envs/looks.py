@@ -40,7 +40,7 @@ def draw(spec: mujoco.MjSpec, container, lid, variant, base: float) -> None:
     """Draw the closure, the bench and the studio light around it."""
     _studio(spec)
     closure = variant.closure
-    glass = closure.look in ("bottle", "jar", "wine", "decanter")
+    glass = closure.look in ("bottle", "jar", "wine", "decanter", "vial")
     for name, rgb, alpha, shine in (
         ("body", closure.color, 0.45 if glass else 1.0, 0.9 if glass else 0.4),
         ("accent", closure.accent, 1.0, 0.5),
@@ -48,10 +48,12 @@ def draw(spec: mujoco.MjSpec, container, lid, variant, base: float) -> None:
         ("label", (0.96, 0.95, 0.90), 1.0, 0.1),
         ("steel", (0.72, 0.74, 0.76), 1.0, 0.9),
         ("mark", (0.98, 0.98, 0.98), 1.0, 0.1),
+        ("goal", (0.20, 0.75, 0.40), 0.45, 0.1),
     ):
         spec.add_material(name=name, rgba=(*rgb, alpha), specular=shine, shininess=shine)
-    pens = [_Pen(b, {m: m for m in ("body", "accent", "dark", "label", "steel", "mark")}) for b in (container, lid)]
+    pens = [_Pen(b, {m: m for m in ("body", "accent", "dark", "label", "steel", "mark", "goal")}) for b in (container, lid)]
     _container(pens[0], closure)
+    _goal(pens[0], variant)
     _lid(pens[1], variant, base)
 
 
@@ -74,6 +76,20 @@ def _container(pen: _Pen, closure) -> None:
         pen.ring(radius, 0, height, "body")
         pen.ring(neck + 0.006, height, height + 0.008, "steel")
         pen.ring(neck, height, seat, "steel")
+    elif look == "box":
+        pen.shape("box", (0, 0, height / 2), (radius * 0.92, radius * 0.72, height / 2), "body")
+        pen.shape("box", (0, -radius * 0.72, height * 0.5), (radius * 0.6, 0.0006, height * 0.28), "label")
+        pen.ring(neck, height, seat, "steel")
+    elif look == "plate":
+        pen.ring(radius, 0, height - 0.004, "steel")
+        pen.ring(radius, height - 0.004, seat, "body")
+    elif look == "post":
+        pen.ring(radius, 0, 0.008, "steel")
+        pen.ring(neck, 0.008, seat, "body")
+    elif look == "vial":
+        pen.ring(radius, 0, height, "body")
+        pen.ring(radius + 0.0006, height * 0.18, height * 0.80, "label")
+        pen.ring(neck, height, seat, "body")
     elif look == "tumbler":
         pen.cone(radius * 0.82, radius, 0, height, "body")
         pen.ring(neck, height, seat + 0.002, "steel")
@@ -85,10 +101,23 @@ def _container(pen: _Pen, closure) -> None:
         low, high = (0.15, 0.75) if look != "decanter" else (0.05, 0.12)
         pen.ring(radius + 0.0006, shoulder * low, shoulder * high, "label")
         pen.ring(radius + 0.0009, shoulder * (low + 0.05), shoulder * (low + 0.12), "accent")
-    if closure.mechanism == "screw":  # the threaded finish that shows once the lid is off
+    if closure.mechanism in ("screw", "push_twist"):  # the threaded finish that shows once the lid is off
         for k in range(3):
             pen.ring(neck * 0.9, seat + 0.004 * k, seat + 0.004 * k + 0.0015, "steel" if look != "bottle" else "body")
         pen.ring(neck * 0.86, seat, seat + 0.0125, "steel" if look != "bottle" else "body")
+
+
+def _goal(pen: _Pen, variant) -> None:
+    """Where a lid that moves sideways should go, and the mark to reach, on the container."""
+    closure, (x, z) = variant.closure, (variant.depth, sum((variant.closure.body[1], variant.closure.neck[1])))
+    if closure.mechanism == "push":
+        pen.shape("cylinder", (x, 0, z + 0.0004), (variant.grip_radius, 0.0005, 0), "goal")
+    elif closure.mechanism == "slide":
+        half = closure.cap_radius or closure.bar_half
+        pen.shape("box", (x / 2, 0, z + 0.0003), (x / 2 + half, max(0.35 * half, 0.006), 0.0004), "dark")
+        pen.shape("box", (x + half, 0, z + 0.0006), (0.0015, max(0.5 * half, 0.010), 0.0006), "goal")
+    elif closure.mechanism == "reach":
+        pen.shape("sphere", (0, 0, z + variant.grip_height + variant.depth), (0.012, 0, 0), "goal")
 
 
 def _lid(pen: _Pen, variant, base: float) -> None:
@@ -97,8 +126,11 @@ def _lid(pen: _Pen, variant, base: float) -> None:
     if closure.cap_radius:
         pen.ring(closure.cap_radius, 0, base, "accent")
     if closure.grip == "bar":
-        half = 0.03
-        pen.shape("box", (0, 0, base + height / 2), (half, radius, height / 2), "accent")
+        half, x = closure.bar_half, closure.offset
+        pen.shape("box", (x, 0, base + height / 2), (half, radius, height / 2), "dark" if closure.cap_radius else "accent")
+        if closure.mechanism == "flip":  # the hinge at the rim
+            rim = closure.cap_radius
+            pen.shape("capsule", (-rim, 0, 0.003), (0.004, 0.4 * rim, 0), "steel", quat=(0.7071, 0.7071, 0, 0))
         if closure.look == "valve":  # the lever's long arm, above the fingers' reach
             pen.shape("box", (half + 0.022, 0, top - 0.004), (0.024, radius * 0.9, 0.003), "accent")
             pen.ring(0.006, top, top + 0.004, "steel")
@@ -108,14 +140,17 @@ def _lid(pen: _Pen, variant, base: float) -> None:
     else:
         pen.ring(radius - 0.0006, base, top - 0.002, "accent")
         pen.ring(radius - 0.0016, top - 0.002, top, "accent")
-        if closure.look in ("bottle", "tumbler", "thermos"):
+        if closure.look in ("bottle", "tumbler", "thermos", "vial", "box"):
             pen.knurl(radius - 0.0008, base, top - 0.002, "dark")
         if closure.look == "grinder":
             pen.shape("sphere", (0, 0, top + 0.008), (0.010, 0, 0), "steel")
+    if closure.mechanism == "press" and not closure.control:  # a pump's spout and stem
+        pen.shape("box", (radius + 0.014, 0, base + 0.35 * height), (0.018, 0.005, 0.004), "accent")
+        pen.ring(0.006, -variant.depth - 0.004, 0, "steel")
     if closure.look in ("wine", "decanter"):  # the plug, hidden in the neck while closed
         pen.ring(closure.neck[0] * 0.75, -variant.depth, 0, "dark")
     # a white stroke from centre to rim makes rotation visible
-    pen.shape("box", (0.55 * radius, 0, top + 0.0003), (0.4 * radius, 0.0012, 0.0006), "mark")
+    pen.shape("box", (closure.offset + 0.55 * radius, 0, top + 0.0003), (0.4 * radius, 0.0012, 0.0006), "mark")
 
 
 def _studio(spec: mujoco.MjSpec) -> None:

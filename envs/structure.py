@@ -114,6 +114,8 @@ class Closure:
             raise ValueError(f"{self.name}: a {self.mechanism} needs an angle above 0")
         if (LIFT in opens or X in opens or MECHANISMS[self.mechanism].marked) and self.depth[0] <= 0:
             raise ValueError(f"{self.name}: a {self.mechanism} needs a depth above 0")
+        if self.mechanism == "flip" and (self.angle[1] > FLIP_ANGLE or self.torque[0] < FLIP_TORQUE):
+            raise ValueError(f"{self.name}: a flip needs an angle of at most {FLIP_ANGLE} and a torque of at least {FLIP_TORQUE}")
         if self.mechanism == "screw" and self.lead[0] * self.lead[1] <= 0:
             raise ValueError(f"{self.name}: a screw needs a lead, of one sign")
 
@@ -159,6 +161,8 @@ BOUNDS = {
     "grip_radius": (0.006, 0.0355), "grip_height": (0.016, 0.05), "angle": (0.0, 8.0), "lead": (-0.015, 0.015),
     "depth": (0.0, 0.15), "torque": (0.0, 0.9), "force": (0.0, 35.0), "mass": (0.001, 0.2),
 }  # fmt: skip
+
+FLIP_ANGLE, FLIP_TORQUE = 1.1, 0.05  # rad: the hand stays upright; N m: the hinge holds its lid where it was left
 
 
 def _mechanism(c: Closure) -> np.ndarray:

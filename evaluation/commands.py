@@ -6,6 +6,7 @@ import dataclasses
 import json
 import pathlib
 import shutil
+import signal
 import time
 from collections.abc import Callable, Sequence
 
@@ -50,12 +51,26 @@ def job_config(quick: bool, overrides: dict) -> JobConfig:
     return dataclasses.replace(base, ppo=ppo, transfer=budget, **o)
 
 
+def stop_on_interrupt(say: Print) -> Callable[[], bool]:
+    """Make Ctrl-C ask for a stop instead of ending at once; the second one ends. Returns whether it was asked."""
+    asked: list[bool] = []
+
+    def interrupt(*_) -> None:
+        if asked:
+            raise SystemExit("error: interrupted twice: ended without saving the last update")
+        asked.append(True)
+        say("stopping after this update; the state will be saved ...")
+
+    signal.signal(signal.SIGINT, interrupt)
+    return lambda: bool(asked)
+
+
 def main_job(
     out: pathlib.Path | None, resume: pathlib.Path | None, overrides: dict, quick: bool, seed: int, command: str,
-    stop: Callable[[], bool], videos: bool, console: Console,
+    videos: bool, console: Console,
 ) -> None:  # fmt: skip
     """`train`: the whole job in one run folder `out`, or what is left of it in `resume`."""
-    bars = Bars(console)
+    bars, stop = Bars(console), stop_on_interrupt(console.print)
     _positive("seed", seed, 0)
     run = resume or out or pathlib.Path("runs") / time.strftime("%Y%m%d-%H%M%S")
     if resume:
@@ -183,3 +198,13 @@ def benchmark_job(task_set: str, num_envs: int, steps: int, seed: int, out: path
     if out:
         runs.write_json(out, found)
     return found
+
+
+def gallery_job(out: pathlib.Path, seed: int, console: Console) -> pathlib.Path:
+    """`gallery`: every row, closed and open."""
+    from evaluation.gallery import gallery
+
+    _positive("seed", seed, 0)
+    bars = Bars(console)
+    with bars.progress:
+        return gallery(out, seed, lambda done, total, name: bars("gallery", done, total, name))

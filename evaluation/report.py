@@ -37,12 +37,16 @@ def write_report(run: pathlib.Path) -> pathlib.Path:
     for target, entry in results.get("transfer", {}).items():
         parts += [f"<h2>Transfer to {html.escape(target)}</h2>", _transfer(entry)]
     parts += [_films(run), "<h2>How this was made</h2>", _facts(config, results)]
-    page = f"<!doctype html><meta charset=utf-8><title>Uncap report</title><style>{_STYLE}</style>{''.join(parts)}"
     path = run / "report.html"
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(page)
+    temporary.write_text(page("Uncap report", "".join(parts)))
     os.replace(temporary, path)
     return path
+
+
+def page(title: str, body: str) -> str:
+    """A self-contained HTML page."""
+    return f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style>{body}"
 
 
 def _read(path: pathlib.Path) -> dict:
@@ -83,7 +87,7 @@ def _per_task(per_task: dict) -> str:
     axes.set(xlim=(0, 1.02), xlabel="final success (bars: 95 % Wilson interval)")
     titles = ("task", "final success", "95 % interval", "episodes", "at any time", "progress", "time to open")
     head = "<tr>" + "".join(f"<th>{title}</th>" for title in titles) + "</tr>"
-    return _picture(figure) + f"<table>{head}{''.join(rows)}</table>"
+    return picture(figure) + f"<table>{head}{''.join(rows)}</table>"
 
 
 def _percent(share: float) -> str:
@@ -105,7 +109,7 @@ def _learning(metrics: list[dict]) -> str:
         axes.text(boundary[-1], 1.03, " warm start ends", color=_GREY, fontsize=8)
     axes.set(xlabel="environment steps (thousands)", ylabel="success (tasks: last 10 updates)", ylim=(-0.02, 1.1))
     axes.legend(ncol=4, fontsize=8, frameon=False)
-    return _picture(figure)
+    return picture(figure)
 
 
 def _transfer(entry: dict) -> str:
@@ -130,7 +134,7 @@ def _transfer(entry: dict) -> str:
         ("area under the curve", f"{entry['area']['pretrained']:.2f} against {entry['area']['scratch']:.2f}"),
         ("wall seconds", f"{entry['wall_seconds']:.0f}"),
     )  # fmt: skip
-    return _picture(figure) + "<table>" + "".join(f"<tr><td>{a}</td><td>{b}</td></tr>" for a, b in rows) + "</table>"
+    return picture(figure) + "<table>" + "".join(f"<tr><td>{a}</td><td>{b}</td></tr>" for a, b in rows) + "</table>"
 
 
 def _films(run: pathlib.Path) -> str:
@@ -153,7 +157,8 @@ def _facts(config: dict, results: dict) -> str:
     return f"<table>{''.join(rows)}</table>"
 
 
-def _picture(figure) -> str:
+def picture(figure) -> str:
+    """An <img> that holds the figure, which is closed."""
     buffer = io.BytesIO()
     figure.tight_layout()
     figure.savefig(buffer, format="png", dpi=130)
