@@ -16,7 +16,7 @@ from agents.vec_env import TaskVecEnv
 class DaggerConfig:
     """Settings of the warm start."""
 
-    env_steps: int = 96_000
+    env_steps: int = 192_000
     rollout: int = 20  # control steps per environment and round
     updates: int = 100  # minibatches per round
     minibatch: int = 512

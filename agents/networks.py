@@ -78,7 +78,8 @@ class MultiTaskPolicy(ActorCriticPolicy):
         self.critic = TaskNetwork(inputs, 1, self.num_tasks, self.head, self.width)
         self.log_std = nn.Parameter(torch.full((actions,), math.log(self.deviation)))
         self.action_dist = DiagGaussianDistribution(actions)
-        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
+        groups = [{"params": [*self.actor.parameters(), self.log_std]}, {"params": list(self.critic.parameters())}]
+        self.optimizer = self.optimizer_class(groups, lr=lr_schedule(1), **self.optimizer_kwargs)
 
     @staticmethod
     def _inputs(obs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
