@@ -11,6 +11,7 @@ from envs.closures import CLOSURES, lookup
 from envs.mechanisms import CONTACT_RULES, LID_JOINTS, MECHANISMS, TWIST
 from envs.scene import SUBSTEPS, TIMESTEP, WORKSPACE, build, grip_height, seat_height
 from envs.structure import Variant
+from envs.variation import LEVELS, Variation
 
 CONTROL_DT = TIMESTEP * SUBSTEPS  # s
 STEP_POSITION, STEP_YAW = 0.03, 0.2  # m and rad per control step at full action
@@ -34,7 +35,8 @@ class ClosureBatch:
         pool: every variant, `variants` per row, in task order.
     """
 
-    def __init__(self, names: tuple[str, ...], n: int, threads: int = 0, variants: int = 8, variant_seed: int = 0):
+    def __init__(self, names: tuple[str, ...], n: int, threads: int = 0, variants: int = 8, variant_seed: int = 0,
+                 level: str = "default"):  # fmt: skip
         self.names, self.n, self.per_task = tuple(names), n, variants
         rows = [lookup(CLOSURES, name, "closure") for name in self.names]
         self.pool: list[Variant] = []
@@ -44,7 +46,9 @@ class ClosureBatch:
         models = [build(v, free=free).compile() for free in (False, True) for v in self.pool]
         self.model = models[0]
         self.sim = mujoco.batch.Batch(self.model, n, threads)
-        self._fields = {name: np.stack([getattr(m, name) for m in models]) for name in _differing(models)}
+        self.variation = Variation(lookup(LEVELS, level, "level"), n)
+        names = dict.fromkeys((*_differing(models), *self.variation.fields))
+        self._fields = {name: np.stack([getattr(m, name) for m in models]) for name in names}
         self._expanded = {name: self.sim.expand(name) for name in self._fields}
         self._bind()
         self.const = _constants(self.pool)
@@ -65,6 +69,9 @@ class ClosureBatch:
         self.lid_q = slice(lid.qposadr[0], lid.qposadr[0] + 6)
         self.lid_v = slice(lid.dofadr[0], lid.dofadr[0] + 6)
         self.lid_eq = np.array([model.equality(name).id for name in mechanisms.CONSTRAINTS])
+        lid_body = slice(model.body("lid").id, model.body("lid").id + 1)
+        self._lid_part = {"dof_frictionloss": self.lid_v, "body_mass": lid_body, "body_inertia": lid_body}
+        self._force = sim.bind("xfrc_applied")
         self._tcp, self._grip, self._hand = model.site("tcp").id, model.site("grip").id, model.body("hand").id
 
     def reset(self, ids: np.ndarray, task: np.ndarray, rngs: list[np.random.Generator]) -> None:
@@ -80,18 +87,25 @@ class ClosureBatch:
         self.task[ids] = task
         self.variant[ids] = task * self.per_task + np.array([rng.integers(self.per_task) for rng in rngs])
         self._own(ids)
+        self.variation.draw(ids, rngs)
         self.released[ids] = False
         self._write_fields(ids, self.variant[ids])
         self.sim.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE.value)
         self.eq_active[np.ix_(ids, self.lid_eq)] = self.own["engaged"][ids]
         yaw = START["container_yaw"] * u[:, 2]
         self.mocap_pos[ids, 0, :2] = np.array(WORKSPACE) + START["container_xy"] * u[:, :2]
-        self.mocap_pos[ids, 0, 2] = 0.0
-        self.mocap_quat[ids, 0] = np.stack([np.cos(yaw / 2), 0 * yaw, 0 * yaw, np.sin(yaw / 2)], -1)
+        tilt, way = self.variation.values["tilt"][ids] / 2, self.variation.values["tilt_way"][ids]
+        self.mocap_pos[ids, 0, 2] = self.variation.values["raise"][ids] + self.own["foot"][ids] * np.sin(2 * tilt)
+        c, s, lean = np.cos(yaw / 2), np.sin(yaw / 2), np.sin(tilt)
+        # the yaw, after a tilt about a horizontal axis in the container's frame
+        ux, uy = lean * np.cos(way), lean * np.sin(way)
+        quat = np.stack([c * np.cos(tilt), c * ux - s * uy, c * uy + s * ux, s * np.cos(tilt)], -1)
+        self.mocap_quat[ids, 0] = quat
         low, high = START["hand_z"]
         offset = np.stack([START["hand_xy"] * u[:, 3], START["hand_xy"] * u[:, 4], low + (high - low) * (u[:, 5] + 1) / 2], -1)
-        grip = self.mocap_pos[ids, 0] + self.own["grip_world"][ids, None] * [0, 0, 1]
-        grip[:, :2] += self.own["offset"][ids, None] * np.stack([np.cos(yaw), np.sin(yaw)], 1)
+        self.qpos[ids, robot.ARM], self.qpos[ids, robot.FINGERS] = robot.HOME, robot.FINGER_OPEN
+        self.sim.forward(ids, stage=mujoco.mjtStage.mjSTAGE_POS.value)
+        grip = self._site_pos[ids, self._grip]
         self._place_hand(ids, grip + offset, START["hand_yaw"] * u[:, 6])
 
     def _own(self, ids: np.ndarray) -> None:
@@ -99,8 +113,6 @@ class ClosureBatch:
             column[ids] = self.const[k][self.variant[ids]]
 
     def _place_hand(self, ids: np.ndarray, pos: np.ndarray, yaw: np.ndarray) -> None:
-        self.qpos[ids, robot.ARM] = robot.HOME
-        self.qpos[ids, robot.FINGERS] = robot.FINGER_OPEN
         for _ in range(12):
             self.qpos[ids, robot.ARM] = self._arm_targets(ids, pos, yaw, refresh=True)
         self.ctrl[ids, robot.ARM] = self.qpos[ids, robot.ARM]
@@ -111,7 +123,7 @@ class ClosureBatch:
 
     def _write_fields(self, ids: np.ndarray, models: np.ndarray) -> None:
         for name, expanded in self._expanded.items():
-            expanded[ids] = self._fields[name][models]
+            expanded[ids] = self.variation.scale(name, ids, self._fields[name][models], self._lid_part)
 
     def _arm_targets(self, ids, pos: np.ndarray, yaw: np.ndarray, refresh: bool = False) -> np.ndarray:
         if refresh:
@@ -128,7 +140,9 @@ class ClosureBatch:
             action: (n, 5) in [-1, 1]: dx, dy, dz (3 cm each, world frame), yaw
                 (0.2 rad), and finger opening (absolute, -1 closed, 1 open).
         """
-        everyone = slice(None)
+        everyone, action = slice(None), self.variation.delayed(action)
+        if (push := self.variation.pushes()) is not None:
+            self._force[:, self._hand, :3] = push
         tcp, yaw = self._site_pos[:, self._tcp], robot.yaw_of(self._site_mat[:, self._tcp].reshape(-1, 3, 3))
         ahead = self.target_pos + STEP_POSITION * action[:, :3] - tcp
         length = np.linalg.norm(ahead, axis=1, keepdims=True)
@@ -157,6 +171,7 @@ class ClosureBatch:
             key, jammed = self.own["gate_key"][ids], self.own["gate_jammed"][ids]
             way = self.qpos[ids, self.lid_q.start + key] / self.own["full"][ids, key]
             friction = np.where(way >= self.own["gate_threshold"][ids], self.own["gate_open"][ids], self.own["gate_shut"][ids])
+            friction *= self.variation.values["breakaway"][ids]
             self._expanded["dof_frictionloss"][ids, self.lid_v.start + jammed] = friction
 
     def progress(self) -> np.ndarray:
@@ -211,7 +226,7 @@ class ClosureBatch:
             "progress": self.progress(),
             "released": self.released.copy(),
             "separation": np.linalg.norm(lid[:, :3], axis=1),  # (n,) of the lid from its seat
-            "height": tcp[:, 2] - own["seat"],  # (n,) of the fingertips above the seat
+            "height": tcp[:, 2] - own["seat"] - self.mocap_pos[:, 0, 2],  # (n,) of the fingertips above the seat
             **{k: own[k] for k in _MEASURED},
         }
 
@@ -219,13 +234,15 @@ class ClosureBatch:
         """The exact state, as arrays that `restore` takes."""
         arrays = ("task", "variant", "released", "target_pos", "target_yaw")
         derived = {"site_pos": self._site_pos.copy(), "site_mat": self._site_mat.copy(), "touch": self._touch.copy()}
-        return {"state": self.sim.state.copy(), **{k: getattr(self, k).copy() for k in arrays}, **derived}
+        return {"state": self.sim.state.copy(), **{k: getattr(self, k).copy() for k in arrays}, **derived,
+                "variation": self.variation.snapshot()}  # fmt: skip
 
     def restore(self, snapshot: dict[str, np.ndarray]) -> None:
         """Return to a snapshot; what follows is bit for bit what followed it."""
         for k in ("task", "variant", "released", "target_pos", "target_yaw"):
             getattr(self, k)[:] = snapshot[k]
         self._own(np.arange(self.n))
+        self.variation.restore(snapshot["variation"])
         self._write_fields(np.arange(self.n), self.variant + len(self.pool) * self.released)
         self.sim.state[:] = snapshot["state"]
         for view, key in ((self._site_pos, "site_pos"), (self._site_mat, "site_mat"), (self._touch, "touch")):
@@ -286,8 +303,8 @@ def _constants(pool: list[Variant]) -> dict[str, np.ndarray]:
         "direction": column(lambda v, c, m: c.direction),
         "angle": column(lambda v, c, m: v.angle),
         "depth": column(lambda v, c, m: v.depth),
+        "foot": column(lambda v, c, m: c.body[0]),
         "seat": column(lambda v, c, m: seat_height(v)),
-        "grip_world": column(lambda v, c, m: seat_height(v) + grip_height(v)),
         "grip_radius": column(lambda v, c, m: v.grip_radius),
         "grip_height": column(lambda v, c, m: v.grip_height),
         "cap_radius": column(lambda v, c, m: c.cap_radius),

@@ -20,17 +20,21 @@ class ClosureEnv(gym.Env):
         known_tasks: rows that `one_hot` has components for; by default the task alone.
         render_mode: None or "rgb_array".
         variant_seed: which variants are drawn from the row's ranges.
+        observation: state | rgb | state+rgb.
+        history: how many of the last states an observation holds.
+        level: what varies beside pose and variant.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / CONTROL_DT)}
 
     def __init__(self, task: str, *, conditioning: str = "one_hot", known_tasks=None, render_mode: str | None = None,
-                 variant_seed: int = 0):  # fmt: skip
+                 variant_seed: int = 0, observation: str = "state", history: int = 1, level: str = "default"):  # fmt: skip
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"unknown render_mode {render_mode!r}: allowed: None, 'rgb_array'")
         self.render_mode = render_mode
         self._vector = ClosureVectorEnv(task, 1, conditioning=conditioning, known_tasks=known_tasks, threads=1,
-                                        autoreset_mode=AutoresetMode.DISABLED, variant_seed=variant_seed)  # fmt: skip
+                                        autoreset_mode=AutoresetMode.DISABLED, variant_seed=variant_seed,
+                                        observation=observation, history=history, level=level)  # fmt: skip
         self.observation_space = self._vector.single_observation_space
         self.action_space = self._vector.single_action_space
         self._camera = None

@@ -58,6 +58,7 @@ def draw(spec: mujoco.MjSpec, container, lid, variant, base: float) -> None:
 
 
 def _container(pen: _Pen, closure) -> None:
+    pen.ring(0.8 * closure.body[0], -0.15, -0.001, "steel")  # a pedestal: inside the table unless the container is raised
     (radius, height), (neck, neck_height) = closure.body, closure.neck
     seat, look = height + neck_height, closure.look
     if look == "mug":

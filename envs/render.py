@@ -29,16 +29,23 @@ class Camera:
             backend = os.environ.get("MUJOCO_GL", "the default back end")
             raise RenderingUnavailable(f"videos need OpenGL; {backend} failed ({error}): apt install libegl1 libgl1-mesa-dri") from error
         self._camera = mujoco.MjvCamera()
-        self._camera.distance, self._camera.azimuth, self._camera.elevation = 0.62, 145.0, -16.0
         self._options = mujoco.MjvOption()
         self._options.sitegroup[:] = 0
 
-    def draw(self, qpos: np.ndarray, mocap_pos: np.ndarray, mocap_quat: np.ndarray) -> np.ndarray:
-        """A frame (height, width, 3) uint8 of a recorded state, framed on hand and lid."""
+    def draw(self, qpos: np.ndarray, mocap_pos: np.ndarray, mocap_quat: np.ndarray, view=(145.0, -16.0, 0.62)) -> np.ndarray:
+        """A frame (height, width, 3) uint8 of a recorded state, framed on hand and lid.
+
+        Args:
+            qpos: (nq,) joint positions.
+            mocap_pos: (1, 3) of the container (m).
+            mocap_quat: (1, 4) of the container.
+            view: azimuth and elevation (degrees), distance (m) of the camera.
+        """
         data = self._data
         data.qpos[:], data.mocap_pos[:], data.mocap_quat[:] = qpos, mocap_pos, mocap_quat
         mujoco.mj_kinematics(self._model, data)
         mujoco.mj_camlight(self._model, data)
+        self._camera.azimuth, self._camera.elevation, self._camera.distance = view
         self._camera.lookat[:] = mocap_pos[0] + [0, 0, 0.8 * seat_height(self.variant) + 0.03]
         self._renderer.update_scene(data, self._camera, self._options)
         return self._renderer.render()

@@ -12,16 +12,19 @@ from gymnasium.vector.utils import batch_space
 from envs import conditioning as conditionings
 from envs import observations, rewards
 from envs.batch import CONTROL_DT, ClosureBatch
-from envs.closures import CLOSURES
+from envs.closures import CLOSURES, lookup
+from envs.pixels import Pixels
 
+OBSERVATIONS = {"state": ("state",), "rgb": ("rgb",), "state+rgb": ("state", "rgb")}
 _TRACKERS = ("held_progress", "last_progress", "last_contact", "open_steps", "ever", "steps")
 
 
 class ClosureVectorEnv(gym.vector.VectorEnv):
     """Sub-environment i opens tasks[i % len(tasks)]; all are stepped together.
 
-    Observations are a Dict: `state` (n, 31), laid out in `observations.PARTS`, and
-    `task` (n, size), the conditioning vector (absent for `none`). Actions are
+    Observations are a Dict: `state` (n, 31 x history), laid out in `observations.PARTS`,
+    oldest first; `rgb` (n, 84, 84, 6), two cameras; and `task` (n, size), the
+    conditioning vector (absent for `none`). Actions are
     (n, 5) in [-1, 1], see `ClosureBatch.step`. Episodes are truncated after the row's
     `steps`; nothing terminates them.
 
@@ -34,6 +37,13 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         known_tasks: rows that `one_hot` has components for; by default `tasks`.
         autoreset_mode: Gymnasium's NEXT_STEP, SAME_STEP or DISABLED.
         variant_seed: which variants are drawn from the rows' ranges.
+        observation: state | rgb | state+rgb.
+        history: how many of the last states an observation holds.
+        level: what varies beside pose and variant, a row of `variation.LEVELS`.
+
+    Raises:
+        KeyError: unknown task, conditioning, observation or level; close matches are named.
+        RenderingUnavailable: `rgb` without OpenGL.
     """
 
     metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}
@@ -49,20 +59,33 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         known_tasks: Sequence[str] | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         variant_seed: int = 0,
+        observation: str = "state",
+        history: int = 1,
+        level: str = "default",
     ):
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, not {num_envs}")
+        if history < 1:
+            raise ValueError(f"history must be at least 1, not {history}")
+        seen = lookup(OBSERVATIONS, observation, "observation")
         self.tasks = (tasks,) if isinstance(tasks, str) else tuple(tasks)
         self.num_envs = num_envs
         self.task_vectors = conditionings.vectors(conditioning, self.tasks, known_tasks)
-        self.batch = ClosureBatch(self.tasks, num_envs, threads, variant_seed=variant_seed)
+        self.batch = ClosureBatch(self.tasks, num_envs, threads, variant_seed=variant_seed, level=level)
         self.task = np.arange(num_envs) % len(self.tasks)  # (n,)
         self._names = np.array(self.tasks)[self.task]
         self.max_steps = np.array([CLOSURES[t].steps for t in self.tasks])[self.task]  # (n,) control steps of an episode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode, "render_fps": round(1 / CONTROL_DT)}
         limit = observations.LIMIT
-        spaces = {"state": gym.spaces.Box(-limit, limit, (observations.SIZE,), np.float32)}
+        self._past = np.zeros((num_envs, history, observations.SIZE), np.float32) if "state" in seen else None
+        self._fresh = np.ones(num_envs, bool)
+        self._pixels = Pixels(self.batch.pool) if "rgb" in seen else None
+        spaces = {}
+        if self._past is not None:
+            spaces["state"] = gym.spaces.Box(-limit, limit, (history * observations.SIZE,), np.float32)
+        if self._pixels:
+            spaces["rgb"] = gym.spaces.Box(0, 255, self._pixels.shape, np.uint8)
         if self.task_vectors.shape[1]:
             spaces["task"] = gym.spaces.Box(-limit, limit, self.task_vectors.shape[1:], np.float32)
         self.single_observation_space = gym.spaces.Dict(spaces)
@@ -94,7 +117,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
             raise ValueError(f"reset_mask must have shape ({self.num_envs},), not {np.shape(mask)}")
         self._reset(ids)
         m = self.batch.measure()
-        return self._observation(m), self._info(m)
+        return self._observation(m, advance=False), self._info(m)
 
     def _reset(self, ids: np.ndarray) -> None:
         if len(ids):
@@ -102,6 +125,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         for name in _TRACKERS:
             getattr(self, name)[ids] = 0
         self._done[ids] = False
+        self._fresh[ids] = True
 
     def step(self, actions: np.ndarray):
         """Advance every sub-environment by one control step (50 ms)."""
@@ -126,7 +150,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
             last, final = info, observation
             self._reset(np.flatnonzero(truncated))
             m = self.batch.measure()
-            observation, info = self._observation(m), self._info(m)
+            observation, info = self._observation(m, advance=False), self._info(m)
             info["final_info"], info["_final_info"] = last, truncated.copy()
             info["final_obs"] = np.full(self.num_envs, None, object)
             for i in np.flatnonzero(truncated):
@@ -148,8 +172,21 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         """Whether each closure has been open for the last 5 control steps, bool (n,)."""
         return self.open_steps >= rewards.HOLD_STEPS
 
-    def _observation(self, m: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        observation = {"state": observations.observe(m)}
+    def _observation(self, m: dict[str, np.ndarray] | None, advance: bool = True) -> dict[str, np.ndarray]:
+        """Observations of measurements m, which join the history; of the history as it is when m is None."""
+        observation = {}
+        if self._past is not None:
+            if m is not None:
+                now = self.batch.variation.noisy(observations.observe(m))
+                if advance:
+                    self._past[:, :-1] = self._past[:, 1:]
+                self._past[:, -1] = now
+                self._past[self._fresh] = now[self._fresh, None]
+                self._fresh[:] = False
+            observation["state"] = self._past.reshape(self.num_envs, -1).copy()
+        if self._pixels:
+            b = self.batch
+            observation["rgb"] = self._pixels.draw(b.variant, b.qpos, b.mocap_pos, b.mocap_quat)
         if self.task_vectors.shape[1]:
             observation["task"] = self.task_vectors[self.task]
         return observation
@@ -170,7 +207,8 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
     def snapshot(self) -> dict:
         """The exact state of all sub-environments, random generators included."""
         rngs = [r.bit_generator.state for r in self._rngs or []]
-        return {"batch": self.batch.snapshot(), "rngs": rngs, "done": self._done.copy(),
+        past = {} if self._past is None else {"past": self._past.copy()}
+        return {"batch": self.batch.snapshot(), "rngs": rngs, "done": self._done.copy(), **past,
                 **{k: getattr(self, k).copy() for k in _TRACKERS}}  # fmt: skip
 
     def restore(self, snapshot: dict) -> dict[str, np.ndarray]:
@@ -179,7 +217,15 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         for k in _TRACKERS:
             setattr(self, k, snapshot[k].copy())
         self._done = snapshot["done"].copy()
+        if self._past is not None:
+            self._past[:] = snapshot["past"]
+        self._fresh[:] = False
         self._rngs = [np.random.default_rng() for _ in snapshot["rngs"]]
         for rng, state in zip(self._rngs, snapshot["rngs"], strict=True):
             rng.bit_generator.state = state
-        return self._observation(self.batch.measure())
+        return self._observation(None)
+
+    def close_extras(self, **kwargs) -> None:
+        """Free the renderers."""
+        if self._pixels:
+            self._pixels.close()

@@ -14,7 +14,7 @@ from agents.ppo import ADVANTAGE_FLOOR, PPOConfig, TaskRolloutBuffer
 from agents.vec_env import ReturnScale
 from envs import ClosureVectorEnv
 
-SMALL = PPOConfig(rollout=8, minibatch=32, epochs=2, width=32, critic_warmup=1)
+SMALL = PPOConfig(rollout=8, warm_rollout=8, minibatches=2, epochs=2, width=32, critic_warmup=1)
 
 
 def learner(tasks=("bottle", "mug"), warm=True, **changes):

@@ -1,0 +1,108 @@
+"""Levels, histories and pictures: what an observation may hold and an episode may vary."""
+
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode
+
+from envs import ClosureVectorEnv, observations
+from envs.experts import expert_action
+from envs.opengl import RenderingUnavailable
+from envs.variation import LEVELS, RANDOMISED
+
+TASKS = ("bottle", "pill-box", "cork")
+
+
+def roll(env, steps):
+    rng = np.random.default_rng(0)
+    return [env.step(rng.uniform(-1, 1, (env.num_envs, 5)))[0]["state"] for _ in range(steps)]
+
+
+def test_default_varies_nothing():
+    env = ClosureVectorEnv(TASKS, 6)
+    env.reset(seed=0)
+    v = env.batch.variation
+    assert v.fields == [] and v.pushes() is None
+    assert all(set(v.values[k]) <= {0.0, 1.0} for k in v.values)
+
+
+def test_randomised_draws_every_number_within_its_range():
+    env = ClosureVectorEnv(TASKS, 30, level="randomised")
+    env.reset(seed=0)
+    for name, (low, high) in RANDOMISED.items():
+        drawn = env.batch.variation.values[name]
+        assert (drawn >= low).all() and (drawn <= high).all() and len(set(drawn)) == 30
+    plain = ClosureVectorEnv(TASKS, 30)
+    plain.reset(seed=0)
+    ratio = env.batch.sim.expand("body_mass") / plain.batch.sim.expand("body_mass")
+    lid = env.batch.model.body("lid").id
+    assert ratio[:, lid] == pytest.approx(env.batch.variation.values["mass"])
+    assert np.delete(ratio, [0, lid, env.batch.model.body("container").id], axis=1)[:, 1:9] == pytest.approx(1.0, nan_ok=True)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_levels_are_reproducible_for_any_thread_count_and_restore_exactly(level):
+    runs = []
+    for threads in (1, 2):
+        env = ClosureVectorEnv(TASKS, 6, level=level, threads=threads, history=2)
+        env.reset(seed=3)
+        roll(env, 15)
+        snapshot = env.snapshot()
+        runs.append(np.array(roll(env, 90)))
+    assert np.array_equal(*runs)
+    env.restore(snapshot)
+    assert np.array_equal(np.array(roll(env, 60)), runs[1][:60])
+
+
+def test_tilted_lids_lean_as_far_as_drawn():
+    env = ClosureVectorEnv("bottle", 20, level="tilted")
+    env.reset(seed=1)
+    mat = env.batch.sim.bind("site_xmat")[:, env.batch.model.site("grip").id].reshape(-1, 3, 3)
+    assert np.arccos(mat[:, 2, 2]) == pytest.approx(env.batch.variation.values["tilt"], abs=1e-6)
+    assert env.batch.variation.values["tilt"].max() > 0.25
+
+
+@pytest.mark.parametrize("level, least", [("randomised", 0.4), ("shelf", 0.95)])  # late actions make it sway
+def test_the_expert_still_opens(level, least):
+    env = ClosureVectorEnv(TASKS, 48, level=level, autoreset_mode=AutoresetMode.DISABLED)
+    env.reset(seed=5)
+    for _ in range(80):
+        _, _, _, _, info = env.step(expert_action(env.batch.measure()))
+    assert info["success"].mean() >= least
+
+
+def test_history_stacks_the_last_states_oldest_first():
+    k, size = 3, observations.SIZE
+    env, plain = (ClosureVectorEnv(TASKS, 6, history=h, autoreset_mode=AutoresetMode.SAME_STEP) for h in (k, 1))
+    first, _ = env.reset(seed=0)
+    plain.reset(seed=0)
+    assert first["state"].shape == (6, k * size) == (6, env.single_observation_space["state"].shape[0])
+    assert np.array_equal(first["state"][:, :size], first["state"][:, -size:])
+    stacked, single = roll(env, 90), roll(plain, 90)
+    for t in (20, 79, 80, 85):
+        assert np.array_equal(stacked[t][:, -size:], single[t])
+    assert np.array_equal(stacked[50][:, :size], single[48]) and np.array_equal(stacked[50][:, size : 2 * size], single[49])
+    assert np.array_equal(stacked[79][:, :size], single[79])  # a new episode remembers nothing of the last one
+
+
+def test_pictures_show_the_scene_from_two_sides():
+    try:
+        env = ClosureVectorEnv(("bottle", "jar"), 2, observation="state+rgb")
+    except RenderingUnavailable as error:
+        pytest.skip(str(error))
+    first, _ = env.reset(seed=0)
+    assert first["rgb"].shape == (2, 84, 84, 6) and first["rgb"].dtype == np.uint8
+    assert env.single_observation_space.contains({k: v[0] for k, v in first.items()})
+    front, top = first["rgb"][0, ..., :3].astype(float), first["rgb"][0, ..., 3:].astype(float)
+    assert front.std() > 20 and abs(front - top).mean() > 10
+    second = env.step(np.tile([1.0, 0, 0, 0, 1.0], (2, 1)))[0]
+    assert abs(second["rgb"].astype(float) - first["rgb"]).mean() > 0.3
+    env.close()
+    assert set(ClosureVectorEnv("jar", 1, observation="rgb").single_observation_space) == {"rgb", "task"}
+
+
+def test_mistakes_are_named():
+    for key, value in (("observation", "rgbd"), ("level", "tilt"), ("conditioning", "one_hott")):
+        with pytest.raises(KeyError, match="did you mean"):
+            ClosureVectorEnv("jar", 1, **{key: value})
+    with pytest.raises(ValueError, match="history must be at least 1"):
+        ClosureVectorEnv("jar", 1, history=0)
