@@ -22,11 +22,12 @@ from evaluation.video import caption
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
-_WIDTH, _HEIGHT, _COLUMNS = 240, 180, 4  # pixels of one picture; rows side by side
+_WIDTH, _HEIGHT, _COLUMNS = 280, 210, 3  # pixels of one picture; rows side by side
+_VIEW = (145.0, -20.0, 0.44)  # degrees, degrees, m: closer than a film's
 
 
 def gallery(out: pathlib.Path, seed: int, on_row: Callable[[int, int, str], None]) -> pathlib.Path:
-    """Write gallery.png, distances.png and gallery.html.
+    """Write gallery.jpg, distances.png and gallery.html.
 
     Args:
         out: folder.
@@ -47,7 +48,7 @@ def gallery(out: pathlib.Path, seed: int, on_row: Callable[[int, int, str], None
     cells += [blank] * (-len(cells) % _COLUMNS)
     sheet = np.vstack([np.hstack(cells[k : k + _COLUMNS]) for k in range(0, len(cells), _COLUMNS)])
     out.mkdir(parents=True, exist_ok=True)
-    _write(out / "gallery.png", lambda path: Image.fromarray(sheet).save(path, format="png", optimize=True))
+    _write(out / "gallery.jpg", lambda path: Image.fromarray(sheet).save(path, format="jpeg", quality=88))
     matrix = _matrix()
     _write(out / "distances.png", lambda path: matrix.savefig(path, format="png", dpi=110))
     figure, axes = plt.subplots(figsize=(sheet.shape[1] / 150, sheet.shape[0] / 150), dpi=150)
@@ -78,8 +79,8 @@ def _pair(name: str, seed: int) -> np.ndarray:
         _, _, _, truncated, info = env.step(expert_action(m))
         done = bool(truncated[0])
     camera = Camera(batch.pool[batch.variant[0]], _WIDTH, _HEIGHT)
-    opened = camera.draw(batch.qpos[0], batch.mocap_pos[0], batch.mocap_quat[0])
-    frames = [caption(camera.draw(*closed), name, "", True), caption(opened, CLOSURES[name].mechanism, "", bool(info["success"][0]))]
+    opened = camera.draw(batch.qpos[0], batch.mocap_pos[0], batch.mocap_quat[0], _VIEW)
+    frames = [caption(camera.draw(*closed, _VIEW), name, "", True), caption(opened, CLOSURES[name].mechanism, "", bool(info["success"][0]))]
     camera.close()
     return np.hstack(frames)
 

@@ -67,7 +67,7 @@ def record(policy: Policy, task: str, path: pathlib.Path, *, conditioning: str, 
 def caption(frame: np.ndarray, text: str, outcome: str, good: bool) -> np.ndarray:
     """A bar below the top edge with the task and, on the right, the outcome."""
     image = Image.fromarray(frame)
-    size = image.width // 36
+    size = max(12, image.width // 36)
     pen, font = ImageDraw.Draw(image, "RGBA"), ImageFont.load_default(size=size)
     pen.rectangle((0, 0, image.width, 9 * size // 5), fill=(18, 22, 28, 200))
     pen.text((size // 2, size // 3), text, font=font, fill=(245, 245, 245))

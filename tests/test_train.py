@@ -139,3 +139,25 @@ def test_help(name):
     done = command(name, "--help")
     assert done.returncode == 0
     assert "--seed" in done.stdout and "--out" in done.stdout
+
+
+def test_gallery_shows_every_row(tmp_path):
+    done = command("gallery", "--out", tmp_path / "g")
+    assert done.returncode == 0, done.stderr
+    from PIL import Image
+
+    from envs import CLOSURES
+
+    page = (tmp_path / "g/gallery.html").read_text()
+    assert all(f"<code>{name}</code>" in page for name in CLOSURES)
+    sheet = Image.open(tmp_path / "g/gallery.jpg")
+    assert sheet.size[1] == 210 * -(-len(CLOSURES) // 3)
+
+
+@pytest.mark.parametrize("block", range(3))
+def test_code_of_the_readme_runs(block, tmp_path):
+    text = (ROOT / "README.md").read_text()
+    blocks = [part.split("```")[0] for part in text.split("```python")[1:]]
+    assert len(blocks) == 3
+    done = subprocess.run([sys.executable, "-c", blocks[block]], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 0, done.stderr
