@@ -15,11 +15,6 @@ CONSOLE = Console(highlight=False, soft_wrap=True)
 Run = Annotated[Path, tyro.conf.Positional]
 
 
-def fail(message: str):
-    """End with one clear line and a non-zero exit."""
-    sys.exit(f"error: {' '.join(str(message).split())}")
-
-
 def _commands():
     from evaluation import commands  # late, so that --help is quick
 
@@ -53,7 +48,9 @@ def train(
     _commands().main_job(out, resume, overrides, quick, seed, command, videos, CONSOLE)
 
 
-def transfer(run: Run, target: str, seed: int = 0, env_steps: int | None = None, seeds: int = 1, out: Path | None = None) -> None:
+def transfer(
+    run: Run, target: str, seed: int = 0, env_steps: int | None = None, seeds: int = 1, few_shot: int = 0, out: Path | None = None
+) -> None:
     """Transfer a run's policy to an unseen closure, against the same budget from scratch.
 
     Args:
@@ -62,9 +59,10 @@ def transfer(run: Run, target: str, seed: int = 0, env_steps: int | None = None,
         seed: of the first learner.
         env_steps: environment steps per learner.
         seeds: how many learners of each kind.
+        few_shot: expert episodes that a third learner clones first (0: none).
         out: where to copy the entry as JSON, too.
     """
-    _commands().transfer_job(run, target, seed, env_steps, seeds, out, CONSOLE)
+    _commands().transfer_job(run, target, seed, env_steps, seeds, few_shot, out, CONSOLE)
 
 
 def evaluate(run: Run, tasks: tuple[str, ...] = (), episodes: int = 50, seed: int | None = None, out: Path | None = None) -> None:
@@ -141,7 +139,8 @@ def main() -> None:
     except (ValueError, KeyError, OSError, RuntimeError) as error:
         if not error.args or isinstance(error, NotImplementedError):
             raise
-        fail(error.args[0] if isinstance(error, KeyError) else error)
+        message = str(error.args[0] if isinstance(error, KeyError) else error)
+        sys.exit(f"error: {' '.join(message.split())}")
 
 
 if __name__ == "__main__":

@@ -118,14 +118,16 @@ def _main_job(run, config: JobConfig, split: TaskSet, seed: int, report, stop, v
 
 
 def transfer_job(
-    run: pathlib.Path, target: str, seed: int, env_steps: int | None, seeds: int, out: pathlib.Path | None, console: Console
-) -> None:
+    run: pathlib.Path, target: str, seed: int, env_steps: int | None, seeds: int, few_shot: int, out: pathlib.Path | None,
+    console: Console,
+) -> None:  # fmt: skip
     """`transfer`: add a target to a run's results and report."""
     config, bars = experiment.stored_job(run)[1], Bars(console)
     lookup(CLOSURES, target, "closure")
     _positive("env-steps", env_steps)
     _positive("seeds", seeds)
-    budget = dataclasses.replace(config.transfer, seeds=seeds, env_steps=env_steps or config.transfer.env_steps)
+    _positive("few-shot", few_shot, 0)
+    budget = dataclasses.replace(config.transfer, seeds=seeds, few_shot=few_shot, env_steps=env_steps or config.transfer.env_steps)
     with bars.progress:
         results = experiment.transfer_run(run, target, dataclasses.replace(config, transfer=budget), seed, bars)
     entry = results["transfer"][target]

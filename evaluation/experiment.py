@@ -199,7 +199,7 @@ def transfer_run(
     if target in meta["tasks"]:
         raise runs.RunError(f"{target} was trained in this run: a target must be unseen (trained: {', '.join(meta['tasks'])})")
     budget = config.transfer
-    total = 2 * budget.seeds * (budget.points + 1)
+    total = (3 if budget.few_shot else 2) * budget.seeds * (budget.points + 1)
     done = 0
 
     def on_point(name: str, steps: int, y: float) -> None:

@@ -22,7 +22,7 @@ h1{margin-bottom:0}h2{margin-top:36px;border-bottom:1px solid #dde2e8;padding-bo
 td,th{padding:4px 14px 4px 0;text-align:left;border-bottom:1px solid #eceff3}code{background:#f2f4f7;padding:2px 5px;border-radius:4px}
 .films{display:grid;grid-template-columns:repeat(auto-fill,minmax(300px,1fr));gap:12px}video{width:100%;border-radius:6px}
 .big{font-size:40px;font-weight:650;margin-right:8px}.note{color:#5b6672}img{max-width:100%}"""
-_BLUE, _GREY, _ORANGE = "#2463c2", "#8a94a0", "#d9772b"
+_BLUE, _GREY, _ORANGE, _GREEN = "#2463c2", "#8a94a0", "#d9772b", "#2f9e5b"
 
 
 def write_report(run: pathlib.Path) -> pathlib.Path:
@@ -114,8 +114,8 @@ def _learning(metrics: list[dict]) -> str:
 
 def _transfer(entry: dict) -> str:
     figure, axes = plt.subplots(figsize=(8.5, 3.2))
-    for name, color in (("pretrained", _BLUE), ("scratch", _ORANGE)):
-        for k, curve in enumerate(entry["curves"][name]):
+    for name, color in (("pretrained", _BLUE), ("scratch", _ORANGE), ("few_shot", _GREEN)):
+        for k, curve in enumerate(entry["curves"].get(name, [])):
             axes.plot([s / 1000 for s in curve["steps"]], curve["success"], "o-", color=color, ms=3, label=name if k == 0 else None)
     axes.axhline(entry["threshold"], color=_GREY, ls=":", lw=1)
     axes.set(xlabel="environment steps on the target (thousands)", ylabel="final success", ylim=(-0.02, 1.05))
@@ -130,6 +130,7 @@ def _transfer(entry: dict) -> str:
                               f"{_percent(entry['zero_shot_high'])}, {entry['episodes']} episodes)"),
         ("steps to 80 %, pretrained (per seed)", steps(reach["pretrained"])),
         ("steps to 80 %, from scratch (per seed)", steps(reach["scratch"])),
+        *((f"steps to 80 %, after {entry['few_shot']} expert episodes (per seed)", steps(v)) for k, v in reach.items() if k == "few_shot"),
         ("jumpstart", f"{100 * entry['jumpstart']:+.0f} points"),
         ("area under the curve", f"{entry['area']['pretrained']:.2f} against {entry['area']['scratch']:.2f}"),
         ("wall seconds", f"{entry['wall_seconds']:.0f}"),

@@ -1,10 +1,11 @@
 """Transfer: what a trained policy is worth on a closure it never saw, against learning from scratch.
 
-The target is learned by reinforcement alone; its expert is never used. Both learners
-get the same environment, budget and evaluation starts, and the same PPO but for what
-their beginnings ask for: the pretrained policy is tuned gently (`warm_*` and
-`critic_warmup` in `PPOConfig`), the one from scratch explores with the full rate. What
-the source cost, its own steps and its own tasks' experts, is not part of the budget.
+The target is learned by reinforcement alone; its expert is used by the third learner
+only, `few_shot`, which clones a few of its episodes first. All learners get the same
+environment, budget and evaluation starts, and the same PPO but for what their
+beginnings ask for: a pretrained policy is tuned gently (`warm_*` and `critic_warmup`
+in `PPOConfig`), the one from scratch explores with the full rate. What the source
+cost, its own steps and its own tasks' experts, is not part of the budget.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from agents.dagger import DaggerConfig
 from agents.learner import Learner, acting
 from agents.networks import MultiTaskPolicy
 from agents.ppo import PPOConfig
+from envs import CLOSURES
 from evaluation.protocol import EVALUATION_SEED, evaluate, summary
 from evaluation.statistics import area, steps_to_threshold, wilson
 
@@ -33,6 +36,7 @@ class TransferConfig:
     episodes: int = 50  # per evaluation
     num_envs: int = 64
     seeds: int = 1
+    few_shot: int = 0  # expert episodes on the target for a third learner; 0: no such learner
 
 
 def transfer(
@@ -46,7 +50,7 @@ def transfer(
         conditioning: what it was told; must be able to describe an unseen closure.
         target: a held-out row.
         config: budget.
-        ppo: settings of both learners.
+        ppo: settings of every learner.
         seed: of the first learner; each further one adds 1.
         on_point: called with (learner, env steps, success) after each evaluation.
         stop: asked after each update whether to end early.
@@ -57,10 +61,10 @@ def transfer(
         None when `stop` ended it.
     """
     began = time.perf_counter()
-    curves: dict[str, list] = {"pretrained": [], "scratch": []}
+    curves: dict[str, list] = {"pretrained": [], "scratch": [], **({"few_shot": []} if config.few_shot else {})}
     for k in range(config.seeds):
         for name, curve in curves.items():
-            curve.append(_curve(source if name == "pretrained" else None, conditioning, target, config, ppo, seed + k,
+            curve.append(_curve(source, name, conditioning, target, config, ppo, seed + k,
                                 lambda steps, y, name=name: on_point(name, steps, y), stop))  # fmt: skip
             if stop():
                 return None
@@ -70,7 +74,7 @@ def transfer(
     mean = {name: np.mean([c["success"] for c in curve], axis=0) for name, curve in curves.items()}
     return {
         "zero_shot": first["success"][0], "zero_shot_low": low, "zero_shot_high": high, "episodes": config.episodes,
-        "budget": config.env_steps, "seeds": config.seeds, "threshold": THRESHOLD, "curves": curves,
+        "budget": config.env_steps, "seeds": config.seeds, "few_shot": config.few_shot, "threshold": THRESHOLD, "curves": curves,
         "steps_to_threshold": {n: [steps_to_threshold(c["steps"], c["success"], THRESHOLD) for c in cs] for n, cs in curves.items()},
         "final": {name: float(y[-1]) for name, y in mean.items()},
         "jumpstart": float(mean["pretrained"][0] - mean["scratch"][0]),
@@ -79,11 +83,14 @@ def transfer(
     }  # fmt: skip
 
 
-def _curve(source, conditioning: str, target: str, config: TransferConfig, ppo: PPOConfig, seed: int, on_point, stop) -> dict:
-    learner = Learner((target,), conditioning=conditioning, ppo=ppo, num_envs=config.num_envs, seed=seed, warm=source is not None)
-    if source is not None:
+def _curve(source, name: str, conditioning: str, target: str, config: TransferConfig, ppo: PPOConfig, seed: int, on_point, stop) -> dict:
+    warm = name != "scratch"
+    learner = Learner((target,), conditioning=conditioning, ppo=ppo, num_envs=config.num_envs, seed=seed, warm=warm)
+    if warm:
         learner.policy.adopt(source)
         learner.ppo.policy.log_std.data.fill_(float(np.log(ppo.warm_deviation)))
+    if name == "few_shot":
+        _imitate(learner, conditioning, target, config.few_shot, ppo, seed)
     steps, success = [], []
 
     def point() -> None:
@@ -99,3 +106,12 @@ def _curve(source, conditioning: str, target: str, config: TransferConfig, ppo: 
             break
         point()
     return {"seed": seed, "steps": steps, "success": success}
+
+
+def _imitate(learner: Learner, conditioning: str, target: str, episodes: int, ppo: PPOConfig, seed: int) -> None:
+    """Clone `episodes` episodes of the target's expert into the learner's policy."""
+    steps = CLOSURES[target].steps
+    teacher = Learner((target,), conditioning=conditioning, ppo=ppo, num_envs=episodes, seed=seed + 10_000, warm=True)
+    teacher.policy.adopt(learner.policy)
+    teacher.warm_start(DaggerConfig(env_steps=episodes * steps, rollout=steps, updates=300, learning_rate=3e-4), lambda *_: None)
+    learner.policy.adopt(teacher.policy)

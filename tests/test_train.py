@@ -57,7 +57,7 @@ def test_commands_on_a_run(run, tmp_path):
     done = command("evaluate", run, "--tasks", "mug", "valve", "--episodes", "3", "--out", tmp_path / "e")
     assert done.returncode == 0, done.stderr
     assert set(json.loads((tmp_path / "e/results.json").read_text())["per_task"]) == {"mug", "valve"}
-    done = command("transfer", run, "--target", "decanter", "--env-steps", "2560")
+    done = command("transfer", run, "--target", "decanter", "--env-steps", "2560", "--few-shot", "2")
     assert done.returncode == 0 and "zero_shot" in done.stdout, done.stderr
     assert command("report", run).returncode == 0
     done = command("benchmark", "--steps", "5", "--num-envs", "8", "--out", tmp_path / "b.json")
