@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import warnings
 from pathlib import Path
@@ -13,16 +14,16 @@ from rich.console import Console
 warnings.filterwarnings("ignore", category=UserWarning, module="stable_baselines3")
 CONSOLE = Console(highlight=False, soft_wrap=True)
 Run = Annotated[Path, tyro.conf.Positional]
+Seed = Annotated[int, tyro.conf.arg(help="of everything random in it.")]
+OwnSeed = Annotated[int | None, tyro.conf.arg(help="of the starts, other than the evaluation's own.")]
 
 
 def _commands():
-    from evaluation import commands  # late, so that --help is quick
-
-    return commands
+    return importlib.import_module("evaluation.commands")  # late, so that --help is quick
 
 
 def train(
-    out: Path | None = None, seed: int = 0, quick: bool = False, resume: Path | None = None, task_set: str = "first",
+    out: Path | None = None, seed: Seed = 0, quick: bool = False, resume: Path | None = None, task_set: str = "first",
     conditioning: str = "parameters", warm_start: str = "dagger", env_steps: int | None = None, episodes: int | None = None,
     head: str = "shared", transfer_steps: int | None = None, videos: bool = True,
 ) -> None:  # fmt: skip
@@ -30,7 +31,6 @@ def train(
 
     Args:
         out: run folder to make (default: runs/<time>).
-        seed: of everything random.
         quick: the same end to end in about a minute, for trying out; poor success.
         resume: go on with an interrupted run folder.
         task_set: which rows are trained and which are held out.
@@ -49,14 +49,13 @@ def train(
 
 
 def transfer(
-    run: Run, target: str, seed: int = 0, env_steps: int | None = None, seeds: int = 1, few_shot: int = 0, out: Path | None = None
+    run: Run, target: str, seed: Seed = 0, env_steps: int | None = None, seeds: int = 1, few_shot: int = 0, out: Path | None = None
 ) -> None:
     """Transfer a run's policy to an unseen closure, against the same budget from scratch.
 
     Args:
         run: a trained run folder.
         target: a row that was not trained.
-        seed: of the first learner.
         env_steps: environment steps per learner.
         seeds: how many learners of each kind.
         few_shot: expert episodes that a third learner clones first (0: none).
@@ -65,70 +64,74 @@ def transfer(
     _commands().transfer_job(run, target, seed, env_steps, seeds, few_shot, out, CONSOLE)
 
 
-def evaluate(run: Run, tasks: tuple[str, ...] = (), episodes: int = 50, seed: int | None = None, out: Path | None = None) -> None:
+def evaluate(run: Run, tasks: tuple[str, ...] = (), episodes: int = 50, seed: OwnSeed = None, out: Path | None = None) -> None:
     """Evaluate a run (or the policy zero, random or expert) with a fixed quota of episodes per task.
 
     Args:
         run: a trained run folder, or zero, random, expert.
         tasks: rows (default: the trained ones, or the set `first`).
         episodes: per task.
-        seed: of the starts (default: the evaluation's own).
         out: folder for episodes.csv and results.json (default: print only).
     """
     _commands().evaluate_job(run, tasks, episodes, seed, out, CONSOLE.print)
 
 
-def video(run: Run, task: str, seed: int = 0, out: Path | None = None) -> None:
+def video(run: Run, task: str, seed: Seed = 0, out: Path | None = None) -> None:
     """Film one episode of a run (or of the policy zero, random or expert).
 
     Args:
         run: a trained run folder, or zero, random, expert.
         task: a row.
-        seed: number of the evaluation start.
         out: the .mp4 to write (default: in the run's videos/, or <policy>-<task>.mp4 here).
     """
     _commands().video_job(run, task, seed, out, CONSOLE.print)
 
 
-def report(run: Run, seed: int = 0, out: Path | None = None) -> None:
+def report(run: Run, seed: Seed = 0, out: Path | None = None) -> None:
     """Write a run's report.html again.
 
     Args:
         run: a run folder.
-        seed: not used.
         out: copy the page there, too.
     """
     CONSOLE.print(str(_commands().report_job(run, out)))
 
 
-def benchmark(task_set: str = "first", num_envs: int = 64, steps: int = 300, seed: int = 0, out: Path | None = None) -> None:
+def benchmark(task_set: str = "first", num_envs: int = 64, steps: int = 300, seed: Seed = 0, out: Path | None = None) -> None:
     """Measure environment steps per second against bare physics, on one thread and on all.
 
     Args:
         task_set: its training rows share the batch.
         num_envs: sub-environments.
         steps: control steps.
-        seed: of starts and actions.
         out: JSON file to write (default: print only).
     """
     CONSOLE.print_json(data=_commands().benchmark_job(task_set, num_envs, steps, seed, out))
 
 
-def gallery(seed: int = 0, out: Path = Path("runs/gallery")) -> None:
+def gallery(seed: Seed = 0, out: Path = Path("runs/gallery")) -> None:
     """Picture every closure, closed and open, with its numbers and the distance matrix.
 
     Args:
-        seed: of the starts.
         out: folder for gallery.html and its pictures.
     """
     CONSOLE.print(f"gallery: {_commands().gallery_job(out, seed, CONSOLE)}")
 
 
-COMMANDS = {f.__name__: f for f in (train, transfer, evaluate, video, report, benchmark, gallery)}
+def audit(tasks: tuple[str, ...] = (), seed: Seed = 7, out: Path = Path("runs/audit")) -> None:
+    """Search for success without opening (2,000 candidates per row), and film the nearest misses.
+
+    Args:
+        tasks: rows (default: all that need contact).
+        out: folder for audit.json and the films.
+    """
+    CONSOLE.print_json(data=_commands().audit_job(out, tasks, seed, CONSOLE))
 
 
-def main() -> None:
-    """Run one command; a user's mistake ends with one line."""
+COMMANDS = {f.__name__: f for f in (train, transfer, evaluate, video, report, benchmark, gallery, audit)}
+
+
+def _main() -> None:  # a user's mistake ends with one line
     arguments = sys.argv[1:]
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments = ["train", *arguments]
@@ -139,9 +142,8 @@ def main() -> None:
     except (ValueError, KeyError, OSError, RuntimeError) as error:
         if not error.args or isinstance(error, NotImplementedError):
             raise
-        message = str(error.args[0] if isinstance(error, KeyError) else error)
-        sys.exit(f"error: {' '.join(message.split())}")
+        sys.exit("error: " + " ".join(str(error.args[0] if isinstance(error, KeyError) else error).split()))
 
 
 if __name__ == "__main__":
-    main()
+    _main()

@@ -16,6 +16,7 @@ from agents.networks import HEADS
 from envs import CLOSURES, TASK_SETS
 from envs.closures import TaskSet, lookup
 from envs.conditioning import CONDITIONINGS
+from envs.opengl import RenderingUnavailable
 from evaluation import experiment, runs
 from evaluation.benchmark import benchmark
 from evaluation.experiment import QUICK, JobConfig, run_policy
@@ -210,3 +211,26 @@ def gallery_job(out: pathlib.Path, seed: int, console: Console) -> pathlib.Path:
     bars = Bars(console)
     with bars.progress:
         return gallery(out, seed, lambda done, total, name: bars("gallery", done, total, name))
+
+
+def audit_job(out: pathlib.Path, tasks: Sequence[str], seed: int, console: Console) -> dict:
+    """`audit`: search every row for a cheat and film the nearest misses."""
+    from evaluation.audit import replay, rows, search
+    from evaluation.video import record
+
+    for task in tasks:
+        lookup(CLOSURES, task, "closure")
+    _positive("seed", seed, 0)
+    bars, names, found = Bars(console), tuple(tasks) or rows(), {}
+    with bars.progress:
+        for k, name in enumerate(names):
+            result = search(name, seed)
+            found[name] = {"candidates": result.candidates, "cheats": result.cheats, "honest": result.honest, "untouched": result.untouched}
+            try:
+                record(replay(result.plan), name, out / f"{name}.mp4", conditioning="parameters", known_tasks=None, seed=seed, width=320)
+            except RenderingUnavailable as error:
+                found[name]["film"] = str(error)
+            bars("audit", k + 1, len(names), name)
+    out.mkdir(parents=True, exist_ok=True)
+    runs.write_json(out / "audit.json", found)
+    return found

@@ -16,7 +16,8 @@ from envs.render import Camera
 from evaluation.protocol import EVALUATION_SEED, Policy
 
 
-def record(policy: Policy, task: str, path: pathlib.Path, *, conditioning: str, known_tasks, start: int = 0, width: int = 640) -> dict:
+def record(policy: Policy, task: str, path: pathlib.Path, *, conditioning: str, known_tasks, start: int = 0, width: int = 640,
+           seed: int = EVALUATION_SEED) -> dict:  # fmt: skip
     """Film one evaluation episode.
 
     Args:
@@ -25,7 +26,8 @@ def record(policy: Policy, task: str, path: pathlib.Path, *, conditioning: str, 
         path: the .mp4 to write, whole or not at all.
         conditioning: what the policy is told.
         known_tasks: rows that `one_hot` has components for.
-        start: which evaluation start.
+        start: which start.
+        seed: of start 0; by default the evaluation's.
         width: of the picture, 4 : 3; a smaller film than 640 shows every second frame.
 
     Returns:
@@ -37,7 +39,7 @@ def record(policy: Policy, task: str, path: pathlib.Path, *, conditioning: str, 
     env = ClosureVectorEnv(task, 1, conditioning=conditioning, known_tasks=known_tasks, threads=1,
                            autoreset_mode=AutoresetMode.DISABLED)  # fmt: skip
     act = policy(env)
-    observation, info = env.reset(seed=[EVALUATION_SEED + start])
+    observation, info = env.reset(seed=[seed + start])
     batch, states, infos, done = env.batch, [], [], False
     while not done:
         states.append((batch.qpos[0].copy(), batch.mocap_pos[0].copy(), batch.mocap_quat[0].copy()))

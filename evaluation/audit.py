@@ -1,0 +1,89 @@
+"""The adversary: a search for progress that no hand made, and films of its nearest misses."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+from envs import CLOSURES, ClosureVectorEnv
+from envs.rewards import HELD_SHARE
+from evaluation.protocol import Act
+
+KNOTS = 8  # actions of a plan, each held for an eighth of it
+STEPS = 64  # control steps of a plan
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What the search found on one row.
+
+    Attributes:
+        candidates: plans that were tried.
+        cheats: successes of which less than HELD_SHARE of the way was made under contact; must be 0.
+        honest: successes under contact: the closure was really opened.
+        untouched: most progress made without contact by any plan, in [0, 1].
+        plan: (KNOTS, 5) the actions that made it.
+    """
+
+    candidates: int
+    cheats: int
+    honest: int
+    untouched: float
+    plan: np.ndarray
+
+
+def search(name: str, seed: int, population: int = 200, rounds: int = 10) -> Finding:
+    """Cross-entropy method for progress without contact, from one start.
+
+    Args:
+        name: a row.
+        seed: of the start and of the search.
+        population: plans per round; the best tenth shapes the next round's.
+        rounds: of the search.
+    """
+    rng = np.random.default_rng(seed)
+    env = ClosureVectorEnv(name, population, autoreset_mode=AutoresetMode.DISABLED)
+    mean, spread = np.zeros((KNOTS, 5)), np.full((KNOTS, 5), 0.8)
+    cheats = honest = 0
+    best, best_plan = -np.inf, mean
+    for _ in range(rounds):
+        plans = np.clip(mean + spread * rng.normal(size=(population, KNOTS, 5)), -1, 1)
+        _, info = env.reset(seed=[seed] * population)
+        score = np.zeros(population)
+        for step in range(STEPS):
+            before, touched = info["progress"], info["grasp"] > 0
+            _, _, _, _, info = env.step(plans[:, step * KNOTS // STEPS])
+            gain = info["progress"] - before
+            score += np.where(touched | (info["grasp"] > 0), np.minimum(gain, 0), gain)
+        under_contact = info["contact_fraction"] >= HELD_SHARE
+        cheats += int((info["success_any"] & ~under_contact).sum())
+        honest += int((info["success_any"] & under_contact).sum())
+        if score.max() > best:
+            best, best_plan = float(score.max()), plans[score.argmax()]
+        elite = plans[np.argsort(score)[-population // 10 :]]
+        mean, spread = elite.mean(0), elite.std(0) + 0.05
+    env.close()
+    return Finding(population * rounds, cheats, honest, max(best, 0.0), best_plan)
+
+
+def replay(plan: np.ndarray):
+    """A plan as a policy of `protocol.evaluate` and `video.record`; it stays still afterwards."""
+
+    def make(env: ClosureVectorEnv) -> Act:
+        step = -1
+
+        def act(observation, task) -> np.ndarray:
+            nonlocal step
+            step += 1
+            return np.tile(plan[step * KNOTS // STEPS] if step < STEPS else [0, 0, 0, 0, 1.0], (len(task), 1))
+
+        return act
+
+    return make
+
+
+def rows() -> list[str]:
+    """Rows that need contact at all."""
+    return [name for name, c in CLOSURES.items() if c.mechanism != "reach"]
