@@ -19,6 +19,7 @@ LEASH_POSITION, LEASH_YAW = 0.04, 0.4  # m and rad: how far the target may run a
 HOLD_FORCE = 0.5  # N on each finger that counts as holding
 MARK = 0.008  # m from a mark that counts as there
 MARK_RANGE = 0.12  # m from a mark in the air at which progress begins
+_DIVERGED = [w.value for w in (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)]
 _VARIANT_ENTROPY = 0xCA9  # separates the variants' randomness from the episodes'
 
 # Ranges of a start, uniform: container pose (m, rad) and hand pose relative to the grip (m, rad)
@@ -57,6 +58,7 @@ class ClosureBatch:
         self.own = {k: c[self.variant] for k, c in self.const.items()}  # (n, ...) numbers of each simulation's variant
         self.released = np.zeros(n, bool)
         self._progress = np.zeros(n)
+        self.diverged = np.zeros(n, np.int64)  # how often each simulation was put back, see `_recover`
         self.target_pos = np.zeros((n, 3))
         self.target_yaw = np.zeros(n)
 
@@ -71,6 +73,7 @@ class ClosureBatch:
         self.lid_eq = np.array([model.equality(name).id for name in mechanisms.CONSTRAINTS])
         lid_body = slice(model.body("lid").id, model.body("lid").id + 1)
         self._lid_part = {"dof_frictionloss": self.lid_v, "body_mass": lid_body, "body_inertia": lid_body}
+        self._reach = model.actuator_ctrlrange[robot.ARM].T.copy()  # (2, 7) rad
         self._force = sim.bind("xfrc_applied")
         self._tcp, self._grip, self._hand = model.site("tcp").id, model.site("grip").id, model.body("hand").id
 
@@ -130,7 +133,7 @@ class ClosureBatch:
             self.sim.forward(ids, stage=mujoco.mjtStage.mjSTAGE_POS.value)
         tcp, mat = self._site_pos[ids, self._tcp], self._site_mat[ids, self._tcp].reshape(-1, 3, 3)
         jac_pos, jac_rot = self.sim.jac(self._hand, tcp, ids if refresh else None)
-        jac = np.concatenate([jac_pos, jac_rot], 1)[:, :, robot.ARM]
+        jac = np.concatenate([jac_pos[:, :, robot.ARM], jac_rot[:, :, robot.ARM]], 1)
         return robot.joint_targets(self.qpos[ids, robot.ARM], jac, robot.pose_error(tcp, mat, pos, yaw))
 
     def step(self, action: np.ndarray) -> None:
@@ -145,16 +148,29 @@ class ClosureBatch:
             self._force[:, self._hand, :3] = push
         tcp, yaw = self._site_pos[:, self._tcp], robot.yaw_of(self._site_mat[:, self._tcp].reshape(-1, 3, 3))
         ahead = self.target_pos + STEP_POSITION * action[:, :3] - tcp
-        length = np.linalg.norm(ahead, axis=1, keepdims=True)
+        length = np.sqrt(np.einsum("ij,ij->i", ahead, ahead))[:, None]
         self.target_pos[:] = tcp + ahead * np.minimum(1.0, LEASH_POSITION / np.maximum(length, 1e-9))
         turn = wrap(self.target_yaw + STEP_YAW * action[:, 3] - yaw)
-        self.target_yaw[:] = yaw + np.clip(turn, -LEASH_YAW, LEASH_YAW)
+        self.target_yaw[:] = yaw + np.minimum(np.maximum(turn, -LEASH_YAW), LEASH_YAW)
         goal = self._arm_targets(everyone, self.target_pos, self.target_yaw)
-        self.ctrl[:, robot.ARM] = np.clip(goal, *self.model.actuator_ctrlrange[robot.ARM].T)
-        self.ctrl[:, robot.FINGERS] = (robot.FINGER_OPEN * (action[:, 4:5] + 1) / 2).clip(0, robot.FINGER_OPEN)
+        low, high = self._reach
+        np.minimum(np.maximum(goal, low), high, out=self.ctrl[:, robot.ARM])
+        self.ctrl[:, robot.FINGERS] = robot.FINGER_OPEN / 2 * (action[:, 4:5] + 1)
+        before = self.sim.state.copy()
         self.sim.step(nstep=SUBSTEPS)
+        if self.sim.warning[:, _DIVERGED, 1].any():
+            self._recover(before)
         self._let_go()
         self._gate()
+
+    def _recover(self, before: np.ndarray) -> None:
+        """Put simulations that diverged back to before the step, at rest (measured: about 3 in a million steps of exploration)."""
+        ids = np.flatnonzero(self.sim.warning[:, _DIVERGED, 1].any(1))
+        self.sim.state[ids] = before[ids]
+        self.qvel[ids] = 0.0
+        self.sim.warning[ids] = 0
+        self.diverged[ids] += 1
+        self.sim.forward(ids)
 
     def _let_go(self) -> None:
         self._progress = self._measure_progress()
@@ -202,12 +218,16 @@ class ClosureBatch:
         quat = self.mocap_quat[:, 0]
         yaw, axis = robot.yaw_of(mat), 2 * np.arctan2(quat[:, 3], quat[:, 0])
         lid_yaw = axis + lid[:, TWIST]
-        touch = np.linalg.norm(self._touch.reshape(self.n, 2, 3), axis=2)
+        force = self._touch.reshape(self.n, 2, 3)
+        touch = np.sqrt(np.einsum("ijk,ijk->ij", force, force))
         tcp = self._site_pos[:, self._tcp].copy()
         holds = (touch > HOLD_FORCE).all(1)
-        along = np.stack([np.cos(axis), np.sin(axis)], 1)  # (n, 2) the container's x axis
-        left = own["moves"][:, None] * (own["depth"][:, None] * [1, 0] - lid[:, :2])  # (n, 2) container frame
-        way = left[:, :1] * along + left[:, 1:] * along[:, ::-1] * [-1, 1]
+        along = np.empty((self.n, 2))  # the container's x axis
+        along[:, 0], along[:, 1] = np.cos(axis), np.sin(axis)
+        left, aside = own["moves"] * (own["depth"] - lid[:, 0]), -own["moves"] * lid[:, 1]  # (n,) container frame
+        way = left[:, None] * along
+        way[:, 0] -= aside * along[:, 1]
+        way[:, 1] += aside * along[:, 0]
         return {
             "tcp": tcp,  # (n, 3) point between the fingertips
             "grip_offset": self._site_pos[:, self._grip] - tcp,  # (n, 3) from there to where the lid is held

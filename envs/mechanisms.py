@@ -174,8 +174,8 @@ def progress(lid_qpos: np.ndarray, full: np.ndarray, shares: np.ndarray) -> np.n
     Returns:
         (n,) progress.
     """
-    way = np.clip(lid_qpos / np.where(full == 0, 1.0, full), 0.0, 1.0)
-    return np.minimum((way * shares).sum(1), 1.0)
+    way = np.minimum(np.maximum(lid_qpos / np.where(full == 0, 1.0, full), 0.0), 1.0)
+    return np.minimum(np.einsum("ij,ij->i", way, shares), 1.0)
 
 
 def released(progress_now: np.ndarray, separates: np.ndarray, was_released: np.ndarray) -> np.ndarray:

@@ -54,5 +54,8 @@ def observe(m: dict[str, np.ndarray]) -> np.ndarray:
         "way": 10 * m["way"],
         "dimensions": np.stack([25 * m["grip_radius"], 25 * m["grip_height"], 25 * m["cap_radius"], m["bar"]], 1),
     }
-    flat = [np.reshape(columns[name], (len(lid), size)) for name, size, _ in PARTS]
-    return np.clip(np.concatenate(flat, 1), -LIMIT, LIMIT).astype(np.float32)
+    out, low = np.empty((len(lid), SIZE), np.float32), 0
+    for name, size, _ in PARTS:
+        out[:, low : low + size] = columns[name].reshape(len(lid), size)
+        low += size
+    return np.minimum(np.maximum(out, -LIMIT, out=out), LIMIT, out=out)

@@ -40,12 +40,12 @@ def reward_terms(m: dict[str, np.ndarray], held_progress: np.ndarray, success: n
         held_progress: (n,) progress made under the hand's contact.
         success: (n,) whether success is held now.
     """
-    distance = np.linalg.norm(m["grip_offset"], axis=1)
-    away = np.clip(m["separation"] / SEPARATED, 0, 1) * (m["released"] & m["holds"])
+    distance = np.sqrt(np.einsum("ij,ij->i", m["grip_offset"], m["grip_offset"]))
+    away = np.minimum(m["separation"] / SEPARATED, 1) * (m["released"] & m["holds"])
     return {
         "reach": 1 - np.tanh(10 * distance),
         "grasp": np.where(m["contact"], 1.0, 0.5 * (m["touch"] > HOLD_FORCE).any(1)),
-        "open": np.minimum(m["progress"], np.clip(held_progress, 0, 1)),
+        "open": np.minimum(m["progress"], held_progress),
         "separate": np.where(m["separates"], away, m["progress"] >= 1.0),
         "success": success.astype(float),
     }

@@ -167,8 +167,8 @@ def joint_targets(qpos: np.ndarray, jac: np.ndarray, error: np.ndarray) -> np.nd
 def pose_error(pos, mat, pos_target, yaw_target) -> np.ndarray:
     """Error (n, 6) from a tool pose to a target whose tool axis points straight down.
 
-    The rotation part is the small-angle rotation vector: half the sum of the
-    cross products of the frames' axes, world frame.
+    The rotation part is the small-angle rotation vector: the skew part of the
+    rotation from tool to target, world frame.
 
     Args:
         pos: (n, 3) tool position (m).
@@ -176,10 +176,16 @@ def pose_error(pos, mat, pos_target, yaw_target) -> np.ndarray:
         pos_target: (n, 3) wanted position (m).
         yaw_target: (n,) wanted yaw of the tool's x axis about world z (rad).
     """
-    c, s, z = np.cos(yaw_target), np.sin(yaw_target), np.zeros_like(yaw_target)
-    goal = np.stack([c, s, z, s, -c, z, z, z, -np.ones_like(z)], -1).reshape(-1, 3, 3).transpose(0, 2, 1)
-    rotation = 0.5 * np.cross(mat, goal, axisa=1, axisb=1, axisc=1).sum(2)
-    return np.concatenate([pos_target - pos, rotation], -1)
+    c, s = np.cos(yaw_target), np.sin(yaw_target)
+    # the target's axes are (c, s, 0), (s, -c, 0), (0, 0, -1): `turn` = target x tool^T, written out
+    x, y, z = mat[:, 0], mat[:, 1], mat[:, 2]  # rows of the tool's matrix: (n, 3) each
+    error = np.empty((len(pos), 6))
+    error[:, :3] = pos_target - pos
+    error[:, 3] = -y[:, 2] - (s * z[:, 0] - c * z[:, 1])
+    error[:, 4] = (c * z[:, 0] + s * z[:, 1]) + x[:, 2]
+    error[:, 5] = (s * x[:, 0] - c * x[:, 1]) - (c * y[:, 0] + s * y[:, 1])
+    error[:, 3:] *= 0.5
+    return error
 
 
 def yaw_of(mat: np.ndarray) -> np.ndarray:

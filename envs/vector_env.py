@@ -135,7 +135,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         if actions.shape != (self.num_envs, 5):
             raise ValueError(f"actions must have shape ({self.num_envs}, 5), not {actions.shape}")
         restarted = self._done.copy() if self.autoreset_mode == AutoresetMode.NEXT_STEP else np.zeros(self.num_envs, bool)
-        self.batch.step(np.clip(np.nan_to_num(actions), -1, 1))
+        self.batch.step(np.minimum(np.maximum(np.where(np.isnan(actions), 0.0, actions), -1.0), 1.0))
         self.steps += 1
         if restarted.any():
             self._reset(np.flatnonzero(restarted))
@@ -161,7 +161,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
     def _track(self, m: dict[str, np.ndarray], alive: np.ndarray) -> None:
         gain = m["progress"] - self.last_progress
         held = m["contact"] | self.last_contact  # a lid that snaps free unloads the fingers for a moment
-        self.held_progress = np.clip(self.held_progress + np.where(held, gain, np.minimum(0, gain)), 0, 1) * alive
+        self.held_progress = np.minimum(np.maximum(self.held_progress + np.where(held, gain, np.minimum(0, gain)), 0), 1) * alive
         self.last_progress, self.last_contact = m["progress"].copy(), m["contact"].copy()
         opened = rewards.is_open(m, self.held_progress)
         self.open_steps = np.where(opened & alive, self.open_steps + 1, 0)

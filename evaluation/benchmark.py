@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 
 import numpy as np
@@ -19,10 +20,14 @@ def benchmark(tasks: tuple[str, ...], num_envs: int, steps: int, threads: int, s
     same contacts and the same load of the machine.
 
     Returns:
-        env_steps_per_second, simulated_seconds_per_second, fraction_of_raw_physics.
+        env_steps_per_second, simulated_seconds_per_second, fraction_of_raw_physics,
+        startup_seconds (compiling every variant and the first reset), and
+        peak_memory_gb of the process, libraries included.
     """
+    began = time.perf_counter()
     env = ClosureVectorEnv(tasks, num_envs, threads=threads)
     env.reset(seed=seed)
+    startup = time.perf_counter() - began
     rng, sim = np.random.default_rng(seed), env.batch.sim
     whole = bare = 0.0
     for _ in range(steps):
@@ -41,4 +46,6 @@ def benchmark(tasks: tuple[str, ...], num_envs: int, steps: int, threads: int, s
         sim.state[:] = after
     speed = num_envs * steps / whole
     return {"threads": env.batch.sim.nthread, "num_envs": num_envs, "control_steps": steps, "env_steps_per_second": speed,
-            "simulated_seconds_per_second": speed * CONTROL_DT, "fraction_of_raw_physics": bare / whole}  # fmt: skip
+            "simulated_seconds_per_second": speed * CONTROL_DT, "fraction_of_raw_physics": bare / whole,
+            "rows": len(tasks), "startup_seconds": startup,
+            "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}  # fmt: skip
