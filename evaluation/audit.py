@@ -12,7 +12,7 @@ from envs.rewards import HELD_SHARE
 from evaluation.protocol import Act
 
 KNOTS = 8  # actions of a plan, each held for an eighth of it
-STEPS = 64  # control steps of a plan
+STEPS = 48  # control steps of a plan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Finding:
         candidates: plans that were tried.
         cheats: successes of which less than HELD_SHARE of the way was made under contact; must be 0.
         honest: successes under contact: the closure was really opened.
-        untouched: most progress made without contact by any plan, in [0, 1].
+        untouched: most progress that any plan made without the fingers, in [0, 1]: the
+            palm can turn a cap or lift a lid, which is no success.
         plan: (KNOTS, 5) the actions that made it.
     """
 

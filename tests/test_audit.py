@@ -113,11 +113,11 @@ def test_a_lid_moved_by_an_invisible_hand_is_no_success(name):
 
 @pytest.mark.parametrize("name", rows())
 def test_search_for_progress_without_contact_finds_no_success(name):
-    """2,000 candidates; what counts as a success was opened by the hand."""
+    """2,000 candidates; the palm does turn and lift lids, but what counts as a success was opened by the fingers."""
     found = search(name, seed=7)
     assert found.candidates == 2000
     assert found.cheats == 0
-    assert found.untouched < 1.0
+    assert found.untouched > 0.02  # it did look for it
 
 
 def test_a_near_miss_can_be_replayed():

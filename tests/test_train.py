@@ -94,7 +94,7 @@ def test_interrupt_saves_and_resumes(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["trian"], "did you mean train"),
+        (["trian"], "did you mean 'train'"),
         (["evaluate", "expert", "--tasks", "botle"], "'bottle'"),
         (["evaluate", "nonexistent"], "no run folder"),
         (["evaluate", "expert", "--episodes", "0"], "at least 1"),
@@ -161,3 +161,11 @@ def test_code_of_the_readme_runs(block, tmp_path):
     assert len(blocks) == 3
     done = subprocess.run([sys.executable, "-c", blocks[block]], capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_audit_reports_and_films_its_nearest_miss(tmp_path):
+    done = command("audit", "--tasks", "slide-mug", "--out", tmp_path / "a")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "a/audit.json").read_text())["slide-mug"]
+    assert found["cheats"] == 0 and found["candidates"] == 2000
+    assert "film" in found or (tmp_path / "a/slide-mug.mp4").stat().st_size > 10_000
