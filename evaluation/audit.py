@@ -13,6 +13,7 @@ from evaluation.protocol import Act
 
 KNOTS = 8  # actions of a plan, each held for an eighth of it
 STEPS = 48  # control steps of a plan
+_SLACK = 0.05  # of the way: contact is seen once per control step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Finding:
 
     Attributes:
         candidates: plans that were tried.
-        cheats: successes of which less than HELD_SHARE of the way was made under contact; must be 0.
+        cheats: successes while more than 1 - HELD_SHARE of the way had been made with no
+            finger on the lid, by the search's own account; must be 0.
         honest: successes under contact: the closure was really opened.
         untouched: most progress that any plan made without the fingers, in [0, 1]: the
             palm can turn a cap or lift a lid, which is no success.
@@ -52,15 +54,15 @@ def search(name: str, seed: int, population: int = 200, rounds: int = 10) -> Fin
     for _ in range(rounds):
         plans = np.clip(mean + spread * rng.normal(size=(population, KNOTS, 5)), -1, 1)
         _, info = env.reset(seed=[seed] * population)
-        score = np.zeros(population)
+        score, cheated = np.zeros(population), np.zeros(population, bool)
         for step in range(STEPS):
             before, touched = info["progress"], info["grasp"] > 0
             _, _, _, _, info = env.step(plans[:, step * KNOTS // STEPS])
             gain = info["progress"] - before
             score += np.where(touched | (info["grasp"] > 0), np.minimum(gain, 0), gain)
-        under_contact = info["contact_fraction"] >= HELD_SHARE
-        cheats += int((info["success_any"] & ~under_contact).sum())
-        honest += int((info["success_any"] & under_contact).sum())
+            cheated |= info["success"] & (score > 1 - HELD_SHARE + _SLACK)
+        cheats += int(cheated.sum())
+        honest += int((info["success_any"] & ~cheated).sum())
         if score.max() > best:
             best, best_plan = float(score.max()), plans[score.argmax()]
         elite = plans[np.argsort(score)[-population // 10 :]]
