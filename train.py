@@ -13,6 +13,7 @@ from rich.console import Console
 
 warnings.filterwarnings("ignore", category=UserWarning, module="stable_baselines3")
 CONSOLE = Console(highlight=False, soft_wrap=True)
+Rows, Out, OwnSteps = tuple[str, ...], Path | None, int | None
 Run = Annotated[Path, tyro.conf.Positional]
 Seed = Annotated[int, tyro.conf.arg(help="of everything random in it.")]
 OwnSeed = Annotated[int | None, tyro.conf.arg(help="of the starts, other than the evaluation's own.")]
@@ -48,9 +49,7 @@ def train(
     _commands().main_job(out, resume, overrides, quick, seed, command, videos, CONSOLE)
 
 
-def transfer(
-    run: Run, target: str, seed: Seed = 0, env_steps: int | None = None, seeds: int = 1, few_shot: int = 0, out: Path | None = None
-) -> None:
+def transfer(run: Run, target: str, seed: Seed = 0, env_steps: OwnSteps = None, seeds: int = 1, few_shot: int = 0, out: Out = None) -> None:
     """Transfer a run's policy to an unseen closure, against the same budget from scratch.
 
     Args:
@@ -64,16 +63,17 @@ def transfer(
     _commands().transfer_job(run, target, seed, env_steps, seeds, few_shot, out, CONSOLE)
 
 
-def evaluate(run: Run, tasks: tuple[str, ...] = (), episodes: int = 50, seed: OwnSeed = None, out: Path | None = None) -> None:
+def evaluate(run: Run, tasks: Rows = (), episodes: int = 50, seed: OwnSeed = None, level: str = "default", out: Out = None) -> None:
     """Evaluate a run (or the policy zero, random or expert) with a fixed quota of episodes per task.
 
     Args:
         run: a trained run folder, or zero, random, expert.
         tasks: rows (default: the trained ones, or the set `first`).
         episodes: per task.
+        level: default, randomised, tilted or shelf.
         out: folder for episodes.csv and results.json (default: print only).
     """
-    _commands().evaluate_job(run, tasks, episodes, seed, out, CONSOLE.print)
+    _commands().evaluate_job(run, tasks, episodes, seed, level, out, CONSOLE.print)
 
 
 def video(run: Run, task: str, seed: Seed = 0, out: Path | None = None) -> None:
@@ -118,7 +118,7 @@ def gallery(seed: Seed = 0, out: Path = Path("runs/gallery")) -> None:
     CONSOLE.print(f"gallery: {_commands().gallery_job(out, seed, CONSOLE)}")
 
 
-def audit(tasks: tuple[str, ...] = (), seed: Seed = 7, out: Path = Path("runs/audit")) -> None:
+def audit(tasks: Rows = (), seed: Seed = 7, out: Path = Path("runs/audit")) -> None:
     """Search for success without opening (2,000 candidates per row), and film the nearest misses.
 
     Args:

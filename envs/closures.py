@@ -10,7 +10,8 @@ gripper with 70 N can open: a factory-sealed 65 mm jar takes 4 N m and more
 removal torque of their diameter in a packaging supplier's chart
 (visionpackaging.com.au/pages/closure-torque-chart; 1 in lb = 0.113 N m). Each row's
 `source` says what its numbers rest on; "estimate" means that no published figure
-was found, and the number is the authors' own.
+was found, and the number is the authors' own. A ball valve in service takes far more
+than the hand can give: 10 N m for 1/2 inch (Apollo, torque constants of top entry valves).
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ _ROWS = (
         color=(0.16, 0.30, 0.16), accent=(0.78, 0.60, 0.40),
     ),
     Closure(
-        "valve", "turn the lever of a ball valve a quarter turn", "estimate for a DN 15 quarter-turn ball valve (EN 13828 covers the kind)",
+        "valve", "turn the lever of a ball valve a quarter turn", "estimate: a small, worn, unpressurised valve",
         "turn", "bar", "valve", (0.030, 0.080), (0.014, 0.020), (0.0065, 0.0085), (0.022, 0.026),
         angle=(1.45, 1.57), torque=(0.50, 0.80), mass=(0.05, 0.08), cap_radius=0.016,
         color=(0.75, 0.66, 0.38), accent=(0.80, 0.12, 0.12),

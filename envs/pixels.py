@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs.render import Camera
+from envs.render import FRONT, Camera
 from envs.structure import Variant
 
-VIEWS = ((145.0, -16.0, 0.62), (90.0, -75.0, 0.55))  # azimuth and elevation (degrees), distance (m): front, top
+VIEWS = (FRONT, (90.0, -75.0, 0.55))  # azimuth and elevation (degrees), distance (m): front, top
 _KEPT = 24  # visual models that are kept; the oldest is freed
 
 

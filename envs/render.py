@@ -11,6 +11,8 @@ from envs.opengl import RenderingUnavailable
 from envs.scene import build, seat_height
 from envs.structure import Variant
 
+FRONT = (145.0, -16.0, 0.62)  # azimuth and elevation (degrees), distance (m)
+
 
 class Camera:
     """Draws one variant.
@@ -32,7 +34,7 @@ class Camera:
         self._options = mujoco.MjvOption()
         self._options.sitegroup[:] = 0
 
-    def draw(self, qpos: np.ndarray, mocap_pos: np.ndarray, mocap_quat: np.ndarray, view=(145.0, -16.0, 0.62)) -> np.ndarray:
+    def draw(self, qpos: np.ndarray, mocap_pos: np.ndarray, mocap_quat: np.ndarray, view=FRONT) -> np.ndarray:
         """A frame (height, width, 3) uint8 of a recorded state, framed on hand and lid.
 
         Args:

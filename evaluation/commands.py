@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 
 from agents.networks import HEADS
-from envs import CLOSURES, TASK_SETS
+from envs import CLOSURES, TASK_SETS, rewards
 from envs.closures import TaskSet, lookup
 from envs.conditioning import CONDITIONINGS
 from envs.opengl import RenderingUnavailable
+from envs.variation import LEVELS
 from evaluation import experiment, runs
 from evaluation.benchmark import benchmark
 from evaluation.experiment import QUICK, JobConfig, run_policy
@@ -83,7 +84,8 @@ def main_job(
         config = job_config(quick, overrides)
         split = TASK_SETS[config.task_set]
         runs.create(run, {"command": command, "seed": seed, "train": split.train, "held_out": split.held_out,
-                          "split_hash": split.hash, "conditioning": config.conditioning, "job": dataclasses.asdict(config)})  # fmt: skip
+                          "split_hash": split.hash, "conditioning": config.conditioning, "reward_version": rewards.VERSION,
+                          "job": dataclasses.asdict(config)})  # fmt: skip
     with bars.progress:
         _main_job(run, config, split, seed, bars, stop, videos, bool(resume), console.print)
 
@@ -147,16 +149,19 @@ def _policy(name: pathlib.Path) -> tuple[Policy, dict]:
     return run_policy(name)
 
 
-def evaluate_job(run: pathlib.Path, tasks: Sequence[str], episodes: int, seed: int | None, out: pathlib.Path | None, say: Print) -> dict:
+def evaluate_job(run: pathlib.Path, tasks: Sequence[str], episodes: int, seed: int | None, level: str,
+                 out: pathlib.Path | None, say: Print) -> dict:  # fmt: skip
     """`evaluate`: print success per task with intervals."""
     for task in tasks:
         lookup(CLOSURES, task, "closure")
+    lookup(LEVELS, level, "level")
     _positive("episodes", episodes)
     if out and out.exists() and any(out.iterdir()):
         raise runs.RunError(f"{out} exists and is not empty: choose another --out")
     policy, meta = _policy(run)
     table = evaluate(policy, tuple(tasks) or tuple(meta["tasks"]), episodes, conditioning=meta["conditioning"],
-                     known_tasks=meta["known"], seed=EVALUATION_SEED if seed is None else seed)  # fmt: skip
+                     known_tasks=meta["known"], seed=EVALUATION_SEED if seed is None else seed,
+                     level=level)  # fmt: skip
     found = summary(table)
     for name, t in found["per_task"].items():
         say(f"{name:12} {t['success']:.2f}  [{t['low']:.2f}, {t['high']:.2f}]  at any time {t['success_any']:.2f}  n={t['episodes']}")

@@ -17,7 +17,7 @@ from agents.ppo import PPOConfig
 from envs import TASK_SETS
 from envs.opengl import RenderingUnavailable
 from evaluation import runs
-from evaluation.protocol import EVALUATION_SEED, Policy, evaluate, summary, write_episodes
+from evaluation.protocol import Policy, evaluate, summary, write_episodes
 from evaluation.transfer import TransferConfig, transfer
 
 VALIDATION_SEED = 3_000_000  # starts on which checkpoints are compared; disjoint from EVALUATION_SEED's
@@ -227,4 +227,3 @@ def film_run(run: pathlib.Path, tasks: list[str], report: Report, width: int = 6
     return None
 
 
-__all__ = ["EVALUATION_SEED", "QUICK", "JobConfig", "evaluate_run", "film_run", "run_policy", "train", "transfer_run"]

@@ -96,6 +96,7 @@ def evaluate(
     known_tasks: Sequence[str] | None = None,
     seed: int = EVALUATION_SEED,
     threads: int = 0,
+    level: str = "default",
 ) -> list[Episode]:
     """Run `episodes` episodes of every task; start k of a task is the same for every policy.
 
@@ -107,6 +108,7 @@ def evaluate(
         known_tasks: rows that `one_hot` has components for.
         seed: of the starts.
         threads: of the physics; results do not depend on it.
+        level: what varies beside pose and variant, a row of `variation.LEVELS`.
 
     Returns:
         Episodes, sorted by task and start.
@@ -118,7 +120,7 @@ def evaluate(
     for low in range(0, episodes, share):
         count = min(share, episodes - low)
         env = ClosureVectorEnv(tasks, count * len(tasks), conditioning=conditioning, known_tasks=known_tasks,
-                               threads=threads, autoreset_mode=AutoresetMode.DISABLED)  # fmt: skip
+                               threads=threads, autoreset_mode=AutoresetMode.DISABLED, level=level)  # fmt: skip
         starts = low + np.arange(env.num_envs) // len(tasks)
         names = [tasks[t] for t in env.task]
         table += run_episodes(env, policy(env), names, starts, [seed + int(s) for s in starts])

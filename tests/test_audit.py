@@ -6,8 +6,7 @@ import pytest
 from envs import CLOSURES, ClosureVectorEnv
 from envs.experts import expert_action
 from envs.rewards import SUCCESS_WEIGHT
-from evaluation.audit import replay, rows, search
-from evaluation.protocol import evaluate
+from evaluation.audit import STEPS, replay, rows, search
 
 N = 16
 
@@ -56,12 +55,10 @@ ATTACKS = {"constant": corners, "chatter": chatter, "alternate": lambda: alterna
 HONEST = {("crush", "press"), ("ram", "slide"), ("ram", "push"), ("ram", "flip"), ("crush", "slide"), ("crush", "flip")}
 
 
-@pytest.mark.parametrize("name", CLOSURES)
-@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize(("attack", "name"), [(a, n) for a in ATTACKS for n in CLOSURES if (a, CLOSURES[n].mechanism) not in HONEST])
 def test_brute_force_opens_nothing(attack, name):
     success, _, _ = play(name, ATTACKS[attack]())
-    if (attack, CLOSURES[name].mechanism) not in HONEST:
-        assert success.mean() < 0.07  # at most one of sixteen by chance
+    assert success.mean() < 0.07  # at most one of sixteen by chance
 
 
 @pytest.mark.parametrize("name", CLOSURES)
@@ -122,5 +119,12 @@ def test_search_for_progress_without_contact_finds_no_success(name):
 
 def test_a_near_miss_can_be_replayed():
     found = search("slide-mug", seed=7, population=20, rounds=2)
-    episodes = evaluate(replay(found.plan), ("slide-mug",), 1)
-    assert len(episodes) == 1 and not episodes[0].success
+    env = ClosureVectorEnv("slide-mug", 1, autoreset_mode="Disabled")
+    _, info = env.reset(seed=[7])
+    act, untouched = replay(found.plan)(env), 0.0
+    for _ in range(STEPS):
+        before, touched = info["progress"], info["grasp"] > 0
+        _, _, _, _, info = env.step(act(None, info["task"]))
+        gain = (info["progress"] - before)[0]
+        untouched += min(gain, 0.0) if touched[0] or info["grasp"][0] > 0 else gain
+    assert max(untouched, 0.0) == pytest.approx(found.untouched)  # what the film shows is what was found

@@ -157,7 +157,50 @@ def test_random_steps_stay_finite(name):
         for _ in range(100):
             batch.step(rng.uniform(-1, 1, (50, 5)))
     assert np.isfinite(batch.qpos).all() and np.isfinite(batch.qvel).all()
-    assert batch.sim.warning.sum() == 0
+    assert batch.diverged.sum() == 0
+
+
+def test_a_diverged_simulation_goes_on_from_before_the_step_at_rest():
+    batch, ids = ClosureBatch(("bottle",), 3), np.arange(3)
+    batch.reset(ids, np.zeros(3, int), [np.random.default_rng(i) for i in ids])
+    before = batch.qpos.copy()
+    batch.qvel[1, batch.lid_v.start] = 1e12
+    batch.step(np.tile([0, 0, 0, 0, 1.0], (3, 1)))
+    assert list(batch.diverged) == [0, 1, 0]
+    assert np.array_equal(batch.qpos[1], before[1]) and not batch.qvel[1].any()
+    batch.step(np.tile([0, 0, 0, 0, 1.0], (3, 1)))
+    assert list(batch.diverged) == [0, 1, 0] and np.abs(batch.qpos[1] - before[1]).max() < 0.02
+
+
+FISTS = {"onto": [0.0, 0.0, -1.0], "across": [1.0, 0.0, -0.3], "aside": [0.0, 1.0, -0.3]}
+
+
+@pytest.mark.parametrize("way", FISTS)
+@pytest.mark.parametrize("name", CLOSURES)
+def test_fingers_enter_neither_container_nor_lid(name, way):
+    """The fist drives at full speed into container and lid, from above and from the side, against every variant."""
+    batch, ids = ClosureBatch((name,), 16), np.arange(16)
+    batch.reset(ids, np.zeros(16, int), [np.random.default_rng(i) for i in ids])
+    models = [build(v).compile() for v in batch.pool]
+    data = [mujoco.MjData(m) for m in models]
+    drive, deepest = np.array([*FISTS[way], 0.0, -1.0]), 0.0
+    for step in range(40):
+        action = np.tile(drive, (16, 1))
+        if way == "onto":  # over the container's shoulder, or its middle
+            aim = batch.measure()["grip_offset"][:, :2] + np.linspace(-1, 1, 16)[:, None] * [0.0, CLOSURES[name].body[0]]
+            action[:, :2] = np.clip(aim / 0.03, -1, 1)
+        batch.step(action)
+        for i in np.flatnonzero(~batch.released):
+            m, d = models[batch.variant[i]], data[batch.variant[i]]
+            d.qpos[:], d.mocap_pos[:], d.mocap_quat[:] = batch.qpos[i], batch.mocap_pos[i], batch.mocap_quat[i]
+            mujoco.mj_kinematics(m, d)
+            mujoco.mj_comPos(m, d)
+            mujoco.mj_collision(m, d)
+            for c in d.contact[: d.ncon]:
+                bodies = {m.body(m.geom_bodyid[g]).name for g in (c.geom1, c.geom2)}
+                if bodies & {"lid", "container"} and bodies & {"finger_left", "finger_right"} and step > 10:
+                    deepest = max(deepest, -c.dist)
+    assert deepest < 0.008
 
 
 def test_heights_fit_the_workspace():
