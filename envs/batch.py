@@ -66,7 +66,9 @@ class ClosureBatch:
         sim, model = self.sim, self.model
         self.qpos, self.qvel, self.ctrl = sim.bind("qpos"), sim.bind("qvel"), sim.bind("ctrl")
         self.eq_active, self.mocap_pos, self.mocap_quat = (sim.bind(k) for k in ("eq_active", "mocap_pos", "mocap_quat"))
-        self._site_pos, self._site_mat, self._touch = sim.bind("site_xpos"), sim.bind("site_xmat"), sim.bind("sensordata")
+        # derived arrays lag one substep: they are part of what the next step reads
+        self._derived = {k: sim.bind(k) for k in ("site_xpos", "site_xmat", "sensordata", "xanchor", "xaxis")}
+        self._site_pos, self._site_mat, self._touch, self._anchor, self._axis = self._derived.values()
         lid = model.joint(f"lid_{LID_JOINTS[0]}")
         self.lid_q = slice(lid.qposadr[0], lid.qposadr[0] + 6)
         self.lid_v = slice(lid.dofadr[0], lid.dofadr[0] + 6)
@@ -116,7 +118,7 @@ class ClosureBatch:
             column[ids] = self.const[k][self.variant[ids]]
 
     def _place_hand(self, ids: np.ndarray, pos: np.ndarray, yaw: np.ndarray) -> None:
-        for _ in range(12):
+        for _ in range(5):  # Gauss-Newton from the home pose: within 1e-10 m and rad (measured)
             self.qpos[ids, robot.ARM] = self._arm_targets(ids, pos, yaw, refresh=True)
         self.ctrl[ids, robot.ARM] = self.qpos[ids, robot.ARM]
         self.ctrl[ids, robot.FINGERS] = robot.FINGER_OPEN
@@ -132,8 +134,7 @@ class ClosureBatch:
         if refresh:
             self.sim.forward(ids, stage=mujoco.mjtStage.mjSTAGE_POS.value)
         tcp, mat = self._site_pos[ids, self._tcp], self._site_mat[ids, self._tcp].reshape(-1, 3, 3)
-        jac_pos, jac_rot = self.sim.jac(self._hand, tcp, ids if refresh else None)
-        jac = np.concatenate([jac_pos[:, :, robot.ARM], jac_rot[:, :, robot.ARM]], 1)
+        jac = robot.jacobian(self._anchor[ids, robot.ARM], self._axis[ids, robot.ARM], tcp)
         return robot.joint_targets(self.qpos[ids, robot.ARM], jac, robot.pose_error(tcp, mat, pos, yaw))
 
     def step(self, action: np.ndarray) -> None:
@@ -253,9 +254,8 @@ class ClosureBatch:
     def snapshot(self) -> dict[str, np.ndarray]:
         """The exact state, as arrays that `restore` takes."""
         arrays = ("task", "variant", "released", "target_pos", "target_yaw")
-        derived = {"site_pos": self._site_pos.copy(), "site_mat": self._site_mat.copy(), "touch": self._touch.copy()}
-        return {"state": self.sim.state.copy(), **{k: getattr(self, k).copy() for k in arrays}, **derived,
-                "variation": self.variation.snapshot()}  # fmt: skip
+        return {"state": self.sim.state.copy(), **{k: getattr(self, k).copy() for k in arrays},
+                **{k: view.copy() for k, view in self._derived.items()}, "variation": self.variation.snapshot()}  # fmt: skip
 
     def restore(self, snapshot: dict[str, np.ndarray]) -> None:
         """Return to a snapshot; what follows is bit for bit what followed it."""
@@ -265,8 +265,8 @@ class ClosureBatch:
         self.variation.restore(snapshot["variation"])
         self._write_fields(np.arange(self.n), self.variant + len(self.pool) * self.released)
         self.sim.state[:] = snapshot["state"]
-        for view, key in ((self._site_pos, "site_pos"), (self._site_mat, "site_mat"), (self._touch, "touch")):
-            view.flags.writeable = True  # derived arrays lag one substep: they are part of what the next step reads
+        for key, view in self._derived.items():
+            view.flags.writeable = True
             view[:] = snapshot[key]
             view.flags.writeable = False
         self._progress = self._measure_progress()

@@ -148,6 +148,22 @@ def _servo(spec, joint: str, kp: float, kv: float, force: float, limits) -> None
 DAMPING = 1e-4  # of the least squares (m^2): steady near singular poses, exact elsewhere
 
 
+def jacobian(anchor: np.ndarray, axis: np.ndarray, point: np.ndarray) -> np.ndarray:
+    """Jacobian (n, 6, 7) of a point on the hand: translation (axis x arm) over rotation (axis), world frame.
+
+    Args:
+        anchor: (n, 7, 3) of the arm's joints (m).
+        axis: (n, 7, 3) of the arm's joints.
+        point: (n, 3) where the hand is moved (m).
+    """
+    x, y, z = np.moveaxis(point[:, None] - anchor, 2, 0)  # (n, 7) each
+    a, b, c = np.moveaxis(axis, 2, 0)
+    jac = np.empty((len(point), 6, axis.shape[1]))
+    jac[:, 0], jac[:, 1], jac[:, 2] = b * z - c * y, c * x - a * z, a * y - b * x
+    jac[:, 3], jac[:, 4], jac[:, 5] = a, b, c
+    return jac
+
+
 def joint_targets(qpos: np.ndarray, jac: np.ndarray, error: np.ndarray) -> np.ndarray:
     """One damped least-squares step from a pose error to arm joint targets.
 
