@@ -67,12 +67,12 @@ def record(policy: Policy, task: str, path: pathlib.Path, *, conditioning: str, 
 
 
 def caption(frame: np.ndarray, text: str, outcome: str, good: bool) -> np.ndarray:
-    """A bar below the top edge with the task and, on the right, the outcome."""
+    """A bar at the top edge with the task, and one at the bottom with the outcome."""
     image = Image.fromarray(frame)
     size = max(12, image.width // 36)
-    pen, font = ImageDraw.Draw(image, "RGBA"), ImageFont.load_default(size=size)
-    pen.rectangle((0, 0, image.width, 9 * size // 5), fill=(18, 22, 28, 200))
-    pen.text((size // 2, size // 3), text, font=font, fill=(245, 245, 245))
-    width = pen.textlength(outcome, font=font)
-    pen.text((image.width - width - size // 2, size // 3), outcome, font=font, fill=(130, 230, 150) if good else (245, 205, 120))
+    pen, font, bar = ImageDraw.Draw(image, "RGBA"), ImageFont.load_default(size=size), 9 * size // 5
+    for top, line, color in ((0, text, (245, 245, 245)), (image.height - bar, outcome, (130, 230, 150) if good else (245, 205, 120))):
+        if line:
+            pen.rectangle((0, top, image.width, top + bar), fill=(18, 22, 28, 200))
+        pen.text((size // 2, top + size // 3), line, font=font, fill=color)
     return np.asarray(image)
