@@ -11,8 +11,11 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from evaluation.options import TrainOptions
+
 warnings.filterwarnings("ignore", category=UserWarning, module="stable_baselines3")
 CONSOLE = Console(highlight=False, soft_wrap=True)
+DEFAULTS = TrainOptions()
 Rows, Out, OwnSteps = tuple[str, ...], Path | None, int | None
 Run = Annotated[Path, tyro.conf.Positional]
 Seed = Annotated[int, tyro.conf.arg(help="of everything random in it.")]
@@ -24,29 +27,19 @@ def _commands():
 
 
 def train(
-    out: Path | None = None, seed: Seed = 0, quick: bool = False, resume: Path | None = None, task_set: str = "first",
-    conditioning: str = "parameters", warm_start: str = "dagger", env_steps: int | None = None, episodes: int | None = None,
-    head: str = "shared", transfer_steps: int | None = None, videos: bool = True,
+    options: Annotated[TrainOptions, tyro.conf.arg(name="")] = DEFAULTS, out: Out = None, seed: Seed = 0, quick: bool = False,
+    resume: Out = None, videos: bool = True,
 ) -> None:  # fmt: skip
     """Train on a task set, evaluate, transfer to its held-out rows, film and report (the main job).
 
     Args:
+        options: what is learned, and how.
         out: run folder to make (default: runs/<time>).
         quick: the same end to end in about a minute, for trying out; poor success.
         resume: go on with an interrupted run folder.
-        task_set: which rows are trained and which are held out.
-        conditioning: what the policy is told: none, one_hot or parameters.
-        warm_start: dagger (imitate the scripted experts first) or none (reinforcement from scratch).
-        env_steps: environment steps of reinforcement learning.
-        episodes: evaluation episodes per task.
-        head: shared or per_task.
-        transfer_steps: environment steps per learner of each transfer; 0 skips the transfer.
         videos: film one rollout per task.
     """
-    overrides = {"task_set": task_set, "conditioning": conditioning, "warm_start": warm_start, "env_steps": env_steps,
-                 "episodes": episodes, "head": head, "transfer_steps": transfer_steps}  # fmt: skip
-    command = " ".join(["python train.py", *sys.argv[1:]])
-    _commands().main_job(out, resume, overrides, quick, seed, command, videos, CONSOLE)
+    _commands().main_job(out, resume, options, quick, seed, " ".join(["python train.py", *sys.argv[1:]]), videos, CONSOLE)
 
 
 def transfer(run: Run, target: str, seed: Seed = 0, env_steps: OwnSteps = None, seeds: int = 1, few_shot: int = 0, out: Out = None) -> None:

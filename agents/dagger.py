@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from agents.networks import MultiTaskPolicy
+from agents.networks import MultiTaskPolicy, split_observation
 from agents.vec_env import TaskVecEnv
 
 
@@ -45,32 +45,33 @@ def dagger(
     observation = env.reset()
     rounds = max(1, config.env_steps // (env.num_envs * config.rollout))
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, rounds)
-    data: dict[str, list[np.ndarray]] = {"features": [], "index": [], "label": []}
+    data: dict[str, list[np.ndarray]] = {name: [] for name in ("state", "task", "index", "label")}
     for k in range(rounds):
         share = max(0.0, 1.0 - 10 * k / rounds)  # of the environments in which the expert acts
         for _ in range(config.rollout):
-            tensors = {name: torch.as_tensor(value) for name, value in observation.items()}
-            features, index = policy._inputs(tensors)
+            inputs = split_observation({name: torch.as_tensor(value) for name, value in observation.items()})
             label = expert()
-            data["features"].append(features.numpy())
-            data["index"].append(index.numpy())
-            data["label"].append(label.astype(np.float32))
+            for name, value in zip(data, (*(x.numpy() for x in inputs), label.astype(np.float32)), strict=True):
+                data[name].append(value.copy())
             with torch.no_grad():
-                action = policy.actor(features, index).numpy()
+                action = policy.actor(*inputs).numpy()
             led = rng.random(env.num_envs) < share
             observation, *_ = env.step(np.where(led[:, None], label, action))
-        stacked = {name: torch.as_tensor(np.concatenate(values)) for name, values in data.items()}
-        data = {name: [value.numpy()] for name, value in stacked.items()}
-        loss = _fit(policy, optimizer, stacked, config, rng)
+        stacked = {name: np.concatenate(values) for name, values in data.items()}
+        data = {name: [value] for name, value in stacked.items()}
+        tensors = {name: torch.as_tensor(value) for name, value in stacked.items()}
+        loss = fit(policy, optimizer, tensors, config.updates, config.minibatch, rng)
         schedule.step()
         on_round((k + 1) * env.num_envs * config.rollout, loss)
 
 
-def _fit(policy: MultiTaskPolicy, optimizer, data: dict[str, torch.Tensor], config: DaggerConfig, rng: np.random.Generator) -> float:
+def fit(policy: MultiTaskPolicy, optimizer, data: dict[str, torch.Tensor], updates: int, minibatch: int, rng: np.random.Generator) -> float:
+    """Train the actor to give the labels (n, a) for state, task and index; returns the mean L1 loss."""
     losses = []
-    for _ in range(config.updates):
-        rows = torch.as_tensor(rng.integers(len(data["label"]), size=config.minibatch))
-        loss = (policy.actor(data["features"][rows], data["index"][rows]) - data["label"][rows]).abs().mean()
+    for _ in range(updates):
+        rows = torch.as_tensor(rng.integers(len(data["label"]), size=minibatch))
+        given = policy.actor(*(data[name][rows] for name in ("state", "task", "index")))
+        loss = (given - data["label"][rows]).abs().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,16 +12,19 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents import checkpoints
+from agents.balance import SAMPLINGS
 from agents.dagger import DaggerConfig, dagger
-from agents.networks import MultiTaskPolicy
+from agents.networks import MultiTaskPolicy, NetworkConfig, split_observation
 from agents.ppo import PPOConfig, make_ppo
 from agents.vec_env import TaskVecEnv
-from envs import ClosureVectorEnv
+from envs import CLOSURES, ClosureVectorEnv
+from envs.conditioning import vectors
 from envs.experts import expert_action
 
 # Networks this small gain nothing from a second thread, which would fight the physics
 # for the cores; and one thread gives the same bytes on every machine.
 torch.set_num_threads(1)
+DEFAULT_NETWORK = NetworkConfig()
 
 
 class Learner:
@@ -28,22 +32,31 @@ class Learner:
 
     Args:
         tasks: rows it is trained on.
-        conditioning: what the policy is told.
+        conditioning: what the policy is told, see `envs.conditioning.vectors`.
         known_tasks: rows that `one_hot` has components for; by default `tasks`.
         ppo: settings of PPO.
+        network: what actor and critic are made of.
         num_envs: sub-environments.
         seed: of environments, weights and minibatches.
         warm: whether the policy will start from something learned.
+        sampling: which task is practised next, a row of `balance.SAMPLINGS`.
     """
 
-    def __init__(self, tasks: Sequence[str], *, conditioning: str, ppo: PPOConfig, num_envs: int, seed: int, warm: bool,
-                 known_tasks: Sequence[str] | None = None):  # fmt: skip
-        self.tasks, self.conditioning, self.known = tuple(tasks), conditioning, tuple(known_tasks or tasks)
+    def __init__(self, tasks: Sequence[str], *, conditioning: str | Mapping[str, np.ndarray], ppo: PPOConfig, num_envs: int, seed: int,
+                 warm: bool, network: NetworkConfig = DEFAULT_NETWORK, known_tasks: Sequence[str] | None = None,
+                 sampling: str = "uniform"):  # fmt: skip
+        self.tasks, self.known = tuple(tasks), tuple(known_tasks or tasks)
+        self.kind = conditioning if isinstance(conditioning, str) else "language"
+        if conditioning == "language":  # encoded once, and kept with the policy
+            conditioning = dict(zip(CLOSURES, vectors("language", tuple(CLOSURES)), strict=True))
+        self.conditioning = conditioning
         self.simulation = ClosureVectorEnv(tasks, num_envs, conditioning=conditioning, known_tasks=self.known,
                                            autoreset_mode=AutoresetMode.SAME_STEP)  # fmt: skip
-        self.env = TaskVecEnv(self.simulation, ppo.gamma)
+        self.env = TaskVecEnv(self.simulation, ppo.gamma, scaled=not ppo.popart)
         self.seed = seed
-        self.ppo = make_ppo(self.env, ppo, seed, warm)
+        network = dataclasses.replace(network, embedding=self.kind == "embedding", blind=self.kind in ("none", "history"))
+        self.ppo = make_ppo(self.env, ppo, network, seed, warm)
+        self.sampling, self.success = sampling, np.full(len(self.tasks), np.nan)  # (tasks,) running rates
 
     @property
     def policy(self) -> MultiTaskPolicy:
@@ -55,14 +68,34 @@ class Learner:
         """Environment steps of PPO so far."""
         return self.ppo.num_timesteps
 
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Where the time of PPO went so far: physics, environment (the rest of it), inference, update."""
+        physics, rollout = self.simulation.batch.physics_seconds, self.ppo.seconds.get("rollout", 0.0)
+        return {"physics": physics, "environment": self.env.seconds - physics, "inference": rollout - self.env.seconds,
+                "update": self.ppo.seconds.get("update", 0.0)}  # fmt: skip
+
+    def take_successes(self) -> np.ndarray:
+        """Success rate (tasks,) of the episodes finished since the last call, nan where none; the next ones are sampled by it."""
+        rates = self.env.take_successes()
+        mixed = np.where(np.isnan(self.success), rates, 0.8 * self.success + 0.2 * rates)
+        self.success = np.where(np.isnan(rates), self.success, mixed)
+        if self.sampling != "uniform":
+            self.simulation.probabilities = SAMPLINGS[self.sampling](self.success)
+        return rates
+
     def warm_start(self, config: DaggerConfig, on_round: Callable[[int, float], None]) -> None:
         """DAgger from the scripted experts of the learner's own tasks."""
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, 1]))
+        self.take_successes()  # sets how tasks are sampled
         dagger(self.policy, self.env, lambda: expert_action(self.simulation.batch.measure()), config, rng, on_round)
 
     def learn(self, env_steps: int, on_update: Callable[[], bool]) -> None:
         """PPO until `env_steps` in all; on_update runs after each update and returns whether to go on."""
         fresh = self.ppo._last_obs is None
+        if fresh:
+            self.take_successes()
+            self.env.seconds = self.simulation.batch.physics_seconds = 0.0
         remaining = env_steps - self.env_steps
         if remaining > 0:
             self.ppo.learn(remaining, callback=_AfterUpdate(on_update), reset_num_timesteps=fresh, log_interval=10**9)
@@ -80,11 +113,15 @@ class Learner:
             kind, keys, *position = np.random.get_state()  # noqa: NPY002 - stable-baselines3 shuffles minibatches with it
             meta["shuffle"] = position
             tensors |= checkpoints.flatten(snapshot, "env/") | checkpoints.flatten(dict(self.ppo._last_obs), "obs/")
+            tensors["success"] = self.success
             tensors |= {"starts": self.ppo._last_episode_starts, "return": self.env._return, "shuffle": keys}
         tensors["torch_rng"] = torch.get_rng_state().numpy()
-        meta |= {"tasks": self.tasks, "known": self.known, "conditioning": self.conditioning, "env_steps": self.env_steps,
+        if self.kind == "language":
+            tensors["sentences"] = np.stack(list(self.conditioning.values()))
+            meta["sentences"] = list(self.conditioning)
+        meta |= {"tasks": self.tasks, "known": self.known, "conditioning": self.kind, "env_steps": self.env_steps,
                  "critic_warmup": self.ppo.critic_warmup, "updates": self.ppo._n_updates, "num_tasks": self.policy.num_tasks,
-                 "head": self.policy.head, "width": self.policy.width}  # fmt: skip
+                 "network": dataclasses.asdict(self.policy.network), "popart": self.policy.popart}  # fmt: skip
         checkpoints.save(folder, tensors, meta)
 
     def resume(self, folder: pathlib.Path) -> None:
@@ -100,6 +137,9 @@ class Learner:
             self.simulation.restore({**checkpoints.unflatten(tensors, "env/"), "rngs": meta["rngs"]})
             self.ppo._last_obs = checkpoints.unflatten(tensors, "obs/")
             self.ppo._last_episode_starts, self.env._return = tensors["starts"], tensors["return"]
+            self.success = tensors["success"]
+            if self.sampling != "uniform":
+                self.simulation.probabilities = SAMPLINGS[self.sampling](self.success)
             np.random.set_state(("MT19937", tensors["shuffle"], *meta["shuffle"]))  # noqa: NPY002
         torch.set_rng_state(torch.tensor(tensors["torch_rng"]))
 
@@ -125,33 +165,43 @@ class _AfterUpdate(BaseCallback):
 
 
 def load_policy(folder: pathlib.Path) -> tuple[MultiTaskPolicy, dict]:
-    """The policy of a checkpoint, and the checkpoint's JSON part.
+    """The policy of a checkpoint, and the checkpoint's JSON part; `conditioning` in it is what environments take.
 
     Raises:
         CheckpointError: see `checkpoints.load`.
     """
     tensors, meta = checkpoints.load(folder)
-    env = ClosureVectorEnv(meta["tasks"][:1], 1, conditioning=meta["conditioning"], known_tasks=meta["known"], threads=1,
-                           autoreset_mode=AutoresetMode.SAME_STEP)  # fmt: skip
-    spaces = TaskVecEnv(env, gamma=0.98)
-    policy = MultiTaskPolicy(spaces.observation_space, spaces.action_space, lambda _: 0.0,
-                             num_tasks=meta["num_tasks"], head=meta["head"], width=meta["width"])  # fmt: skip
     try:
+        if "sentences" in meta:
+            meta["conditioning"] = dict(zip(meta["sentences"], tensors["sentences"], strict=True))
+        env = ClosureVectorEnv(meta["tasks"][:1], 1, conditioning=meta["conditioning"], known_tasks=meta["known"], threads=1,
+                               autoreset_mode=AutoresetMode.SAME_STEP)  # fmt: skip
+        spaces = TaskVecEnv(env, gamma=0.98)
+        policy = MultiTaskPolicy(spaces.observation_space, spaces.action_space, lambda _: 0.0, num_tasks=meta["num_tasks"],
+                                 network=NetworkConfig(**meta["network"]), popart=meta["popart"])  # fmt: skip
         policy.load_state_dict({k[7:]: torch.tensor(v) for k, v in tensors.items() if k.startswith("policy/")})
-    except (RuntimeError, KeyError):
+    except (RuntimeError, KeyError, TypeError):
         raise checkpoints.CheckpointError(f"the checkpoint in {folder} was made by another version: its networks differ") from None
     return policy, meta
 
 
-def acting(policy: MultiTaskPolicy) -> Callable:
-    """The policy as evaluation takes it: made for an environment, deterministic."""
+def acting(policy: MultiTaskPolicy, tasks: Sequence[str]) -> Callable:
+    """The policy as evaluation takes it: made for an environment, deterministic.
+
+    Args:
+        policy: trained.
+        tasks: its rows, in the order of its indices; a row that is not among them is
+            given index 0, which counts only for `per_task` heads.
+    """
+    order = {name: k for k, name in enumerate(tasks)}
 
     def make(env: ClosureVectorEnv) -> Callable[[dict[str, np.ndarray], np.ndarray], np.ndarray]:
+        own = np.array([order.get(name, 0) for name in env.tasks], np.float32)
+
         def act(observation: dict[str, np.ndarray], task: np.ndarray) -> np.ndarray:
-            index = np.minimum(task, policy.num_tasks - 1)[:, None].astype(np.float32)
-            with torch.no_grad():
-                tensors = {k: torch.as_tensor(v) for k, v in {**observation, "index": index}.items()}
-                return policy.actor(*policy._inputs(tensors)).clamp(-1, 1).numpy()
+            with torch.inference_mode():
+                tensors = {k: torch.as_tensor(v) for k, v in {**observation, "index": own[task][:, None]}.items()}
+                return policy.actor(*split_observation(tensors)).clamp(-1, 1).numpy()
 
         return act
 

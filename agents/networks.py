@@ -1,10 +1,11 @@
-"""Task-conditioned actor-critic: a body shared by all tasks, and a head.
+"""Task-conditioned networks: a body shared by all tasks, and a head; the actor-critic made of two of them.
 
 The task's index is an argument of the networks, never sliced out of the observation.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import torch
@@ -12,6 +13,19 @@ from stable_baselines3.common.distributions import DiagGaussianDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import CombinedExtractor
 from torch import nn
+
+from agents.bodies import BODIES, EMBEDDING
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig:
+    """What every network of a learner is made of."""
+
+    body: str = "mlp"  # a row of BODIES
+    head: str = "shared"  # a row of HEADS
+    width: int = 256  # units per hidden layer
+    embedding: bool = False  # the body is told a learned vector of the index
+    blind: bool = False  # the body is told nothing of the task: conditioning `none` and `history`
 
 
 class SharedHead(nn.Module):
@@ -44,55 +58,77 @@ HEADS = {"shared": SharedHead, "per_task": PerTaskHead}
 
 
 class TaskNetwork(nn.Module):
-    """MLP body on state and conditioning, then a head chosen by the task's index."""
+    """A body on state and task, then a head chosen by the task's index.
 
-    def __init__(self, inputs: int, outputs: int, num_tasks: int, head: str, width: int):
+    Args:
+        state: size of the state.
+        task: size of the task's vector.
+        outputs: numbers to give.
+        num_tasks: tasks that embeddings and `per_task` heads are made for.
+        config: what it is made of.
+    """
+
+    def __init__(self, state: int, task: int, outputs: int, num_tasks: int, config: NetworkConfig):
         super().__init__()
-        self.body = nn.Sequential(nn.Linear(inputs, width), nn.ELU(), nn.Linear(width, width), nn.ELU())
-        self.head = HEADS[head](width, outputs, num_tasks)
+        self.config = config
+        self.embedding = nn.Embedding(num_tasks, EMBEDDING) if config.embedding else None
+        self.body = BODIES[config.body](state, EMBEDDING if config.embedding else task, num_tasks, config.width)
+        self.head = HEADS[config.head](config.width, outputs, num_tasks)
 
-    def forward(self, features: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        """Map features (n, inputs) and task index (n,) to (n, outputs)."""
-        return self.head(self.body(features), index)
+    def forward(self, state: torch.Tensor, task: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """Map state (n, state), task (n, task) and index (n,) to (n, outputs)."""
+        if self.embedding is not None:
+            task = self.embedding(index)
+        told = torch.zeros_like(index) if self.config.blind else index
+        return self.head(self.body(state, task, told), index)
+
+
+def split_observation(obs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """State (n, state), task vector (n, task; size 0 where there is none) and index (n,) of an observation."""
+    state = obs["state"]
+    task = obs["task"] if "task" in obs else state.new_zeros(len(state), 0)
+    return state, task, obs["index"][:, 0].long()
 
 
 class MultiTaskPolicy(ActorCriticPolicy):
     """Gaussian actor and critic for observations {state, task?, index}.
 
+    Values are normalised per task where `value_mean` and `value_std` (tasks,) say so, see `balance.PopArt`.
+
     Args:
         num_tasks: tasks a `per_task` head is made for.
-        head: shared | per_task.
-        width: units of each of the two hidden layers.
+        network: what actor and critic are made of.
+        popart: give the critic a head per task, whatever the actor has.
         deviation: initial standard deviation of the actions.
         **kwargs: of stable-baselines3's policies, passed by its algorithms.
     """
 
-    def __init__(self, *args, num_tasks: int = 1, head: str = "shared", width: int = 256, deviation: float = 0.5, **kwargs):
-        self.num_tasks, self.head, self.width, self.deviation = num_tasks, head, width, deviation
+    def __init__(self, *args, num_tasks: int = 1, network: NetworkConfig = NetworkConfig(), popart: bool = False, deviation: float = 0.5,
+                 **kwargs):  # fmt: skip
+        self.num_tasks, self.network, self.popart, self.deviation = num_tasks, network, popart, deviation
         super().__init__(*args, features_extractor_class=CombinedExtractor, **kwargs)
 
     def _build(self, lr_schedule) -> None:
-        inputs = sum(s.shape[0] for name, s in self.observation_space.spaces.items() if name != "index")
+        sizes = [s.shape[0] if (s := self.observation_space.spaces.get(name)) else 0 for name in ("state", "task")]
         actions = self.action_space.shape[0]
-        self.actor = TaskNetwork(inputs, actions, self.num_tasks, self.head, self.width)
-        self.critic = TaskNetwork(inputs, 1, self.num_tasks, self.head, self.width)
+        self.actor = TaskNetwork(*sizes, actions, self.num_tasks, self.network)
+        critic = dataclasses.replace(self.network, head="per_task") if self.popart else self.network
+        self.critic = TaskNetwork(*sizes, 1, self.num_tasks, critic)
+        self.register_buffer("value_mean", torch.zeros(self.num_tasks))
+        self.register_buffer("value_std", torch.ones(self.num_tasks))
         self.log_std = nn.Parameter(torch.full((actions,), math.log(self.deviation)))
         self.action_dist = DiagGaussianDistribution(actions)
         groups = [{"params": [*self.actor.parameters(), self.log_std]}, {"params": list(self.critic.parameters())}]
         self.optimizer = self.optimizer_class(groups, lr=lr_schedule(1), **self.optimizer_kwargs)
 
-    @staticmethod
-    def _inputs(obs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        parts = [obs[k] for k in ("state", "task") if k in obs]
-        return torch.cat(parts, 1), obs["index"][:, 0].long()
-
     def get_distribution(self, obs):
         """Gaussian over actions for observations (n, ...)."""
-        return self.action_dist.proba_distribution(self.actor(*self._inputs(obs)), self.log_std)
+        return self.action_dist.proba_distribution(self.actor(*split_observation(obs)), self.log_std)
 
     def predict_values(self, obs):
-        """Values (n, 1)."""
-        return self.critic(*self._inputs(obs))
+        """Values (n, 1), in rewards."""
+        state, task, index = split_observation(obs)
+        return self.value_std[index, None] * self.critic(state, task, index) + self.value_mean[index, None]
 
     def forward(self, obs, deterministic: bool = False):
         """Actions (n, a), values (n, 1) and log probabilities (n,)."""
@@ -101,9 +137,9 @@ class MultiTaskPolicy(ActorCriticPolicy):
         return actions, self.predict_values(obs), distribution.log_prob(actions)
 
     def evaluate_actions(self, obs, actions):
-        """Values (n, 1), log probabilities (n,) and entropy (n,) of given actions."""
+        """Values (n, 1), normalised, log probabilities (n,) and entropy (n,) of given actions."""
         distribution = self.get_distribution(obs)
-        return self.predict_values(obs), distribution.log_prob(actions), distribution.entropy()
+        return self.critic(*split_observation(obs)), distribution.log_prob(actions), distribution.entropy()
 
     def _predict(self, observation, deterministic: bool = False):
         return self.get_distribution(observation).get_actions(deterministic=deterministic)
@@ -116,7 +152,8 @@ class MultiTaskPolicy(ActorCriticPolicy):
         """
         own, weights = self.state_dict(), {}
         for name, value in source.state_dict().items():
-            if value.shape != own[name].shape and self.head == "per_task":
+            per_task = ".head." in name or "embedding" in name or name.startswith("value_")
+            if per_task and value.shape[:1] == (source.num_tasks,) and own[name].shape[:1] == (self.num_tasks,) != value.shape[:1]:
                 value = value.mean(0, keepdim=True).expand_as(own[name])
             if value.shape != own[name].shape:
                 raise ValueError(f"cannot adopt {name}: {tuple(value.shape)} here is {tuple(own[name].shape)}")

@@ -1,15 +1,18 @@
-"""Multi-task PPO: stable-baselines3's, with advantages normalised per task."""
+"""Multi-task PPO: stable-baselines3's, with balance between tasks and a choice of gradient rule."""
 
 from __future__ import annotations
 
 import dataclasses
+import time
 
 import numpy as np
 import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import DictRolloutBuffer
 
-from agents.networks import MultiTaskPolicy
+from agents.balance import PopArt
+from agents.gradients import GradientRule, cosines, task_losses
+from agents.networks import MultiTaskPolicy, NetworkConfig
 from agents.vec_env import TaskVecEnv
 
 
@@ -30,8 +33,8 @@ class PPOConfig:
     deviation: float = 0.5  # initial standard deviation of the actions, from scratch
     warm_deviation: float = 0.04  # after a warm start or at a transfer
     critic_warmup: int = 5  # updates that train the critic alone, after a warm start
-    head: str = "shared"
-    width: int = 256
+    rule: str = "sum"  # a row of gradients.RULES
+    popart: bool = False  # values normalised per task by PopArt, instead of rewards by their return
 
 
 # Smallest deviation that advantages are divided by, in deviations of the return: on a
@@ -40,14 +43,25 @@ ADVANTAGE_FLOOR = 0.3
 
 
 class TaskRolloutBuffer(DictRolloutBuffer):
-    """Rollout buffer whose advantages have mean 0 and deviation 1 within each task."""
+    """Rollout buffer whose advantages have mean 0 and deviation 1 within each task.
+
+    Attributes:
+        popart: normalises returns and values per task, too; None: they stay in rewards.
+    """
+
+    popart: PopArt | None = None
 
     def compute_returns_and_advantage(self, last_values, dones) -> None:
         """Generalised advantages, then normalisation over each task's share of the rollout."""
         super().compute_returns_and_advantage(last_values, dones)
         task = self.observations["index"][..., 0]  # (steps, n)
-        for t in np.unique(task):
+        for t in np.unique(task).astype(int):
             own = task == t
+            if self.popart:
+                self.popart.update(t, self.returns[own])
+                mean, spread = self.popart.policy.value_mean[t].item(), self.popart.policy.value_std[t].item()
+                self.returns[own] = (self.returns[own] - mean) / spread
+                self.values[own] = (self.values[own] - mean) / spread
             spread = max(self.advantages[own].std(), ADVANTAGE_FLOOR)
             self.advantages[own] = (self.advantages[own] - self.advantages[own].mean()) / spread
 
@@ -57,10 +71,26 @@ class MultiTaskPPO(PPO):
 
     A policy that was learned elsewhere is tuned gently; its critic starts from nothing
     and must be quick, or its errors unlearn the policy.
+
+    Attributes:
+        rules: the gradient rules of actor and critic; None: stable-baselines3's own update.
+        seconds: spent in rollouts and in updates, so far.
+        cosines: (tasks, tasks) between the tasks' actor gradients of the last update's
+            first minibatch, when `watch_cosines` is set.
     """
 
     critic_warmup = 0
     critic_learning_rate = 3e-4
+    rules: tuple[GradientRule, GradientRule] | None = None
+    watch_cosines = False
+    cosines: np.ndarray | None = None
+
+    def collect_rollouts(self, *args, **kwargs) -> bool:
+        """One rollout, timed."""
+        began = time.perf_counter()
+        going = super().collect_rollouts(*args, **kwargs)
+        self.seconds["rollout"] = self.seconds.get("rollout", 0.0) + time.perf_counter() - began
+        return going
 
     def _update_learning_rate(self, optimizers) -> None:
         super()._update_learning_rate(optimizers)
@@ -68,29 +98,75 @@ class MultiTaskPPO(PPO):
 
     def train(self) -> None:
         """One update; while the critic warms up the actor stands still."""
+        began = time.perf_counter()
         warming = self.critic_warmup > 0
         frozen = [*self.policy.actor.parameters(), self.policy.log_std] if warming else []
+        if self.watch_cosines:
+            self._watch()
         for p in frozen:
             p.requires_grad_(False)
-        super().train()
+        super().train() if self.rules is None else self._train_by_rule()
         for p in frozen:
             p.requires_grad_(True)
         self.critic_warmup = max(0, self.critic_warmup - 1)
         with torch.no_grad():
             self.policy.log_std.clamp_(np.log(0.03), np.log(1.0))
+        self.seconds["update"] = self.seconds.get("update", 0.0) + time.perf_counter() - began
+
+    def _losses(self, batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Clipped surrogate and value loss per task that is present, their indices, and log ratios (b,)."""
+        values, log_prob, _ = self.policy.evaluate_actions(batch.observations, batch.actions)
+        log_ratio = log_prob - batch.old_log_prob
+        ratio, clip = log_ratio.exp(), self.clip_range(self._current_progress_remaining)
+        surrogate = torch.min(batch.advantages * ratio, batch.advantages * ratio.clamp(1 - clip, 1 + clip))
+        index = batch.observations["index"][:, 0].long()
+        actor, present = task_losses(-surrogate, index, self.policy.num_tasks)
+        critic, _ = task_losses((batch.returns - values[:, 0]) ** 2, index, self.policy.num_tasks)
+        return actor, critic, present, log_ratio.detach()
+
+    def _train_by_rule(self) -> None:
+        """stable-baselines3's update, with the gradients of the tasks' losses combined by rules."""
+        self._update_learning_rate(self.policy.optimizer)
+        parts = ([*self.policy.actor.parameters(), self.policy.log_std], list(self.policy.critic.parameters()))
+        for rule in self.rules:
+            rule.reset()
+        for _ in range(self.n_epochs):
+            for batch in self.rollout_buffer.get(self.batch_size):
+                actor, critic, _, log_ratio = self._losses(batch)
+                if self.target_kl is not None and (log_ratio.exp() - 1 - log_ratio).mean() > 1.5 * self.target_kl:
+                    return
+                for rule, loss, parameters in zip(self.rules, (actor, self.vf_coef * critic), parts, strict=True):
+                    rule.backward(loss, parameters)
+                torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+                self.policy.optimizer.step()
+            self._n_updates += 1
+
+    def _watch(self) -> None:
+        state = np.random.get_state()  # noqa: NPY002 - looking must not change which minibatches follow
+        batch = next(iter(self.rollout_buffer.get(self.batch_size)))
+        np.random.set_state(state)  # noqa: NPY002
+        actor, _, present, _ = self._losses(batch)
+        self.cosines = np.full((self.policy.num_tasks,) * 2, np.nan)
+        self.cosines[np.ix_(present, present)] = cosines(actor, self.policy.actor.parameters())
 
 
-def make_ppo(env: TaskVecEnv, config: PPOConfig, seed: int, warm: bool) -> MultiTaskPPO:
+def make_ppo(env: TaskVecEnv, config: PPOConfig, network: NetworkConfig, seed: int, warm: bool) -> MultiTaskPPO:
     """A learner for env; `warm` when its policy will not start from nothing."""
     rate = config.warm_learning_rate if warm else config.learning_rate
     rollout = config.warm_rollout if warm else config.rollout
+    tasks = len(env.env.tasks)
     algorithm = MultiTaskPPO(
         MultiTaskPolicy, env, learning_rate=rate, n_steps=rollout, batch_size=rollout * env.num_envs // config.minibatches,
         n_epochs=config.epochs, gamma=config.gamma, gae_lambda=config.gae_lambda, clip_range=config.clip,
         target_kl=config.target_kl, normalize_advantage=False, rollout_buffer_class=TaskRolloutBuffer, seed=seed,
-        device="cpu", policy_kwargs={"num_tasks": len(env.env.tasks), "head": config.head, "width": config.width,
+        device="cpu", policy_kwargs={"num_tasks": tasks, "network": network, "popart": config.popart,
                                      "deviation": config.warm_deviation if warm else config.deviation},
     )  # fmt: skip
+    algorithm.seconds = {}
     algorithm.critic_learning_rate = config.learning_rate
     algorithm.critic_warmup = config.critic_warmup if warm else 0
+    if config.popart:
+        algorithm.rollout_buffer.popart = PopArt(algorithm.policy)
+    if config.rule != "sum":
+        algorithm.rules = (GradientRule(config.rule, tasks), GradientRule(config.rule, tasks))
     return algorithm

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
@@ -48,10 +50,11 @@ class ReturnScale:
 class TaskVecEnv(VecEnv):
     """ClosureVectorEnv for stable-baselines3; observations gain `index`, the task's (n, 1)."""
 
-    def __init__(self, env: ClosureVectorEnv, gamma: float):
+    def __init__(self, env: ClosureVectorEnv, gamma: float, scaled: bool = True):
         if env.autoreset_mode != AutoresetMode.SAME_STEP:
             raise ValueError("stable-baselines3 needs an environment with autoreset_mode SAME_STEP")
         self.env = env
+        self.seconds, self.scaled = 0.0, scaled  # spent in steps; whether rewards are scaled per task
         self.scale = ReturnScale(len(env.tasks), env.num_envs, gamma)
         self.episodes: list[tuple[int, bool]] = []  # (task, success) since last taken
         index = gym.spaces.Box(0, len(env.tasks), (1,), np.float32)
@@ -77,18 +80,22 @@ class TaskVecEnv(VecEnv):
 
     def step_wait(self):
         """Step all; infos are filled for finished episodes only."""
+        began = time.perf_counter()
+        task_then = self.env.task.copy()  # a finished sub-environment may have drawn another task
         observation, reward, _, done, info = self.env.step(self._actions)
         self._return += reward
-        scaled = self.scale(reward, done, self.env.task)
+        if self.scaled:
+            reward = self.scale(reward, done, task_then)
         infos: list[dict] = [{} for _ in range(self.num_envs)]
         for i in np.flatnonzero(done):
-            task, success = int(self.env.task[i]), bool(info["final_info"]["success"][i])
+            task, success = int(task_then[i]), bool(info["final_info"]["success"][i])
             self.episodes.append((task, success))
             terminal = {**info["final_obs"][i], "index": np.array([task], np.float32)}
             infos[i] = {"terminal_observation": terminal, "TimeLimit.truncated": True, "is_success": success,
                         "episode": {"r": self._return[i], "l": int(info["final_info"]["steps"][i])}}  # fmt: skip
         self._return[done] = 0
-        return self.observe(observation), scaled.astype(np.float32), done, infos
+        self.seconds += time.perf_counter() - began
+        return self.observe(observation), reward.astype(np.float32), done, infos
 
     def take_successes(self) -> np.ndarray:
         """Success rate (tasks,) of the episodes finished since the last call; nan where none."""

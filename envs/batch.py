@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import mujoco
 import mujoco.batch
 import numpy as np
@@ -56,6 +58,7 @@ class ClosureBatch:
         self.task = np.zeros(n, np.int64)
         self.variant = np.zeros(n, np.int64)
         self.own = {k: c[self.variant] for k, c in self.const.items()}  # (n, ...) numbers of each simulation's variant
+        self.physics_seconds = 0.0  # spent in MuJoCo's steps
         self.released = np.zeros(n, bool)
         self._progress = np.zeros(n)
         self.diverged = np.zeros(n, np.int64)  # how often each simulation was put back, see `_recover`
@@ -158,7 +161,9 @@ class ClosureBatch:
         np.minimum(np.maximum(goal, low), high, out=self.ctrl[:, robot.ARM])
         self.ctrl[:, robot.FINGERS] = robot.FINGER_OPEN / 2 * (action[:, 4:5] + 1)
         before = self.sim.state.copy()
+        began = time.perf_counter()
         self.sim.step(nstep=SUBSTEPS)
+        self.physics_seconds += time.perf_counter() - began
         if self.sim.warning[:, _DIVERGED, 1].any():
             self._recover(before)
         self._let_go()

@@ -16,7 +16,7 @@ class ClosureEnv(gym.Env):
 
     Args:
         task: a row of the table.
-        conditioning: none | one_hot | parameters.
+        conditioning: a row of `conditioning.CONDITIONINGS`.
         known_tasks: rows that `one_hot` has components for; by default the task alone.
         render_mode: None or "rgb_array".
         variant_seed: which variants are drawn from the row's ranges.
@@ -28,7 +28,7 @@ class ClosureEnv(gym.Env):
     metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / CONTROL_DT)}
 
     def __init__(self, task: str, *, conditioning: str = "one_hot", known_tasks=None, render_mode: str | None = None,
-                 variant_seed: int = 0, observation: str = "state", history: int = 1, level: str = "default"):  # fmt: skip
+                 variant_seed: int = 0, observation: str = "state", history: int | None = None, level: str = "default"):  # fmt: skip
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"unknown render_mode {render_mode!r}: allowed: None, 'rgb_array'")
         self.render_mode = render_mode

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import gymnasium as gym
 import numpy as np
@@ -22,6 +22,8 @@ _TRACKERS = ("held_progress", "last_progress", "last_contact", "open_steps", "ev
 class ClosureVectorEnv(gym.vector.VectorEnv):
     """Sub-environment i opens tasks[i % len(tasks)]; all are stepped together.
 
+    With `probabilities` (tasks,) set, a sub-environment draws its task anew for every episode.
+
     Observations are a Dict: `state` (n, 31 x history), laid out in `observations.PARTS`,
     oldest first; `rgb` (n, 84, 84, 6), two cameras; and `task` (n, size), the
     conditioning vector (absent for `none`). Actions are
@@ -31,14 +33,15 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
     Args:
         tasks: rows of the table.
         num_envs: number of sub-environments.
-        conditioning: none | one_hot | parameters.
+        conditioning: a row of `conditioning.CONDITIONINGS`, or the tasks' vectors by name.
         threads: threads of the physics; 0 uses all cores. Results do not depend on it.
         seed: seed of the first reset, unless that gets one.
         known_tasks: rows that `one_hot` has components for; by default `tasks`.
         autoreset_mode: Gymnasium's NEXT_STEP, SAME_STEP or DISABLED.
         variant_seed: which variants are drawn from the rows' ranges.
         observation: state | rgb | state+rgb.
-        history: how many of the last states an observation holds.
+        history: how many of the last states an observation holds; by default 1, and HISTORY
+            for the conditioning `history`.
         level: what varies beside pose and variant, a row of `variation.LEVELS`.
 
     Raises:
@@ -53,18 +56,20 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         tasks: str | Sequence[str],
         num_envs: int = 1,
         *,
-        conditioning: str = "one_hot",
+        conditioning: str | Mapping[str, np.ndarray] = "one_hot",
         threads: int = 0,
         seed: int | None = None,
         known_tasks: Sequence[str] | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         variant_seed: int = 0,
         observation: str = "state",
-        history: int = 1,
+        history: int | None = None,
         level: str = "default",
     ):
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, not {num_envs}")
+        if history is None:
+            history = conditionings.HISTORY if conditioning == "history" else 1
         if history < 1:
             raise ValueError(f"history must be at least 1, not {history}")
         seen = lookup(OBSERVATIONS, observation, "observation")
@@ -73,8 +78,8 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         self.task_vectors = conditionings.vectors(conditioning, self.tasks, known_tasks)
         self.batch = ClosureBatch(self.tasks, num_envs, threads, variant_seed=variant_seed, level=level)
         self.task = np.arange(num_envs) % len(self.tasks)  # (n,)
-        self._names = np.array(self.tasks)[self.task]
-        self.max_steps = np.array([CLOSURES[t].steps for t in self.tasks])[self.task]  # (n,) control steps of an episode
+        self.probabilities: np.ndarray | None = None  # (tasks,) of the next episodes' tasks
+        self._names, self._lengths = np.array(self.tasks), np.array([CLOSURES[t].steps for t in self.tasks])
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode, "render_fps": round(1 / CONTROL_DT)}
         limit = observations.LIMIT
@@ -119,8 +124,15 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         m = self.batch.measure()
         return self._observation(m, advance=False), self._info(m)
 
+    @property
+    def max_steps(self) -> np.ndarray:
+        """Control steps (n,) of the present episodes."""
+        return self._lengths[self.task]
+
     def _reset(self, ids: np.ndarray) -> None:
         if len(ids):
+            if self.probabilities is not None:
+                self.task[ids] = [self._rngs[i].choice(len(self.tasks), p=self.probabilities) for i in ids]
             self.batch.reset(ids, self.task[ids], [self._rngs[i] for i in ids])
         for name in _TRACKERS:
             getattr(self, name)[ids] = 0
@@ -200,7 +212,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
             "progress": m["progress"],
             "contact_fraction": self.held_progress / np.maximum(m["progress"], 1e-9) * (m["progress"] > 0),
             "task": self.task.copy(),
-            "task_name": self._names.copy(),
+            "task_name": self._names[self.task],
             "steps": self.steps.copy(),
         }
 
@@ -216,7 +228,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         self.batch.restore(snapshot["batch"])
         for k in _TRACKERS:
             setattr(self, k, snapshot[k].copy())
-        self._done = snapshot["done"].copy()
+        self._done, self.task = snapshot["done"].copy(), self.batch.task.copy()
         if self._past is not None:
             self._past[:] = snapshot["past"]
         self._fresh[:] = False

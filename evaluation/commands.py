@@ -12,21 +12,26 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
+from agents.balance import SAMPLINGS
+from agents.bodies import BODIES
+from agents.gradients import RULES
 from agents.networks import HEADS
 from envs import CLOSURES, TASK_SETS, rewards
 from envs.closures import TaskSet, lookup
-from envs.conditioning import CONDITIONINGS
+from envs.conditioning import CONDITIONINGS, UNSEEN
 from envs.opengl import RenderingUnavailable
 from envs.variation import LEVELS
 from evaluation import experiment, runs
 from evaluation.benchmark import benchmark
 from evaluation.experiment import QUICK, JobConfig, run_policy
+from evaluation.options import TrainOptions
 from evaluation.progress import Bars
 from evaluation.protocol import BUILT_IN, EVALUATION_SEED, Policy, evaluate, summary, write_episodes
 from evaluation.report import write_report
 
 Print = Callable[[str], None]
-WARM_STARTS = {"dagger": None, "none": None}
+_CHOICES = {"task_set": TASK_SETS, "conditioning": CONDITIONINGS, "warm_start": dict.fromkeys(("dagger", "clone", "none")), "body": BODIES,
+            "head": HEADS, "rule": RULES, "sampling": SAMPLINGS}  # fmt: skip
 
 
 def _positive(name: str, value: int | None, least: int = 1) -> None:
@@ -34,23 +39,28 @@ def _positive(name: str, value: int | None, least: int = 1) -> None:
         raise ValueError(f"--{name} must be at least {least}, not {value}")
 
 
-def job_config(quick: bool, overrides: dict) -> JobConfig:
+def job_config(quick: bool, options: TrainOptions) -> JobConfig:
     """The job a user asked for.
 
     Raises:
         KeyError, ValueError: a choice that does not exist or a number out of range.
     """
-    o = {k: v for k, v in overrides.items() if v is not None}
-    lookup(TASK_SETS, o["task_set"], "task set")
-    lookup(CONDITIONINGS, o["conditioning"], "conditioning")
-    lookup(WARM_STARTS, o["warm_start"], "warm start")
-    lookup(HEADS, o["head"], "head")
-    for name, least in (("env_steps", 1), ("episodes", 1), ("transfer_steps", 0)):
-        _positive(name.replace("_", "-"), o.get(name), least)
+    for table, kind in _CHOICES.items():
+        lookup(kind, getattr(options, table), table.replace("_", " "))
+    for name, least in (("env_steps", 1), ("episodes", 1), ("transfer_steps", 0), ("num_envs", 1), ("width", 4)):
+        _positive(name.replace("_", "-"), getattr(options, name), least)
+    if options.minutes is not None and options.minutes <= 0:
+        raise ValueError(f"--minutes must be above 0, not {options.minutes}")
+    if (options.warm_start == "clone") != (options.demos is not None):
+        raise ValueError("--warm-start clone and --demos FOLDER go together: make a folder with `python train.py demos`")
     base = QUICK if quick else JobConfig()
-    ppo = dataclasses.replace(base.ppo, head=o.pop("head"))
-    budget = dataclasses.replace(base.transfer, env_steps=o.pop("transfer_steps", base.transfer.env_steps))
-    return dataclasses.replace(base, ppo=ppo, transfer=budget, **o)
+    given = {k: v for k, v in dataclasses.asdict(options).items() if v is not None}
+    if options.minutes and options.env_steps is None:
+        given["env_steps"] = 10**9
+    network = dataclasses.replace(base.network, **{k: given.pop(k) for k in ("body", "head", "width") if k in given})
+    ppo = dataclasses.replace(base.ppo, rule=given.pop("rule"), popart=given.pop("popart"))
+    transfer = dataclasses.replace(base.transfer, env_steps=given.pop("transfer_steps", base.transfer.env_steps))
+    return dataclasses.replace(base, **{**given, "network": network, "ppo": ppo, "transfer": transfer})
 
 
 def stop_on_interrupt(say: Print) -> Callable[[], bool]:
@@ -68,7 +78,7 @@ def stop_on_interrupt(say: Print) -> Callable[[], bool]:
 
 
 def main_job(
-    out: pathlib.Path | None, resume: pathlib.Path | None, overrides: dict, quick: bool, seed: int, command: str,
+    out: pathlib.Path | None, resume: pathlib.Path | None, options: TrainOptions, quick: bool, seed: int, command: str,
     videos: bool, console: Console,
 ) -> None:  # fmt: skip
     """`train`: the whole job in one run folder `out`, or what is left of it in `resume`."""
@@ -81,7 +91,7 @@ def main_job(
         if kept["split_hash"] != split.hash:
             raise runs.RunError(f"{run} was trained on other rows (split {kept['split_hash']}, now {split.hash}): it cannot go on")
     else:
-        config = job_config(quick, overrides)
+        config = job_config(quick, options)
         split = TASK_SETS[config.task_set]
         runs.create(run, {"command": command, "seed": seed, "train": split.train, "held_out": split.held_out,
                           "split_hash": split.hash, "conditioning": config.conditioning, "reward_version": rewards.VERSION,
@@ -102,9 +112,9 @@ def _main_job(run, config: JobConfig, split: TaskSet, seed: int, report, stop, v
         return
     results = experiment.evaluate_run(run, config)
     say(f"mean success {results['mean_success']:.3f}, worst {results['worst_success']:.2f} ({config.episodes} episodes per task)")
-    targets = split.held_out if config.transfer.env_steps and config.conditioning != "one_hot" else ()
-    if config.conditioning == "one_hot" and config.transfer.env_steps:
-        say("no transfer: one_hot has no vector for an unseen closure; use --conditioning parameters")
+    targets = split.held_out if config.transfer.env_steps and config.conditioning in UNSEEN else ()
+    if config.conditioning not in UNSEEN and config.transfer.env_steps:
+        say(f"no transfer: {config.conditioning} has no vector for an unseen closure; use --conditioning parameters")
     for target in targets:
         if target not in results.get("transfer", {}) and not stop():
             experiment.transfer_run(run, target, config, seed, report, stop)

@@ -13,6 +13,7 @@ import torch
 
 from agents.dagger import DaggerConfig
 from agents.learner import Learner, acting, load_policy
+from agents.networks import NetworkConfig
 from agents.ppo import PPOConfig
 from envs import TASK_SETS
 from envs.opengl import RenderingUnavailable
@@ -29,13 +30,19 @@ class JobConfig:
 
     task_set: str = "first"
     conditioning: str = "parameters"
-    warm_start: str = "dagger"  # dagger | none
+    warm_start: str = "dagger"  # dagger | clone | none
+    demos: str | None = None  # folder of demonstrations to clone
+    sampling: str = "uniform"  # which task is practised next, a row of balance.SAMPLINGS
     env_steps: int = 1_000_000  # of PPO, after the warm start
+    minutes: float | None = None  # after which learning ends, warm start included
     num_envs: int = 64
     episodes: int = 50  # per task in the final evaluation
     validation_episodes: int = 25  # per task, each time checkpoints are compared
     validations: int = 10  # how often
     film_width: int = 640  # pixels of the videos; below 640 every second frame is left out
+    cosines: bool = False  # record those between the tasks' gradients
+    tensorboard: bool = False
+    network: NetworkConfig = NetworkConfig()
     ppo: PPOConfig = PPOConfig()
     dagger: DaggerConfig = DaggerConfig()
     transfer: TransferConfig = TransferConfig()
@@ -55,7 +62,7 @@ def stored_job(run: pathlib.Path) -> tuple[dict, JobConfig]:
         RunError: not a run of this version.
     """
     config = runs.open_run(run)
-    parts = {"ppo": PPOConfig, "dagger": DaggerConfig, "transfer": TransferConfig}
+    parts = {"network": NetworkConfig, "ppo": PPOConfig, "dagger": DaggerConfig, "transfer": TransferConfig}
     try:
         job = config["job"]
         return config, JobConfig(**{**job, **{k: make(**job[k]) for k, make in parts.items()}})
@@ -75,67 +82,86 @@ def train(run: pathlib.Path, config: JobConfig, seed: int, report: Report, stop:
     """
     split = TASK_SETS[config.task_set]
     assert not set(split.train) & set(split.held_out)
-    warm = config.warm_start == "dagger"
-    learner = Learner(split.train, conditioning=config.conditioning, ppo=config.ppo, num_envs=config.num_envs, seed=seed, warm=warm)
+    warm = config.warm_start != "none"
+    learner = Learner(split.train, conditioning=config.conditioning, ppo=config.ppo, network=config.network, num_envs=config.num_envs,
+                      seed=seed, warm=warm, sampling=config.sampling)  # fmt: skip
+    learner.ppo.watch_cosines = config.cosines
     columns = ["phase", "env_steps", "seconds", "loss", "validation", *(f"success/{t}" for t in split.train)]
     latest = run / "latest"
     if resume and latest.exists():
         learner.resume(latest)
-    offset = config.dagger.env_steps if warm else 0
-    metrics = runs.Metrics(run / "metrics.csv", columns, offset + learner.env_steps if resume else None)
+    offset = config.dagger.env_steps if config.warm_start == "dagger" else 0
+    metrics = runs.Metrics(run / "metrics.csv", columns, offset + learner.env_steps if resume else None, board=config.tensorboard)
     best = _Best(run, config, learner)
 
     def row(phase: str, steps: int, rates: np.ndarray, **more) -> None:
         named = {f"success/{t}": round(float(r), 4) for t, r in zip(split.train, rates, strict=True) if not np.isnan(r)}
         metrics.row(phase=phase, env_steps=steps, seconds=round(time.perf_counter() - best.began, 2), **named, **more)
 
-    class Interrupted(Exception):
-        pass
-
     if warm and learner.env_steps == 0 and not (resume and latest.exists()):
-
-        def on_round(steps: int, loss: float) -> None:
-            rates = learner.env.take_successes()
-            row("dagger", steps, rates, loss=round(loss, 5))
-            report("warm start", steps, config.dagger.env_steps, worst(split.train, rates))
-            if stop():
-                raise Interrupted
-
-        try:
-            learner.warm_start(config.dagger, on_round)
-        except Interrupted:
+        if not _warm_start(learner, config, seed, row, report, stop):
             metrics.close()
             return False
         best.consider("warm start")
         learner.save(latest, best=best.state())
     elif resume and latest.exists():
         best.load(latest)
-    every = max(1, config.env_steps // config.validations)
-    due = (learner.env_steps // every + 1) * every
+    due = best.next_due(learner.env_steps)
 
     def on_update() -> bool:
         nonlocal due
-        rates = learner.env.take_successes()
+        rates = learner.take_successes()
         score = None
-        if learner.env_steps >= due:
-            score, due = best.consider(f"{learner.env_steps} steps"), due + every
+        if best.progress(learner.env_steps) >= due:
+            score = best.consider(f"{learner.env_steps} steps")
+            due = best.next_due(learner.env_steps)
             learner.save(latest, best=best.state())
         row("ppo", offset + learner.env_steps, rates, validation="" if score is None else round(score, 4))
-        report("reinforcement", min(learner.env_steps, config.env_steps), config.env_steps, worst(split.train, rates))
+        report("reinforcement", round(1000 * best.progress(learner.env_steps)), 1000, worst(split.train, rates))
         if stop():
             learner.save(latest, best=best.state())
             return False
-        return True
+        return best.progress(learner.env_steps) < 1
 
     learner.learn(config.env_steps, on_update)
     metrics.close()
     if stop():
         return False
     best.consider("end")
+    if learner.ppo.cosines is not None:
+        runs.write_json(run / "cosines.json", {"tasks": split.train, "cosines": learner.ppo.cosines.round(4).tolist()})
     seconds, steps = time.perf_counter() - best.began, offset + learner.env_steps
-    runs.update_results(run, train={"env_steps": steps, "wall_seconds": seconds, "env_steps_per_second": steps / seconds},
+    runs.update_results(run, train={"env_steps": steps, "wall_seconds": seconds, "env_steps_per_second": steps / seconds,
+                                    "seconds": best.shares()},
                         warm_start={"mean_success": best.first, "kept": best.score, "kept_from": best.label} if warm else None)  # fmt: skip
     shutil.rmtree(latest, ignore_errors=True)
+    return True
+
+
+def _warm_start(learner: Learner, config: JobConfig, seed: int, row: Callable, report: Report, stop: Callable[[], bool]) -> bool:
+    """Imitate the experts, in the batch or from recorded episodes; returns whether it finished."""
+
+    class Interrupted(Exception):
+        pass
+
+    def on_round(steps: int, loss: float, total: int = config.dagger.env_steps) -> None:
+        rates = learner.take_successes()
+        row("dagger", steps, rates, loss=round(loss, 5))
+        report("warm start", steps, total, worst(learner.tasks, rates))
+        if stop():
+            raise Interrupted
+
+    try:
+        if config.warm_start == "dagger":
+            learner.warm_start(config.dagger, on_round)
+        else:
+            from agents import demonstrations
+
+            clone, data = demonstrations.CloneConfig(), demonstrations.load(pathlib.Path(config.demos or ""), learner.tasks)
+            rng = np.random.default_rng(np.random.SeedSequence([seed, 2]))
+            demonstrations.clone(learner.policy, data, clone, rng, lambda epoch, loss: on_round(epoch, loss, clone.epochs))
+    except Interrupted:
+        return False
     return True
 
 
@@ -145,20 +171,40 @@ class _Best:
     def __init__(self, run: pathlib.Path, config: JobConfig, learner: Learner):
         self.run, self.config, self.learner = run, config, learner
         self.score, self.first, self.label = -1.0, -1.0, ""
-        self.began = time.perf_counter()
+        self.began, self.validating, self.warm = time.perf_counter(), 0.0, 0.0
+
+    def progress(self, env_steps: int) -> float:
+        """Share of the budget, of steps or of minutes, that is used."""
+        minutes = (time.perf_counter() - self.began) / 60
+        return max(env_steps / self.config.env_steps, minutes / self.config.minutes if self.config.minutes else 0.0)
+
+    def next_due(self, env_steps: int) -> float:
+        """The share at which checkpoints are compared next."""
+        return (int(self.progress(env_steps) * self.config.validations) + 1) / self.config.validations
+
+    def shares(self) -> dict[str, float]:
+        """Seconds of each part of learning; `rest` is what none of them accounts for."""
+        parts = {"warm start": self.warm, **self.learner.seconds, "validation": self.validating}
+        return {**parts, "rest": max(0.0, time.perf_counter() - self.began - sum(parts.values()))}
 
     def consider(self, label: str) -> float:
-        table = evaluate(acting(self.learner.policy), self.learner.tasks, self.config.validation_episodes,
-                         conditioning=self.learner.conditioning, seed=VALIDATION_SEED)  # fmt: skip
+        began = time.perf_counter()
+        if label == "warm start":
+            self.warm = began - self.began
+        table = evaluate(acting(self.learner.policy, self.learner.tasks), self.learner.tasks, self.config.validation_episodes,
+                         conditioning=self.learner.conditioning,
+                         known_tasks=self.learner.known, seed=VALIDATION_SEED)  # fmt: skip
         score = summary(table)["mean_success"]
         self.first = score if self.first < 0 else self.first
         if score > self.score:
             self.score, self.label = score, label
             self.learner.save(self.run / "checkpoint", validation=score)
+        self.validating += time.perf_counter() - began
         return score
 
     def state(self) -> dict:
-        return {"score": self.score, "first": self.first, "label": self.label, "seconds": time.perf_counter() - self.began}
+        return {"score": self.score, "first": self.first, "label": self.label, "warm": self.warm, "validating": self.validating,
+                "seconds": time.perf_counter() - self.began}  # fmt: skip
 
     def load(self, folder: pathlib.Path) -> None:
         from agents.checkpoints import load
@@ -180,7 +226,7 @@ def worst(names: tuple[str, ...], rates: np.ndarray) -> str:
 def run_policy(run: pathlib.Path) -> tuple[Policy, dict]:
     """The policy of a run for `evaluate`, and its checkpoint's JSON part."""
     policy, meta = load_policy(run / "checkpoint")
-    return acting(policy), meta
+    return acting(policy, meta["tasks"]), meta
 
 
 def evaluate_run(run: pathlib.Path, config: JobConfig) -> dict:
@@ -225,5 +271,3 @@ def film_run(run: pathlib.Path, tasks: list[str], report: Report, width: int = 6
             return str(error)
         report("videos", k + 1, len(tasks), task)
     return None
-
-

@@ -66,10 +66,26 @@ def update_results(run: pathlib.Path, **entries) -> dict:
 
 
 class Metrics:
-    """metrics.csv: one row per update, the header from the first row; appends when the file is there."""
+    """metrics.csv: one row per update, the header from the first row; appends when the file is there.
 
-    def __init__(self, path: pathlib.Path, columns: list[str], keep_steps: int | None = None):
-        self.columns, rows = columns, []
+    Args:
+        path: of the file.
+        columns: of a row.
+        keep_steps: rows of more environment steps are dropped: they came after what is resumed.
+        board: write every number for TensorBoard, too, into tensorboard/ beside the file.
+
+    Raises:
+        RunError: TensorBoard is not installed.
+    """
+
+    def __init__(self, path: pathlib.Path, columns: list[str], keep_steps: int | None = None, board: bool = False):
+        self.columns, rows, self._board = columns, [], None
+        if board:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                raise RunError("--tensorboard needs TensorBoard: pip install 'uncap[tensorboard]'") from None
+            self._board = SummaryWriter(str(path.parent / "tensorboard"))
         if path.exists():
             with open(path, newline="") as file:
                 rows = [r for r in csv.DictReader(file) if r["phase"] == "dagger" or int(r["env_steps"]) <= (keep_steps or 0)]
@@ -82,10 +98,15 @@ class Metrics:
         """Append a row; missing columns stay empty."""
         self._writer.writerow(values)
         self._file.flush()
+        for name, value in values.items() if self._board else ():
+            if isinstance(value, int | float) and name != "env_steps":
+                self._board.add_scalar(name, value, values["env_steps"])
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+        if self._board:
+            self._board.close()
 
 
 def machine() -> dict:

@@ -85,7 +85,8 @@ def transfer(
 
 def _curve(source, name: str, conditioning: str, target: str, config: TransferConfig, ppo: PPOConfig, seed: int, on_point, stop) -> dict:
     warm = name != "scratch"
-    learner = Learner((target,), conditioning=conditioning, ppo=ppo, num_envs=config.num_envs, seed=seed, warm=warm)
+    learner = Learner((target,), conditioning=conditioning, ppo=ppo, network=source.network,
+                      num_envs=config.num_envs, seed=seed, warm=warm)  # fmt: skip
     if warm:
         learner.policy.adopt(source)
         learner.ppo.policy.log_std.data.fill_(float(np.log(ppo.warm_deviation)))
@@ -94,7 +95,7 @@ def _curve(source, name: str, conditioning: str, target: str, config: TransferCo
     steps, success = [], []
 
     def point() -> None:
-        table = evaluate(acting(learner.policy), (target,), config.episodes, conditioning=conditioning, seed=EVALUATION_SEED)
+        table = evaluate(acting(learner.policy, (target,)), (target,), config.episodes, conditioning=conditioning, seed=EVALUATION_SEED)
         steps.append(learner.env_steps)
         success.append(summary(table)["mean_success"])
         on_point(steps[-1], success[-1])
@@ -111,7 +112,8 @@ def _curve(source, name: str, conditioning: str, target: str, config: TransferCo
 def _imitate(learner: Learner, conditioning: str, target: str, episodes: int, ppo: PPOConfig, seed: int) -> None:
     """Clone `episodes` episodes of the target's expert into the learner's policy."""
     steps = CLOSURES[target].steps
-    teacher = Learner((target,), conditioning=conditioning, ppo=ppo, num_envs=episodes, seed=seed + 10_000, warm=True)
+    teacher = Learner((target,), conditioning=conditioning, ppo=ppo, network=learner.policy.network, num_envs=episodes,
+                      seed=seed + 10_000, warm=True)  # fmt: skip
     teacher.policy.adopt(learner.policy)
     teacher.warm_start(DaggerConfig(env_steps=episodes * steps, rollout=steps, updates=300, learning_rate=3e-4), lambda *_: None)
     learner.policy.adopt(teacher.policy)

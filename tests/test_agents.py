@@ -7,38 +7,120 @@ import pytest
 import torch
 
 from agents import checkpoints
+from agents.balance import SAMPLINGS, PopArt
+from agents.bodies import BODIES
 from agents.dagger import DaggerConfig
 from agents.learner import Learner, acting, load_policy
-from agents.networks import HEADS, TaskNetwork
+from agents.networks import HEADS, NetworkConfig, TaskNetwork
 from agents.ppo import ADVANTAGE_FLOOR, PPOConfig, TaskRolloutBuffer
 from agents.vec_env import ReturnScale
 from envs import ClosureVectorEnv
 
-SMALL = PPOConfig(rollout=8, warm_rollout=8, minibatches=2, epochs=2, width=32, critic_warmup=1)
+SMALL = PPOConfig(rollout=8, warm_rollout=8, minibatches=2, epochs=2, critic_warmup=1)
 
 
-def learner(tasks=("bottle", "mug"), warm=True, **changes):
-    return Learner(tasks, conditioning="parameters", ppo=dataclasses.replace(SMALL, **changes), num_envs=8, seed=3, warm=warm)
+def learner(tasks=("bottle", "mug"), warm=True, conditioning="parameters", sampling="uniform", width=32, body="mlp", head="shared",
+            **changes):  # fmt: skip
+    return Learner(tasks, conditioning=conditioning, ppo=dataclasses.replace(SMALL, **changes), num_envs=8, seed=3, warm=warm,
+                   sampling=sampling, network=NetworkConfig(body, head, width))  # fmt: skip
 
 
 def test_per_task_heads_are_isolated():
-    net = TaskNetwork(4, 2, 3, "per_task", 16)
-    x, index = torch.randn(6, 4), torch.tensor([0, 1, 2, 0, 1, 2])
-    before = net(x, index).detach().clone()
+    net = TaskNetwork(4, 0, 2, 3, NetworkConfig(head="per_task", width=16))
+    x, task, index = torch.randn(6, 4), torch.zeros(6, 0), torch.tensor([0, 1, 2, 0, 1, 2])
+    before = net(x, task, index).detach().clone()
     with torch.no_grad():
         net.head.bias[1] += 1.0
-    changed = (net(x, index) - before).detach()
+    changed = (net(x, task, index) - before).detach()
     assert torch.allclose(changed[index == 1], torch.ones(2, 2))
     assert torch.equal(changed[index != 1], torch.zeros(4, 2))
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_batched_equals_looped(head):
-    net = TaskNetwork(5, 3, 4, head, 16)
-    x, index = torch.randn(8, 5), torch.arange(8) % 4
-    looped = torch.cat([net(x[i : i + 1], index[i : i + 1]) for i in range(8)])
-    assert torch.allclose(net(x, index), looped, atol=1e-6)
-    assert net(x, index).shape == (8, 3)
+    net = TaskNetwork(5, 2, 3, 4, NetworkConfig(head=head, width=16))
+    x, task, index = torch.randn(8, 5), torch.randn(8, 2), torch.arange(8) % 4
+    looped = torch.cat([net(x[i : i + 1], task[i : i + 1], index[i : i + 1]) for i in range(8)])
+    assert torch.allclose(net(x, task, index), looped, atol=1e-6)
+    assert net(x, task, index).shape == (8, 3)
+
+
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("kind", ["none", "embedding", "parameters"])
+def test_a_body_is_told_what_the_conditioning_says(body, kind):
+    agent = learner(conditioning=kind, body=body)
+    state, index = torch.randn(1, 31).repeat(2, 1), torch.tensor([0, 1])
+    task = torch.as_tensor(agent.simulation.task_vectors)
+    assert task.shape == (2, 23 if kind == "parameters" else 0)
+    if body == "film":  # which starts as if it were told nothing
+        torch.nn.init.normal_(agent.policy.actor.body.modulation.net[-1].weight)
+    a, b = agent.policy.actor(state, task, index)
+    assert torch.allclose(a, b, atol=1e-6) == (kind == "none")
+
+
+def test_history_stacks_states_and_tells_no_task():
+    agent = learner(conditioning="history")
+    assert agent.env.observation_space["state"].shape == (8 * 31,)
+    assert "task" not in agent.env.observation_space.spaces
+
+
+def test_popart_keeps_what_the_critic_says():
+    agent = learner(popart=True)
+    assert not agent.env.scaled
+    obs = {k: torch.as_tensor(v) for k, v in agent.env.reset().items()}
+    before = agent.policy.predict_values(obs)
+    rng, art = np.random.default_rng(0), PopArt(agent.policy, rate=1.0)
+    art.update(0, 5 + 3 * rng.normal(size=4000))
+    art.update(1, -7 + 0.5 * rng.normal(size=4000))
+    assert torch.allclose(agent.policy.predict_values(obs), before, atol=1e-4)
+    assert agent.policy.value_mean.numpy() == pytest.approx([5, -7], abs=0.2)
+    assert agent.policy.value_std.numpy() == pytest.approx([3, 0.5], rel=0.05)
+
+
+@pytest.mark.parametrize("rule", ["pcgrad", "upgrad"])
+def test_gradient_rules_train_actor_and_critic(rule):
+    agent = learner(rule=rule, critic_warmup=0)
+    agent.ppo.watch_cosines = True
+    before = [p.detach().clone() for p in agent.policy.parameters()]
+    agent.learn(128, lambda: True)
+    assert all(not torch.equal(a, b) for a, b in zip(before, agent.policy.parameters(), strict=True))
+    assert np.allclose(np.diag(agent.ppo.cosines), 1) and np.abs(agent.ppo.cosines).max() <= 1
+
+
+def test_the_plain_sum_by_rule_is_stable_baselines3s_update():
+    from agents.gradients import GradientRule
+
+    agents = []
+    for rules in (None, (GradientRule("sum", 2), GradientRule("sum", 2))):
+        agents.append(agent := learner(warm=False))
+        agent.ppo.rules, agent.ppo.batch_size = rules, 64  # one minibatch, of both tasks equally: their means weigh the same
+        agent.learn(64, lambda: True)
+    for a, b in zip(*(agent.policy.parameters() for agent in agents), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_samplings_are_distributions_and_favour_what_they_say():
+    success = np.array([1.0, 0.0, np.nan, 0.5])
+    for make in SAMPLINGS.values():
+        p = make(success)
+        assert p.sum() == pytest.approx(1) and (p > 0).all()
+    assert np.ptp(SAMPLINGS["uniform"](success)) == 0
+    p = SAMPLINGS["by_failure"](success)
+    assert p[1] == p[2] > p[3] > p[0] >= 0.1 / 4
+    p = SAMPLINGS["zipf"](success)
+    assert p[0] == pytest.approx(2 * p[1]) == pytest.approx(4 * p[3])
+
+
+def test_a_long_tail_is_practised_by_its_shares():
+    agent = learner(("bottle", "mug", "valve", "cork"), sampling="zipf")
+    agent.take_successes()
+    count = np.zeros(4)
+    for seed in range(30):
+        agent.simulation.reset(seed=seed)
+        count += np.bincount(agent.simulation.task, minlength=4)
+    assert count[0] > count[1] > count[3]
+    assert count / count.sum() == pytest.approx(SAMPLINGS["zipf"](np.zeros(4)), abs=0.1)
+    assert np.array_equal(agent.simulation.task, agent.simulation.batch.task)
 
 
 def test_advantages_are_normalised_within_each_task():
@@ -139,15 +221,23 @@ def test_dagger_learns_the_expert():
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_checkpoint_round_trip_and_acting(tmp_path):
-    agent = learner()
+@pytest.mark.parametrize(("conditioning", "head"), [("parameters", "shared"), ("embedding", "per_task"), ("one_hot", "shared")])
+def test_checkpoint_round_trip_and_acting(tmp_path, conditioning, head):
+    agent = learner(conditioning=conditioning, head=head, body="film", popart=True)
     agent.save(tmp_path / "checkpoint")
     policy, meta = load_policy(tmp_path / "checkpoint")
     assert meta["tasks"] == ["bottle", "mug"]
-    env = ClosureVectorEnv(("bottle", "mug"), 4, conditioning="parameters")
+    known = ("bottle", "mug")
+    env = ClosureVectorEnv(known, 4, conditioning=conditioning)
     obs, info = env.reset(seed=0)
-    assert np.array_equal(acting(policy)(env)(obs, info["task"]), acting(agent.policy)(env)(obs, info["task"]))
+    action = acting(policy, known)(env)(obs, info["task"])
+    assert np.array_equal(action, acting(agent.policy, known)(env)(obs, info["task"]))
     assert sorted(p.name for p in (tmp_path / "checkpoint").iterdir()) == ["meta.json", "tensors.safetensors"]
+    # a task is known by its name, whatever its place in the environment it is evaluated in
+    env = ClosureVectorEnv("mug", 1, conditioning=conditioning, known_tasks=known)
+    env.reset(seed=0)
+    alone = acting(policy, known)(env)({k: v[1:2] for k, v in obs.items()}, np.array([0]))
+    assert np.allclose(alone[0], action[1], atol=1e-6)
 
 
 @pytest.mark.parametrize("damage", ["missing", "garbage", "truncated", "format"])
@@ -171,4 +261,4 @@ def test_adopting_a_policy_for_another_task():
     source, target = learner(head="per_task"), learner(("thermos",), head="per_task")
     target.policy.adopt(source.policy)
     assert torch.allclose(target.policy.actor.head.bias[0], source.policy.actor.head.bias.mean(0))
-    assert torch.equal(target.policy.actor.body[0].weight, source.policy.actor.body[0].weight)
+    assert torch.equal(target.policy.actor.body.net[0].weight, source.policy.actor.body.net[0].weight)
