@@ -18,7 +18,9 @@ from envs.variation import LEVELS, Variation
 CONTROL_DT = TIMESTEP * SUBSTEPS  # s
 STEP_POSITION, STEP_YAW = 0.03, 0.2  # m and rad per control step at full action
 LEASH_POSITION, LEASH_YAW = 0.04, 0.4  # m and rad: how far the target may run ahead of the hand
-HOLD_FORCE = 0.5  # N on each finger that counts as holding
+HOLD_FORCE = 0.5  # N on each finger, towards the other one, that counts as holding
+HOLD_SHARE = 0.5  # of a finger's vertical force that the inward one must reach, or it only leans on the lid
+_INWARDS = np.array([-1.0, 1.0])  # sign of the force on left and right along the hand's y axis when they squeeze
 MARK = 0.008  # m from a mark that counts as there
 MARK_RANGE = 0.12  # m from a mark in the air at which progress begins
 _DIVERGED = [w.value for w in (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)]
@@ -227,7 +229,9 @@ class ClosureBatch:
         force = self._touch.reshape(self.n, 2, 3)
         touch = np.sqrt(np.einsum("ijk,ijk->ij", force, force))
         tcp = self._site_pos[:, self._tcp].copy()
-        holds = (touch > HOLD_FORCE).all(1)
+        # a finger holds by pressing inwards; two that rest on top of a lid, a fist, press downwards
+        closing = np.einsum("ijk,ik->ij", force, mat[:, :, 1]) * _INWARDS  # (n, 2)
+        holds = ((closing > HOLD_FORCE) & (closing > HOLD_SHARE * np.abs(force[:, :, 2]))).all(1)
         along = np.empty((self.n, 2))  # the container's x axis
         along[:, 0], along[:, 1] = np.cos(axis), np.sin(axis)
         left, aside = own["moves"] * (own["depth"] - lid[:, 0]), -own["moves"] * lid[:, 1]  # (n,) container frame
@@ -243,7 +247,7 @@ class ClosureBatch:
             "wrist": self.qpos[:, 6].copy(),  # (n,) joint 7
             "opening": self.qpos[:, robot.FINGERS].mean(1),  # (n,) of each finger
             "touch": touch,  # (n, 2) force of each finger on the lid
-            "holds": holds,  # (n,) both fingers
+            "holds": holds,  # (n,) the lid between the fingers
             "contact": np.where(own["rule"] == 0, holds, (touch > HOLD_FORCE).any(1) | (own["rule"] == 2)),  # (n,) the hand at work
             "axis": along,  # (n, 2) x axis of the container, horizontal
             "way": way,  # (n, 2) that a lid which moves sideways still has to go, world frame

@@ -15,7 +15,7 @@ HOLD_STEPS = 5  # control steps for which success must last
 HELD_SHARE = 0.8  # share of the opening that must happen while fingers hold the lid
 WEIGHTS = {"reach": 0.2, "grasp": 0.2, "open": 0.4, "separate": 0.2}  # of the potential
 SUCCESS_WEIGHT = 0.9
-VERSION = 2  # of this file's formulas; stored with every run
+VERSION = 3  # of this file's formulas; stored with every run
 
 
 def is_open(m: dict[str, np.ndarray], held_progress: np.ndarray) -> np.ndarray:
@@ -43,7 +43,7 @@ def reward_terms(m: dict[str, np.ndarray], held_progress: np.ndarray, success: n
     distance = np.sqrt(np.einsum("ij,ij->i", m["grip_offset"], m["grip_offset"]))
     away = np.minimum(m["separation"] / SEPARATED, 1) * (m["released"] & m["holds"])
     return {
-        "reach": 1 - np.tanh(10 * distance),
+        "reach": 1 - 0.5 * (np.tanh(10 * distance) + np.tanh(60 * distance)),  # from afar, and the last centimetre
         "grasp": np.where(m["contact"], 1.0, 0.5 * (m["touch"] > HOLD_FORCE).any(1)),
         "open": np.minimum(m["progress"], held_progress),
         "separate": np.where(m["separates"], away, m["progress"] >= 1.0),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -40,3 +40,26 @@ def area(steps: Sequence[int], success: Sequence[float]) -> float:
     if len(steps) < 2:
         return float(success[0])
     return float(np.trapezoid(success, steps) / (steps[-1] - steps[0]))
+
+
+def iqm(scores: np.ndarray) -> float:
+    """Interquartile mean of all entries of scores (runs x tasks): a quarter is cut at each end (Agarwal et al., 2021).
+
+    Raises:
+        ValueError: no scores.
+    """
+    ordered = np.sort(np.asarray(scores, float), axis=None)
+    if not len(ordered):
+        raise ValueError("need at least one score")
+    cut = len(ordered) // 4
+    return float(ordered[cut : len(ordered) - cut].mean())
+
+
+def stratified_bootstrap(
+    scores: np.ndarray, rng: np.random.Generator, statistic: Callable[[np.ndarray], float] = iqm, draws: int = 2000
+) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of a statistic of scores (runs x tasks), resampling runs for each task by itself."""
+    scores = np.atleast_2d(scores)
+    picks = rng.integers(len(scores), size=(draws, *scores.shape))
+    low, high = np.percentile([statistic(np.take_along_axis(scores, pick, 0)) for pick in picks], [2.5, 97.5])
+    return float(low), float(high)

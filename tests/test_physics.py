@@ -206,3 +206,18 @@ def test_fingers_enter_neither_container_nor_lid(name, way):
 def test_heights_fit_the_workspace():
     for closure in CLOSURES.values():
         assert 0.05 < seat_height(closure.draw(np.random.default_rng(0))) < 0.30
+
+
+@pytest.mark.parametrize("name", [n for n, c in CLOSURES.items() if c.grip == "cap" and c.mechanism != "reach"])
+def test_a_fist_that_leans_on_a_lid_does_not_hold_it(name):
+    """Closed fingers press on the lid from above, over it and beside its middle."""
+    batch, ids = ClosureBatch((name,), 16), np.arange(16)
+    batch.reset(ids, np.zeros(16, int), [np.random.default_rng(i) for i in ids])
+    aside, leaned = np.linspace(-0.8, 0.8, 16)[:, None] * [0.0, 1.0] * CLOSURES[name].grip_radius[0], 0
+    for step in range(50):
+        to, down = batch.measure()["grip_offset"], np.full(16, -1.0 if step >= 15 else 0.0)  # once the fist is made
+        batch.step(np.clip(np.column_stack([(to[:, :2] + aside) / 0.03, down, np.zeros(16), -np.ones(16)]), -1, 1))
+        m = batch.measure()
+        leaned += (m["touch"] > 0.5).all(1).sum()
+        assert not m["holds"].any()
+    assert leaned > 0  # both fingers did press on it
