@@ -15,9 +15,10 @@ from evaluation.options import TrainOptions
 
 warnings.filterwarnings("ignore", category=UserWarning, module="stable_baselines3")
 CONSOLE = Console(highlight=False, soft_wrap=True)
-DEFAULTS = TrainOptions()
-Rows, Out, OwnSteps = tuple[str, ...], Path | None, int | None
-Run = Annotated[Path, tyro.conf.Positional]
+DEFAULTS, OwnSteps = TrainOptions(), int | None
+Rows = Annotated[tuple[str, ...], tyro.conf.arg(help="rows of the table (default: the run's, the set `first`'s, or all).")]
+Out = Annotated[Path | None, tyro.conf.arg(help="where to write (default: in runs/, in the run, or print only).")]
+Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(help="a run folder; where a policy is enough, also zero, random or expert.")]
 Seed = Annotated[int, tyro.conf.arg(help="of everything random in it.")]
 OwnSeed = Annotated[int | None, tyro.conf.arg(help="of the starts, other than the evaluation's own.")]
 
@@ -34,7 +35,6 @@ def train(
 
     Args:
         options: what is learned, and how.
-        out: run folder to make (default: runs/<time>).
         quick: the same end to end in about a minute, for trying out; poor success.
         resume: go on with an interrupted run folder.
         videos: film one rollout per task.
@@ -46,12 +46,10 @@ def transfer(run: Run, target: str, seed: Seed = 0, env_steps: OwnSteps = None, 
     """Transfer a run's policy to an unseen closure, against the same budget from scratch.
 
     Args:
-        run: a trained run folder.
         target: a row that was not trained.
         env_steps: environment steps per learner.
         seeds: how many learners of each kind.
         few_shot: expert episodes that a third learner clones first (0: none).
-        out: where to copy the entry as JSON, too.
     """
     _commands().transfer_job(run, target, seed, env_steps, seeds, few_shot, out, CONSOLE)
 
@@ -60,11 +58,8 @@ def evaluate(run: Run, tasks: Rows = (), episodes: int = 50, seed: OwnSeed = Non
     """Evaluate a run (or the policy zero, random or expert) with a fixed quota of episodes per task.
 
     Args:
-        run: a trained run folder, or zero, random, expert.
-        tasks: rows (default: the trained ones, or the set `first`).
         episodes: per task.
         level: default, randomised, tilted or shelf.
-        out: folder for episodes.csv and results.json (default: print only).
     """
     _commands().evaluate_job(run, tasks, episodes, seed, level, out, CONSOLE.print)
 
@@ -73,20 +68,13 @@ def video(run: Run, task: str, seed: Seed = 0, out: Path | None = None) -> None:
     """Film one episode of a run (or of the policy zero, random or expert).
 
     Args:
-        run: a trained run folder, or zero, random, expert.
         task: a row.
-        out: the .mp4 to write (default: in the run's videos/, or <policy>-<task>.mp4 here).
     """
     _commands().video_job(run, task, seed, out, CONSOLE.print)
 
 
 def report(run: Run, seed: Seed = 0, out: Path | None = None) -> None:
-    """Write a run's report.html again.
-
-    Args:
-        run: a run folder.
-        out: copy the page there, too.
-    """
+    """Write a run's report.html again, and copy it to --out."""
     CONSOLE.print(str(_commands().report_job(run, out)))
 
 
@@ -97,31 +85,41 @@ def benchmark(task_set: str = "first", num_envs: int = 64, steps: int = 300, see
         task_set: its training rows share the batch.
         num_envs: sub-environments.
         steps: control steps.
-        out: JSON file to write (default: print only).
     """
     CONSOLE.print_json(data=_commands().benchmark_job(task_set, num_envs, steps, seed, out))
 
 
 def gallery(seed: Seed = 0, out: Path = Path("runs/gallery")) -> None:
-    """Picture every closure, closed and open, with its numbers and the distance matrix.
-
-    Args:
-        out: folder for gallery.html and its pictures.
-    """
+    """Picture every closure, closed and open, with its numbers and the distance matrix."""
     CONSOLE.print(f"gallery: {_commands().gallery_job(out, seed, CONSOLE)}")
 
 
 def audit(tasks: Rows = (), seed: Seed = 7, out: Path = Path("runs/audit")) -> None:
-    """Search for success without opening (2,000 candidates per row), and film the nearest misses.
-
-    Args:
-        tasks: rows (default: all that need contact).
-        out: folder for audit.json and the films.
-    """
+    """Search for success without opening (2,000 candidates per row), and film the nearest misses."""
     CONSOLE.print_json(data=_commands().audit_job(out, tasks, seed, CONSOLE))
 
 
-COMMANDS = {f.__name__: f for f in (train, transfer, evaluate, video, report, benchmark, gallery, audit)}
+def demos(task_set: str = "first", episodes: int = 20, perturb: float = 0.2, seed: Seed = 0, out: Path = Path("runs/demos")) -> None:
+    """Record expert episodes of a task set's training rows as a Minari dataset, for --warm-start clone.
+
+    Args:
+        episodes: per task.
+        perturb: share of random actions, from which the expert recovers.
+    """
+    CONSOLE.print(f"demonstrations: {_commands().demos_job(task_set, episodes, seed, perturb, out, CONSOLE)}")
+
+
+def compare(grid: Annotated[Path, tyro.conf.Positional], jobs: int = 1, seed: Seed = 0, out: Out = None) -> None:
+    """Train every cell of a grid that is not trained yet, and set the results side by side.
+
+    Args:
+        grid: a TOML file: seeds, flags in [common], lists of values in [vary], further [[cells]]; see benchmarks/.
+        jobs: trainings at once.
+    """
+    _commands().compare(grid, out, jobs, seed, CONSOLE)
+
+
+COMMANDS = {f.__name__: f for f in (train, transfer, evaluate, video, report, benchmark, gallery, audit, demos, compare)}
 
 
 def _main() -> None:  # a user's mistake ends with one line

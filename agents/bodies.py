@@ -110,7 +110,7 @@ class SoftModules(nn.Module):
         self.state = nn.Linear(state, width)
         self.task = TaskEncoder(task, num_tasks, width, mean=1.0)
         self.first = nn.Linear(width, width)  # the first layer's modules: they share their input
-        self.modules_ = nn.ModuleList(Bank(self.MODULES, own, own) for _ in range(self.LAYERS - 1))
+        self.banks = nn.ModuleList(Bank(self.MODULES, own, own) for _ in range(self.LAYERS - 1))
         self.route = nn.ModuleList(nn.Linear(width, routes) for _ in range(self.LAYERS - 1))
         self.widen = nn.ModuleList(nn.Linear(routes, width) for _ in range(self.LAYERS - 2))
 
@@ -126,7 +126,7 @@ class SoftModules(nn.Module):
         features = F.elu(self.state(state))
         routing = self.routing(features * self.task(task, index))
         x = F.elu(self.first(features)).unflatten(1, (self.MODULES, -1))  # (n, modules, own)
-        for bank, weights in zip(self.modules_, routing, strict=True):
+        for bank, weights in zip(self.banks, routing, strict=True):
             x = F.elu(bank(weights @ x))
         return x.flatten(1)
 
@@ -176,9 +176,9 @@ class PaCo(nn.Module):
 
 
 class Attention(nn.Module):
-    """A transformer's layer (Vaswani et al., 2017) for one token that asks many.
+    """A transformer's layer (Vaswani et al., 2017) for one token that asks many, as in Perceiver (Jaegle et al., 2021).
 
-    Every head sees whole tokens: with one asker, maps of keys and of values fold into those of the query and of the output.
+    A head's keys and values are the tokens themselves: their maps fold into those of its query and its output.
     """
 
     def __init__(self, size: int, heads: int):
@@ -197,14 +197,14 @@ class Attention(nn.Module):
 class Transformer(nn.Module):
     """Attention over the observation's named parts (after Vaswani et al., 2017): the task's token asks them, twice, and is read out.
 
-    Each part is a token by a linear map of its own, of all its values in a stacked history. The parts do not ask one
-    another: that alone would take longer than everything else together.
+    Each part is a token by a linear map of its own, of all its values in a stacked history. Parts do not ask one another,
+    which would take three times as long.
 
     Raises:
         ValueError: the state is not a history of whole observations.
     """
 
-    LAYERS, TOKEN, HEADS = 2, 64, 4
+    LAYERS, TOKEN, HEADS = 2, 48, 4
 
     def __init__(self, state: int, task: int, num_tasks: int, width: int):
         super().__init__()

@@ -11,7 +11,7 @@ import torch
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.callbacks import BaseCallback
 
-from agents import checkpoints
+from agents import checkpoints, demonstrations
 from agents.balance import SAMPLINGS
 from agents.dagger import DaggerConfig, dagger
 from agents.networks import MultiTaskPolicy, NetworkConfig, split_observation
@@ -89,6 +89,20 @@ class Learner:
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, 1]))
         self.take_successes()  # sets how tasks are sampled
         dagger(self.policy, self.env, lambda: expert_action(self.simulation.batch.measure()), config, rng, on_round)
+
+    def demonstrations(self, folder: pathlib.Path) -> dict[str, np.ndarray]:
+        """The steps of a recording that are of the learner's tasks, told by its own conditioning.
+
+        Raises:
+            ValueError: no such recording, or it lacks a task.
+        """
+        recorded, data = demonstrations.metadata(folder)["tasks"], demonstrations.load(folder)
+        if missing := [t for t in self.tasks if t not in recorded]:
+            raise ValueError(f"{folder} has no demonstrations of {', '.join(missing)} (recorded: {', '.join(recorded)})")
+        own = np.array([self.tasks.index(t) if t in self.tasks else -1 for t in recorded])[data["index"]]
+        data = {name: column[own >= 0] for name, column in data.items()}
+        index = own[own >= 0]
+        return {**data, "index": index, "task": self.simulation.task_vectors[index]}
 
     def learn(self, env_steps: int, on_update: Callable[[], bool]) -> None:
         """PPO until `env_steps` in all; on_update runs after each update and returns whether to go on."""

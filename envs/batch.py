@@ -300,7 +300,7 @@ def _differing(models: list[mujoco.MjModel]) -> list[str]:
 _NOT_PHYSICS = ("eq_active0", "names_map", "geom_rgba")  # states or labels, not read while stepping
 
 
-_MEASURED = ("mechanism", "grip_radius", "grip_height", "cap_radius", "bar", "offset", "lever", "direction", "angle", "depth",
+_MEASURED = ("mechanism", "hold_rule", "grip_radius", "grip_height", "cap_radius", "bar", "offset", "lever", "direction", "angle", "depth",
              "separates", "full")  # fmt: skip
 
 
@@ -316,6 +316,7 @@ def _constants(pool: list[Variant]) -> dict[str, np.ndarray]:
     return {
         "engaged": column(lambda v, c, m: m.engaged()),
         "mechanism": column(lambda v, c, m: list(MECHANISMS).index(m.name)),
+        "hold_rule": column(lambda v, c, m: m.contact == "hold"),
         "rule": column(lambda v, c, m: CONTACT_RULES.index(m.contact)),
         "full": column(lambda v, c, m: mechanisms.full_travel(m, c.direction, v.angle, v.depth)),
         "shares": column(lambda v, c, m: [m.opens.get(j, 0.0) for j in range(6)]),

@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from envs import CLOSURES, ClosureVectorEnv
+from envs.batch import HOLD_FORCE
 from envs.rewards import HELD_SHARE
 from evaluation.protocol import Act
 
@@ -56,10 +57,10 @@ def search(name: str, seed: int, population: int = 200, rounds: int = 10) -> Fin
         _, info = env.reset(seed=[seed] * population)
         score, cheated = np.zeros(population), np.zeros(population, bool)
         for step in range(STEPS):
-            before, touched = info["progress"], info["grasp"] > 0
+            before, touched = info["progress"], touching(env)
             _, _, _, _, info = env.step(plans[:, step * KNOTS // STEPS])
             gain = info["progress"] - before
-            score += np.where(touched | (info["grasp"] > 0), np.minimum(gain, 0), gain)
+            score += np.where(touched | touching(env), np.minimum(gain, 0), gain)
             cheated |= info["success"] & (score > 1 - HELD_SHARE + _SLACK)
         cheats += int(cheated.sum())
         honest += int((info["success_any"] & ~cheated).sum())
@@ -69,6 +70,11 @@ def search(name: str, seed: int, population: int = 200, rounds: int = 10) -> Fin
         mean, spread = elite.mean(0), elite.std(0) + 0.05
     env.close()
     return Finding(population * rounds, cheats, honest, max(best, 0.0), best_plan)
+
+
+def touching(env: ClosureVectorEnv) -> np.ndarray:
+    """Whether a finger is on the lid, bool (n,)."""
+    return (env.batch.measure()["touch"] > HOLD_FORCE).any(1)
 
 
 def replay(plan: np.ndarray):

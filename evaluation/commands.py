@@ -249,3 +249,26 @@ def audit_job(out: pathlib.Path, tasks: Sequence[str], seed: int, console: Conso
     out.mkdir(parents=True, exist_ok=True)
     runs.write_json(out / "audit.json", found)
     return found
+
+
+def demos_job(task_set: str, episodes: int, seed: int, perturb: float, out: pathlib.Path, console: Console) -> pathlib.Path:
+    """`demos`: record expert episodes of a task set's training rows."""
+    from agents.demonstrations import DemoConfig, record
+
+    split = lookup(TASK_SETS, task_set, "task set")
+    _positive("episodes", episodes)
+    _positive("seed", seed, 0)
+    if not 0 <= perturb < 1:
+        raise ValueError(f"--perturb must lie in [0, 1), not {perturb}")
+    bars = Bars(console)
+    with bars.progress:
+        return record(out, f"uncap/{task_set}-v0", split.train, DemoConfig(episodes, seed, perturb=perturb),
+                      lambda done, total: bars("demonstrations", done, total, ""))  # fmt: skip
+
+
+def compare(grid: pathlib.Path, out: pathlib.Path | None, jobs: int, seed: int, console: Console) -> dict:
+    """`compare`: train the cells of a grid."""
+    from evaluation.compare import compare_job, flag_kinds
+
+    kinds = {**flag_kinds(TrainOptions, choices=_CHOICES), "quick": bool, "videos": bool}
+    return compare_job(grid, out, jobs, seed, kinds, console)

@@ -11,7 +11,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from agents import demonstrations
 from agents.dagger import DaggerConfig
+from agents.demonstrations import CloneConfig
 from agents.learner import Learner, acting, load_policy
 from agents.networks import NetworkConfig
 from agents.ppo import PPOConfig
@@ -102,7 +104,8 @@ def train(run: pathlib.Path, config: JobConfig, seed: int, report: Report, stop:
         if not _warm_start(learner, config, seed, row, report, stop):
             metrics.close()
             return False
-        best.consider("warm start")
+        score = best.consider("warm start")
+        row(config.warm_start, offset, learner.take_successes(), validation=round(score, 4))
         learner.save(latest, best=best.state())
     elif resume and latest.exists():
         best.load(latest)
@@ -124,10 +127,11 @@ def train(run: pathlib.Path, config: JobConfig, seed: int, report: Report, stop:
         return best.progress(learner.env_steps) < 1
 
     learner.learn(config.env_steps, on_update)
-    metrics.close()
     if stop():
+        metrics.close()
         return False
-    best.consider("end")
+    row("ppo", offset + learner.env_steps, learner.take_successes(), validation=round(best.consider("end"), 4))
+    metrics.close()
     if learner.ppo.cosines is not None:
         runs.write_json(run / "cosines.json", {"tasks": split.train, "cosines": learner.ppo.cosines.round(4).tolist()})
     seconds, steps = time.perf_counter() - best.began, offset + learner.env_steps
@@ -146,7 +150,7 @@ def _warm_start(learner: Learner, config: JobConfig, seed: int, row: Callable, r
 
     def on_round(steps: int, loss: float, total: int = config.dagger.env_steps) -> None:
         rates = learner.take_successes()
-        row("dagger", steps, rates, loss=round(loss, 5))
+        row(config.warm_start, steps, rates, loss=round(loss, 5))
         report("warm start", steps, total, worst(learner.tasks, rates))
         if stop():
             raise Interrupted
@@ -155,9 +159,7 @@ def _warm_start(learner: Learner, config: JobConfig, seed: int, row: Callable, r
         if config.warm_start == "dagger":
             learner.warm_start(config.dagger, on_round)
         else:
-            from agents import demonstrations
-
-            clone, data = demonstrations.CloneConfig(), demonstrations.load(pathlib.Path(config.demos or ""), learner.tasks)
+            data, clone = learner.demonstrations(pathlib.Path(config.demos or "")), CloneConfig()
             rng = np.random.default_rng(np.random.SeedSequence([seed, 2]))
             demonstrations.clone(learner.policy, data, clone, rng, lambda epoch, loss: on_round(epoch, loss, clone.epochs))
     except Interrupted:
