@@ -120,10 +120,3 @@ def cosines(losses: torch.Tensor | list[torch.Tensor], parameters: Iterable[torc
     matrix, shared = _gradients(losses, list(parameters))
     unit = torch.nn.functional.normalize(matrix[:, shared], dim=1, eps=1e-30)
     return (unit @ unit.T).fill_diagonal_(1).clamp(-1, 1).numpy()
-
-
-def task_losses(per_sample: torch.Tensor, index: torch.Tensor, num_tasks: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean of losses (n,) over each task in index (n,): (k,) for the tasks that are present, and their indices (k,)."""
-    count = torch.bincount(index, minlength=num_tasks)
-    present = count.nonzero()[:, 0]
-    return per_sample.new_zeros(num_tasks).index_add(0, index, per_sample)[present] / count[present], present

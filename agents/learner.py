@@ -14,7 +14,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from agents import checkpoints, demonstrations
 from agents.balance import SAMPLINGS
 from agents.dagger import DaggerConfig, dagger
-from agents.networks import MultiTaskPolicy, NetworkConfig, split_observation
+from agents.networks import MultiTaskPolicy, NetworkConfig
+from agents.plain import PlainPolicy, make_plain_ppo
 from agents.ppo import PPOConfig, make_ppo
 from agents.vec_env import TaskVecEnv
 from envs import CLOSURES, ClosureVectorEnv
@@ -40,11 +41,12 @@ class Learner:
         seed: of environments, weights and minibatches.
         warm: whether the policy will start from something learned.
         sampling: which task is practised next, a row of `balance.SAMPLINGS`.
+        algorithm: ppo, or plain_ppo, the control.
     """
 
     def __init__(self, tasks: Sequence[str], *, conditioning: str | Mapping[str, np.ndarray], ppo: PPOConfig, num_envs: int, seed: int,
                  warm: bool, network: NetworkConfig = DEFAULT_NETWORK, known_tasks: Sequence[str] | None = None,
-                 sampling: str = "uniform"):  # fmt: skip
+                 sampling: str = "uniform", algorithm: str = "ppo"):  # fmt: skip
         self.tasks, self.known = tuple(tasks), tuple(known_tasks or tasks)
         self.kind = conditioning if isinstance(conditioning, str) else "language"
         if conditioning == "language":  # encoded once, and kept with the policy
@@ -52,10 +54,10 @@ class Learner:
         self.conditioning = conditioning
         self.simulation = ClosureVectorEnv(tasks, num_envs, conditioning=conditioning, known_tasks=self.known,
                                            autoreset_mode=AutoresetMode.SAME_STEP)  # fmt: skip
-        self.env = TaskVecEnv(self.simulation, ppo.gamma, scaled=not ppo.popart)
-        self.seed = seed
+        self.env = TaskVecEnv(self.simulation, ppo.gamma, scaled=not ppo.popart, plain=algorithm == "plain_ppo")
+        self.seed, self.algorithm = seed, algorithm
         network = dataclasses.replace(network, embedding=self.kind == "embedding", blind=self.kind in ("none", "history"))
-        self.ppo = make_ppo(self.env, ppo, network, seed, warm)
+        self.ppo = make_plain_ppo(self.env, seed) if self.env.plain else make_ppo(self.env, ppo, network, seed, warm)
         self.sampling, self.success = sampling, np.full(len(self.tasks), np.nan)  # (tasks,) running rates
 
     @property
@@ -135,7 +137,7 @@ class Learner:
             meta["sentences"] = list(self.conditioning)
         meta |= {"tasks": self.tasks, "known": self.known, "conditioning": self.kind, "env_steps": self.env_steps,
                  "critic_warmup": self.ppo.critic_warmup, "updates": self.ppo._n_updates, "num_tasks": self.policy.num_tasks,
-                 "network": dataclasses.asdict(self.policy.network), "popart": self.policy.popart}  # fmt: skip
+                 "network": dataclasses.asdict(self.policy.network), "popart": self.policy.popart, "algorithm": self.algorithm}  # fmt: skip
         checkpoints.save(folder, tensors, meta)
 
     def resume(self, folder: pathlib.Path) -> None:
@@ -190,9 +192,11 @@ def load_policy(folder: pathlib.Path) -> tuple[MultiTaskPolicy, dict]:
             meta["conditioning"] = dict(zip(meta["sentences"], tensors["sentences"], strict=True))
         env = ClosureVectorEnv(meta["tasks"][:1], 1, conditioning=meta["conditioning"], known_tasks=meta["known"], threads=1,
                                autoreset_mode=AutoresetMode.SAME_STEP)  # fmt: skip
-        spaces = TaskVecEnv(env, gamma=0.98)
-        policy = MultiTaskPolicy(spaces.observation_space, spaces.action_space, lambda _: 0.0, num_tasks=meta["num_tasks"],
-                                 network=NetworkConfig(**meta["network"]), popart=meta["popart"])  # fmt: skip
+        plain = meta["algorithm"] == "plain_ppo"
+        spaces = TaskVecEnv(env, plain=plain)
+        own = {} if plain else {"num_tasks": meta["num_tasks"], "network": NetworkConfig(**meta["network"]), "popart": meta["popart"]}
+        make = PlainPolicy if plain else MultiTaskPolicy
+        policy = make(spaces.observation_space, spaces.action_space, lambda _: 0.0, **own)
         policy.load_state_dict({k[7:]: torch.tensor(v) for k, v in tensors.items() if k.startswith("policy/")})
     except (RuntimeError, KeyError, TypeError):
         raise checkpoints.CheckpointError(f"the checkpoint in {folder} was made by another version: its networks differ") from None
@@ -215,7 +219,7 @@ def acting(policy: MultiTaskPolicy, tasks: Sequence[str]) -> Callable:
         def act(observation: dict[str, np.ndarray], task: np.ndarray) -> np.ndarray:
             with torch.inference_mode():
                 tensors = {k: torch.as_tensor(v) for k, v in {**observation, "index": own[task][:, None]}.items()}
-                return policy.actor(*split_observation(tensors)).clamp(-1, 1).numpy()
+                return policy.act(tensors).clamp(-1, 1).numpy()
 
         return act
 

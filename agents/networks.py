@@ -144,6 +144,10 @@ class MultiTaskPolicy(ActorCriticPolicy):
     def _predict(self, observation, deterministic: bool = False):
         return self.get_distribution(observation).get_actions(deterministic=deterministic)
 
+    def act(self, obs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Mean actions (n, a)."""
+        return self.actor(*split_observation(obs))
+
     def adopt(self, source: MultiTaskPolicy) -> None:
         """Copy another policy's weights; new tasks' heads start as the mean of the source's.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import DictRolloutBuffer
 
 from agents.balance import PopArt
-from agents.gradients import GradientRule, cosines, task_losses
+from agents.gradients import GradientRule, cosines
 from agents.networks import MultiTaskPolicy, NetworkConfig
 from agents.vec_env import TaskVecEnv
 
@@ -66,7 +68,37 @@ class TaskRolloutBuffer(DictRolloutBuffer):
             self.advantages[own] = (self.advantages[own] - self.advantages[own].mean()) / spread
 
 
-class MultiTaskPPO(PPO):
+class TimedPPO(PPO):
+    """stable-baselines3's PPO, timed.
+
+    Attributes:
+        seconds: spent in rollouts and in updates, so far.
+    """
+
+    critic_warmup, watch_cosines, cosines = 0, False, None  # see MultiTaskPPO
+
+    def __init__(self, *args, **kwargs):
+        self.seconds: dict[str, float] = {}
+        super().__init__(*args, **kwargs)
+
+    def collect_rollouts(self, *args, **kwargs) -> bool:
+        """One rollout."""
+        with self._timed("rollout"):
+            return super().collect_rollouts(*args, **kwargs)
+
+    def train(self) -> None:
+        """One update."""
+        with self._timed("update"):
+            super().train()
+
+    @contextlib.contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - began
+
+
+class MultiTaskPPO(TimedPPO):
     """PPO whose critic has a learning rate of its own, and can train alone for the first updates.
 
     A policy that was learned elsewhere is tuned gently; its critic starts from nothing
@@ -74,23 +106,13 @@ class MultiTaskPPO(PPO):
 
     Attributes:
         rules: the gradient rules of actor and critic; None: stable-baselines3's own update.
-        seconds: spent in rollouts and in updates, so far.
+        critic_warmup: updates that still train the critic alone.
         cosines: (tasks, tasks) between the tasks' actor gradients of the last update's
             first minibatch, when `watch_cosines` is set.
     """
 
-    critic_warmup = 0
     critic_learning_rate = 3e-4
     rules: tuple[GradientRule, GradientRule] | None = None
-    watch_cosines = False
-    cosines: np.ndarray | None = None
-
-    def collect_rollouts(self, *args, **kwargs) -> bool:
-        """One rollout, timed."""
-        began = time.perf_counter()
-        going = super().collect_rollouts(*args, **kwargs)
-        self.seconds["rollout"] = self.seconds.get("rollout", 0.0) + time.perf_counter() - began
-        return going
 
     def _update_learning_rate(self, optimizers) -> None:
         super()._update_learning_rate(optimizers)
@@ -98,31 +120,39 @@ class MultiTaskPPO(PPO):
 
     def train(self) -> None:
         """One update; while the critic warms up the actor stands still."""
-        began = time.perf_counter()
         warming = self.critic_warmup > 0
         frozen = [*self.policy.actor.parameters(), self.policy.log_std] if warming else []
         if self.watch_cosines:
             self._watch()
         for p in frozen:
             p.requires_grad_(False)
-        super().train() if self.rules is None else self._train_by_rule()
+        if self.rules is None:
+            super().train()
+        else:
+            with self._timed("update"):
+                self._train_by_rule()
         for p in frozen:
             p.requires_grad_(True)
         self.critic_warmup = max(0, self.critic_warmup - 1)
         with torch.no_grad():
             self.policy.log_std.clamp_(np.log(0.03), np.log(1.0))
-        self.seconds["update"] = self.seconds.get("update", 0.0) + time.perf_counter() - began
 
-    def _losses(self, batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Clipped surrogate and value loss per task that is present, their indices, and log ratios (b,)."""
-        values, log_prob, _ = self.policy.evaluate_actions(batch.observations, batch.actions)
-        log_ratio = log_prob - batch.old_log_prob
-        ratio, clip = log_ratio.exp(), self.clip_range(self._current_progress_remaining)
-        surrogate = torch.min(batch.advantages * ratio, batch.advantages * ratio.clamp(1 - clip, 1 + clip))
-        index = batch.observations["index"][:, 0].long()
-        actor, present = task_losses(-surrogate, index, self.policy.num_tasks)
-        critic, _ = task_losses((batch.returns - values[:, 0]) ** 2, index, self.policy.num_tasks)
-        return actor, critic, present, log_ratio.detach()
+    def _losses(self, batch) -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor, torch.Tensor]:
+        """Clipped surrogate and value loss of every task that is present, their indices, and log ratios (b,).
+
+        One forward pass per task: a loss then reaches its own samples only, and its gradient costs no more than they do.
+        """
+        clip, index = self.clip_range(self._current_progress_remaining), batch.observations["index"][:, 0].long()
+        actor, critic, log_ratios, present = [], [], [], index.unique()
+        for own in (index == task for task in present):
+            observations = {name: values[own] for name, values in batch.observations.items()}
+            values, log_prob, _ = self.policy.evaluate_actions(observations, batch.actions[own])
+            log_ratio, advantages = log_prob - batch.old_log_prob[own], batch.advantages[own]
+            ratio = log_ratio.exp()
+            actor.append(-torch.min(advantages * ratio, advantages * ratio.clamp(1 - clip, 1 + clip)).mean())
+            critic.append(self.vf_coef * ((batch.returns[own] - values[:, 0]) ** 2).mean())
+            log_ratios.append(log_ratio.detach())
+        return actor, critic, present, torch.cat(log_ratios)
 
     def _train_by_rule(self) -> None:
         """stable-baselines3's update, with the gradients of the tasks' losses combined by rules."""
@@ -131,15 +161,16 @@ class MultiTaskPPO(PPO):
         for rule in self.rules:
             rule.reset()
         for _ in range(self.n_epochs):
+            self._n_updates += 1
             for batch in self.rollout_buffer.get(self.batch_size):
-                actor, critic, _, log_ratio = self._losses(batch)
+                *losses, _, log_ratio = self._losses(batch)
                 if self.target_kl is not None and (log_ratio.exp() - 1 - log_ratio).mean() > 1.5 * self.target_kl:
                     return
-                for rule, loss, parameters in zip(self.rules, (actor, self.vf_coef * critic), parts, strict=True):
+                self.policy.optimizer.zero_grad()
+                for rule, loss, parameters in zip(self.rules, losses, parts, strict=True):
                     rule.backward(loss, parameters)
                 torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
                 self.policy.optimizer.step()
-            self._n_updates += 1
 
     def _watch(self) -> None:
         state = np.random.get_state()  # noqa: NPY002 - looking must not change which minibatches follow
@@ -162,7 +193,6 @@ def make_ppo(env: TaskVecEnv, config: PPOConfig, network: NetworkConfig, seed: i
         device="cpu", policy_kwargs={"num_tasks": tasks, "network": network, "popart": config.popart,
                                      "deviation": config.warm_deviation if warm else config.deviation},
     )  # fmt: skip
-    algorithm.seconds = {}
     algorithm.critic_learning_rate = config.learning_rate
     algorithm.critic_warmup = config.critic_warmup if warm else 0
     if config.popart:

@@ -48,23 +48,30 @@ class ReturnScale:
 
 
 class TaskVecEnv(VecEnv):
-    """ClosureVectorEnv for stable-baselines3; observations gain `index`, the task's (n, 1)."""
+    """ClosureVectorEnv for stable-baselines3; observations gain `index`, the task's (n, 1).
 
-    def __init__(self, env: ClosureVectorEnv, gamma: float, scaled: bool = True):
+    Args:
+        env: the environment, with autoreset_mode SAME_STEP.
+        gamma: discount of the returns that rewards are scaled by.
+        scaled: scale rewards per task.
+        plain: leave observations and rewards as they are: for stable-baselines3's own algorithms.
+    """
+
+    def __init__(self, env: ClosureVectorEnv, gamma: float = 0.99, scaled: bool = True, plain: bool = False):
         if env.autoreset_mode != AutoresetMode.SAME_STEP:
             raise ValueError("stable-baselines3 needs an environment with autoreset_mode SAME_STEP")
         self.env = env
-        self.seconds, self.scaled = 0.0, scaled  # spent in steps; whether rewards are scaled per task
+        self.seconds, self.scaled, self.plain = 0.0, scaled and not plain, plain  # seconds: spent in steps
         self.scale = ReturnScale(len(env.tasks), env.num_envs, gamma)
         self.episodes: list[tuple[int, bool]] = []  # (task, success) since last taken
         index = gym.spaces.Box(0, len(env.tasks), (1,), np.float32)
-        space = gym.spaces.Dict({**env.single_observation_space.spaces, "index": index})
+        space = gym.spaces.Dict({**env.single_observation_space.spaces, **({} if plain else {"index": index})})
         super().__init__(env.num_envs, space, env.single_action_space)
         self._return = np.zeros(env.num_envs)
 
     def observe(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Add the tasks' indices to a batched observation."""
-        return {**observation, "index": self.env.task[:, None].astype(np.float32)}
+        return observation if self.plain else {**observation, "index": self.env.task[:, None].astype(np.float32)}
 
     def reset(self):
         """Start all episodes."""
@@ -90,7 +97,7 @@ class TaskVecEnv(VecEnv):
         for i in np.flatnonzero(done):
             task, success = int(task_then[i]), bool(info["final_info"]["success"][i])
             self.episodes.append((task, success))
-            terminal = {**info["final_obs"][i], "index": np.array([task], np.float32)}
+            terminal = {**info["final_obs"][i], **({} if self.plain else {"index": np.array([task], np.float32)})}
             infos[i] = {"terminal_observation": terminal, "TimeLimit.truncated": True, "is_success": success,
                         "episode": {"r": self._return[i], "l": int(info["final_info"]["steps"][i])}}  # fmt: skip
         self._return[done] = 0

@@ -30,8 +30,10 @@ from evaluation.protocol import BUILT_IN, EVALUATION_SEED, Policy, evaluate, sum
 from evaluation.report import write_report
 
 Print = Callable[[str], None]
-_CHOICES = {"task_set": TASK_SETS, "conditioning": CONDITIONINGS, "warm_start": dict.fromkeys(("dagger", "clone", "none")), "body": BODIES,
-            "head": HEADS, "rule": RULES, "sampling": SAMPLINGS}  # fmt: skip
+_CHOICES = {
+    "task_set": TASK_SETS, "algorithm": dict.fromkeys(("ppo", "plain_ppo")), "warm_start": dict.fromkeys(("dagger", "clone", "none")),
+    "conditioning": CONDITIONINGS, "body": BODIES, "head": HEADS, "rule": RULES, "sampling": SAMPLINGS,
+}  # fmt: skip
 
 
 def _positive(name: str, value: int | None, least: int = 1) -> None:
@@ -51,6 +53,8 @@ def job_config(quick: bool, options: TrainOptions) -> JobConfig:
         _positive(name.replace("_", "-"), getattr(options, name), least)
     if options.minutes is not None and options.minutes <= 0:
         raise ValueError(f"--minutes must be above 0, not {options.minutes}")
+    if options.algorithm == "plain_ppo" and (options.warm_start != "none" or options.transfer_steps != 0):
+        raise ValueError("plain_ppo learns from scratch and is not transferred: --warm-start none --transfer-steps 0")
     if (options.warm_start == "clone") != (options.demos is not None):
         raise ValueError("--warm-start clone and --demos FOLDER go together: make a folder with `python train.py demos`")
     base = QUICK if quick else JobConfig()

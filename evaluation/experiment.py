@@ -32,6 +32,7 @@ class JobConfig:
 
     task_set: str = "first"
     conditioning: str = "parameters"
+    algorithm: str = "ppo"  # ppo | plain_ppo
     warm_start: str = "dagger"  # dagger | clone | none
     demos: str | None = None  # folder of demonstrations to clone
     sampling: str = "uniform"  # which task is practised next, a row of balance.SAMPLINGS
@@ -86,7 +87,7 @@ def train(run: pathlib.Path, config: JobConfig, seed: int, report: Report, stop:
     assert not set(split.train) & set(split.held_out)
     warm = config.warm_start != "none"
     learner = Learner(split.train, conditioning=config.conditioning, ppo=config.ppo, network=config.network, num_envs=config.num_envs,
-                      seed=seed, warm=warm, sampling=config.sampling)  # fmt: skip
+                      seed=seed, warm=warm, sampling=config.sampling, algorithm=config.algorithm)  # fmt: skip
     learner.ppo.watch_cosines = config.cosines
     columns = ["phase", "env_steps", "seconds", "loss", "validation", *(f"success/{t}" for t in split.train)]
     latest = run / "latest"

@@ -11,6 +11,7 @@ class TrainOptions:
 
     Attributes:
         task_set: which rows are trained and which are held out.
+        algorithm: ppo, or plain_ppo: stable-baselines3's as it comes, from scratch, as a control.
         warm_start: dagger (imitate the scripted experts first), clone (imitate --demos first) or none (reinforcement from scratch).
         demos: folder of demonstrations to clone, made by `train.py demos`.
         conditioning: what the policy is told: none, one_hot, embedding, parameters, language or history.
@@ -30,6 +31,7 @@ class TrainOptions:
     """
 
     task_set: str = "first"
+    algorithm: str = "ppo"
     warm_start: str = "dagger"
     demos: str | None = None
     conditioning: str = "parameters"

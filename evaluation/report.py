@@ -33,7 +33,9 @@ def write_report(run: pathlib.Path) -> pathlib.Path:
         parts += [_headline(results, config), "<h2>Success per task</h2>", _per_task(results["per_task"])]
     metrics = _metrics(run / "metrics.csv")
     if metrics:
-        parts += ["<h2>Learning</h2>", _learning(metrics)]
+        parts += ["<h2>Learning</h2>", _learning(metrics), _seconds(results.get("train", {}).get("seconds"))]
+    if cosines := _read(run / "cosines.json"):
+        parts += ["<h2>Do the tasks pull the same way?</h2>", _cosines(cosines)]
     for target, entry in results.get("transfer", {}).items():
         parts += [f"<h2>Transfer to {html.escape(target)}</h2>", _transfer(entry)]
     parts += [_films(run), "<h2>How this was made</h2>", _facts(config, results)]
@@ -104,12 +106,37 @@ def _learning(metrics: list[dict]) -> str:
         axes.plot([x for x, _ in pairs], smooth, lw=1, alpha=0.7, label=name)
     checks = [(s, float(m["validation"])) for s, m in zip(steps, metrics, strict=True) if m["validation"]]
     axes.plot([x for x, _ in checks], [y for _, y in checks], "ko-", ms=4, lw=2, label="all, without exploration")
-    if boundary := [s for s, m in zip(steps, metrics, strict=True) if m["phase"] == "dagger"]:
+    if boundary := [s for s, m in zip(steps, metrics, strict=True) if m["phase"] != "ppo"]:
         axes.axvline(boundary[-1], color=_GREY, ls="--", lw=1)
         axes.text(boundary[-1], 1.03, " warm start ends", color=_GREY, fontsize=8)
     axes.set(xlabel="environment steps (thousands)", ylabel="success (tasks: last 10 updates)", ylim=(-0.02, 1.1))
     axes.legend(ncol=4, fontsize=8, frameon=False)
     return picture(figure)
+
+
+def _seconds(seconds: dict | None) -> str:
+    """One bar: what the time of learning went to."""
+    if not seconds:
+        return ""
+    figure, axes = plt.subplots(figsize=(8.5, 1.3))
+    total, left = sum(seconds.values()), 0.0
+    for k, (name, share) in enumerate(seconds.items()):
+        axes.barh(0, share, left=left, color=plt.get_cmap("tab10")(k), label=f"{name} {_percent(share / total)}")
+        left += share
+    axes.set(xlim=(0, total), xlabel="seconds of learning", yticks=[])
+    axes.legend(ncol=len(seconds), fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), columnspacing=1.0)
+    return picture(figure)
+
+
+def _cosines(found: dict) -> str:
+    """Heat map of the cosines between the tasks' gradients of the actor."""
+    names, values = found["tasks"], found["cosines"]
+    figure, axes = plt.subplots(figsize=(0.55 * len(names) + 2.4, 0.45 * len(names) + 1.6))
+    image = axes.imshow(values, cmap="RdBu", vmin=-1, vmax=1)
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    figure.colorbar(image, label="cosine: blue agrees, red conflicts")
+    return picture(figure) + "<p class=note>Gradients of the actor's shared parameters, in the last update that was recorded.</p>"
 
 
 def _transfer(entry: dict) -> str:

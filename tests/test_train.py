@@ -154,9 +154,9 @@ def test_gallery_shows_every_row(tmp_path):
     assert sheet.size[1] == 210 * -(-len(CLOSURES) // 3)
 
 
-@pytest.mark.parametrize("block", range(3))
-def test_code_of_the_readme_runs(block, tmp_path):
-    text = (ROOT / "README.md").read_text()
+@pytest.mark.parametrize(("page", "block"), [(p, k) for p in ("README.md", "docs/stable_baselines3.md") for k in range(3)])
+def test_code_of_the_documentation_runs(page, block, tmp_path):
+    text = (ROOT / page).read_text()
     blocks = [part.split("```")[0] for part in text.split("```python")[1:]]
     assert len(blocks) == 3
     done = subprocess.run([sys.executable, "-c", blocks[block]], capture_output=True, text=True, cwd=ROOT, timeout=120)
