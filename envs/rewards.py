@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs.robot import FINGER_OPEN
-
 SEPARATED = 0.05  # m between a free lid and its seat
 HOLD_STEPS = 5  # control steps for which success must last
 HELD_SHARE = 0.8  # share of the opening that must happen while fingers hold the lid
 LEVEL, CENTRED = 0.008, 0.012  # m off the grip's height and axis within which fingers are around a lid
+CLOSING = 0.02  # m between a finger and the lid from which on closing pays
 WEIGHTS = {"reach": 0.2, "grasp": 0.2, "open": 0.4, "separate": 0.2}  # of the potential
 SUCCESS_WEIGHT = 0.9
 VERSION = 3  # of this file's formulas; stored with every run
@@ -47,17 +46,17 @@ def reward_terms(m: dict[str, np.ndarray], held_progress: np.ndarray, success: n
         "reach": 1 - 0.5 * (np.tanh(10 * distance) + np.tanh(60 * distance)),  # from afar, and the last centimetre
         "grasp": np.where(m["contact"], 1.0, _preshape(m, distance) * m["hold_rule"]),
         "open": np.minimum(m["progress"], held_progress),
-        "separate": np.where(m["separates"], away, m["progress"] >= 1.0),
+        "separate": np.where(m["separates"], away, is_open(m, held_progress)),
         "success": success.astype(float),
     }
 
 
 def _preshape(m: dict[str, np.ndarray], distance: np.ndarray) -> np.ndarray:
-    """How far fingers that must hold a lid have come, (n,) in [0, 0.6]: wide enough above it, then around it and closing."""
+    """How far fingers that must hold a lid have come, (n,) in [0, 0.7]: wide enough above it, then around it and closing."""
     spare = m["opening"] - m["grip_radius"]  # m on either side of the lid
     around = (np.abs(m["grip_offset"][:, 2]) < LEVEL) & (np.hypot(m["grip_offset"][:, 0], m["grip_offset"][:, 1]) < CENTRED) & (spare > 0)
     wide = np.minimum(m["opening"] / (m["grip_radius"] + 0.004), 1.0) * (1 - np.tanh(10 * distance))
-    return np.where(around, 0.3 + 0.3 * (1 - np.minimum(spare / FINGER_OPEN, 1.0)), 0.3 * wide)
+    return np.where(around, 0.2 + 0.5 * (1 - np.minimum(spare / CLOSING, 1.0)), 0.2 * wide)
 
 
 def total(terms: dict[str, np.ndarray]) -> np.ndarray:

@@ -48,12 +48,13 @@ class JobConfig:
     network: NetworkConfig = NetworkConfig()
     ppo: PPOConfig = PPOConfig()
     dagger: DaggerConfig = DaggerConfig()
+    clone: CloneConfig = CloneConfig()
     transfer: TransferConfig = TransferConfig()
 
 
 QUICK = JobConfig(film_width=320, env_steps=16_000, num_envs=16, episodes=4, validation_episodes=2, validations=1,
                   ppo=PPOConfig(rollout=40, warm_rollout=40, minibatches=2, critic_warmup=2),
-                  dagger=DaggerConfig(env_steps=12_800, updates=60),
+                  dagger=DaggerConfig(env_steps=12_800, updates=60), clone=CloneConfig(epochs=10),
                   transfer=TransferConfig(env_steps=5_120, points=2, episodes=4, num_envs=16))  # fmt: skip
 Report = Callable[[str, int, int, str], None]  # (phase, done, total, text)
 
@@ -65,7 +66,7 @@ def stored_job(run: pathlib.Path) -> tuple[dict, JobConfig]:
         RunError: not a run of this version.
     """
     config = runs.open_run(run)
-    parts = {"network": NetworkConfig, "ppo": PPOConfig, "dagger": DaggerConfig, "transfer": TransferConfig}
+    parts = {"network": NetworkConfig, "ppo": PPOConfig, "dagger": DaggerConfig, "clone": CloneConfig, "transfer": TransferConfig}
     try:
         job = config["job"]
         return config, JobConfig(**{**job, **{k: make(**job[k]) for k, make in parts.items()}})
@@ -160,7 +161,7 @@ def _warm_start(learner: Learner, config: JobConfig, seed: int, row: Callable, r
         if config.warm_start == "dagger":
             learner.warm_start(config.dagger, on_round)
         else:
-            data, clone = learner.demonstrations(pathlib.Path(config.demos or "")), CloneConfig()
+            data, clone = learner.demonstrations(pathlib.Path(config.demos or "")), config.clone
             rng = np.random.default_rng(np.random.SeedSequence([seed, 2]))
             demonstrations.clone(learner.policy, data, clone, rng, lambda epoch, loss: on_round(epoch, loss, clone.epochs))
     except Interrupted:

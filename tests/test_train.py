@@ -1,5 +1,6 @@
 """The command line as a user meets it: the quick job end to end, interruption, and mistakes."""
 
+import csv
 import json
 import os
 import pathlib
@@ -63,6 +64,39 @@ def test_commands_on_a_run(run, tmp_path):
     done = command("benchmark", "--steps", "5", "--num-envs", "8", "--out", tmp_path / "b.json")
     assert done.returncode == 0
     assert 0 < json.loads((tmp_path / "b.json").read_text())["one_thread"]["fraction_of_raw_physics"] < 1.5
+
+
+def test_demonstrations_are_recorded_and_cloned(tmp_path):
+    pytest.importorskip("minari")
+    done = command("demos", "--task-set", "mt8", "--episodes", "2", "--perturb", "0", "--out", tmp_path / "d")
+    assert done.returncode == 0 and "uncap/mt8-v0" in done.stdout.replace("\n", ""), done.stderr
+    flags = ("--quick", "--task-set", "mt8", "--warm-start", "clone", "--demos", tmp_path / "d", "--env-steps", "1280")
+    done = command(*flags, "--transfer-steps", "0", "--no-videos", "--conditioning", "one_hot", "--cosines", "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    assert sum(results["train"]["seconds"].values()) == pytest.approx(results["train"]["wall_seconds"], rel=0.1)
+    page = (tmp_path / "run/report.html").read_text()
+    assert "Do the tasks pull the same way?" in page
+    with open(tmp_path / "run/metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    phases, losses = [r["phase"] for r in rows], [float(r["loss"]) for r in rows if r["loss"]]
+    assert losses[-1] < 0.8 * losses[0]
+    assert phases.count("clone") == 11 and phases[-1] == "ppo"  # ten epochs and their validation, then the last one
+    done = command("--quick", "--warm-start", "clone", "--demos", tmp_path / "d", "--out", tmp_path / "other")
+    assert done.returncode == 1 and done.stderr.startswith("error:") and "no demonstrations of" in done.stderr
+
+
+def test_compare_trains_what_a_grid_says(tmp_path):
+    grid = tmp_path / "g.toml"
+    grid.write_text("[common]\nquick = true\nenv_steps = 1280\ntransfer_steps = 0\nvideos = false\n[vary]\nbody = ['mlp', 'film']\n")
+    done = command("compare", grid, "--out", tmp_path / "c")
+    assert done.returncode == 0, done.stderr
+    table = json.loads((tmp_path / "c/compare.json").read_text())["configurations"]
+    assert [row["configuration"] for row in table] == ["mlp", "film"] and all(row["mean"] > 0.1 for row in table)
+    assert all(row["at_equal_steps"] is not None for row in table)
+    grid.write_text(grid.read_text().replace("body", "bodi"))
+    done = command("compare", grid, "--out", tmp_path / "c")
+    assert done.returncode == 1 and "unknown flag 'bodi'" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_interrupt_saves_and_resumes(tmp_path):
@@ -134,7 +168,7 @@ def test_no_opengl_says_what_to_install(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["train", "transfer", "evaluate", "video", "report", "benchmark"])
+@pytest.mark.parametrize("name", ["train", "transfer", "evaluate", "video", "report", "benchmark", "demos", "compare"])
 def test_help(name):
     done = command(name, "--help")
     assert done.returncode == 0
