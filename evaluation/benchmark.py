@@ -1,4 +1,4 @@
-"""Speed of the environments, as a ratio against bare physics in the same process."""
+"""Speed of the environments, as a ratio against bare physics in the same process, and of the policies."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ import resource
 import time
 
 import numpy as np
+from gymnasium.vector import AutoresetMode
 
+from agents.bodies import BODIES
+from agents.learner import Learner, acting
+from agents.networks import NetworkConfig
+from agents.ppo import PPOConfig
 from envs import ClosureVectorEnv
 from envs.batch import CONTROL_DT
 from envs.scene import SUBSTEPS
@@ -49,3 +54,24 @@ def benchmark(tasks: tuple[str, ...], num_envs: int, steps: int, threads: int, s
             "simulated_seconds_per_second": speed * CONTROL_DT, "fraction_of_raw_physics": bare / whole,
             "rows": len(tasks), "startup_seconds": startup,
             "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}  # fmt: skip
+
+
+def inference(tasks: tuple[str, ...], num_envs: int, repeats: int = 200) -> dict[str, dict[str, float]]:
+    """Median milliseconds of a policy's `act` by body, for num_envs environments and for one, on one thread."""
+    found = {}
+    for body in BODIES:
+        learner = Learner(tasks, conditioning="parameters", ppo=PPOConfig(rollout=8), num_envs=num_envs, seed=0, warm=False,
+                          network=NetworkConfig(body))  # fmt: skip
+        found[body] = {}
+        for n in (num_envs, 1):
+            env = ClosureVectorEnv(tasks, n, conditioning="parameters", autoreset_mode=AutoresetMode.DISABLED)
+            observation, info = env.reset(seed=0)
+            act, times = acting(learner.policy, tasks)(env), []
+            for _ in range(repeats):
+                began = time.perf_counter()
+                act(observation, info["task"])
+                times.append(1000 * (time.perf_counter() - began))
+            found[body][str(n)] = float(np.median(times))
+            env.close()
+        learner.env.close()
+    return found

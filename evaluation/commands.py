@@ -22,7 +22,7 @@ from envs.conditioning import CONDITIONINGS, UNSEEN
 from envs.opengl import RenderingUnavailable
 from envs.variation import LEVELS
 from evaluation import experiment, runs
-from evaluation.benchmark import benchmark
+from evaluation.benchmark import benchmark, inference
 from evaluation.experiment import QUICK, JobConfig, run_policy
 from evaluation.options import TrainOptions
 from evaluation.progress import Bars
@@ -216,7 +216,8 @@ def benchmark_job(task_set: str, num_envs: int, steps: int, seed: int, out: path
     _positive("num-envs", num_envs)
     _positive("steps", steps)
     found = {"machine": runs.machine(), "one_thread": benchmark(tasks, num_envs, steps, 1, seed),
-             "all_threads": benchmark(tasks, num_envs, steps, 0, seed)}  # fmt: skip
+             "all_threads": benchmark(tasks, num_envs, steps, 0, seed),
+             "inference_milliseconds": inference(tasks, num_envs)}  # fmt: skip
     if out:
         runs.write_json(out, found)
     return found
