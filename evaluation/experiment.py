@@ -135,7 +135,8 @@ def train(run: pathlib.Path, config: JobConfig, seed: int, report: Report, stop:
     row("ppo", offset + learner.env_steps, learner.take_successes(), validation=round(best.consider("end"), 4))
     metrics.close()
     if learner.ppo.cosines is not None:
-        runs.write_json(run / "cosines.json", {"tasks": split.train, "cosines": learner.ppo.cosines.round(4).tolist()})
+        values = [[None if np.isnan(c) else round(float(c), 4) for c in row] for row in learner.ppo.cosines]
+        runs.write_json(run / "cosines.json", {"tasks": split.train, "cosines": values})
     seconds, steps = time.perf_counter() - best.began, offset + learner.env_steps
     runs.update_results(run, train={"env_steps": steps, "wall_seconds": seconds, "env_steps_per_second": steps / seconds,
                                     "seconds": best.shares()},

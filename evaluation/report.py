@@ -130,13 +130,13 @@ def _seconds(seconds: dict | None) -> str:
 
 def _cosines(found: dict) -> str:
     """Heat map of the cosines between the tasks' gradients of the actor."""
-    names, values = found["tasks"], found["cosines"]
+    names, values = found["tasks"], [[float("nan") if c is None else c for c in row] for row in found["cosines"]]
     figure, axes = plt.subplots(figsize=(0.55 * len(names) + 2.4, 0.45 * len(names) + 1.6))
     image = axes.imshow(values, cmap="RdBu", vmin=-1, vmax=1)
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8)
     axes.set_yticks(range(len(names)), names, fontsize=8)
     figure.colorbar(image, label="cosine: blue agrees, red conflicts")
-    return picture(figure) + "<p class=note>Gradients of the actor's shared parameters, in the last update that was recorded.</p>"
+    return picture(figure) + "<p class=note>Gradients of the actor's shared parameters, in the last update; blank: the task was not practised in it.</p>"
 
 
 def _transfer(entry: dict) -> str:

@@ -25,7 +25,7 @@ def run(tmp_path_factory):
     began = time.perf_counter()
     done = command("--quick", "--out", folder)
     assert done.returncode == 0, done.stderr
-    assert time.perf_counter() - began < 90
+    assert time.perf_counter() - began < 180  # about a minute on an idle machine
     assert str(folder / "report.html") in done.stdout.replace("\n", "")
     return folder
 
