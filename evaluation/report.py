@@ -136,7 +136,8 @@ def _cosines(found: dict) -> str:
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8)
     axes.set_yticks(range(len(names)), names, fontsize=8)
     figure.colorbar(image, label="cosine: blue agrees, red conflicts")
-    return picture(figure) + "<p class=note>Gradients of the actor's shared parameters, in the last update; blank: the task was not practised in it.</p>"
+    note = "Gradients of the actor's shared parameters, in the last update; blank: the task was not practised in it."
+    return picture(figure) + f"<p class=note>{note}</p>"
 
 
 def _transfer(entry: dict) -> str:
