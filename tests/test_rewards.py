@@ -1,0 +1,54 @@
+"""Reward terms: bounded, and each stage of opening pays more than the one before."""
+
+import numpy as np
+
+from envs import CLOSURES, ClosureVectorEnv, rewards
+from envs.experts import expert_action
+
+
+def measured(**changes):
+    """Measurements of one lid of 15 mm radius with the hand open at its grip, unless changed."""
+    m = {"grip_offset": np.zeros((1, 3)), "opening": np.array([0.04]), "grip_radius": np.array([0.015]), "contact": np.array([False]),
+         "hold_rule": np.array([True]), "separates": np.array([False]), "separation": np.zeros(1), "released": np.array([False]),
+         "holds": np.array([False]), "progress": np.zeros(1)}  # fmt: skip
+    return m | {k: np.asarray(v) for k, v in changes.items()}
+
+
+def grasp(**changes) -> float:
+    return rewards.reward_terms(measured(**changes), np.zeros(1), np.array([False]))["grasp"][0]
+
+
+def test_each_stage_of_a_grasp_pays_more():
+    on_top = [[0.0, 0.0, -0.015]]  # the grip lies 15 mm below the fingertips
+    stages = [
+        grasp(grip_offset=on_top, opening=[0.0]),  # a fist on the lid
+        grasp(grip_offset=on_top),  # opened wide above it
+        grasp(),  # around it
+        grasp(opening=[0.025]),  # closing
+        grasp(opening=[0.016]),
+        grasp(opening=[0.015], contact=[True], holds=[True]),
+    ]
+    assert stages == sorted(stages) and len(set(stages)) == len(stages) and stages[0] < 0.01 and stages[-1] == 1.0
+
+
+def test_a_closed_hand_at_the_grip_is_not_around_the_lid():
+    assert grasp(opening=[0.0]) < grasp(opening=[0.016])
+
+
+def test_what_opened_by_itself_pays_nothing_but_the_hand_near_it():
+    by_itself = rewards.reward_terms(measured(progress=[1.0]), np.zeros(1), np.array([False]))
+    by_hand = rewards.reward_terms(measured(progress=[1.0]), np.ones(1), np.array([False]))
+    assert by_itself["open"][0] == by_itself["separate"][0] == 0.0
+    assert by_hand["open"][0] == by_hand["separate"][0] == 1.0
+
+
+def test_terms_are_bounded_and_the_experts_climb_them():
+    env = ClosureVectorEnv(tuple(CLOSURES), 2 * len(CLOSURES), autoreset_mode="Disabled")
+    env.reset(seed=0)
+    first = None
+    for _ in range(100):
+        _, reward, _, _, info = env.step(expert_action(env.batch.measure()))
+        first = reward if first is None else first
+        for name in (*rewards.WEIGHTS, "success"):
+            assert (info[name] >= 0).all() and (info[name] <= 1).all()
+    assert (reward > first).all()
