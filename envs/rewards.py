@@ -46,7 +46,7 @@ def reward_terms(m: dict[str, np.ndarray], held_progress: np.ndarray, success: n
         "reach": 1 - 0.5 * (np.tanh(10 * distance) + np.tanh(60 * distance)),  # from afar, and the last centimetre
         "grasp": np.where(m["contact"], 1.0, _preshape(m, distance) * m["hold_rule"]),
         "open": np.minimum(m["progress"], held_progress),
-        "separate": np.where(m["separates"], away, is_open(m, held_progress)),
+        "separate": np.where(m["separates"], away * held_progress, is_open(m, held_progress)),
         "success": success.astype(float),
     }
 
