@@ -17,6 +17,7 @@ from agents.dagger import DaggerConfig, dagger
 from agents.networks import MultiTaskPolicy, NetworkConfig
 from agents.plain import PlainPolicy, make_plain_ppo
 from agents.ppo import PPOConfig, make_ppo
+from agents.sac import MultiTaskSACPolicy, SACConfig, demonstration_transitions, make_sac
 from agents.vec_env import TaskVecEnv
 from envs import CLOSURES, ClosureVectorEnv
 from envs.conditioning import vectors
@@ -25,7 +26,8 @@ from envs.experts import expert_action
 # Networks this small gain nothing from a second thread, which would fight the physics
 # for the cores; and one thread gives the same bytes on every machine.
 torch.set_num_threads(1)
-DEFAULT_NETWORK = NetworkConfig()
+DEFAULT_NETWORK, DEFAULT_SAC = NetworkConfig(), SACConfig()
+POLICIES = {"ppo": MultiTaskPolicy, "plain_ppo": PlainPolicy, "sac": MultiTaskSACPolicy}
 
 
 class Learner:
@@ -41,12 +43,13 @@ class Learner:
         seed: of environments, weights and minibatches.
         warm: whether the policy will start from something learned.
         sampling: which task is practised next, a row of `balance.SAMPLINGS`.
-        algorithm: ppo, or plain_ppo, the control.
+        algorithm: ppo, sac, or plain_ppo, the control.
+        sac: settings of SAC.
     """
 
     def __init__(self, tasks: Sequence[str], *, conditioning: str | Mapping[str, np.ndarray], ppo: PPOConfig, num_envs: int, seed: int,
                  warm: bool, network: NetworkConfig = DEFAULT_NETWORK, known_tasks: Sequence[str] | None = None,
-                 sampling: str = "uniform", algorithm: str = "ppo"):  # fmt: skip
+                 sampling: str = "uniform", algorithm: str = "ppo", sac: SACConfig = DEFAULT_SAC):  # fmt: skip
         self.tasks, self.known = tuple(tasks), tuple(known_tasks or tasks)
         self.kind = conditioning if isinstance(conditioning, str) else "language"
         if conditioning == "language":  # encoded once, and kept with the policy
@@ -54,10 +57,12 @@ class Learner:
         self.conditioning = conditioning
         self.simulation = ClosureVectorEnv(tasks, num_envs, conditioning=conditioning, known_tasks=self.known,
                                            autoreset_mode=AutoresetMode.SAME_STEP)  # fmt: skip
-        self.env = TaskVecEnv(self.simulation, ppo.gamma, scaled=not ppo.popart, plain=algorithm == "plain_ppo")
+        self.env = TaskVecEnv(self.simulation, ppo.gamma, scaled=algorithm == "ppo" and not ppo.popart, plain=algorithm == "plain_ppo")
         self.seed, self.algorithm = seed, algorithm
         network = dataclasses.replace(network, embedding=self.kind == "embedding", blind=self.kind in ("none", "history"))
-        self.ppo = make_plain_ppo(self.env, seed) if self.env.plain else make_ppo(self.env, ppo, network, seed, warm)
+        make = {"ppo": lambda: make_ppo(self.env, ppo, network, seed, warm), "plain_ppo": lambda: make_plain_ppo(self.env, seed),
+                "sac": lambda: make_sac(self.env, sac, network, seed, warm)}  # fmt: skip
+        self.ppo = make[algorithm]()
         self.sampling, self.success = sampling, np.full(len(self.tasks), np.nan)  # (tasks,) running rates
 
     @property
@@ -106,6 +111,14 @@ class Learner:
         index = own[own >= 0]
         return {**data, "index": index, "task": self.simulation.task_vectors[index]}
 
+    def replay_demonstrations(self, folder: pathlib.Path) -> None:
+        """Let SAC draw a share of each batch from a recording.
+
+        Raises:
+            ValueError: no such recording, or it lacks a task.
+        """
+        self.ppo.add_demonstrations(demonstration_transitions(folder, self.tasks, self.simulation.task_vectors))
+
     def learn(self, env_steps: int, on_update: Callable[[], bool]) -> None:
         """PPO until `env_steps` in all; on_update runs after each update and returns whether to go on."""
         fresh = self.ppo._last_obs is None
@@ -131,6 +144,8 @@ class Learner:
             tensors |= checkpoints.flatten(snapshot, "env/") | checkpoints.flatten(dict(self.ppo._last_obs), "obs/")
             tensors["success"] = self.success
             tensors |= {"starts": self.ppo._last_episode_starts, "return": self.env._return, "shuffle": keys}
+            if self.algorithm == "sac":
+                tensors |= checkpoints.flatten(self.ppo.replay_buffer.state(), "replay/")
         tensors["torch_rng"] = torch.get_rng_state().numpy()
         if self.kind == "language":
             tensors["sentences"] = np.stack(list(self.conditioning.values()))
@@ -154,6 +169,8 @@ class Learner:
             self.ppo._last_obs = checkpoints.unflatten(tensors, "obs/")
             self.ppo._last_episode_starts, self.env._return = tensors["starts"], tensors["return"]
             self.success = tensors["success"]
+            if self.algorithm == "sac":
+                self.ppo.replay_buffer.load(checkpoints.unflatten(tensors, "replay/"))
             if self.sampling != "uniform":
                 self.simulation.probabilities = SAMPLINGS[self.sampling](self.success)
             np.random.set_state(("MT19937", tensors["shuffle"], *meta["shuffle"]))  # noqa: NPY002
@@ -192,11 +209,11 @@ def load_policy(folder: pathlib.Path) -> tuple[MultiTaskPolicy, dict]:
             meta["conditioning"] = dict(zip(meta["sentences"], tensors["sentences"], strict=True))
         env = ClosureVectorEnv(meta["tasks"][:1], 1, conditioning=meta["conditioning"], known_tasks=meta["known"], threads=1,
                                autoreset_mode=AutoresetMode.SAME_STEP)  # fmt: skip
-        plain = meta["algorithm"] == "plain_ppo"
-        spaces = TaskVecEnv(env, plain=plain)
-        own = {} if plain else {"num_tasks": meta["num_tasks"], "network": NetworkConfig(**meta["network"]), "popart": meta["popart"]}
-        make = PlainPolicy if plain else MultiTaskPolicy
-        policy = make(spaces.observation_space, spaces.action_space, lambda _: 0.0, **own)
+        algorithm = meta["algorithm"]
+        spaces = TaskVecEnv(env, plain=algorithm == "plain_ppo")
+        own = {} if algorithm == "plain_ppo" else {"num_tasks": meta["num_tasks"], "network": NetworkConfig(**meta["network"])}
+        own |= {"popart": meta["popart"]} if algorithm == "ppo" else {}
+        policy = POLICIES[algorithm](spaces.observation_space, spaces.action_space, lambda _: 0.0, **own)
         policy.load_state_dict({k[7:]: torch.tensor(v) for k, v in tensors.items() if k.startswith("policy/")})
     except (RuntimeError, KeyError, TypeError):
         raise checkpoints.CheckpointError(f"the checkpoint in {folder} was made by another version: its networks differ") from None

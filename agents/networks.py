@@ -156,7 +156,7 @@ class MultiTaskPolicy(ActorCriticPolicy):
         """
         own, weights = self.state_dict(), {}
         for name, value in source.state_dict().items():
-            per_task = ".head." in name or "embedding" in name or name.startswith("value_")
+            per_task = ".head." in name or "embedding" in name or name.startswith(("value_", "log_ent_coef"))
             if per_task and value.shape[:1] == (source.num_tasks,) and own[name].shape[:1] == (self.num_tasks,) != value.shape[:1]:
                 value = value.mean(0, keepdim=True).expand_as(own[name])
             if value.shape != own[name].shape:

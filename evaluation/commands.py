@@ -15,6 +15,7 @@ from rich.console import Console
 from agents.balance import SAMPLINGS
 from agents.bodies import BODIES
 from agents.gradients import RULES
+from agents.learner import POLICIES
 from agents.networks import HEADS
 from envs import CLOSURES, TASK_SETS, rewards
 from envs.closures import TaskSet, lookup
@@ -31,7 +32,7 @@ from evaluation.report import write_report
 
 Print = Callable[[str], None]
 _CHOICES = {
-    "task_set": TASK_SETS, "algorithm": dict.fromkeys(("ppo", "plain_ppo")), "warm_start": dict.fromkeys(("dagger", "clone", "none")),
+    "task_set": TASK_SETS, "algorithm": POLICIES, "warm_start": dict.fromkeys(("dagger", "clone", "none")),
     "conditioning": CONDITIONINGS, "body": BODIES, "head": HEADS, "rule": RULES, "sampling": SAMPLINGS,
 }  # fmt: skip
 
@@ -55,8 +56,11 @@ def job_config(quick: bool, options: TrainOptions) -> JobConfig:
         raise ValueError(f"--minutes must be above 0, not {options.minutes}")
     if options.algorithm == "plain_ppo" and (options.warm_start != "none" or options.transfer_steps != 0):
         raise ValueError("plain_ppo learns from scratch and is not transferred: --warm-start none --transfer-steps 0")
-    if (options.warm_start == "clone") != (options.demos is not None):
-        raise ValueError("--warm-start clone and --demos FOLDER go together: make a folder with `python train.py demos`")
+    if options.algorithm == "sac" and (options.rule != "sum" or options.popart or options.cosines or options.transfer_steps != 0):
+        raise ValueError("sac has no --rule, --popart and --cosines, and is not transferred yet: --transfer-steps 0")
+    clones = options.warm_start == "clone"
+    if clones and not options.demos or options.demos and not clones and options.algorithm != "sac":
+        raise ValueError("--demos FOLDER goes with --warm-start clone, or with sac: make a folder with `python train.py demos`")
     base = QUICK if quick else JobConfig()
     given = {k: v for k, v in dataclasses.asdict(options).items() if v is not None}
     if options.minutes and options.env_steps is None:

@@ -17,6 +17,7 @@ from agents.demonstrations import CloneConfig
 from agents.learner import Learner, acting, load_policy
 from agents.networks import NetworkConfig
 from agents.ppo import PPOConfig
+from agents.sac import SACConfig
 from envs import TASK_SETS
 from envs.opengl import RenderingUnavailable
 from evaluation import runs
@@ -32,7 +33,7 @@ class JobConfig:
 
     task_set: str = "first"
     conditioning: str = "parameters"
-    algorithm: str = "ppo"  # ppo | plain_ppo
+    algorithm: str = "ppo"  # ppo | sac | plain_ppo
     warm_start: str = "dagger"  # dagger | clone | none
     demos: str | None = None  # folder of demonstrations to clone
     sampling: str = "uniform"  # which task is practised next, a row of balance.SAMPLINGS
@@ -47,6 +48,7 @@ class JobConfig:
     tensorboard: bool = False
     network: NetworkConfig = NetworkConfig()
     ppo: PPOConfig = PPOConfig()
+    sac: SACConfig = SACConfig()
     dagger: DaggerConfig = DaggerConfig()
     clone: CloneConfig = CloneConfig()
     transfer: TransferConfig = TransferConfig()
@@ -66,7 +68,8 @@ def stored_job(run: pathlib.Path) -> tuple[dict, JobConfig]:
         RunError: not a run of this version.
     """
     config = runs.open_run(run)
-    parts = {"network": NetworkConfig, "ppo": PPOConfig, "dagger": DaggerConfig, "clone": CloneConfig, "transfer": TransferConfig}
+    parts = {"network": NetworkConfig, "ppo": PPOConfig, "sac": SACConfig, "dagger": DaggerConfig, "clone": CloneConfig,
+             "transfer": TransferConfig}  # fmt: skip
     try:
         job = config["job"]
         return config, JobConfig(**{**job, **{k: make(**job[k]) for k, make in parts.items()}})
@@ -88,12 +91,15 @@ def train(run: pathlib.Path, config: JobConfig, seed: int, report: Report, stop:
     assert not set(split.train) & set(split.held_out)
     warm = config.warm_start != "none"
     learner = Learner(split.train, conditioning=config.conditioning, ppo=config.ppo, network=config.network, num_envs=config.num_envs,
-                      seed=seed, warm=warm, sampling=config.sampling, algorithm=config.algorithm)  # fmt: skip
+                      seed=seed, warm=warm, sampling=config.sampling, algorithm=config.algorithm, sac=config.sac)  # fmt: skip
+    if config.algorithm == "sac" and config.demos:
+        learner.replay_demonstrations(pathlib.Path(config.demos))
     learner.ppo.watch_cosines = config.cosines
     columns = ["phase", "env_steps", "seconds", "loss", "validation", *(f"success/{t}" for t in split.train)]
     latest = run / "latest"
     if resume and latest.exists():
         learner.resume(latest)
+    phase = "sac" if config.algorithm == "sac" else "ppo"
     offset = config.dagger.env_steps if config.warm_start == "dagger" else 0
     metrics = runs.Metrics(run / "metrics.csv", columns, offset + learner.env_steps if resume else None, board=config.tensorboard)
     best = _Best(run, config, learner)
@@ -121,7 +127,7 @@ def train(run: pathlib.Path, config: JobConfig, seed: int, report: Report, stop:
             score = best.consider(f"{learner.env_steps} steps")
             due = best.next_due(learner.env_steps)
             learner.save(latest, best=best.state())
-        row("ppo", offset + learner.env_steps, rates, validation="" if score is None else round(score, 4))
+        row(phase, offset + learner.env_steps, rates, validation="" if score is None else round(score, 4))
         report("reinforcement", round(1000 * best.progress(learner.env_steps)), 1000, worst(split.train, rates))
         if stop():
             learner.save(latest, best=best.state())
@@ -132,7 +138,7 @@ def train(run: pathlib.Path, config: JobConfig, seed: int, report: Report, stop:
     if stop():
         metrics.close()
         return False
-    row("ppo", offset + learner.env_steps, learner.take_successes(), validation=round(best.consider("end"), 4))
+    row(phase, offset + learner.env_steps, learner.take_successes(), validation=round(best.consider("end"), 4))
     metrics.close()
     if learner.ppo.cosines is not None:
         values = [[None if np.isnan(c) else round(float(c), 4) for c in row] for row in learner.ppo.cosines]

@@ -11,9 +11,9 @@ class TrainOptions:
 
     Attributes:
         task_set: which rows are trained and which are held out.
-        algorithm: ppo, or plain_ppo: stable-baselines3's as it comes, from scratch, as a control.
+        algorithm: ppo; sac; or plain_ppo: stable-baselines3's PPO as it comes, from scratch, as a control.
         warm_start: dagger (imitate the scripted experts first), clone (imitate --demos first) or none (reinforcement from scratch).
-        demos: folder of demonstrations to clone, made by `train.py demos`.
+        demos: folder of demonstrations, made by `train.py demos`: to clone, and with sac for half of each batch.
         conditioning: what the policy is told: none, one_hot, embedding, parameters, language or history.
         body: mlp (task beside state), film, soft_modules, moore, paco or transformer.
         head: shared or per_task.

@@ -106,7 +106,7 @@ def _learning(metrics: list[dict]) -> str:
         axes.plot([x for x, _ in pairs], smooth, lw=1, alpha=0.7, label=name)
     checks = [(s, float(m["validation"])) for s, m in zip(steps, metrics, strict=True) if m["validation"]]
     axes.plot([x for x, _ in checks], [y for _, y in checks], "ko-", ms=4, lw=2, label="all, without exploration")
-    if boundary := [s for s, m in zip(steps, metrics, strict=True) if m["phase"] != "ppo"]:
+    if boundary := [s for s, m in zip(steps, metrics, strict=True) if m["phase"] in ("dagger", "clone")]:
         axes.axvline(boundary[-1], color=_GREY, ls="--", lw=1)
         axes.text(boundary[-1], 1.03, " warm start ends", color=_GREY, fontsize=8)
     axes.set(xlabel="environment steps (thousands)", ylabel="success (tasks: last 10 updates)", ylim=(-0.02, 1.1))

@@ -88,7 +88,8 @@ class Metrics:
             self._board = SummaryWriter(str(path.parent / "tensorboard"))
         if path.exists():
             with open(path, newline="") as file:
-                rows = [r for r in csv.DictReader(file) if keep_steps and r["phase"] != "ppo" or int(r["env_steps"]) <= (keep_steps or 0)]
+                warm = ("dagger", "clone") if keep_steps else ()
+                rows = [r for r in csv.DictReader(file) if r["phase"] in warm or int(r["env_steps"]) <= (keep_steps or 0)]
         self._file = open(path, "w", newline="")  # noqa: SIM115 - closed by close()
         self._writer = csv.DictWriter(self._file, columns)
         self._writer.writeheader()

@@ -82,6 +82,10 @@ def test_demonstrations_are_recorded_and_cloned(tmp_path):
     phases, losses = [r["phase"] for r in rows], [float(r["loss"]) for r in rows if r["loss"]]
     assert losses[-1] < 0.8 * losses[0]
     assert phases.count("clone") == 11 and phases[-1] == "ppo"  # ten epochs and their validation, then the last one
+    done = command("--quick", "--task-set", "mt8", "--algorithm", "sac", "--demos", tmp_path / "d", "--env-steps", "1280",
+                   "--transfer-steps", "0", "--no-videos", "--out", tmp_path / "sac")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "sac/metrics.csv").read_text().splitlines()[-1].startswith("sac,1")
     done = command("--quick", "--warm-start", "clone", "--demos", tmp_path / "d", "--out", tmp_path / "other")
     assert done.returncode == 1 and done.stderr.startswith("error:") and "no demonstrations of" in done.stderr
 
