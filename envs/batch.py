@@ -18,6 +18,7 @@ from envs.variation import LEVELS, Variation
 CONTROL_DT = TIMESTEP * SUBSTEPS  # s
 STEP_POSITION, STEP_YAW = 0.03, 0.2  # m and rad per control step at full action
 LEASH_POSITION, LEASH_YAW = 0.04, 0.4  # m and rad: how far the target may run ahead of the hand
+JOINT_LEASH = 0.5  # rad: how far a joint's target may run ahead of it; a stretched arm would swing through
 HOLD_FORCE = 0.5  # N on each finger, towards the other one, that counts as holding
 HOLD_SHARE = 0.25  # of a finger's vertical force that the inward one must reach, or it only leans on the lid
 _INWARDS = np.array([-1.0, 1.0])  # sign of the force on left and right along the hand's y axis when they squeeze
@@ -159,7 +160,8 @@ class ClosureBatch:
         turn = wrap(self.target_yaw + STEP_YAW * action[:, 3] - yaw)
         self.target_yaw[:] = yaw + np.minimum(np.maximum(turn, -LEASH_YAW), LEASH_YAW)
         goal = self._arm_targets(everyone, self.target_pos, self.target_yaw)
-        low, high = self._reach
+        (low, high), now = self._reach, self.qpos[:, robot.ARM]
+        low, high = np.maximum(low, now - JOINT_LEASH), np.minimum(high, now + JOINT_LEASH)
         np.minimum(np.maximum(goal, low), high, out=self.ctrl[:, robot.ARM])
         self.ctrl[:, robot.FINGERS] = robot.FINGER_OPEN / 2 * (action[:, 4:5] + 1)
         before = self.sim.state.copy()

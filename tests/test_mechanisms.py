@@ -26,9 +26,9 @@ class Loads:
         self.force[:] = 0
         for name, value in joints.items():
             self.force[:, self.batch.model.joint(f"lid_{name}").dofadr[0]] = value
-        up = np.tile([0, 0, 1.0, 0, 1.0], (8, 1))
         for _ in range(steps):
-            self.batch.step(up)
+            away = np.where(self.batch.measure()["height"] < 0.25, 1.0, 0.0)  # up, and stay within reach
+            self.batch.step(np.column_stack([np.zeros((8, 2)), away, np.zeros(8), np.ones(8)]))
         return self.batch.measure()["lid"]
 
     @property
