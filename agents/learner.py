@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -63,6 +64,7 @@ class Learner:
         make = {"ppo": lambda: make_ppo(self.env, ppo, network, seed, warm), "plain_ppo": lambda: make_plain_ppo(self.env, seed),
                 "sac": lambda: make_sac(self.env, sac, network, seed, warm)}  # fmt: skip
         self.ppo = make[algorithm]()
+        self._between = 0.0  # seconds of what is done between updates, which stable-baselines3 counts to the rollout
         self.sampling, self.success = sampling, np.full(len(self.tasks), np.nan)  # (tasks,) running rates
 
     @property
@@ -79,7 +81,7 @@ class Learner:
     def seconds(self) -> dict[str, float]:
         """Where the time of PPO went so far: physics, environment (the rest of it), inference, update."""
         physics, rollout = self.simulation.batch.physics_seconds, self.ppo.seconds.get("rollout", 0.0)
-        return {"physics": physics, "environment": self.env.seconds - physics, "inference": rollout - self.env.seconds,
+        return {"physics": physics, "environment": self.env.seconds - physics, "inference": rollout - self.env.seconds - self._between,
                 "update": self.ppo.seconds.get("update", 0.0)}  # fmt: skip
 
     def take_successes(self) -> np.ndarray:
@@ -126,8 +128,16 @@ class Learner:
             self.take_successes()
             self.env.seconds = self.simulation.batch.physics_seconds = 0.0
         remaining = env_steps - self.env_steps
+
+        def timed() -> bool:
+            began, before = time.perf_counter(), self.ppo.num_timesteps
+            going = on_update()
+            if before < env_steps:  # the last call comes after the rollout
+                self._between += time.perf_counter() - began
+            return going
+
         if remaining > 0:
-            self.ppo.learn(remaining, callback=_AfterUpdate(on_update), reset_num_timesteps=fresh, log_interval=10**9)
+            self.ppo.learn(remaining, callback=_AfterUpdate(timed), reset_num_timesteps=fresh, log_interval=10**9)
 
     def save(self, folder: pathlib.Path, **meta) -> None:
         """Write the exact state; call between updates."""
