@@ -210,7 +210,7 @@ class Transformer(nn.Module):
         super().__init__()
         if state < SIZE or state % SIZE:
             raise ValueError(f"state must be a multiple of the {SIZE} numbers of observations.PARTS, not {state}")
-        sizes = torch.tensor([size for _, size, _ in PARTS])
+        sizes = torch.tensor([size for _, size, *_ in PARTS])
         part = torch.arange(len(PARTS)).repeat_interleave(sizes).repeat(state // SIZE)  # of every number of the state
         fan_in = sizes[part] * (state // SIZE)
         self.register_buffer("member", F.one_hot(part, len(PARTS)).float(), persistent=False)  # (state, parts)

@@ -10,8 +10,9 @@ import numpy as np
 
 from envs import mechanisms, robot
 from envs.closures import CLOSURES, lookup
-from envs.mechanisms import CONTACT_RULES, LID_JOINTS, MECHANISMS, TWIST
-from envs.scene import SUBSTEPS, TIMESTEP, WORKSPACE, build, grip_height, seat_height
+from envs.constants import MARK, constants
+from envs.mechanisms import LID_JOINTS, TWIST
+from envs.scene import SUBSTEPS, TIMESTEP, WORKSPACE, build
 from envs.structure import Variant
 from envs.variation import LEVELS, Variation
 
@@ -22,8 +23,6 @@ JOINT_LEASH = 0.5  # rad: how far a joint's target may run ahead of it; a stretc
 HOLD_FORCE = 0.5  # N on each finger, towards the other one, that counts as holding
 HOLD_SHARE = 0.25  # of a finger's vertical force that the inward one must reach, or it only leans on the lid
 _INWARDS = np.array([-1.0, 1.0])  # sign of the force on left and right along the hand's y axis when they squeeze
-MARK = 0.008  # m from a mark that counts as there
-MARK_RANGE = 0.12  # m from a mark in the air at which progress begins
 _DIVERGED = [w.value for w in (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)]
 _VARIANT_ENTROPY = 0xCA9  # separates the variants' randomness from the episodes'
 
@@ -57,10 +56,11 @@ class ClosureBatch:
         self._fields = {name: np.stack([getattr(m, name) for m in models]) for name in names}
         self._expanded = {name: self.sim.expand(name) for name in self._fields}
         self._bind()
-        self.const = _constants(self.pool)
+        self.const = constants(self.pool)
         self.task = np.zeros(n, np.int64)
         self.variant = np.zeros(n, np.int64)
-        self.own = {k: c[self.variant] for k, c in self.const.items()}  # (n, ...) numbers of each simulation's variant
+        self.own = self.const[self.variant]  # (n,) numbers of each simulation's variant, by name
+        self._own(np.arange(n))
         self.physics_seconds = 0.0  # spent in MuJoCo's steps
         self.released = np.zeros(n, bool)
         self._progress = np.zeros(n)
@@ -120,14 +120,17 @@ class ClosureBatch:
         self._place_hand(ids, grip + offset, START["hand_yaw"] * u[:, 6])
 
     def _own(self, ids: np.ndarray) -> None:
-        for k, column in self.own.items():
-            column[ids] = self.const[k][self.variant[ids]]
+        self.own[ids] = self.const[self.variant[ids]]
+        self._marked, self._gated = np.flatnonzero(self.own["marked"]), np.flatnonzero(self.own["gated"])
+        marked = self.own[self._marked]
+        self._marks = marked["reached"][:, None], marked["goal"], marked["range"]
 
     def _place_hand(self, ids: np.ndarray, pos: np.ndarray, yaw: np.ndarray) -> None:
-        for _ in range(5):  # Gauss-Newton from the home pose: within 1e-10 m and rad (measured)
-            self.qpos[ids, robot.ARM] = self._arm_targets(ids, pos, yaw, refresh=True)
-        self.ctrl[ids, robot.ARM] = self.qpos[ids, robot.ARM]
-        self.ctrl[ids, robot.FINGERS] = robot.FINGER_OPEN
+        for k in range(3):  # Gauss-Newton from the home pose: within 3 um and 1e-6 rad (measured)
+            if k:
+                self.sim.forward(ids, stage=mujoco.mjtStage.mjSTAGE_POS.value)
+            self.qpos[ids, robot.ARM] += self._joint_steps(ids, pos, yaw)
+        self.ctrl[ids, robot.ARM], self.ctrl[ids, robot.FINGERS] = self.qpos[ids, robot.ARM], robot.FINGER_OPEN
         self.target_pos[ids], self.target_yaw[ids] = pos, yaw
         self.sim.forward(ids)
         self._progress = self._measure_progress()
@@ -136,12 +139,10 @@ class ClosureBatch:
         for name, expanded in self._expanded.items():
             expanded[ids] = self.variation.scale(name, ids, self._fields[name][models], self._lid_part)
 
-    def _arm_targets(self, ids, pos: np.ndarray, yaw: np.ndarray, refresh: bool = False) -> np.ndarray:
-        if refresh:
-            self.sim.forward(ids, stage=mujoco.mjtStage.mjSTAGE_POS.value)
+    def _joint_steps(self, ids, pos: np.ndarray, yaw: np.ndarray) -> np.ndarray:
         tcp, mat = self._site_pos[ids, self._tcp], self._site_mat[ids, self._tcp].reshape(-1, 3, 3)
         jac = robot.jacobian(self._anchor[ids, robot.ARM], self._axis[ids, robot.ARM], tcp)
-        return robot.joint_targets(self.qpos[ids, robot.ARM], jac, robot.pose_error(tcp, mat, pos, yaw))
+        return robot.joint_steps(jac, robot.pose_error(tcp, mat, pos, yaw))
 
     def step(self, action: np.ndarray) -> None:
         """Advance one control step (50 ms).
@@ -159,10 +160,9 @@ class ClosureBatch:
         self.target_pos[:] = tcp + ahead * np.minimum(1.0, LEASH_POSITION / np.maximum(length, 1e-9))
         turn = wrap(self.target_yaw + STEP_YAW * action[:, 3] - yaw)
         self.target_yaw[:] = yaw + np.minimum(np.maximum(turn, -LEASH_YAW), LEASH_YAW)
-        goal = self._arm_targets(everyone, self.target_pos, self.target_yaw)
-        (low, high), now = self._reach, self.qpos[:, robot.ARM]
-        low, high = np.maximum(low, now - JOINT_LEASH), np.minimum(high, now + JOINT_LEASH)
-        np.minimum(np.maximum(goal, low), high, out=self.ctrl[:, robot.ARM])
+        ahead = self._joint_steps(everyone, self.target_pos, self.target_yaw)
+        goal = self.qpos[:, robot.ARM] + np.minimum(np.maximum(ahead, -JOINT_LEASH), JOINT_LEASH)
+        np.minimum(np.maximum(goal, self._reach[0]), self._reach[1], out=self.ctrl[:, robot.ARM])
         self.ctrl[:, robot.FINGERS] = robot.FINGER_OPEN / 2 * (action[:, 4:5] + 1)
         before = self.sim.state.copy()
         began = time.perf_counter()
@@ -192,7 +192,7 @@ class ClosureBatch:
             self._write_fields(ids, self.variant[ids] + len(self.pool))
 
     def _gate(self) -> None:
-        ids = np.flatnonzero(self.own["gated"] & ~self.released)
+        ids = self._gated[~self.released[self._gated]]
         if len(ids):
             key, jammed = self.own["gate_key"][ids], self.own["gate_jammed"][ids]
             way = self.qpos[ids, self.lid_q.start + key] / self.own["full"][ids, key]
@@ -206,14 +206,14 @@ class ClosureBatch:
 
     def _measure_progress(self) -> np.ndarray:
         own, lid = self.own, self.qpos[:, self.lid_q]
-        found = mechanisms.progress(lid, own["full"], own["shares"])
-        if own["pushed"].any():
-            left = np.hypot(lid[:, 0] - own["depth"], lid[:, 1])
-            found = np.where(own["pushed"], np.clip((own["depth"] - left) / (own["depth"] - MARK), 0, 1), found)
-        if own["reached"].any():
-            left = np.linalg.norm(self._site_pos[:, self._grip] - self._site_pos[:, self._tcp], axis=1)
-            found = np.where(own["reached"], np.clip((MARK_RANGE - left) / (MARK_RANGE - MARK), 0, 1), found)
-        return np.where(self.released, 1.0, found)
+        found = mechanisms.progress(lid, own["inverse_full"], own["shares"])
+        if len(ids := self._marked):  # how near the lid, or the hand, is to its mark
+            reach, goal, start = self._marks
+            left = np.where(reach, self._site_pos[ids, self._grip] - self._site_pos[ids, self._tcp], lid[ids, :3] - goal)
+            left = np.sqrt(np.einsum("ij,ij->i", left, left))
+            found[ids] = np.minimum(np.maximum((start - left) / (start - MARK), 0.0), 1.0)
+        found[self.released] = 1.0
+        return found
 
     def measure(self) -> dict[str, np.ndarray]:
         """Everything that observations, rewards, success and experts are made of.
@@ -223,7 +223,7 @@ class ClosureBatch:
         Returns:
             (n, ...) arrays by name.
         """
-        own, lid = self.own, self.qpos[:, self.lid_q].copy()
+        own, lid, fingers = self.own, self.qpos[:, self.lid_q].copy(), self.qpos[:, robot.FINGERS]
         mat = self._site_mat[:, self._tcp].reshape(-1, 3, 3)
         quat = self.mocap_quat[:, 0]
         yaw, axis = robot.yaw_of(mat), 2 * np.arctan2(quat[:, 3], quat[:, 0])
@@ -233,7 +233,8 @@ class ClosureBatch:
         tcp = self._site_pos[:, self._tcp].copy()
         # a finger holds by pressing inwards; two that rest on top of a lid, a fist, press downwards
         closing = np.einsum("ijk,ik->ij", force, mat[:, :, 1]) * _INWARDS  # (n, 2)
-        holds = ((closing > HOLD_FORCE) & (closing > HOLD_SHARE * np.abs(force[:, :, 2]))).all(1)
+        pressing = (closing > HOLD_FORCE) & (closing > HOLD_SHARE * np.abs(force[:, :, 2]))
+        holds, touched = pressing[:, 0] & pressing[:, 1], (touch[:, 0] > HOLD_FORCE) | (touch[:, 1] > HOLD_FORCE)
         along = np.empty((self.n, 2))  # the container's x axis
         along[:, 0], along[:, 1] = np.cos(axis), np.sin(axis)
         left, aside = own["moves"] * (own["depth"] - lid[:, 0]), -own["moves"] * lid[:, 1]  # (n,) container frame
@@ -247,17 +248,18 @@ class ClosureBatch:
             "target_yaw_offset": wrap(self.target_yaw - yaw),  # (n,)
             "bar_yaw_offset": wrap(2 * (lid_yaw - yaw)) / 2,  # (n,) from hand to bar, modulo a half turn
             "wrist": self.qpos[:, 6].copy(),  # (n,) joint 7
-            "opening": self.qpos[:, robot.FINGERS].mean(1),  # (n,) of each finger
+            "opening": 0.5 * (fingers[:, 0] + fingers[:, 1]),  # (n,) of each finger
             "touch": touch,  # (n, 2) force of each finger on the lid
             "holds": holds,  # (n,) the lid between the fingers
-            "contact": np.where(own["rule"] == 0, holds, (touch > HOLD_FORCE).any(1) | (own["rule"] == 2)),  # (n,) the hand at work
+            "presses": pressing[:, 0] | pressing[:, 1],  # (n,) at least one finger presses inwards
+            "contact": np.where(own["hold_rule"], holds, own["free_rule"] | touched),  # (n,) the hand at work
             "axis": along,  # (n, 2) x axis of the container, horizontal
             "way": way,  # (n, 2) that a lid which moves sideways still has to go, world frame
             "lid": lid,  # (n, 6) joints
             "lid_velocity": self.qvel[:, self.lid_v].copy(),  # (n, 6)
             "progress": self.progress(),
             "released": self.released.copy(),
-            "separation": np.linalg.norm(lid[:, :3], axis=1),  # (n,) of the lid from its seat
+            "separation": np.sqrt(np.einsum("ij,ij->i", lid[:, :3], lid[:, :3])),  # (n,) of the lid from its seat
             "height": tcp[:, 2] - own["seat"] - self.mocap_pos[:, 0, 2],  # (n,) of the fingertips above the seat
             **{k: own[k] for k in _MEASURED},
         }
@@ -302,45 +304,5 @@ def _differing(models: list[mujoco.MjModel]) -> list[str]:
 _NOT_PHYSICS = ("eq_active0", "names_map", "geom_rgba")  # states or labels, not read while stepping
 
 
-_MEASURED = ("mechanism", "hold_rule", "grip_radius", "grip_height", "cap_radius", "bar", "offset", "lever", "direction", "angle", "depth",
+_MEASURED = ("mechanism", "hold_rule", "grip_radius", "grip_height", "dimensions", "bar", "offset", "lever", "direction", "angle", "depth",
              "separates", "full")  # fmt: skip
-
-
-def _constants(pool: list[Variant]) -> dict[str, np.ndarray]:
-    """Numbers of each variant, (v, ...) arrays by name."""
-
-    def column(f) -> np.ndarray:
-        return np.array([f(v, v.closure, MECHANISMS[v.closure.mechanism]) for v in pool])
-
-    def gate(f, otherwise=0.0) -> np.ndarray:
-        return column(lambda v, c, m: f(v, m) if m.gate else otherwise)
-
-    return {
-        "engaged": column(lambda v, c, m: m.engaged()),
-        "mechanism": column(lambda v, c, m: list(MECHANISMS).index(m.name)),
-        "hold_rule": column(lambda v, c, m: m.contact == "hold"),
-        "rule": column(lambda v, c, m: CONTACT_RULES.index(m.contact)),
-        "full": column(lambda v, c, m: mechanisms.full_travel(m, c.direction, v.angle, v.depth)),
-        "shares": column(lambda v, c, m: [m.opens.get(j, 0.0) for j in range(6)]),
-        "separates": column(lambda v, c, m: m.separates),
-        "pushed": column(lambda v, c, m: m.marked and bool(m.free)),
-        "reached": column(lambda v, c, m: m.marked and not m.free),
-        "moves": column(lambda v, c, m: float(mechanisms.X in m.free)),
-        "gated": column(lambda v, c, m: m.gate is not None),
-        "gate_key": gate(lambda v, m: m.gate.key, 0),
-        "gate_jammed": gate(lambda v, m: m.gate.jammed, 0),
-        "gate_threshold": gate(lambda v, m: m.gate.threshold),
-        "gate_open": gate(lambda v, m: mechanisms.frictions(m, v.force, v.torque)[m.gate.jammed]),
-        "gate_shut": gate(lambda v, m: mechanisms.jam(m.gate.jammed)),
-        "direction": column(lambda v, c, m: c.direction),
-        "angle": column(lambda v, c, m: v.angle),
-        "depth": column(lambda v, c, m: v.depth),
-        "foot": column(lambda v, c, m: c.body[0]),
-        "seat": column(lambda v, c, m: seat_height(v)),
-        "grip_radius": column(lambda v, c, m: v.grip_radius),
-        "grip_height": column(lambda v, c, m: v.grip_height),
-        "cap_radius": column(lambda v, c, m: c.cap_radius),
-        "offset": column(lambda v, c, m: c.offset),
-        "lever": column(lambda v, c, m: (c.offset + c.cap_radius, grip_height(v))),  # (v, 2) from hinge to held point
-        "bar": column(lambda v, c, m: c.grip == "bar"),
-    }

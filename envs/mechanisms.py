@@ -163,18 +163,18 @@ def add_constraints(spec: mujoco.MjSpec, mechanism: Mechanism, lead: float) -> N
     spec.add_equality(name="thread", name1="lid_lift", name2="lid_twist", active=bool(active[-1]), data=ratio, **joint, **hard)
 
 
-def progress(lid_qpos: np.ndarray, full: np.ndarray, shares: np.ndarray) -> np.ndarray:
+def progress(lid_qpos: np.ndarray, inverse_full: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """Fraction of the way to open, in [0, 1].
 
     Args:
         lid_qpos: (n, 6) lid joints (m, rad).
-        full: (n, 6) their values when open, see `full_travel`.
+        inverse_full: (n, 6) one over their values when open, see `full_travel`; 0 where they do not count.
         shares: (n, 6) of each joint in the progress.
 
     Returns:
         (n,) progress.
     """
-    way = np.minimum(np.maximum(lid_qpos / np.where(full == 0, 1.0, full), 0.0), 1.0)
+    way = np.minimum(np.maximum(lid_qpos * inverse_full, 0.0), 1.0)
     return np.minimum(np.einsum("ij,ij->i", way, shares), 1.0)
 
 

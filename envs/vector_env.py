@@ -16,7 +16,7 @@ from envs.closures import CLOSURES, lookup
 from envs.pixels import Pixels
 
 OBSERVATIONS = {"state": ("state",), "rgb": ("rgb",), "state+rgb": ("state", "rgb")}
-_TRACKERS = ("held_progress", "last_progress", "last_contact", "open_steps", "ever", "steps")
+_TRACKERS = ("held_progress", "last_progress", "grasped", "open_steps", "ever", "steps")
 
 
 class ClosureVectorEnv(gym.vector.VectorEnv):
@@ -100,7 +100,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         self._seed = seed
         self._rngs: list[np.random.Generator] | None = None
         self.held_progress, self.last_progress = np.zeros(num_envs), np.zeros(num_envs)
-        self.last_contact = np.zeros(num_envs, bool)
+        self.grasped = np.zeros(num_envs, bool)
         self.open_steps, self.steps = np.zeros(num_envs, int), np.zeros(num_envs, int)
         self.ever, self._done = np.zeros(num_envs, bool), np.zeros(num_envs, bool)
 
@@ -172,9 +172,11 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
 
     def _track(self, m: dict[str, np.ndarray], alive: np.ndarray) -> None:
         gain = m["progress"] - self.last_progress
-        held = m["contact"] | self.last_contact  # a lid that snaps free unloads the fingers for a moment
+        # a grasp is taken by both fingers and lasts while one presses: a hand off the lid's axis loads only one
+        grasped = m["contact"] | self.grasped & m["presses"]
+        held = grasped | self.grasped  # a lid that snaps free unloads the fingers for a moment
         self.held_progress = np.minimum(np.maximum(self.held_progress + np.where(held, gain, np.minimum(0, gain)), 0), 1) * alive
-        self.last_progress, self.last_contact = m["progress"].copy(), m["contact"].copy()
+        self.last_progress, self.grasped = m["progress"].copy(), grasped
         opened = rewards.is_open(m, self.held_progress)
         self.open_steps = np.where(opened & alive, self.open_steps + 1, 0)
         self.ever |= self.success
@@ -204,13 +206,13 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         return observation
 
     def _info(self, m: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        terms = rewards.reward_terms(m, self.held_progress, self.success)
+        success = self.success
         return {
-            **terms,
-            "success": self.success,
+            **rewards.reward_terms(m, self.held_progress, success),
+            "success": success,
             "success_any": self.ever.copy(),
             "progress": m["progress"],
-            "contact_fraction": self.held_progress / np.maximum(m["progress"], 1e-9) * (m["progress"] > 0),
+            "contact_fraction": self.held_progress / np.maximum(m["progress"], 1e-9),
             "task": self.task.copy(),
             "task_name": self._names[self.task],
             "steps": self.steps.copy(),

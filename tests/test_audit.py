@@ -99,7 +99,7 @@ def test_a_lid_moved_by_an_invisible_hand_is_no_success(name):
     farthest = 0.0
     for _ in range(CLOSURES[name].steps):
         force[:, batch.lid_v] = np.sign(full) * [60, 60, 60, 8, 8, 8] * (full != 0) * ~batch.released[:, None]
-        if own["pushed"].any():
+        if (own["marked"] & ~own["reached"]).any():
             force[:, batch.lid_v.start] = 2.5 * (batch.measure()["lid"][:, 0] < own["depth"])
         _, _, _, _, info = env.step(up)
         assert not info["success"].any()

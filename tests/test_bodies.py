@@ -193,7 +193,7 @@ def test_paco_equals_networks_composed_one_by_one(task):
 def test_transformer_turns_each_named_part_into_its_own_token(history):
     net, (state, vector, index) = body(Transformer, VECTOR, history * SIZE), batch(VECTOR, history * SIZE)
     tokens, out, low = net.tokens(state), net(state, vector, index), 0
-    for k, (_, size, _) in enumerate(PARTS):
+    for k, (_, size, *_) in enumerate(PARTS):
         for j in range(history):
             moved = state.clone()
             moved[:, j * SIZE + low : j * SIZE + low + size] += 1.0

@@ -110,9 +110,9 @@ def test_slider_keeps_to_its_rail(name):
 
 
 def test_progress_adds_the_shares_and_release_is_for_good():
-    full, shares = np.array([[0, 0, 0.01, 0.8, 0, 0.0]]), np.array([[0, 0, 0.5, 0.5, 0, 0]])
+    inverse, shares = np.array([[0, 0, 1 / 0.01, 1 / 0.8, 0, 0]]), np.array([[0, 0, 0.5, 0.5, 0, 0]])
     for lift, twist, expected in ((0, 0, 0), (0, 0.4, 0.25), (0, 0.8, 0.5), (0.005, 0.8, 0.75), (0.02, 0.9, 1.0), (-0.01, -1, 0)):
-        assert progress(np.array([[0, 0, lift, twist, 0, 0]]), full, shares) == pytest.approx(expected)
+        assert progress(np.array([[0, 0, lift, twist, 0, 0]]), inverse, shares) == pytest.approx(expected)
     assert list(released(np.array([1.0, 1.0, 0.2]), np.array([True, False, True]), np.array([False, False, True]))) == [True, False, True]
 
 

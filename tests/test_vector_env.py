@@ -101,7 +101,7 @@ def test_terms_are_named_and_bounded():
 def test_layout_of_observations():
     env = ClosureVectorEnv(TASKS, 3, conditioning="parameters")
     obs, _ = env.reset(seed=0)
-    assert obs["state"].shape == (3, sum(size for _, size, _ in observations.PARTS)) and obs["state"].dtype == np.float32
+    assert obs["state"].shape == (3, sum(size for _, size, *_ in observations.PARTS)) and obs["state"].dtype == np.float32
     assert np.array_equal(obs["task"], np.stack([CLOSURES[t].vector for t in TASKS]))
     assert "task" not in ClosureVectorEnv(TASKS, 3, conditioning="none").reset(seed=0)[0]
     eye, _ = ClosureVectorEnv(TASKS, 3).reset(seed=0)
@@ -137,3 +137,15 @@ def test_mistakes_are_explained():
     env.reset(seed=0)
     with pytest.raises(ValueError, match=r"\(2, 5\)"):
         env.step(np.zeros((1, 5)))
+
+
+def test_a_grasp_is_taken_by_both_fingers_and_kept_by_one():
+    env = ClosureVectorEnv("bottle", 1)
+    env.reset(seed=0)
+    measured, gained = env.batch.measure(), []
+    # both fingers, one, none (counts for one more step), none, one
+    for step, (both, one) in enumerate([(True, True), (False, True), (False, False), (False, False), (False, True)]):
+        changed = {"contact": [both], "presses": [one], "progress": [0.1 * (step + 1)]}
+        env._track({**measured, **{k: np.array(v) for k, v in changed.items()}}, np.ones(1, bool))
+        gained.append(env.held_progress[0])
+    np.testing.assert_allclose(gained, [0.1, 0.2, 0.3, 0.3, 0.3])
