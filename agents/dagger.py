@@ -16,9 +16,9 @@ from agents.vec_env import TaskVecEnv
 class DaggerConfig:
     """Settings of the warm start."""
 
-    env_steps: int = 192_000
+    steps_per_task: int = 24_000
     rollout: int = 20  # control steps per environment and round
-    updates: int = 100  # minibatches per round
+    updates: int = 200  # minibatches per round
     minibatch: int = 512
     learning_rate: float = 1e-3
 
@@ -35,7 +35,7 @@ def dagger(
 
     Args:
         policy: its actor is trained in place.
-        env: where it acts; stepped config.env_steps times in all.
+        env: where it acts; stepped config.steps_per_task times for each of its tasks.
         expert: returns the expert's actions (n, a) for env's present states.
         config: settings.
         rng: draws minibatches.
@@ -43,7 +43,7 @@ def dagger(
     """
     optimizer = torch.optim.Adam(policy.actor.parameters(), lr=config.learning_rate)
     observation = env.reset()
-    rounds = max(1, config.env_steps // (env.num_envs * config.rollout))
+    rounds = max(1, config.steps_per_task * len(env.env.tasks) // (env.num_envs * config.rollout))
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, rounds)
     data: dict[str, list[np.ndarray]] = {name: [] for name in ("state", "task", "index", "label")}
     for k in range(rounds):

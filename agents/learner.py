@@ -46,11 +46,12 @@ class Learner:
         sampling: which task is practised next, a row of `balance.SAMPLINGS`.
         algorithm: ppo, sac, or plain_ppo, the control.
         sac: settings of SAC.
+        guided: go on to imitate the scripted experts while reinforcement learns, see `PPOConfig.guidance`.
     """
 
     def __init__(self, tasks: Sequence[str], *, conditioning: str | Mapping[str, np.ndarray], ppo: PPOConfig, num_envs: int, seed: int,
                  warm: bool, network: NetworkConfig = DEFAULT_NETWORK, known_tasks: Sequence[str] | None = None,
-                 sampling: str = "uniform", algorithm: str = "ppo", sac: SACConfig = DEFAULT_SAC):  # fmt: skip
+                 sampling: str = "uniform", algorithm: str = "ppo", sac: SACConfig = DEFAULT_SAC, guided: bool = False):  # fmt: skip
         self.tasks, self.known = tuple(tasks), tuple(known_tasks or tasks)
         self.kind = conditioning if isinstance(conditioning, str) else "language"
         if conditioning == "language":  # encoded once, and kept with the policy
@@ -58,7 +59,8 @@ class Learner:
         self.conditioning = conditioning
         self.simulation = ClosureVectorEnv(tasks, num_envs, conditioning=conditioning, known_tasks=self.known,
                                            autoreset_mode=AutoresetMode.SAME_STEP)  # fmt: skip
-        self.env = TaskVecEnv(self.simulation, ppo.gamma, scaled=algorithm == "ppo" and not ppo.popart, plain=algorithm == "plain_ppo")
+        self.env = TaskVecEnv(self.simulation, ppo.gamma, scaled=algorithm == "ppo" and not ppo.popart, plain=algorithm == "plain_ppo",
+                              expert=self._expert if guided else None)  # fmt: skip
         self.seed, self.algorithm = seed, algorithm
         network = dataclasses.replace(network, embedding=self.kind == "embedding", blind=self.kind in ("none", "history"))
         make = {"ppo": lambda: make_ppo(self.env, ppo, network, seed, warm), "plain_ppo": lambda: make_plain_ppo(self.env, seed),
@@ -93,11 +95,14 @@ class Learner:
             self.simulation.probabilities = SAMPLINGS[self.sampling](self.success)
         return rates
 
+    def _expert(self) -> np.ndarray:
+        return expert_action(self.simulation.batch.measure())
+
     def warm_start(self, config: DaggerConfig, on_round: Callable[[int, float], None]) -> None:
         """DAgger from the scripted experts of the learner's own tasks."""
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, 1]))
         self.take_successes()  # sets how tasks are sampled
-        dagger(self.policy, self.env, lambda: expert_action(self.simulation.batch.measure()), config, rng, on_round)
+        dagger(self.policy, self.env, self._expert, config, rng, on_round)
 
     def demonstrations(self, folder: pathlib.Path) -> dict[str, np.ndarray]:
         """The steps of a recording that are of the learner's tasks, told by its own conditioning.

@@ -13,6 +13,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import DictRolloutBuffer
 
 from agents.balance import PopArt
+from agents.dagger import fit
 from agents.gradients import GradientRule, cosines
 from agents.networks import MultiTaskPolicy, NetworkConfig
 from agents.vec_env import TaskVecEnv
@@ -35,6 +36,7 @@ class PPOConfig:
     deviation: float = 0.5  # initial standard deviation of the actions, from scratch
     warm_deviation: float = 0.04  # after a warm start or at a transfer
     critic_warmup: int = 5  # updates that train the critic alone, after a warm start
+    guidance: int = 32  # minibatches of imitation per update, after a warm start by DAgger
     rule: str = "sum"  # a row of gradients.RULES
     popart: bool = False  # values normalised per task by PopArt, instead of rewards by their return
 
@@ -113,6 +115,7 @@ class MultiTaskPPO(TimedPPO):
 
     critic_learning_rate = 3e-4
     rules: tuple[GradientRule, GradientRule] | None = None
+    guidance = 0
 
     def _update_learning_rate(self, optimizers) -> None:
         super()._update_learning_rate(optimizers)
@@ -133,9 +136,19 @@ class MultiTaskPPO(TimedPPO):
                 self._train_by_rule()
         for p in frozen:
             p.requires_grad_(True)
+        if self.guidance and not warming:
+            with self._timed("update"):
+                self._imitate()
         self.critic_warmup = max(0, self.critic_warmup - 1)
         with torch.no_grad():
             self.policy.log_std.clamp_(np.log(0.03), np.log(1.0))
+
+    def _imitate(self) -> None:
+        """Some minibatches of imitation in the states of the rollout, so that what was imitated is not unlearned."""
+        data = {k: torch.as_tensor(v.reshape(-1, v.shape[-1])) for k, v in self.rollout_buffer.observations.items()}
+        data["index"] = data["index"][:, 0].long()
+        rng = np.random.default_rng([self.seed, self.num_timesteps])
+        fit(self.policy, self.policy.optimizer, data, self.guidance, self.batch_size, rng)
 
     def _losses(self, batch) -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor, torch.Tensor]:
         """Clipped surrogate and value loss of every task that is present, their indices, and log ratios (b,).
@@ -195,6 +208,7 @@ def make_ppo(env: TaskVecEnv, config: PPOConfig, network: NetworkConfig, seed: i
     )  # fmt: skip
     algorithm.critic_learning_rate = config.learning_rate
     algorithm.critic_warmup = config.critic_warmup if warm else 0
+    algorithm.guidance = config.guidance if env.expert else 0
     if config.popart:
         algorithm.rollout_buffer.popart = PopArt(algorithm.policy)
     if config.rule != "sum":

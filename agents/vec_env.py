@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import gymnasium as gym
 import numpy as np
@@ -55,23 +56,28 @@ class TaskVecEnv(VecEnv):
         gamma: discount of the returns that rewards are scaled by.
         scaled: scale rewards per task.
         plain: leave observations and rewards as they are: for stable-baselines3's own algorithms.
+        expert: gives the expert's actions (n, a) for the present states; they join the observations as `label`.
     """
 
-    def __init__(self, env: ClosureVectorEnv, gamma: float = 0.99, scaled: bool = True, plain: bool = False):
+    def __init__(self, env: ClosureVectorEnv, gamma: float = 0.99, scaled: bool = True, plain: bool = False,
+                 expert: Callable[[], np.ndarray] | None = None):  # fmt: skip
         if env.autoreset_mode != AutoresetMode.SAME_STEP:
             raise ValueError("stable-baselines3 needs an environment with autoreset_mode SAME_STEP")
         self.env = env
         self.seconds, self.scaled, self.plain = 0.0, scaled and not plain, plain  # seconds: spent in steps
         self.scale = ReturnScale(len(env.tasks), env.num_envs, gamma)
         self.episodes: list[tuple[int, bool]] = []  # (task, success) since last taken
-        index = gym.spaces.Box(0, len(env.tasks), (1,), np.float32)
-        space = gym.spaces.Dict({**env.single_observation_space.spaces, **({} if plain else {"index": index})})
+        self.expert = expert
+        own = {} if plain else {"index": gym.spaces.Box(0, len(env.tasks), (1,), np.float32)}
+        own |= {"label": env.single_action_space} if expert else {}
+        space = gym.spaces.Dict({**env.single_observation_space.spaces, **own})
         super().__init__(env.num_envs, space, env.single_action_space)
         self._return = np.zeros(env.num_envs)
 
     def observe(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Add the tasks' indices to a batched observation."""
-        return observation if self.plain else {**observation, "index": self.env.task[:, None].astype(np.float32)}
+        """Add the tasks' indices, and the expert's labels, to a batched observation."""
+        labels = {"label": self.expert().astype(np.float32)} if self.expert else {}
+        return observation if self.plain else {**observation, "index": self.env.task[:, None].astype(np.float32), **labels}
 
     def reset(self):
         """Start all episodes."""

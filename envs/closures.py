@@ -287,6 +287,20 @@ def lookup(table: dict, name: str, kind: str):
     raise KeyError(f"unknown {kind} {name!r}: {hint}allowed: {', '.join(table)}")
 
 
+def named_set(name: str) -> TaskSet:
+    """The task set of a name; `mt16/jar` is the row jar of mt16, alone.
+
+    Raises:
+        KeyError: no such task set, or no such row in it.
+    """
+    whole, _, row = name.partition("/")
+    found = lookup(TASK_SETS, whole, "task set")
+    if not row:
+        return found
+    lookup(dict.fromkeys(found.train), row, f"row of {whole}")
+    return TaskSet(name, (row,), found.held_out, f"{row} of {whole}, alone")
+
+
 def distance(a: str | Closure, b: str | Closure, axis: str | None = None) -> float:
     """Structural distance of two rows or names of rows, see `structure.distance`."""
     rows = [lookup(CLOSURES, c, "closure") if isinstance(c, str) else c for c in (a, b)]

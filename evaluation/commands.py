@@ -17,12 +17,12 @@ from agents.bodies import BODIES
 from agents.gradients import RULES
 from agents.learner import POLICIES
 from agents.networks import HEADS
-from envs import CLOSURES, TASK_SETS, rewards
-from envs.closures import TaskSet, lookup
+from envs import CLOSURES, TASK_SETS
+from envs.closures import TaskSet, lookup, named_set
 from envs.conditioning import CONDITIONINGS, UNSEEN
 from envs.opengl import RenderingUnavailable
 from envs.variation import LEVELS
-from evaluation import experiment, runs
+from evaluation import alone, experiment, runs
 from evaluation.benchmark import benchmark, inference
 from evaluation.experiment import QUICK, JobConfig, run_policy
 from evaluation.options import TrainOptions
@@ -32,7 +32,7 @@ from evaluation.report import write_report
 
 Print = Callable[[str], None]
 _CHOICES = {
-    "task_set": TASK_SETS, "algorithm": POLICIES, "warm_start": dict.fromkeys(("dagger", "clone", "none")),
+    "algorithm": POLICIES, "warm_start": dict.fromkeys(("dagger", "clone", "none")),
     "conditioning": CONDITIONINGS, "body": BODIES, "head": HEADS, "rule": RULES, "sampling": SAMPLINGS,
 }  # fmt: skip
 
@@ -48,6 +48,7 @@ def job_config(quick: bool, options: TrainOptions) -> JobConfig:
     Raises:
         KeyError, ValueError: a choice that does not exist or a number out of range.
     """
+    named_set(options.task_set)
     for table, kind in _CHOICES.items():
         lookup(kind, getattr(options, table), table.replace("_", " "))
     for name, least in (("env_steps", 1), ("episodes", 1), ("transfer_steps", 0), ("num_envs", 1), ("width", 4)):
@@ -95,15 +96,13 @@ def main_job(
     run = resume or out or pathlib.Path("runs") / time.strftime("%Y%m%d-%H%M%S")
     if resume:
         kept, config = experiment.stored_job(run)
-        seed, split = kept["seed"], TASK_SETS[config.task_set]
+        seed, split = kept["seed"], named_set(config.task_set)
         if kept["split_hash"] != split.hash:
             raise runs.RunError(f"{run} was trained on other rows (split {kept['split_hash']}, now {split.hash}): it cannot go on")
     else:
         config = job_config(quick, options)
-        split = TASK_SETS[config.task_set]
-        runs.create(run, {"command": command, "seed": seed, "train": split.train, "held_out": split.held_out,
-                          "split_hash": split.hash, "conditioning": config.conditioning, "reward_version": rewards.VERSION,
-                          "job": dataclasses.asdict(config)})  # fmt: skip
+        split = named_set(config.task_set)
+        experiment.start(run, config, seed, command)
     with bars.progress:
         _main_job(run, config, split, seed, bars, stop, videos, bool(resume), console.print)
 
@@ -113,14 +112,20 @@ def _main_job(run, config: JobConfig, split: TaskSet, seed: int, report, stop, v
     say(f"run {run}  |  split {split.hash}: train {', '.join(split.train)}; held out {', '.join(split.held_out)}")
     results = json.loads((run / "results.json").read_text()) if (run / "results.json").exists() else {}
     stopped = f"stopped; go on with: python train.py --resume {run}"
-    if "train" not in results and not experiment.train(run, config, seed, report, stop, resumed):
-        if not (run / "latest").exists():
-            say("the warm start was not finished and begins again")
-        say(stopped)
-        return
-    results = experiment.evaluate_run(run, config)
+    if config.alone:
+        if not alone.train(run, config, seed, report, stop):
+            say(stopped)
+            return
+        results = json.loads((run / "results.json").read_text())
+    else:
+        if "train" not in results and not experiment.train(run, config, seed, report, stop, resumed):
+            if not (run / "latest").exists():
+                say("the warm start was not finished and begins again")
+            say(stopped)
+            return
+        results = experiment.evaluate_run(run, config)
     say(f"mean success {results['mean_success']:.3f}, worst {results['worst_success']:.2f} ({config.episodes} episodes per task)")
-    targets = split.held_out if config.transfer.env_steps and config.conditioning in UNSEEN else ()
+    targets = split.held_out if not config.alone and config.transfer.env_steps and config.conditioning in UNSEEN else ()
     if config.conditioning not in UNSEEN and config.transfer.env_steps:
         say(f"no transfer: {config.conditioning} has no vector for an unseen closure; use --conditioning parameters")
     for target in targets:
@@ -130,7 +135,7 @@ def _main_job(run, config: JobConfig, split: TaskSet, seed: int, report, stop, v
         say(stopped)
         return
     problem = None
-    if videos:
+    if videos and not config.alone:
         problem = experiment.film_run(run, [*split.train, *targets], report, config.film_width)
     if problem:
         say(f"no videos: {problem}")
@@ -216,7 +221,7 @@ def report_job(run: pathlib.Path, out: pathlib.Path | None) -> pathlib.Path:
 
 def benchmark_job(task_set: str, num_envs: int, steps: int, seed: int, out: pathlib.Path | None) -> dict:
     """`benchmark`: one thread and all."""
-    tasks = lookup(TASK_SETS, task_set, "task set").train
+    tasks = named_set(task_set).train
     _positive("num-envs", num_envs)
     _positive("steps", steps)
     found = {"machine": runs.machine(), "one_thread": benchmark(tasks, num_envs, steps, 1, seed),
@@ -264,7 +269,7 @@ def demos_job(task_set: str, episodes: int, seed: int, perturb: float, out: path
     """`demos`: record expert episodes of a task set's training rows."""
     from agents.demonstrations import DemoConfig, record
 
-    split = lookup(TASK_SETS, task_set, "task set")
+    split = named_set(task_set)
     _positive("episodes", episodes)
     _positive("seed", seed, 0)
     if not 0 <= perturb < 1:
@@ -279,5 +284,6 @@ def compare(grid: pathlib.Path, out: pathlib.Path | None, jobs: int, seed: int, 
     """`compare`: train the cells of a grid."""
     from evaluation.compare import compare_job, flag_kinds
 
-    kinds = {**flag_kinds(TrainOptions, choices=_CHOICES), "quick": bool, "videos": bool}
+    sets = [*TASK_SETS, *(f"{s.name}/{row}" for s in TASK_SETS.values() for row in s.train)]
+    kinds = {**flag_kinds(TrainOptions, choices={**_CHOICES, "task_set": sets}), "quick": bool, "videos": bool}
     return compare_job(grid, out, jobs, seed, kinds, console)

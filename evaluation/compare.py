@@ -269,10 +269,11 @@ def _last_line(log: pathlib.Path) -> str:
 def _share(run: pathlib.Path) -> float:
     """How much of its budget a training has used, for the time left; 0 while it cannot be told."""
     try:
-        job = json.loads((run / "config.json").read_text())["job"]
+        config = json.loads((run / "config.json").read_text())
+        job = config["job"]
         header, *_, last = (run / "metrics.csv").read_text().splitlines()
         row = dict(zip(header.split(","), last.split(","), strict=True))
-        steps = job["env_steps"] + (job["dagger"]["env_steps"] if job["warm_start"] == "dagger" else 0)
+        steps = job["env_steps"] + (len(config["train"]) * job["dagger"]["steps_per_task"] if job["warm_start"] == "dagger" else 0)
         minutes = float(row["seconds"]) / 60 / job["minutes"] if job.get("minutes") else 0.0
         return 0.95 * min(1.0, max(int(row["env_steps"]) / steps, minutes))  # the rest is its evaluation
     except (OSError, ValueError, KeyError):

@@ -18,7 +18,8 @@ from agents.learner import Learner, acting, load_policy
 from agents.networks import NetworkConfig
 from agents.ppo import PPOConfig
 from agents.sac import SACConfig
-from envs import TASK_SETS
+from envs import rewards
+from envs.closures import named_set
 from envs.opengl import RenderingUnavailable
 from evaluation import runs
 from evaluation.protocol import Policy, evaluate, summary, write_episodes
@@ -39,6 +40,7 @@ class JobConfig:
     sampling: str = "uniform"  # which task is practised next, a row of balance.SAMPLINGS
     env_steps: int = 1_000_000  # of PPO, after the warm start
     minutes: float | None = None  # after which learning ends, warm start included
+    alone: bool = False  # a policy of its own for every row
     num_envs: int = 64
     episodes: int = 50  # per task in the final evaluation
     validation_episodes: int = 25  # per task, each time checkpoints are compared
@@ -56,9 +58,21 @@ class JobConfig:
 
 QUICK = JobConfig(film_width=320, env_steps=16_000, num_envs=16, episodes=4, validation_episodes=2, validations=1,
                   ppo=PPOConfig(rollout=40, warm_rollout=40, minibatches=2, critic_warmup=2),
-                  dagger=DaggerConfig(env_steps=12_800, updates=60), clone=CloneConfig(epochs=10),
+                  dagger=DaggerConfig(steps_per_task=1_600, updates=60), clone=CloneConfig(epochs=10),
                   transfer=TransferConfig(env_steps=5_120, points=2, episodes=4, num_envs=16))  # fmt: skip
 Report = Callable[[str, int, int, str], None]  # (phase, done, total, text)
+
+
+def start(run: pathlib.Path, config: JobConfig, seed: int, command: str) -> None:
+    """Make a run folder.
+
+    Raises:
+        RunError: the folder exists and is not empty.
+    """
+    split = named_set(config.task_set)
+    runs.create(run, {"command": command, "seed": seed, "train": split.train, "held_out": split.held_out,
+                      "split_hash": split.hash, "conditioning": config.conditioning, "reward_version": rewards.VERSION,
+                      "job": dataclasses.asdict(config)})  # fmt: skip
 
 
 def stored_job(run: pathlib.Path) -> tuple[dict, JobConfig]:
@@ -81,17 +95,18 @@ def train(run: pathlib.Path, config: JobConfig, seed: int, report: Report, stop:
     """Learn the training rows of the task set.
 
     One checkpoint serves all tasks: `checkpoint/` is the one with the best mean
-    success on validation starts, the warm start included; the first of equals.
+    success on validation starts, the warm start included; the last of equals.
     `latest/` is the exact state to resume from.
 
     Returns:
         Whether it finished; False when `stop` asked to end (the state is saved).
     """
-    split = TASK_SETS[config.task_set]
+    split = named_set(config.task_set)
     assert not set(split.train) & set(split.held_out)
     warm = config.warm_start != "none"
     learner = Learner(split.train, conditioning=config.conditioning, ppo=config.ppo, network=config.network, num_envs=config.num_envs,
-                      seed=seed, warm=warm, sampling=config.sampling, algorithm=config.algorithm, sac=config.sac)  # fmt: skip
+                      seed=seed, warm=warm, sampling=config.sampling, algorithm=config.algorithm, sac=config.sac,
+                      guided=config.algorithm == "ppo" and config.warm_start == "dagger")  # fmt: skip
     if config.algorithm == "sac" and config.demos:
         learner.replay_demonstrations(pathlib.Path(config.demos))
     learner.ppo.watch_cosines = config.cosines
@@ -100,7 +115,7 @@ def train(run: pathlib.Path, config: JobConfig, seed: int, report: Report, stop:
     if resume and latest.exists():
         learner.resume(latest)
     phase = "sac" if config.algorithm == "sac" else "ppo"
-    offset = config.dagger.env_steps if config.warm_start == "dagger" else 0
+    offset = config.dagger.steps_per_task * len(split.train) if config.warm_start == "dagger" else 0
     metrics = runs.Metrics(run / "metrics.csv", columns, offset + learner.env_steps if resume else None, board=config.tensorboard)
     best = _Best(run, config, learner)
 
@@ -157,7 +172,7 @@ def _warm_start(learner: Learner, config: JobConfig, seed: int, row: Callable, r
     class Interrupted(Exception):
         pass
 
-    def on_round(steps: int, loss: float, total: int = config.dagger.env_steps) -> None:
+    def on_round(steps: int, loss: float, total: int = config.dagger.steps_per_task * len(learner.tasks)) -> None:
         rates = learner.take_successes()
         row(config.warm_start, steps, rates, loss=round(loss, 5))
         report("warm start", steps, total, worst(learner.tasks, rates))
@@ -207,7 +222,7 @@ class _Best:
                          known_tasks=self.learner.known, seed=VALIDATION_SEED)  # fmt: skip
         score = summary(table)["mean_success"]
         self.first = score if self.first < 0 else self.first
-        if score > self.score:
+        if score >= self.score:
             self.score, self.label = score, label
             self.learner.save(self.run / "checkpoint", validation=score)
         self.validating += time.perf_counter() - began

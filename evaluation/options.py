@@ -10,7 +10,7 @@ class TrainOptions:
     """Settings of one training; None leaves the default of the job.
 
     Attributes:
-        task_set: which rows are trained and which are held out.
+        task_set: which rows are trained and which are held out; mt16/jar is the row jar of mt16, alone.
         algorithm: ppo; sac; or plain_ppo: stable-baselines3's PPO as it comes, from scratch, as a control.
         warm_start: dagger (imitate the scripted experts first), clone (imitate --demos first) or none (reinforcement from scratch).
         demos: folder of demonstrations, made by `train.py demos`: to clone, and with sac for half of each batch.
@@ -21,6 +21,7 @@ class TrainOptions:
         rule: how the tasks' gradients become one: sum, pcgrad, cagrad, upgrad, nash_mtl, ...
         popart: normalise values per task by PopArt instead of rewards by their return.
         sampling: which task is practised next: uniform, by_failure (more of what is not yet solved) or zipf (a long tail).
+        alone: a policy of its own for every row, each with its share of the steps: the control of multi-task learning.
         env_steps: environment steps of reinforcement learning.
         minutes: end learning after this many minutes, warm start included, if it has not ended before.
         num_envs: sub-environments.
@@ -41,6 +42,7 @@ class TrainOptions:
     rule: str = "sum"
     popart: bool = False
     sampling: str = "uniform"
+    alone: bool = False
     env_steps: int | None = None
     minutes: float | None = None
     num_envs: int | None = None

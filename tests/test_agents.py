@@ -20,9 +20,9 @@ SMALL = PPOConfig(rollout=8, warm_rollout=8, minibatches=2, epochs=2, critic_war
 
 
 def learner(tasks=("bottle", "mug"), warm=True, conditioning="parameters", sampling="uniform", width=32, body="mlp", head="shared",
-            **changes):  # fmt: skip
+            guided=False, **changes):  # fmt: skip
     return Learner(tasks, conditioning=conditioning, ppo=dataclasses.replace(SMALL, **changes), num_envs=8, seed=3, warm=warm,
-                   sampling=sampling, network=NetworkConfig(body, head, width))  # fmt: skip
+                   sampling=sampling, network=NetworkConfig(body, head, width), guided=guided)  # fmt: skip
 
 
 def test_per_task_heads_are_isolated():
@@ -43,6 +43,21 @@ def test_batched_equals_looped(head):
     looped = torch.cat([net(x[i : i + 1], task[i : i + 1], index[i : i + 1]) for i in range(8)])
     assert torch.allclose(net(x, task, index), looped, atol=1e-6)
     assert net(x, task, index).shape == (8, 3)
+
+
+def test_guidance_goes_on_to_imitate_and_leaves_the_critic():
+    off = []
+    for guidance in (0, 40):
+        agent = learner(guided=True, guidance=guidance, warm_learning_rate=1e-3, critic_warmup=0)
+        agent.learn(8 * 8 * 6, lambda: True)
+        seen = {k: torch.as_tensor(v.reshape(-1, v.shape[-1])) for k, v in agent.ppo.rollout_buffer.observations.items()}
+        assert seen["label"].abs().max() <= 1 and seen["label"].std() > 0.1
+        off.append((agent.policy.act(seen) - seen["label"]).abs().mean().item())
+        before = [p.clone() for p in agent.policy.critic.parameters()]
+        agent.ppo._imitate()
+        assert all(torch.equal(a, b) for a, b in zip(before, agent.policy.critic.parameters(), strict=True))
+    assert off[1] < 0.7 * off[0]
+    assert "label" not in learner(guided=False).env.observation_space.spaces
 
 
 @pytest.mark.parametrize("body", BODIES)
@@ -217,7 +232,7 @@ def test_same_seed_same_weights():
 def test_dagger_learns_the_expert():
     agent = learner(("mug",), width=128)
     losses = []
-    agent.warm_start(DaggerConfig(env_steps=4_800, updates=60, minibatch=256), lambda steps, loss: losses.append(loss))
+    agent.warm_start(DaggerConfig(steps_per_task=2_400, updates=60, minibatch=256), lambda steps, loss: losses.append(loss))
     assert losses[-1] < 0.8 * losses[0]
 
 

@@ -103,6 +103,19 @@ def test_compare_trains_what_a_grid_says(tmp_path):
     assert done.returncode == 1 and "unknown flag 'bodi'" in done.stderr and done.stderr.count("\n") == 1
 
 
+def test_alone_gives_every_row_its_own_policy_and_share(tmp_path):
+    run = tmp_path / "run"
+    done = command("--quick", "--task-set", "unrelated", "--alone", "--env-steps", "1280", "--num-envs", "16", "--out", run)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((run / "results.json").read_text())
+    assert list(results["per_task"]) == ["puck", "button", "block", "reach"]
+    assert results["mean_success"] == pytest.approx(sum(t["success"] for t in results["per_task"].values()) / 4)
+    own = json.loads((run / "alone/button/config.json").read_text())
+    assert own["train"] == ["button"] and own["job"]["num_envs"] == 4 and own["job"]["env_steps"] == 320
+    assert own["job"]["dagger"]["steps_per_task"] == 1600
+    assert "Success per task" in (run / "report.html").read_text()
+
+
 def test_interrupt_saves_and_resumes(tmp_path):
     folder = tmp_path / "run"
     arguments = [sys.executable, str(ROOT / "train.py"), "--quick", "--out", str(folder), "--env-steps", "2000000", "--no-videos",
