@@ -25,6 +25,7 @@ from envs.variation import LEVELS
 from evaluation import alone, experiment, runs
 from evaluation.benchmark import benchmark, inference
 from evaluation.experiment import QUICK, JobConfig, run_policy
+from evaluation.loggers import LOGGERS, require
 from evaluation.options import TrainOptions
 from evaluation.progress import Bars
 from evaluation.protocol import BUILT_IN, EVALUATION_SEED, Policy, evaluate, summary, write_episodes
@@ -53,6 +54,9 @@ def job_config(quick: bool, options: TrainOptions) -> JobConfig:
         lookup(kind, getattr(options, table), table.replace("_", " "))
     for name, least in (("env_steps", 1), ("episodes", 1), ("transfer_steps", 0), ("num_envs", 1), ("width", 4)):
         _positive(name.replace("_", "-"), getattr(options, name), least)
+    for name in LOGGERS:
+        if getattr(options, name):
+            require(name)
     if options.minutes is not None and options.minutes <= 0:
         raise ValueError(f"--minutes must be above 0, not {options.minutes}")
     if options.algorithm == "plain_ppo" and (options.warm_start != "none" or options.transfer_steps != 0):

@@ -22,6 +22,7 @@ from envs import rewards
 from envs.closures import named_set
 from envs.opengl import RenderingUnavailable
 from evaluation import runs
+from evaluation.loggers import LOGGERS
 from evaluation.protocol import Policy, evaluate, summary, write_episodes
 from evaluation.transfer import TransferConfig, transfer
 
@@ -48,6 +49,7 @@ class JobConfig:
     film_width: int = 640  # pixels of the videos; below 640 every second frame is left out
     cosines: bool = False  # record those between the tasks' gradients
     tensorboard: bool = False
+    wandb: bool = False
     network: NetworkConfig = NetworkConfig()
     ppo: PPOConfig = PPOConfig()
     sac: SACConfig = SACConfig()
@@ -116,7 +118,8 @@ def train(run: pathlib.Path, config: JobConfig, seed: int, report: Report, stop:
         learner.resume(latest)
     phase = "sac" if config.algorithm == "sac" else "ppo"
     offset = config.dagger.steps_per_task * len(split.train) if config.warm_start == "dagger" else 0
-    metrics = runs.Metrics(run / "metrics.csv", columns, offset + learner.env_steps if resume else None, board=config.tensorboard)
+    metrics = runs.Metrics(run / "metrics.csv", columns, offset + learner.env_steps if resume else None,
+                           [make(run) for name, make in LOGGERS.items() if getattr(config, name)])  # fmt: skip
     best = _Best(run, config, learner)
 
     def row(phase: str, steps: int, rates: np.ndarray, **more) -> None:

@@ -29,6 +29,7 @@ class TrainOptions:
         transfer_steps: environment steps per learner of each transfer; 0 skips the transfer.
         cosines: record the cosines between the tasks' gradients.
         tensorboard: write the metrics for TensorBoard, too.
+        wandb: send the metrics to Weights & Biases, too, if it is installed.
     """
 
     task_set: str = "first"
@@ -50,3 +51,4 @@ class TrainOptions:
     transfer_steps: int | None = None
     cosines: bool = False
     tensorboard: bool = False
+    wandb: bool = False

@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import platform
+from collections.abc import Sequence
 
 FORMAT = 1  # of the run folder
 
@@ -72,20 +73,11 @@ class Metrics:
         path: of the file.
         columns: of a row.
         keep_steps: rows of more environment steps are dropped: they came after what is resumed.
-        board: write every number for TensorBoard, too, into tensorboard/ beside the file.
-
-    Raises:
-        RunError: TensorBoard is not installed.
+        loggers: that get every number, too, see `loggers.LOGGERS`; they are closed with the file.
     """
 
-    def __init__(self, path: pathlib.Path, columns: list[str], keep_steps: int | None = None, board: bool = False):
-        self.columns, rows, self._board = columns, [], None
-        if board:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                raise RunError("--tensorboard needs TensorBoard: pip install 'uncap[tensorboard]'") from None
-            self._board = SummaryWriter(str(path.parent / "tensorboard"))
+    def __init__(self, path: pathlib.Path, columns: list[str], keep_steps: int | None = None, loggers: Sequence = ()):
+        self.columns, rows, self._loggers = columns, [], loggers
         if path.exists():
             with open(path, newline="") as file:
                 warm = ("dagger", "clone") if keep_steps else ()
@@ -99,15 +91,15 @@ class Metrics:
         """Append a row; missing columns stay empty."""
         self._writer.writerow(values)
         self._file.flush()
-        for name, value in values.items() if self._board else ():
-            if isinstance(value, int | float) and name != "env_steps":
-                self._board.add_scalar(name, value, values["env_steps"])
+        numbers = {k: v for k, v in values.items() if isinstance(v, int | float) and k != "env_steps"}
+        for logger in self._loggers:
+            logger.log(numbers, values["env_steps"])
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-        if self._board:
-            self._board.close()
+        for logger in self._loggers:
+            logger.close()
 
 
 def machine() -> dict:

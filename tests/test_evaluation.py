@@ -2,11 +2,13 @@
 
 import csv
 import json
+import sys
 
 import numpy as np
 import pytest
 
 from evaluation import runs
+from evaluation.loggers import LOGGERS, require
 from evaluation.protocol import BUILT_IN, evaluate, run_episodes, summary, write_episodes
 from evaluation.report import write_report
 from evaluation.statistics import area, bootstrap, steps_to_threshold, wilson
@@ -105,3 +107,30 @@ def test_report_is_self_contained(tmp_path):
     page = write_report(run).read_text()
     assert "mug" in page and "python train.py" in page
     assert "src='http" not in page and 'src="http' not in page
+
+
+def test_metrics_go_to_every_logger_that_is_asked_for(tmp_path, monkeypatch):
+    """A stand-in for Weights & Biases, which keeps what it is sent."""
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb/__init__.py").write_text(
+        "sent = []\nclass Run:\n    def log(self, numbers, step): sent.append((step, numbers))\n    def finish(self): sent.append('end')\n"
+        "def init(**about):\n    sent.append(about)\n    return Run()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "wandb", None)  # whatever is installed here is put back afterwards
+    del sys.modules["wandb"]
+    require("wandb")
+    run = tmp_path / "run"
+    run.mkdir()
+    metrics = runs.Metrics(run / "metrics.csv", ["phase", "env_steps", "loss"], loggers=[LOGGERS["wandb"](run)])
+    metrics.row(phase="ppo", env_steps=640, loss=0.5)
+    metrics.close()
+    about, row, end = sys.modules["wandb"].sent
+    assert about["name"] == "run" and row == (640, {"loss": 0.5}) and end == "end"
+    assert (run / "metrics.csv").read_text().splitlines()[1] == "ppo,640,0.5"
+
+
+def test_a_logger_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(runs.RunError, match="pip install wandb"):
+        require("wandb")
