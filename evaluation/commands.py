@@ -286,8 +286,14 @@ def demos_job(task_set: str, episodes: int, seed: int, perturb: float, out: path
 
 def compare(grid: pathlib.Path, out: pathlib.Path | None, jobs: int, seed: int, console: Console) -> dict:
     """`compare`: train the cells of a grid."""
-    from evaluation.compare import compare_job, flag_kinds
+    from evaluation.compare import compare_job
+
+    return compare_job(grid, out, jobs, seed, grid_kinds(), console)
+
+
+def grid_kinds() -> dict[str, type | tuple]:
+    """What the flags of a grid may be."""
+    from evaluation.compare import flag_kinds
 
     sets = [*TASK_SETS, *(f"{s.name}/{row}" for s in TASK_SETS.values() for row in s.train)]
-    kinds = {**flag_kinds(TrainOptions, choices={**_CHOICES, "task_set": sets}), "quick": bool, "videos": bool}
-    return compare_job(grid, out, jobs, seed, kinds, console)
+    return {**flag_kinds(TrainOptions, choices={**_CHOICES, "task_set": sets}), "quick": bool, "videos": bool}

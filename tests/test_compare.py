@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from evaluation.commands import grid_kinds, job_config
 from evaluation.compare import compare_job, flag_kinds, read_grid
+from evaluation.options import TrainOptions
 from evaluation.runs import RunError
 from evaluation.statistics import iqm, stratified_bootstrap
 
@@ -249,3 +251,12 @@ def test_an_interrupt_reaches_each_training_once_and_the_same_command_goes_on(jo
     again = job(grid)
     assert sorted(job.calls.read_text().splitlines())[:2] == ["--no-videos --resume RUN"] * 2
     assert sum(r["n"] for r in again["configurations"]) == 2
+
+
+@pytest.mark.parametrize("path", sorted(pathlib.Path(__file__).parents[1].glob("benchmarks/*.toml")), ids=lambda p: p.stem)
+def test_every_benchmark_is_a_grid_of_jobs(path):
+    grid = read_grid(path, grid_kinds())
+    assert grid.name == path.stem and len(grid.seeds) == 3
+    for configuration in grid.configurations:
+        flags = {k: v for k, v in configuration.flags if k != "videos"}
+        assert job_config(False, TrainOptions(**flags)).transfer.env_steps == 0
