@@ -167,7 +167,8 @@ class Learner:
             meta["sentences"] = list(self.conditioning)
         meta |= {"tasks": self.tasks, "known": self.known, "conditioning": self.kind, "env_steps": self.env_steps,
                  "critic_warmup": self.ppo.critic_warmup, "updates": self.ppo._n_updates, "num_tasks": self.policy.num_tasks,
-                 "network": dataclasses.asdict(self.policy.network), "popart": self.policy.popart, "algorithm": self.algorithm}  # fmt: skip
+                 "network": dataclasses.asdict(self.policy.network), "popart": self.policy.popart, "algorithm": self.algorithm,
+                 "clock": [self.simulation.batch.physics_seconds, self.env.seconds, self._between, self.ppo.seconds]}  # fmt: skip
         checkpoints.save(folder, tensors, meta)
 
     def resume(self, folder: pathlib.Path) -> None:
@@ -179,6 +180,7 @@ class Learner:
         self.env.scale.load(checkpoints.unflatten(tensors, "scale/"))
         self.ppo.num_timesteps, self.ppo.critic_warmup = meta["env_steps"], meta["critic_warmup"]
         self.ppo._n_updates = meta["updates"]
+        self.simulation.batch.physics_seconds, self.env.seconds, self._between, self.ppo.seconds = meta["clock"]
         if "rngs" in meta:
             self.simulation.restore({**checkpoints.unflatten(tensors, "env/"), "rngs": meta["rngs"]})
             self.ppo._last_obs = checkpoints.unflatten(tensors, "obs/")

@@ -121,7 +121,7 @@ def test_interrupt_saves_and_resumes(tmp_path):
     arguments = [sys.executable, str(ROOT / "train.py"), "--quick", "--out", str(folder), "--env-steps", "2000000", "--no-videos",
                  "--transfer-steps", "0"]  # fmt: skip
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
-    deadline = time.time() + 120
+    deadline = time.time() + 240
     while time.time() < deadline:
         metrics = folder / "metrics.csv"
         if metrics.exists() and metrics.read_text().count("\nppo") >= 3:
@@ -142,6 +142,8 @@ def test_interrupt_saves_and_resumes(tmp_path):
     *updates, last = steps  # the last row is the last validation's
     assert updates == sorted(set(updates)) and len(updates) == (stopped + 1280) // 640  # no update lost, none twice
     assert last == updates[-1]
+    seconds = json.loads((folder / "results.json").read_text())["train"]["seconds"]
+    assert seconds["rest"] < 0.2 * sum(seconds.values())  # what was spent before the stop is known, too
 
 
 @pytest.mark.parametrize(
