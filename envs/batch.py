@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import mujoco
@@ -50,7 +51,7 @@ class ClosureBatch:
             self.pool += [row.draw(rng) for _ in range(variants)]
         models = [build(v, free=free).compile() for free in (False, True) for v in self.pool]
         self.model = models[0]
-        self.sim = mujoco.batch.Batch(self.model, n, threads)
+        self.sim = mujoco.batch.Batch(self.model, n, threads or cores())
         self.variation = Variation(lookup(LEVELS, level, "level"), n)
         names = dict.fromkeys((*_differing(models), *self.variation.fields))
         self._fields = {name: np.stack([getattr(m, name) for m in models]) for name in names}
@@ -284,6 +285,11 @@ class ClosureBatch:
             view.flags.writeable = False
         self._progress = self._measure_progress()
         self._gate()
+
+
+def cores() -> int:
+    """Cores that this process may use: those of its affinity, where the system has one."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def wrap(angle: np.ndarray) -> np.ndarray:

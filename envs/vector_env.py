@@ -34,7 +34,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         tasks: rows of the table.
         num_envs: number of sub-environments.
         conditioning: a row of `conditioning.CONDITIONINGS`, or the tasks' vectors by name.
-        threads: threads of the physics; 0 uses all cores. Results do not depend on it.
+        threads: threads of the physics; 0: as many as the process has cores. Results do not depend on it.
         seed: seed of the first reset, unless that gets one.
         known_tasks: rows that `one_hot` has components for; by default `tasks`.
         autoreset_mode: Gymnasium's NEXT_STEP, SAME_STEP or DISABLED.

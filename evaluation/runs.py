@@ -10,6 +10,8 @@ import pathlib
 import platform
 from collections.abc import Sequence
 
+from envs.batch import cores
+
 FORMAT = 1  # of the run folder
 
 
@@ -108,8 +110,7 @@ def machine() -> dict:
     info = pathlib.Path("/proc/cpuinfo")
     if info.exists():
         model = next((line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")), model)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"processor": model, "cores": cores, "system": f"{platform.system()} {platform.machine()}"}
+    return {"processor": model, "cores": cores(), "system": f"{platform.system()} {platform.machine()}"}
 
 
 def versions() -> dict:
