@@ -21,7 +21,7 @@ CONTROL_DT = TIMESTEP * SUBSTEPS  # s
 STEP_POSITION, STEP_YAW = 0.03, 0.2  # m and rad per control step at full action
 LEASH_POSITION, LEASH_YAW = 0.04, 0.4  # m and rad: how far the target may run ahead of the hand
 JOINT_LEASH = 0.5  # rad: how far a joint's target may run ahead of it; a stretched arm would swing through
-HOLD_FORCE = 0.5  # N on each finger, towards the other one, that counts as holding
+HOLD_FORCE = 0.5  # N on a finger, towards the other one, that counts as contact; on both, as holding
 HOLD_SHARE = 0.25  # of a finger's vertical force that the inward one must reach, or it only leans on the lid
 _INWARDS = np.array([-1.0, 1.0])  # sign of the force on left and right along the hand's y axis when they squeeze
 _DIVERGED = [w.value for w in (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)]
@@ -252,8 +252,7 @@ class ClosureBatch:
             "opening": 0.5 * (fingers[:, 0] + fingers[:, 1]),  # (n,) of each finger
             "touch": touch,  # (n, 2) force of each finger on the lid
             "holds": holds,  # (n,) the lid between the fingers
-            "presses": pressing[:, 0] | pressing[:, 1],  # (n,) at least one finger presses inwards
-            "contact": np.where(own["hold_rule"], holds, own["free_rule"] | touched),  # (n,) the hand at work
+            "contact": np.where(own["hold_rule"], pressing[:, 0] | pressing[:, 1], own["free_rule"] | touched),  # (n,) the hand at work
             "axis": along,  # (n, 2) x axis of the container, horizontal
             "way": way,  # (n, 2) that a lid which moves sideways still has to go, world frame
             "lid": lid,  # (n, 6) joints

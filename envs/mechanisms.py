@@ -23,7 +23,7 @@ LID_JOINTS = ("x", "y", "lift", "twist", "tilt_x", "tilt_y")
 X, Y, LIFT, TWIST, TILT_X, TILT_Y = range(6)
 _SLIDE, _HINGE = mujoco.mjtJoint.mjJNT_SLIDE, mujoco.mjtJoint.mjJNT_HINGE
 CONSTRAINTS = (*(f"lock_{j}" for j in LID_JOINTS), "thread")  # equality names, in order
-CONTACT_RULES = ("hold", "touch", "none")  # both fingers, either finger, no contact needed
+CONTACT_RULES = ("hold", "touch", "none")  # a finger's inner side, either finger, no contact needed
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,12 +10,12 @@ import numpy as np
 
 SEPARATED = 0.05  # m between a free lid and its seat
 HOLD_STEPS = 5  # control steps for which success must last
-HELD_SHARE = 0.8  # share of the opening that must happen while fingers hold the lid
+HELD_SHARE = 0.8  # share of the opening that must happen under the hand's contact
 LEVEL, CENTRED = 0.008, 0.012  # m off the grip's height and axis within which fingers are around a lid
 CLOSING = 0.02  # m between a finger and the lid from which on closing pays
 WEIGHTS = {"reach": 0.2, "grasp": 0.2, "open": 0.4, "separate": 0.2}  # of the potential
 SUCCESS_WEIGHT = 0.9
-VERSION = 3  # of this file's formulas; stored with every run
+VERSION = 4  # of this file's formulas; stored with every run
 
 
 def is_open(m: dict[str, np.ndarray], held_progress: np.ndarray) -> np.ndarray:
@@ -44,7 +44,7 @@ def reward_terms(m: dict[str, np.ndarray], held_progress: np.ndarray, success: n
     away = np.minimum(m["separation"] / SEPARATED, 1) * (m["released"] & m["holds"])
     return {
         "reach": 1 - 0.5 * (np.tanh(10 * distance) + np.tanh(60 * distance)),  # from afar, and the last centimetre
-        "grasp": np.where(m["contact"], 1.0, _preshape(m, distance) * m["hold_rule"]),
+        "grasp": np.where(np.where(m["hold_rule"], m["holds"], m["contact"]), 1.0, _preshape(m, distance) * m["hold_rule"]),
         "open": np.minimum(m["progress"], held_progress),
         "separate": np.where(m["separates"], away * held_progress, is_open(m, held_progress)),
         "success": success.astype(float),

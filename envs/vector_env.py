@@ -16,7 +16,7 @@ from envs.closures import CLOSURES, lookup
 from envs.pixels import Pixels
 
 OBSERVATIONS = {"state": ("state",), "rgb": ("rgb",), "state+rgb": ("state", "rgb")}
-_TRACKERS = ("held_progress", "last_progress", "grasped", "open_steps", "ever", "steps")
+_TRACKERS = ("held_progress", "last_progress", "last_contact", "open_steps", "ever", "steps")
 
 
 class ClosureVectorEnv(gym.vector.VectorEnv):
@@ -100,7 +100,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         self._seed = seed
         self._rngs: list[np.random.Generator] | None = None
         self.held_progress, self.last_progress = np.zeros(num_envs), np.zeros(num_envs)
-        self.grasped = np.zeros(num_envs, bool)
+        self.last_contact = np.zeros(num_envs, bool)
         self.open_steps, self.steps = np.zeros(num_envs, int), np.zeros(num_envs, int)
         self.ever, self._done = np.zeros(num_envs, bool), np.zeros(num_envs, bool)
 
@@ -172,11 +172,10 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
 
     def _track(self, m: dict[str, np.ndarray], alive: np.ndarray) -> None:
         gain = m["progress"] - self.last_progress
-        # a grasp is taken by both fingers and lasts while one presses: a hand off the lid's axis loads only one
-        grasped = m["contact"] | self.grasped & m["presses"]
-        held = grasped | self.grasped  # a lid that snaps free unloads the fingers for a moment
+        # a finger at the lid when the step begins, or a hold when it ends: a lid that flies into a finger came by itself
+        held = self.last_contact | np.where(m["hold_rule"], m["holds"], m["contact"])
         self.held_progress = np.minimum(np.maximum(self.held_progress + np.where(held, gain, np.minimum(0, gain)), 0), 1) * alive
-        self.last_progress, self.grasped = m["progress"].copy(), grasped
+        self.last_progress, self.last_contact = m["progress"].copy(), m["contact"].copy()
         opened = rewards.is_open(m, self.held_progress)
         self.open_steps = np.where(opened & alive, self.open_steps + 1, 0)
         self.ever |= self.success

@@ -139,13 +139,12 @@ def test_mistakes_are_explained():
         env.step(np.zeros((1, 5)))
 
 
-def test_a_grasp_is_taken_by_both_fingers_and_kept_by_one():
+def test_progress_counts_from_a_finger_at_the_lid_or_to_a_hold():
     env = ClosureVectorEnv("bottle", 1)
     env.reset(seed=0)
     measured, gained = env.batch.measure(), []
-    # both fingers, one, none (counts for one more step), none, one
-    for step, (both, one) in enumerate([(True, True), (False, True), (False, False), (False, False), (False, True)]):
-        changed = {"contact": [both], "presses": [one], "progress": [0.1 * (step + 1)]}
-        env._track({**measured, **{k: np.array(v) for k, v in changed.items()}}, np.ones(1, bool))
+    for step, (contact, holds) in enumerate([(True, False), (True, False), (False, False), (False, False), (True, True)]):
+        changed = {"contact": np.array([contact]), "holds": np.array([holds]), "progress": np.array([0.1 * (step + 1)])}
+        env._track({**measured, **changed}, np.ones(1, bool))
         gained.append(env.held_progress[0])
-    np.testing.assert_allclose(gained, [0.1, 0.2, 0.3, 0.3, 0.3])
+    np.testing.assert_allclose(gained, [0.0, 0.1, 0.2, 0.2, 0.3])
