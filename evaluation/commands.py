@@ -157,7 +157,8 @@ def transfer_job(
     _positive("env-steps", env_steps)
     _positive("seeds", seeds)
     _positive("few-shot", few_shot, 0)
-    budget = dataclasses.replace(config.transfer, seeds=seeds, few_shot=few_shot, env_steps=env_steps or config.transfer.env_steps)
+    env_steps = env_steps or config.transfer.env_steps or JobConfig().transfer.env_steps  # a run may have had no transfer of its own
+    budget = dataclasses.replace(config.transfer, seeds=seeds, few_shot=few_shot, env_steps=env_steps)
     with bars.progress:
         results = experiment.transfer_run(run, target, dataclasses.replace(config, transfer=budget), seed, bars)
     entry = results["transfer"][target]
