@@ -10,7 +10,9 @@ gripper with 70 N can open: a factory-sealed 65 mm jar takes 4 N m and more
 removal torque of their diameter in a packaging supplier's chart
 (visionpackaging.com.au/pages/closure-torque-chart; 1 in lb = 0.113 N m). Each row's
 `source` says what its numbers rest on; "estimate" means that no published figure
-was found, and the number is the authors' own. "Operable parts" are those of the ADA
+of such a closure was found, and the number is the authors' own; a published figure
+beside it only bounds it: Giunchi et al. (J. Food Eng. 88:576, 2008), Villar-Garcia et
+al. (doi:10.31545/intagr/112270), mark-10.com/case_studies/hand-sanitizer-packaging. "Operable parts" are those of the ADA
 Standards, 309.4: a public tap or knob asks for no more than 22 N of the hand. A ball
 valve in service takes far more than the hand can give: 10 N m for 1/2 inch (Apollo,
 torque constants of top entry valves); guides for low-torque ones name 1.7 to 4 N m for
@@ -152,14 +154,14 @@ _ROWS = (
     ),
     Closure(
         "flip-mug", "flip up the hinged lid of a travel mug by its tab",
-        "estimate: a friction hinge; a small flip cap opens at up to 2.2 N at its lip (Mark-10)",
+        "estimate: a friction hinge; a small flip cap shall open at 2.2 N at its lip (Mark-10)",
         "flip", "bar", "mug", (0.040, 0.130), (0.034, 0.004), (0.0070, 0.0085), (0.024, 0.028),
         angle=(0.8, 1.0), torque=(0.08, 0.16), mass=(0.015, 0.025), cap_radius=0.034, bar_half=0.007, offset=0.026,
         color=(0.18, 0.28, 0.42), accent=(0.90, 0.55, 0.18), steps=100,
     ),
     Closure(
         "soap-box", "flip up the hinged lid of a soap tin by its tab",
-        "estimate: a friction hinge; a small flip cap opens at up to 2.2 N at its lip (Mark-10)",
+        "estimate: a friction hinge; a small flip cap shall open at 2.2 N at its lip (Mark-10)",
         "flip", "bar", "gas-cap", (0.048, 0.065), (0.044, 0.006), (0.0085, 0.0100), (0.026, 0.030),
         angle=(0.7, 0.9), torque=(0.12, 0.22), mass=(0.025, 0.040), cap_radius=0.044, bar_half=0.008, offset=0.034,
         color=(0.72, 0.80, 0.76), accent=(0.36, 0.56, 0.52), steps=100,
@@ -179,7 +181,7 @@ _ROWS = (
         color=(0.76, 0.58, 0.36), accent=(0.55, 0.36, 0.18),
     ),
     Closure(
-        "pump", "press down the head of a soap pump", "a pump measured by Mark-10: stroke 15 mm; operable parts: at most 22 N",
+        "pump", "press down the head of a soap pump", "estimate: the force; a pump tested by Mark-10 has 15 mm of stroke",
         "press", "cap", "bottle", (0.034, 0.120), (0.0120, 0.026), (0.0150, 0.0180), (0.018, 0.022),
         depth=(0.010, 0.014), force=(10.0, 18.0), mass=(0.008, 0.012),
         color=(0.86, 0.80, 0.72), accent=(0.95, 0.95, 0.94),

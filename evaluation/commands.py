@@ -135,6 +135,8 @@ def _main_job(run, config: JobConfig, split: TaskSet, seed: int, report, stop, v
     for target in targets:
         if target not in results.get("transfer", {}) and not stop():
             experiment.transfer_run(run, target, config, seed, report, stop)
+    if config.alone:
+        say("no transfer and no videos: policies of single rows are a control")
     if stop():
         say(stopped)
         return

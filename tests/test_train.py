@@ -1,6 +1,7 @@
 """The command line as a user meets it: the quick job end to end, interruption, and mistakes."""
 
 import csv
+import dataclasses
 import json
 import os
 import pathlib
@@ -10,6 +11,8 @@ import sys
 import time
 
 import pytest
+
+from evaluation.experiment import JobConfig
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -115,6 +118,26 @@ def test_alone_gives_every_row_its_own_policy_and_share(tmp_path):
     own = json.loads((run / "alone/button/config.json").read_text())
     assert own["train"] == ["button"] and own["job"]["num_envs"] == 4 and own["job"]["env_steps"] == 320
     assert "Success per task" in (run / "report.html").read_text()
+
+
+def test_transfer_of_a_run_without_one_takes_the_default_budget(tmp_path, monkeypatch):
+    from rich.console import Console
+
+    from evaluation import commands, experiment
+
+    config = dataclasses.replace(JobConfig(), transfer=dataclasses.replace(JobConfig().transfer, env_steps=0))
+    experiment.start(tmp_path / "run", config, 0, "a test")
+    asked = []
+
+    def transfer_run(run, target, config, seed, report):
+        asked.append(config.transfer.env_steps)
+        entry = dict.fromkeys(("zero_shot", "steps_to_threshold", "jumpstart", "final", "area"))
+        return {"transfer": {target: entry}}
+
+    monkeypatch.setattr(experiment, "transfer_run", transfer_run)
+    for steps in (None, 640):
+        commands.transfer_job(tmp_path / "run", "thermos", 0, steps, 1, 0, None, Console(quiet=True))
+    assert asked == [JobConfig().transfer.env_steps, 640]
 
 
 def test_interrupt_saves_and_resumes(tmp_path):
