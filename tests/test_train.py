@@ -118,6 +118,14 @@ def test_alone_gives_every_row_its_own_policy_and_share(tmp_path):
     own = json.loads((run / "alone/button/config.json").read_text())
     assert own["train"] == ["button"] and own["job"]["num_envs"] == 4 and own["job"]["env_steps"] == 320
     assert "Success per task" in (run / "report.html").read_text()
+    learned = (run / "alone/button/results.json").stat().st_mtime_ns
+    for name in ("results.json", "alone/puck/results.json"):
+        (run / name).unlink()
+    done = command("--resume", run)  # learns puck again, and leaves button as it is
+    assert done.returncode == 0, done.stderr
+    again = json.loads((run / "results.json").read_text())
+    assert list(again["per_task"]) == ["puck", "button", "block", "reach"] and again["mean_success"] == results["mean_success"]
+    assert (run / "alone/button/results.json").stat().st_mtime_ns == learned
 
 
 def test_transfer_of_a_run_without_one_takes_the_default_budget(tmp_path, monkeypatch):
