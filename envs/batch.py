@@ -60,9 +60,12 @@ class ClosureBatch:
         self.const = constants(self.pool)
         self.task = np.zeros(n, np.int64)
         self.variant = np.zeros(n, np.int64)
-        self.own = self.const[self.variant]  # (n,) numbers of each simulation's variant, by name
+        self._rows = self.const[self.variant]  # (n,), a row for each simulation
+        self.own = {k: self._rows[k] for k in self.const.dtype.names}  # (n, ...) views of its columns
+        self._measured = {k: self.own[k] for k in _MEASURED}
         self._own(np.arange(n))
         self.physics_seconds = 0.0  # spent in MuJoCo's steps
+        self._before = self.sim.state.copy()  # of the last step
         self.released = np.zeros(n, bool)
         self._progress = np.zeros(n)
         self.diverged = np.zeros(n, np.int64)  # how often each simulation was put back, see `_recover`
@@ -75,7 +78,8 @@ class ClosureBatch:
         self.eq_active, self.mocap_pos, self.mocap_quat = (sim.bind(k) for k in ("eq_active", "mocap_pos", "mocap_quat"))
         # derived arrays lag one substep: they are part of what the next step reads
         self._derived = {k: sim.bind(k) for k in ("site_xpos", "site_xmat", "sensordata", "xanchor", "xaxis")}
-        self._site_pos, self._site_mat, self._touch, self._anchor, self._axis = self._derived.values()
+        self._site_pos, self._site_mat, touch, anchor, axis = self._derived.values()
+        self._touch, self._anchor, self._axis = touch.reshape(self.n, 2, 3), anchor[:, robot.ARM], axis[:, robot.ARM]
         lid = model.joint(f"lid_{LID_JOINTS[0]}")
         self.lid_q = slice(lid.qposadr[0], lid.qposadr[0] + 6)
         self.lid_v = slice(lid.dofadr[0], lid.dofadr[0] + 6)
@@ -84,7 +88,9 @@ class ClosureBatch:
         self._lid_part = {"dof_frictionloss": self.lid_v, "body_mass": lid_body, "body_inertia": lid_body}
         self._reach = model.actuator_ctrlrange[robot.ARM].T.copy()  # (2, 7) rad
         self._force = sim.bind("xfrc_applied")
-        self._tcp, self._grip, self._hand = model.site("tcp").id, model.site("grip").id, model.body("hand").id
+        tcp, grip, self._hand = model.site("tcp").id, model.site("grip").id, model.body("hand").id
+        self._tcp, self._tool, self._grip = self._site_pos[:, tcp], self._site_mat[:, tcp].reshape(-1, 3, 3), self._site_pos[:, grip]
+        self._arm, self._fingers, self._lid = self.qpos[:, robot.ARM], self.qpos[:, robot.FINGERS], self.qpos[:, self.lid_q]
 
     def reset(self, ids: np.ndarray, task: np.ndarray, rngs: list[np.random.Generator]) -> None:
         """Start new episodes: draw variant, container pose and hand pose.
@@ -117,13 +123,12 @@ class ClosureBatch:
         offset = np.stack([START["hand_xy"] * u[:, 3], START["hand_xy"] * u[:, 4], low + (high - low) * (u[:, 5] + 1) / 2], -1)
         self.qpos[ids, robot.ARM], self.qpos[ids, robot.FINGERS] = robot.HOME, robot.FINGER_OPEN
         self.sim.forward(ids, stage=mujoco.mjtStage.mjSTAGE_POS.value)
-        grip = self._site_pos[ids, self._grip]
-        self._place_hand(ids, grip + offset, START["hand_yaw"] * u[:, 6])
+        self._place_hand(ids, self._grip[ids] + offset, START["hand_yaw"] * u[:, 6])
 
     def _own(self, ids: np.ndarray) -> None:
-        self.own[ids] = self.const[self.variant[ids]]
+        self._rows[ids] = self.const[self.variant[ids]]
         self._marked, self._gated = np.flatnonzero(self.own["marked"]), np.flatnonzero(self.own["gated"])
-        marked = self.own[self._marked]
+        marked = self._rows[self._marked]
         self._marks = marked["reached"][:, None], marked["goal"], marked["range"]
 
     def _place_hand(self, ids: np.ndarray, pos: np.ndarray, yaw: np.ndarray) -> None:
@@ -141,9 +146,9 @@ class ClosureBatch:
             expanded[ids] = self.variation.scale(name, ids, self._fields[name][models], self._lid_part)
 
     def _joint_steps(self, ids, pos: np.ndarray, yaw: np.ndarray) -> np.ndarray:
-        tcp, mat = self._site_pos[ids, self._tcp], self._site_mat[ids, self._tcp].reshape(-1, 3, 3)
-        jac = robot.jacobian(self._anchor[ids, robot.ARM], self._axis[ids, robot.ARM], tcp)
-        return robot.joint_steps(jac, robot.pose_error(tcp, mat, pos, yaw))
+        tcp = self._tcp[ids]
+        jac = robot.jacobian(self._anchor[ids], self._axis[ids], tcp)
+        return robot.joint_steps(jac, robot.pose_error(tcp, self._tool[ids], pos, yaw))
 
     def step(self, action: np.ndarray) -> None:
         """Advance one control step (50 ms).
@@ -155,29 +160,29 @@ class ClosureBatch:
         everyone, action = slice(None), self.variation.delayed(action)
         if (push := self.variation.pushes()) is not None:
             self._force[:, self._hand, :3] = push
-        tcp, yaw = self._site_pos[:, self._tcp], robot.yaw_of(self._site_mat[:, self._tcp].reshape(-1, 3, 3))
+        tcp, yaw = self._tcp, robot.yaw_of(self._tool)
         ahead = self.target_pos + STEP_POSITION * action[:, :3] - tcp
         length = np.sqrt(np.einsum("ij,ij->i", ahead, ahead))[:, None]
         self.target_pos[:] = tcp + ahead * np.minimum(1.0, LEASH_POSITION / np.maximum(length, 1e-9))
         turn = wrap(self.target_yaw + STEP_YAW * action[:, 3] - yaw)
         self.target_yaw[:] = yaw + np.minimum(np.maximum(turn, -LEASH_YAW), LEASH_YAW)
         ahead = self._joint_steps(everyone, self.target_pos, self.target_yaw)
-        goal = self.qpos[:, robot.ARM] + np.minimum(np.maximum(ahead, -JOINT_LEASH), JOINT_LEASH)
+        goal = self._arm + np.minimum(np.maximum(ahead, -JOINT_LEASH), JOINT_LEASH)
         np.minimum(np.maximum(goal, self._reach[0]), self._reach[1], out=self.ctrl[:, robot.ARM])
         self.ctrl[:, robot.FINGERS] = robot.FINGER_OPEN / 2 * (action[:, 4:5] + 1)
-        before = self.sim.state.copy()
+        self._before[:] = self.sim.state
         began = time.perf_counter()
         self.sim.step(nstep=SUBSTEPS)
         self.physics_seconds += time.perf_counter() - began
         if self.sim.warning[:, _DIVERGED, 1].any():
-            self._recover(before)
+            self._recover()
         self._let_go()
         self._gate()
 
-    def _recover(self, before: np.ndarray) -> None:
+    def _recover(self) -> None:
         """Put simulations that diverged back to before the step, at rest (measured: about 3 in a million steps of exploration)."""
         ids = np.flatnonzero(self.sim.warning[:, _DIVERGED, 1].any(1))
-        self.sim.state[ids] = before[ids]
+        self.sim.state[ids] = self._before[ids]
         self.qvel[ids] = 0.0
         self.sim.warning[ids] = 0
         self.diverged[ids] += 1
@@ -206,11 +211,11 @@ class ClosureBatch:
         return self._progress.copy()
 
     def _measure_progress(self) -> np.ndarray:
-        own, lid = self.own, self.qpos[:, self.lid_q]
+        own, lid = self.own, self._lid
         found = mechanisms.progress(lid, own["inverse_full"], own["shares"])
         if len(ids := self._marked):  # how near the lid, or the hand, is to its mark
             reach, goal, start = self._marks
-            left = np.where(reach, self._site_pos[ids, self._grip] - self._site_pos[ids, self._tcp], lid[ids, :3] - goal)
+            left = np.where(reach, self._grip[ids] - self._tcp[ids], lid[ids, :3] - goal)
             left = np.sqrt(np.einsum("ij,ij->i", left, left))
             found[ids] = np.minimum(np.maximum((start - left) / (start - MARK), 0.0), 1.0)
         found[self.released] = 1.0
@@ -224,14 +229,13 @@ class ClosureBatch:
         Returns:
             (n, ...) arrays by name.
         """
-        own, lid, fingers = self.own, self.qpos[:, self.lid_q].copy(), self.qpos[:, robot.FINGERS]
-        mat = self._site_mat[:, self._tcp].reshape(-1, 3, 3)
+        own, lid, fingers, mat = self.own, self._lid.copy(), self._fingers, self._tool
         quat = self.mocap_quat[:, 0]
         yaw, axis = robot.yaw_of(mat), 2 * np.arctan2(quat[:, 3], quat[:, 0])
         lid_yaw = axis + lid[:, TWIST]
-        force = self._touch.reshape(self.n, 2, 3)
+        force = self._touch
         touch = np.sqrt(np.einsum("ijk,ijk->ij", force, force))
-        tcp = self._site_pos[:, self._tcp].copy()
+        tcp = self._tcp.copy()
         # a finger holds by pressing inwards; two that rest on top of a lid, a fist, press downwards
         closing = np.einsum("ijk,ik->ij", force, mat[:, :, 1]) * _INWARDS  # (n, 2)
         pressing = (closing > HOLD_FORCE) & (closing > HOLD_SHARE * np.abs(force[:, :, 2]))
@@ -244,11 +248,11 @@ class ClosureBatch:
         way[:, 1] += aside * along[:, 0]
         return {
             "tcp": tcp,  # (n, 3) point between the fingertips
-            "grip_offset": self._site_pos[:, self._grip] - tcp,  # (n, 3) from there to where the lid is held
+            "grip_offset": self._grip - tcp,  # (n, 3) from there to where the lid is held
             "target_offset": self.target_pos - tcp,  # (n, 3) controller's target
             "target_yaw_offset": wrap(self.target_yaw - yaw),  # (n,)
             "bar_yaw_offset": wrap(2 * (lid_yaw - yaw)) / 2,  # (n,) from hand to bar, modulo a half turn
-            "wrist": self.qpos[:, 6].copy(),  # (n,) joint 7
+            "wrist": self._arm[:, 6].copy(),  # (n,) joint 7
             "opening": 0.5 * (fingers[:, 0] + fingers[:, 1]),  # (n,) of each finger
             "touch": touch,  # (n, 2) force of each finger on the lid
             "holds": holds,  # (n,) the lid between the fingers
@@ -261,7 +265,7 @@ class ClosureBatch:
             "released": self.released.copy(),
             "separation": np.sqrt(np.einsum("ij,ij->i", lid[:, :3], lid[:, :3])),  # (n,) of the lid from its seat
             "height": tcp[:, 2] - own["seat"] - self.mocap_pos[:, 0, 2],  # (n,) of the fingertips above the seat
-            **{k: own[k] for k in _MEASURED},
+            **self._measured,
         }
 
     def snapshot(self) -> dict[str, np.ndarray]:

@@ -41,21 +41,22 @@ def reward_terms(m: dict[str, np.ndarray], held_progress: np.ndarray, success: n
         success: (n,) whether success is held now.
     """
     distance = np.sqrt(np.einsum("ij,ij->i", m["grip_offset"], m["grip_offset"]))
+    far = np.tanh(10 * distance)
     away = np.minimum(m["separation"] / SEPARATED, 1) * (m["released"] & m["holds"])
     return {
-        "reach": 1 - 0.5 * (np.tanh(10 * distance) + np.tanh(60 * distance)),  # from afar, and the last centimetre
-        "grasp": np.where(np.where(m["hold_rule"], m["holds"], m["contact"]), 1.0, _preshape(m, distance) * m["hold_rule"]),
+        "reach": 1 - 0.5 * (far + np.tanh(60 * distance)),  # from afar, and the last centimetre
+        "grasp": np.where(np.where(m["hold_rule"], m["holds"], m["contact"]), 1.0, _preshape(m, far) * m["hold_rule"]),
         "open": np.minimum(m["progress"], held_progress),
         "separate": np.where(m["separates"], away * held_progress, is_open(m, held_progress)),
         "success": success.astype(float),
     }
 
 
-def _preshape(m: dict[str, np.ndarray], distance: np.ndarray) -> np.ndarray:
+def _preshape(m: dict[str, np.ndarray], far: np.ndarray) -> np.ndarray:
     """How far fingers that must hold a lid have come, (n,) in [0, 0.7]: wide enough above it, then around it and closing."""
     spare = m["opening"] - m["grip_radius"]  # m on either side of the lid
     around = (np.abs(m["grip_offset"][:, 2]) < LEVEL) & (np.hypot(m["grip_offset"][:, 0], m["grip_offset"][:, 1]) < CENTRED) & (spare > 0)
-    wide = np.minimum(m["opening"] / (m["grip_radius"] + 0.004), 1.0) * (1 - np.tanh(10 * distance))
+    wide = np.minimum(m["opening"] / (m["grip_radius"] + 0.004), 1.0) * (1 - far)
     return np.where(around, 0.2 + 0.5 * (1 - np.minimum(spare / CLOSING, 1.0)), 0.2 * wide)
 
 
