@@ -157,7 +157,7 @@ def metadata(folder: pathlib.Path) -> dict:
 def load(folder: pathlib.Path) -> dict[str, np.ndarray]:
     """The control steps of all episodes, one after the other, as arrays by name.
 
-    `state` (n, 31 x history) and `task` (n, size; 0 where there is none), as observed; `label` (n, 5), the expert's action;
+    `state` (n, 32 x history) and `task` (n, size; 0 where there is none), as observed; `label` (n, 5), the expert's action;
     `index` (n,), of the row in the dataset's tasks; `success` (n,) bool, of the episode's end; `episode` (n,).
 
     Raises:

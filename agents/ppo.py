@@ -28,7 +28,8 @@ class PPOConfig:
     rollout: int = 80  # control steps per environment and update
     warm_rollout: int = 320  # after a warm start: near the top, gradients of few episodes are noise
     minibatches: int = 8  # per epoch
-    epochs: int = 4
+    epochs: int = 8  # at most, see target_kl
+    warm_epochs: int = 4
     gamma: float = 0.98
     gae_lambda: float = 0.95
     clip: float = 0.2
@@ -201,7 +202,7 @@ def make_ppo(env: TaskVecEnv, config: PPOConfig, network: NetworkConfig, seed: i
     tasks = len(env.env.tasks)
     algorithm = MultiTaskPPO(
         MultiTaskPolicy, env, learning_rate=rate, n_steps=rollout, batch_size=rollout * env.num_envs // config.minibatches,
-        n_epochs=config.epochs, gamma=config.gamma, gae_lambda=config.gae_lambda, clip_range=config.clip,
+        n_epochs=config.warm_epochs if warm else config.epochs, gamma=config.gamma, gae_lambda=config.gae_lambda, clip_range=config.clip,
         target_kl=config.target_kl, normalize_advantage=False, rollout_buffer_class=TaskRolloutBuffer, seed=seed,
         device="cpu", policy_kwargs={"num_tasks": tasks, "network": network, "popart": config.popart,
                                      "deviation": config.warm_deviation if warm else config.deviation},

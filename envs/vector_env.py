@@ -24,7 +24,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
 
     With `probabilities` (tasks,) set, a sub-environment draws its task anew for every episode.
 
-    Observations are a Dict: `state` (n, 31 x history), laid out in `observations.PARTS`,
+    Observations are a Dict: `state` (n, 32 x history), laid out in `observations.PARTS`,
     oldest first; `rgb` (n, 84, 84, 6), two cameras; and `task` (n, size), the
     conditioning vector (absent for `none`). Actions are
     (n, 5) in [-1, 1], see `ClosureBatch.step`. Episodes are truncated after the row's
@@ -190,7 +190,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         observation = {}
         if self._past is not None:
             if m is not None:
-                now = self.batch.variation.noisy(observations.observe(m))
+                now = self.batch.variation.noisy(observations.observe(m, self.held_progress))
                 if advance:
                     self._past[:, :-1] = self._past[:, 1:]
                 self._past[:, -1] = now
