@@ -9,6 +9,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 from envs import CLOSURES, ClosureEnv, ClosureVectorEnv, observations
 from envs.experts import expert_action
+from envs.mechanisms import TWIST
 from envs.rewards import WEIGHTS
 
 MAX_STEPS = CLOSURES["bottle"].steps
@@ -106,6 +107,20 @@ def test_layout_of_observations():
     assert "task" not in ClosureVectorEnv(TASKS, 3, conditioning="none").reset(seed=0)[0]
     eye, _ = ClosureVectorEnv(TASKS, 3).reset(seed=0)
     assert np.array_equal(eye["task"], np.eye(3))
+
+
+def test_state_tells_progress_from_progress_that_counts():
+    names = [name for name, size, *_ in observations.PARTS for _ in range(size)]
+    env = ClosureVectorEnv("valve", 2)
+    env.reset(seed=0)
+    for _ in range(40):  # the second lever turns by itself
+        action = expert_action(env.batch.measure())
+        action[1] = (0, 0, 1, 0, 1)
+        env.batch.sim.bind("qfrc_applied")[1, env.batch.lid_v.start + TWIST] = 3 * env.batch.own["direction"][1]
+        obs, *_ = env.step(action)
+    progress, held = (obs["state"][:, names.index(name)] for name in ("progress", "held"))
+    np.testing.assert_allclose(progress, [1, 1], atol=0.02)
+    np.testing.assert_allclose(held, [1, 0], atol=0.02)
 
 
 def test_single_environment_is_the_first_of_the_vector():
