@@ -15,7 +15,7 @@ LEVEL, CENTRED = 0.008, 0.012  # m off the grip's height and axis within which f
 CLOSING = 0.02  # m between a finger and the lid from which on closing pays
 WEIGHTS = {"reach": 0.2, "grasp": 0.2, "open": 0.4, "separate": 0.2}  # of the potential
 SUCCESS_WEIGHT = 0.9
-VERSION = 4  # of this file's formulas; stored with every run
+VERSION = 5  # of this file's formulas; stored with every run
 
 
 def is_open(m: dict[str, np.ndarray], held_progress: np.ndarray) -> np.ndarray:
@@ -46,7 +46,7 @@ def reward_terms(m: dict[str, np.ndarray], held_progress: np.ndarray, success: n
     return {
         "reach": 1 - 0.5 * (far + np.tanh(60 * distance)),  # from afar, and the last centimetre
         "grasp": np.where(np.where(m["hold_rule"], m["holds"], m["contact"]), 1.0, _preshape(m, far) * m["hold_rule"]),
-        "open": np.minimum(m["progress"], held_progress),
+        "open": np.minimum(m["progress"], held_progress) * (m["holds"] | ~m["separates"]),  # a lid that is flung away pays nothing
         "separate": np.where(m["separates"], away * held_progress, is_open(m, held_progress)),
         "success": success.astype(float),
     }
