@@ -56,11 +56,15 @@ def reward_terms(m: dict[str, np.ndarray], held_progress: np.ndarray, success: n
 
 
 def _preshape(m: dict[str, np.ndarray], far: np.ndarray) -> np.ndarray:
-    """How far fingers that must hold a lid have come, (n,) in [0, 0.7]: wide enough above it, then around it and closing."""
+    """How far fingers that must hold a lid have come, (n,) in [0, 0.7]: wide enough above it, then around it and closing.
+
+    Fingers that close on a bar also have to lie along it.
+    """
     spare = m["opening"] - m["grip_radius"]  # m on either side of the lid
     around = (np.abs(m["grip_offset"][:, 2]) < LEVEL) & (np.hypot(m["grip_offset"][:, 0], m["grip_offset"][:, 1]) < CENTRED) & (spare > 0)
     wide = np.minimum(m["opening"] / (m["grip_radius"] + 0.004), 1.0) * (1 - far)
-    return np.where(around, 0.2 + 0.5 * (1 - np.minimum(spare / CLOSING, 1.0)), 0.2 * wide)
+    along = np.where(m["bar"], np.cos(m["bar_yaw_offset"]) ** 2, 1.0)
+    return along * np.where(around, 0.2 + 0.5 * (1 - np.minimum(spare / CLOSING, 1.0)), 0.2 * wide)
 
 
 def total(terms: dict[str, np.ndarray]) -> np.ndarray:

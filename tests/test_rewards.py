@@ -10,7 +10,7 @@ def measured(**changes):
     """Measurements of one lid of 15 mm radius with the hand open at its grip, unless changed."""
     m = {"grip_offset": np.zeros((1, 3)), "opening": np.array([0.04]), "grip_radius": np.array([0.015]), "contact": np.array([False]),
          "hold_rule": np.array([True]), "separates": np.array([False]), "separation": np.zeros(1), "released": np.array([False]),
-         "holds": np.array([False]), "progress": np.zeros(1)}  # fmt: skip
+         "holds": np.array([False]), "progress": np.zeros(1), "bar": np.array([False]), "bar_yaw_offset": np.zeros(1)}  # fmt: skip
     return m | {k: np.asarray(v) for k, v in changes.items()}
 
 
@@ -33,6 +33,11 @@ def test_each_stage_of_a_grasp_pays_more():
 
 def test_a_closed_hand_at_the_grip_is_not_around_the_lid():
     assert grasp(opening=[0.0]) < grasp(opening=[0.016])
+
+
+def test_fingers_close_along_a_bar_rather_than_across_it():
+    paid = [grasp(bar=[True], bar_yaw_offset=[angle], opening=[0.016]) for angle in (0.0, 0.5, 1.2)]
+    assert paid == sorted(paid, reverse=True) and paid[2] < 0.2 * paid[0] and paid[0] == grasp(opening=[0.016])
 
 
 def test_what_opened_by_itself_pays_nothing_but_the_hand_near_it():
