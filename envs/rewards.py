@@ -13,12 +13,9 @@ HOLD_STEPS = 5  # control steps for which success must last
 HELD_SHARE = 0.8  # share of the opening that must happen under the hand's contact
 LEVEL, CENTRED = 0.008, 0.012  # m off the grip's height and axis within which fingers are around a lid
 CLOSING = 0.02  # m between a finger and the lid from which on closing pays
-# Of the opening's pay for a lid that must end in the fingers and is not in them. With all of it, learners hook lids off
-# with one finger and lose them; with none, a lid in danger of being lost is left closed.
-LOOSE_SHARE = 0.7
 WEIGHTS = {"reach": 0.2, "grasp": 0.2, "open": 0.4, "separate": 0.2}  # of the potential
 SUCCESS_WEIGHT = 0.9
-VERSION = 5  # of this file's formulas; stored with every run
+VERSION = 6  # of this file's formulas; stored with every run
 
 
 def is_open(m: dict[str, np.ndarray], held_progress: np.ndarray) -> np.ndarray:
@@ -49,7 +46,7 @@ def reward_terms(m: dict[str, np.ndarray], held_progress: np.ndarray, success: n
     return {
         "reach": 1 - 0.5 * (far + np.tanh(60 * distance)),  # from afar, and the last centimetre
         "grasp": np.where(np.where(m["hold_rule"], m["holds"], m["contact"]), 1.0, _preshape(m, far) * m["hold_rule"]),
-        "open": np.minimum(m["progress"], held_progress) * np.where(m["holds"] | ~m["separates"], 1.0, LOOSE_SHARE),
+        "open": np.minimum(m["progress"], held_progress) * (m["holds"] | ~m["separates"]),  # hooked off with one finger, it is lost
         "separate": np.where(m["separates"], away * held_progress, is_open(m, held_progress)),
         "success": success.astype(float),
     }
