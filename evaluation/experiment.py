@@ -39,7 +39,7 @@ class JobConfig:
     warm_start: str = "dagger"  # dagger | clone | none
     demos: str | None = None  # folder of demonstrations to clone
     sampling: str = "uniform"  # which task is practised next, a row of balance.SAMPLINGS
-    env_steps: int = 1_000_000  # of PPO, after the warm start
+    env_steps: int = 600_000  # of PPO, after the warm start
     minutes: float | None = None  # after which learning ends, warm start included
     alone: bool = False  # a policy of its own for every row
     num_envs: int = 64
