@@ -1,9 +1,11 @@
 """Reward terms: bounded, and each stage of opening pays more than the one before."""
 
 import numpy as np
+import pytest
 
 from envs import CLOSURES, ClosureVectorEnv, rewards
 from envs.experts import expert_action
+from envs.robot import FINGER_OPEN
 
 
 def measured(**changes):
@@ -33,6 +35,12 @@ def test_each_stage_of_a_grasp_pays_more():
 
 def test_a_closed_hand_at_the_grip_is_not_around_the_lid():
     assert grasp(opening=[0.0]) < grasp(opening=[0.016])
+
+
+@pytest.mark.parametrize("radius", [0.007, 0.015, 0.035])
+def test_closing_pays_from_wide_open_to_the_lid(radius):
+    paid = [grasp(grip_radius=[radius], opening=[opening]) for opening in np.linspace(FINGER_OPEN, radius + 1e-6, 9)]
+    assert np.diff(paid) == pytest.approx(0.5 / 8, abs=1e-3)
 
 
 def test_fingers_close_along_a_bar_rather_than_across_it():
