@@ -15,9 +15,11 @@ HOLD_STEPS = 5  # control steps for which success must last
 HELD_SHARE = 0.8  # share of the opening that must happen under the hand's contact
 LEVEL, CENTRED = 0.008, 0.012  # m off the grip's height and axis within which fingers are around a lid
 ALIGNED = 0.15  # rad off a bar's direction within which fingers are around it: closed askew, they clamp its ends
+SQUEEZE = 0.004  # m that pads give way around a lid
+LEANING = 20.0  # N of a finger that rests on the lid instead of pressing inwards
 WEIGHTS = {"reach": 0.2, "grasp": 0.2, "open": 0.4, "separate": 0.2}  # of the potential
 SUCCESS_WEIGHT = 0.9
-VERSION = 8  # of this file's formulas; stored with every run
+VERSION = 9  # of this file's formulas; stored with every run
 
 
 def is_open(m: dict[str, np.ndarray], held_progress: np.ndarray) -> np.ndarray:
@@ -58,14 +60,15 @@ def _preshape(m: dict[str, np.ndarray], far: np.ndarray) -> np.ndarray:
     """How far fingers that must hold a lid have come, (n,) in [0, 0.7]: wide enough above it, then around it and closing.
 
     Closing pays over all of its way, however narrow the lid: where the first of it pays nothing, it is not learned.
-    Around a bar, fingers also lie along it.
+    Around a bar, fingers also lie along it. A hand that leans on the lid is steady, but friction keeps it from closing.
     """
     spare, widest = m["opening"] - m["grip_radius"], FINGER_OPEN - m["grip_radius"]  # m on either side of the lid
     centred = np.hypot(m["grip_offset"][:, 0], m["grip_offset"][:, 1]) < CENTRED
     along = np.where(m["bar"], np.cos(m["bar_yaw_offset"]) ** 2, 1.0)
-    around = centred & (np.abs(m["grip_offset"][:, 2]) < LEVEL) & (spare > 0) & (along > np.cos(ALIGNED) ** 2)
+    leans = (m["touch"] > LEANING).any(1) & ~m["contact"]
+    around = centred & (np.abs(m["grip_offset"][:, 2]) < LEVEL) & (spare > -SQUEEZE) & (along > np.cos(ALIGNED) ** 2) & ~leans
     wide = np.minimum(m["opening"] / (m["grip_radius"] + 0.004), 1.0) * (1 - far)
-    return along * np.where(around, 0.2 + 0.5 * np.clip(1 - spare / widest, 0.0, 1.0), 0.2 * wide)
+    return along * np.where(around, 0.3 + 0.4 * np.clip(1 - spare / widest, 0.0, 1.0), 0.2 * wide)
 
 
 def total(terms: dict[str, np.ndarray]) -> np.ndarray:
