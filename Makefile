@@ -9,7 +9,7 @@ quick: .venv/installed
 	$(RUN) train.py --quick
 
 test: .venv/installed
-	$(RUN) -m pytest -n 2 --dist loadfile
+	$(RUN) -m pytest -n 2 --dist worksteal
 
 lint: .venv/installed
 	$(RUN) -m ruff check .

@@ -143,10 +143,11 @@ def add_lid_joints(body, mechanism: Mechanism, variant, free: bool, hinge: float
         if free:
             continue
         joint.frictionloss = friction[i]
-        if full[i] and not mechanism.separates or i == LIFT and mechanism.sprung:
+        if full[i]:  # shut, it stops; open, it stops too, or the lid has come off
             slack = np.sign(full[i]) * OVERTRAVEL[i >= TWIST]
+            off = mechanism.separates and not (mechanism.gate and i == mechanism.gate.key)
             joint.limited = mujoco.mjtLimited.mjLIMITED_TRUE
-            joint.range = sorted((-0.2 * slack if i >= TWIST else 0.0, full[i] + slack))
+            joint.range = sorted((-0.2 * slack if i >= TWIST else 0.0, 2 * full[i] if off else full[i] + slack))
         if i == LIFT and mechanism.sprung:  # half its force at rest, all of it at the depth
             joint.stiffness[0], joint.springref = variant.force / (2 * variant.depth), variant.depth
             joint.damping[0] = SPRING_DAMPING

@@ -55,12 +55,12 @@ def search(name: str, seed: int, population: int = 200, rounds: int = 10) -> Fin
     for _ in range(rounds):
         plans = np.clip(mean + spread * rng.normal(size=(population, KNOTS, 5)), -1, 1)
         _, info = env.reset(seed=[seed] * population)
-        score, cheated = np.zeros(population), np.zeros(population, bool)
+        score, cheated, touches = np.zeros(population), np.zeros(population, bool), touching(env)
         for step in range(STEPS):
-            before, touched = info["progress"], touching(env)
+            before, touched = info["progress"], touches
             _, _, _, _, info = env.step(plans[:, step * KNOTS // STEPS])
-            gain = info["progress"] - before
-            score += np.where(touched | touching(env), np.minimum(gain, 0), gain)
+            gain, touches = info["progress"] - before, touching(env)
+            score += np.where(touched | touches, np.minimum(gain, 0), gain)
             cheated |= info["success"] & (score > 1 - HELD_SHARE + _SLACK)
         cheats += int(cheated.sum())
         honest += int((info["success_any"] & ~cheated).sum())

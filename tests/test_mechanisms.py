@@ -83,8 +83,10 @@ def test_bayonet_does_not_lift_before_its_angle(name):
     early = sense * before[:, TWIST] < angle
     assert early.any()
     assert np.abs(loads.run(20, lift=30.0)[early, LIFT]).max() < 4e-4
-    while (sense * loads.batch.measure()["lid"][:, TWIST] < angle).any():
+    held = ~loads.batch.released
+    while (sense * loads.batch.measure()["lid"][:, TWIST] < angle)[held].any():
         loads.run(1, twist=1.4 * sense * loads.torque)
+    assert (sense * loads.run(20, twist=1.4 * sense * loads.torque)[:, TWIST] < 1.1 * angle + 0.1)[held].all()  # its track ends
     loads.run(20, lift=30.0)
     assert loads.batch.released.all()
 

@@ -56,6 +56,13 @@ def test_turns_above_its_breakaway_torque_only(name):
     assert sense * bench.run(0.3, torque=1.4 * sense * bench.variant.torque)[3] > 0.3
 
 
+@pytest.mark.parametrize("name", TURNING)
+def test_a_closed_lid_cannot_be_turned_further_shut(name):
+    bench = Bench(name)
+    sense = CLOSURES[name].direction
+    assert -0.03 < sense * bench.run(0.5, torque=-3 * sense * bench.variant.torque)[3] < 1e-3
+
+
 @pytest.mark.parametrize("name", SCREWS)
 def test_lift_is_pitch_times_angle(name):
     bench = Bench(name)

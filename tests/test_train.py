@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import runpy
 import signal
 import subprocess
 import sys
@@ -20,6 +21,24 @@ ROOT = pathlib.Path(__file__).parent.parent
 def command(*arguments, **environment) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, str(ROOT / "train.py"), *map(str, arguments)], capture_output=True, text=True, cwd=ROOT,
                           env={**os.environ, **environment}, timeout=300)  # fmt: skip
+
+
+@pytest.fixture
+def within(monkeypatch, capsys):
+    """`command` in this process, which has imported everything already; returns (exit status, stdout, stderr)."""
+
+    def run_within(*arguments) -> tuple[int, str, str]:
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
+        status = 0
+        try:
+            runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+        except SystemExit as end:  # as the interpreter would: a text goes to stderr, and means 1
+            status = end.code or 0
+        out, err = capsys.readouterr()
+        return (1, out, err + status) if isinstance(status, str) else (status, out, err)
+
+    return run_within
 
 
 @pytest.fixture(scope="module")
@@ -196,11 +215,11 @@ def test_interrupt_saves_and_resumes(tmp_path):
         (["report", "."], "config.json is missing"),
     ],
 )
-def test_mistakes_get_one_clear_line(arguments, says, tmp_path):
-    done = command(*arguments, *(["--out", tmp_path / "run"] if arguments[0] == "train" and "--resume" not in arguments else []))
-    assert done.returncode != 0
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    assert len(lines) == 1 and says in lines[0], done.stderr
+def test_mistakes_get_one_clear_line(arguments, says, tmp_path, within):
+    status, _, err = within(*arguments, *(["--out", tmp_path / "run"] if arguments[0] == "train" and "--resume" not in arguments else []))
+    assert status != 0
+    lines = [line for line in err.splitlines() if line.strip()]
+    assert len(lines) == 1 and says in lines[0], err
     assert not (tmp_path / "run").exists()
 
 
@@ -222,10 +241,10 @@ def test_no_opengl_says_what_to_install(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["train", "transfer", "evaluate", "video", "report", "benchmark", "demos", "compare"])
-def test_help(name):
-    done = command(name, "--help")
-    assert done.returncode == 0
-    assert "--seed" in done.stdout and "--out" in done.stdout
+def test_help(name, within):
+    status, out, _ = within(name, "--help")
+    assert status == 0
+    assert "--seed" in out and "--out" in out
 
 
 def test_gallery_shows_every_row(tmp_path):
