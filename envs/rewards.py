@@ -17,9 +17,9 @@ LEVEL, CENTRED = 0.008, 0.012  # m off the grip's height and axis within which f
 ALIGNED = 0.15  # rad off a bar's direction within which fingers are around it: closed askew, they clamp its ends
 SQUEEZE = 0.004  # m that pads give way around a lid
 LEANING = 20.0  # N of a finger that rests on the lid instead of pressing inwards
-WEIGHTS = {"reach": 0.2, "grasp": 0.2, "open": 0.4, "separate": 0.2}  # of the potential
+WEIGHTS = {"reach": 0.1, "grasp": 0.3, "open": 0.4, "separate": 0.2}  # of the potential
 SUCCESS_WEIGHT = 0.9
-VERSION = 9  # of this file's formulas; stored with every run
+VERSION = 10  # of this file's formulas; stored with every run
 
 
 def is_open(m: dict[str, np.ndarray], held_progress: np.ndarray) -> np.ndarray:
