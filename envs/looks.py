@@ -159,13 +159,13 @@ def _studio(spec: mujoco.MjSpec) -> None:
     visual.headlight.ambient, visual.headlight.diffuse = (0.32, 0.32, 0.34), (0.28, 0.28, 0.28)
     visual.headlight.specular = (0.05, 0.05, 0.05)
     visual.global_.offwidth, visual.global_.offheight = 1280, 960
-    visual.quality.shadowsize = 2048
+    visual.quality.shadowsize = 1024  # every pass draws 134,000 faces, in software on most machines: no reflections
     visual.map.znear, visual.map.zfar = 0.02, 20.0
     spec.add_texture(name="sky", type=mujoco.mjtTexture.mjTEXTURE_SKYBOX, builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
                      rgb1=(0.86, 0.90, 0.94), rgb2=(0.55, 0.62, 0.70), width=128, height=128)  # fmt: skip
     spec.add_texture(name="bench", type=mujoco.mjtTexture.mjTEXTURE_2D, builtin=mujoco.mjtBuiltin.mjBUILTIN_FLAT,
                      rgb1=(0.72, 0.62, 0.50), rgb2=(0.66, 0.56, 0.44), width=64, height=64)  # fmt: skip
-    spec.add_material(name="bench", rgba=(0.78, 0.70, 0.60, 1), specular=0.2, shininess=0.2, reflectance=0.03)
+    spec.add_material(name="bench", rgba=(0.78, 0.70, 0.60, 1), specular=0.2, shininess=0.2)
     spec.add_material(name="mat", rgba=(0.24, 0.27, 0.30, 1), specular=0.1, shininess=0.1)
     world = spec.worldbody
     for kind, pos, size, material in (

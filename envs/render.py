@@ -25,6 +25,8 @@ class Camera:
         self.variant = variant
         try:
             self._model = build(variant, visual=True).compile()
+            if width < 640:  # a draft: edges are not smoothed
+                self._model.vis.quality.offsamples = 0
             self._data = mujoco.MjData(self._model)
             self._renderer = mujoco.Renderer(self._model, height, width)
         except (ImportError, AttributeError, RuntimeError, FileNotFoundError, mujoco.FatalError) as error:

@@ -13,7 +13,7 @@ from envs.rewards import HELD_SHARE
 from evaluation.protocol import Act
 
 KNOTS = 8  # actions of a plan, each held for an eighth of it
-STEPS = 48  # control steps of a plan
+STEPS = 32  # control steps of a plan
 _SLACK = 0.05  # of the way: contact is seen once per control step
 
 

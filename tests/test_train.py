@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -13,6 +14,7 @@ import time
 
 import pytest
 
+from evaluation import audit
 from evaluation.experiment import JobConfig
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -269,9 +271,10 @@ def test_code_of_the_documentation_runs(page, block, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_audit_reports_and_films_its_nearest_miss(tmp_path):
-    done = command("audit", "--tasks", "slide-mug", "--out", tmp_path / "a")
-    assert done.returncode == 0, done.stderr
+def test_audit_reports_and_films_its_nearest_miss(tmp_path, within, monkeypatch):
+    monkeypatch.setattr(audit, "search", functools.partial(audit.search, population=40, rounds=3))  # all of it is in test_audit.py
+    status, out, err = within("audit", "--tasks", "slide-mug", "--out", tmp_path / "a")
+    assert status == 0, err
     found = json.loads((tmp_path / "a/audit.json").read_text())["slide-mug"]
-    assert found["cheats"] == 0 and found["candidates"] == 2000
+    assert found["cheats"] == 0 and found["candidates"] == 120 and '"candidates": 120' in out
     assert "film" in found or (tmp_path / "a/slide-mug.mp4").stat().st_size > 10_000
