@@ -14,15 +14,6 @@ from envs.structure import AXES
 from evaluation.protocol import BUILT_IN, evaluate
 
 
-@pytest.fixture
-def table():
-    """Tables that forget what a test adds."""
-    before = dict(CLOSURES)
-    yield
-    for name in set(CLOSURES) - set(before):
-        gym.registry.pop(CLOSURES.pop(name).gym_id)
-
-
 @pytest.mark.parametrize("near", ["bottle", "cork", "valve", "pill-box", "canister"])
 @pytest.mark.parametrize("wanted", [0.1, 0.3, 0.5])
 def test_generated_closure_lies_at_the_distance_asked_for(near, wanted):
