@@ -15,11 +15,14 @@ HOLD_STEPS = 5  # control steps for which success must last
 HELD_SHARE = 0.8  # share of the opening that must happen under the hand's contact
 LEVEL, CENTRED = 0.008, 0.012  # m off the grip's height and axis within which fingers are around a lid
 ALIGNED = 0.15  # rad off a bar's direction within which fingers are around it: closed askew, they clamp its ends
+# Of the opening's pay for a lid that must end in the fingers and has been lost: as much as for one left closed with the
+# hand around it. With less, a hand that jitters learns to keep its fingers wide open; with more, to throw lids off.
+LOST_SHARE = 0.3
 SQUEEZE = 0.004  # m that pads give way around a lid
 LEANING = 20.0  # N of a finger that rests on the lid instead of pressing inwards
 WEIGHTS = {"reach": 0.1, "grasp": 0.3, "open": 0.4, "separate": 0.2}  # of the potential
 SUCCESS_WEIGHT = 0.9
-VERSION = 10  # of this file's formulas; stored with every run
+VERSION = 11  # of this file's formulas; stored with every run
 
 
 def is_open(m: dict[str, np.ndarray], held_progress: np.ndarray) -> np.ndarray:
@@ -50,7 +53,7 @@ def reward_terms(m: dict[str, np.ndarray], held_progress: np.ndarray, success: n
     return {
         "reach": 1 - 0.5 * (far + np.tanh(60 * distance)),  # from afar, and the last centimetre
         "grasp": np.where(np.where(m["hold_rule"], m["holds"], m["contact"]), 1.0, _preshape(m, far) * m["hold_rule"]),
-        "open": np.minimum(m["progress"], held_progress) * (m["holds"] | ~m["separates"]),  # hooked off with one finger, it is lost
+        "open": np.minimum(m["progress"], held_progress) * np.where(m["holds"] | ~m["separates"], 1.0, LOST_SHARE),
         "separate": np.where(m["separates"], away * held_progress, is_open(m, held_progress)),
         "success": success.astype(float),
     }

@@ -64,10 +64,13 @@ def test_what_opened_by_itself_pays_nothing_but_the_hand_near_it():
     assert by_hand["open"][0] == by_hand["separate"][0] == 1.0
 
 
-def test_a_lid_pays_for_its_opening_only_while_it_is_in_the_fingers():
+def test_a_lost_lid_pays_about_what_a_closed_one_does():
     lid = {"progress": [1.0], "separates": [True], "released": [True], "separation": [0.06]}
     flung, held = (rewards.reward_terms(measured(**lid, holds=[h]), np.ones(1), np.array([False])) for h in (False, True))
-    assert flung["open"][0] == flung["separate"][0] == 0.0
+    assert flung["open"][0] == rewards.LOST_SHARE and flung["separate"][0] == 0.0
+    closed, lost = (rewards.total(rewards.reward_terms(measured(**m), h, np.array([False])))[0] for m, h in (
+        ({"separates": [True]}, np.zeros(1)), (lid | {"grip_offset": [[0.2, 0.0, 0.1]]}, np.ones(1))))  # fmt: skip
+    assert lost == pytest.approx(closed, abs=0.008)
     assert held["open"][0] == held["separate"][0] == 1.0
 
 
