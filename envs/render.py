@@ -17,15 +17,21 @@ FRONT = (145.0, -16.0, 0.62)  # azimuth and elevation (degrees), distance (m)
 class Camera:
     """Draws one variant.
 
+    Args:
+        variant: what is drawn.
+        width: of the pictures, in pixels.
+        height: of the pictures, in pixels.
+        smooth: smooth edges; without, a small picture takes two thirds of the time (drawn in software).
+
     Raises:
         RenderingUnavailable: no OpenGL back end works.
     """
 
-    def __init__(self, variant: Variant, width: int = 640, height: int = 480):
+    def __init__(self, variant: Variant, width: int = 640, height: int = 480, smooth: bool = True):
         self.variant = variant
         try:
             self._model = build(variant, visual=True).compile()
-            if width < 640:  # a draft: edges are not smoothed
+            if not smooth:
                 self._model.vis.quality.offsamples = 0
             self._data = mujoco.MjData(self._model)
             self._renderer = mujoco.Renderer(self._model, height, width)
