@@ -159,7 +159,7 @@ def _studio(spec: mujoco.MjSpec) -> None:
     visual.headlight.ambient, visual.headlight.diffuse = (0.32, 0.32, 0.34), (0.28, 0.28, 0.28)
     visual.headlight.specular = (0.05, 0.05, 0.05)
     visual.global_.offwidth, visual.global_.offheight = 1280, 960
-    visual.quality.shadowsize = 1024  # every pass draws 134,000 faces, in software on most machines: no reflections
+    visual.quality.shadowsize = 2048  # no reflections: each pass draws 134,000 faces, in software on most machines
     visual.map.znear, visual.map.zfar = 0.02, 20.0
     spec.add_texture(name="sky", type=mujoco.mjtTexture.mjTEXTURE_SKYBOX, builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
                      rgb1=(0.86, 0.90, 0.94), rgb2=(0.55, 0.62, 0.70), width=128, height=128)  # fmt: skip
