@@ -178,7 +178,7 @@ def load(folder: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def clone(policy: MultiTaskPolicy, data: dict[str, np.ndarray], config: CloneConfig, rng: np.random.Generator,
-          on_epoch: Callable[[int, float], None] = lambda done, loss: None) -> None:  # fmt: skip
+          on_epoch: Callable[[int, float], bool] = lambda done, loss: True) -> None:  # fmt: skip
     """Teach the actor of a policy, made for the data's tasks in their order, the expert's actions (L1 on the mean action, Adam).
 
     Args:
@@ -186,7 +186,7 @@ def clone(policy: MultiTaskPolicy, data: dict[str, np.ndarray], config: CloneCon
         data: of `load`, or a selection of its steps.
         config: settings.
         rng: draws minibatches.
-        on_epoch: called with (epochs done, mean loss) after each.
+        on_epoch: called with (epochs done, mean loss) after each; returns whether to go on.
 
     Raises:
         ValueError: no data, or a policy that is made for other observations or fewer tasks.
@@ -202,7 +202,8 @@ def clone(policy: MultiTaskPolicy, data: dict[str, np.ndarray], config: CloneCon
     for epoch in range(config.epochs):
         loss = fit(policy, optimizer, tensors, config.updates, config.minibatch, rng)
         schedule.step()
-        on_epoch(epoch + 1, loss)
+        if not on_epoch(epoch + 1, loss):
+            return
 
 
 def _digest(data: pathlib.Path) -> str:

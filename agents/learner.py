@@ -98,7 +98,7 @@ class Learner:
     def _expert(self) -> np.ndarray:
         return expert_action(self.simulation.batch.measure())
 
-    def warm_start(self, config: DaggerConfig, on_round: Callable[[int, float], None]) -> None:
+    def warm_start(self, config: DaggerConfig, on_round: Callable[[int, float], bool]) -> None:
         """DAgger from the scripted experts of the learner's own tasks."""
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, 1]))
         self.take_successes()  # sets how tasks are sampled

@@ -116,52 +116,51 @@ def train(run: pathlib.Path, config: JobConfig, seed: int, report: Report, stop:
     latest = run / "latest"
     if resume and latest.exists():
         learner.resume(latest)
-    phase = "sac" if config.algorithm == "sac" else "ppo"
-    offset = config.dagger.steps_per_task * len(split.train) if config.warm_start == "dagger" else 0
-    metrics = runs.Metrics(run / "metrics.csv", columns, offset + learner.env_steps if resume else None,
-                           [make(run) for name, make in LOGGERS.items() if getattr(config, name)])  # fmt: skip
     best = _Best(run, config, learner)
+    resumed = resume and latest.exists()
+    if resumed:
+        best.load(latest)
+    phase = "sac" if config.algorithm == "sac" else "ppo"
+    metrics = runs.Metrics(run / "metrics.csv", columns, best.warm_steps + learner.env_steps if resumed else None,
+                           [make(run) for name, make in LOGGERS.items() if getattr(config, name)])  # fmt: skip
 
-    def row(phase: str, steps: int, rates: np.ndarray, **more) -> None:
+    def row(phase: str, steps: int, rates: np.ndarray, score: float | None, **more) -> None:
         named = {f"success/{t}": round(float(r), 4) for t, r in zip(split.train, rates, strict=True) if not np.isnan(r)}
-        metrics.row(phase=phase, env_steps=steps, seconds=round(time.perf_counter() - best.began, 2), **named, **more)
+        seconds = round(time.perf_counter() - best.began, 2)
+        metrics.row(phase=phase, env_steps=steps, seconds=seconds, validation="" if score is None else round(score, 4), **named, **more)
 
-    if warm and learner.env_steps == 0 and not (resume and latest.exists()):
-        if not _warm_start(learner, config, seed, row, report, stop):
+    if warm and not resumed:
+        if not _warm_start(learner, config, seed, best, row, report, stop):
             metrics.close()
             return False
         score = best.consider("warm start")
-        row(config.warm_start, offset, learner.take_successes(), validation=round(score, 4))
+        row(config.warm_start, best.warm_steps, learner.take_successes(), score)
         learner.save(latest, best=best.state())
-    elif resume and latest.exists():
-        best.load(latest)
-    due = best.next_due(learner.env_steps)
 
     def on_update() -> bool:
-        nonlocal due
-        rates = learner.take_successes()
-        score = None
-        if best.progress(learner.env_steps) >= due:
-            score = best.consider(f"{learner.env_steps} steps")
-            due = best.next_due(learner.env_steps)
+        rates, steps = learner.take_successes(), best.warm_steps + learner.env_steps
+        score = best.consider_when_due(f"{learner.env_steps} steps")
+        if score is not None:
             learner.save(latest, best=best.state())
-        row(phase, offset + learner.env_steps, rates, validation="" if score is None else round(score, 4))
-        report("reinforcement", round(1000 * best.progress(learner.env_steps)), 1000, worst(split.train, rates))
+        row(phase, steps, rates, score)
+        report("reinforcement", round(1000 * best.progress()), 1000, worst(split.train, rates))
         if stop():
             learner.save(latest, best=best.state())
             return False
-        return best.progress(learner.env_steps) < 1
+        return best.progress() < 1
 
-    learner.learn(config.env_steps, on_update)
+    if best.progress() < 1:
+        learner.learn(config.env_steps, on_update)
     if stop():
         metrics.close()
         return False
-    row(phase, offset + learner.env_steps, learner.take_successes(), validation=round(best.consider("end"), 4))
+    steps = best.warm_steps + learner.env_steps
+    row(phase, steps, learner.take_successes(), best.consider("end"))
     metrics.close()
     if learner.ppo.cosines is not None:
         values = [[None if np.isnan(c) else round(float(c), 4) for c in row] for row in learner.ppo.cosines]
         runs.write_json(run / "cosines.json", {"tasks": split.train, "cosines": values})
-    seconds, steps = time.perf_counter() - best.began, offset + learner.env_steps
+    seconds = time.perf_counter() - best.began
     runs.update_results(run, train={"env_steps": steps, "wall_seconds": seconds, "env_steps_per_second": steps / seconds,
                                     "seconds": best.shares()},
                         warm_start={"mean_success": best.first, "kept": best.score, "kept_from": best.label} if warm else None)  # fmt: skip
@@ -169,29 +168,26 @@ def train(run: pathlib.Path, config: JobConfig, seed: int, report: Report, stop:
     return True
 
 
-def _warm_start(learner: Learner, config: JobConfig, seed: int, row: Callable, report: Report, stop: Callable[[], bool]) -> bool:
-    """Imitate the experts, in the batch or from recorded episodes; returns whether it finished."""
+def _warm_start(learner: Learner, config: JobConfig, seed: int, best: _Best, row: Callable, report: Report, stop: Callable) -> bool:
+    """Imitate the experts, in the batch or from recorded episodes, for no longer than the minutes last; False when `stop` ended it."""
 
-    class Interrupted(Exception):
-        pass
-
-    def on_round(steps: int, loss: float, total: int = config.dagger.steps_per_task * len(learner.tasks)) -> None:
+    def going(done: int, total: int, loss: float) -> bool:
         rates = learner.take_successes()
-        row(config.warm_start, steps, rates, loss=round(loss, 5))
-        report("warm start", steps, total, worst(learner.tasks, rates))
-        if stop():
-            raise Interrupted
+        row(config.warm_start, best.warm_steps, rates, best.consider_when_due(f"warm start, {done} of {total}"), loss=round(loss, 5))
+        report("warm start", done, total, worst(learner.tasks, rates))
+        return not stop() and best.progress() < 1
 
-    try:
-        if config.warm_start == "dagger":
-            learner.warm_start(config.dagger, on_round)
-        else:
-            data, clone = learner.demonstrations(pathlib.Path(config.demos or "")), config.clone
-            rng = np.random.default_rng(np.random.SeedSequence([seed, 2]))
-            demonstrations.clone(learner.policy, data, clone, rng, lambda epoch, loss: on_round(epoch, loss, clone.epochs))
-    except Interrupted:
-        return False
-    return True
+    def on_round(steps: int, loss: float) -> bool:
+        best.warm_steps = steps
+        return going(steps, config.dagger.steps_per_task * len(learner.tasks), loss)
+
+    if config.warm_start == "dagger":
+        learner.warm_start(config.dagger, on_round)
+    else:
+        data, clone = learner.demonstrations(pathlib.Path(config.demos or "")), config.clone
+        rng = np.random.default_rng(np.random.SeedSequence([seed, 2]))
+        demonstrations.clone(learner.policy, data, clone, rng, lambda epoch, loss: going(epoch, clone.epochs, loss))
+    return not stop()
 
 
 class _Best:
@@ -200,16 +196,21 @@ class _Best:
     def __init__(self, run: pathlib.Path, config: JobConfig, learner: Learner):
         self.run, self.config, self.learner = run, config, learner
         self.score, self.first, self.label = -1.0, -1.0, ""
-        self.began, self.validating, self.warm = time.perf_counter(), 0.0, 0.0
+        self.began, self.validating, self.warm, self.warm_steps = time.perf_counter(), 0.0, 0.0, 0  # warm_steps: environment steps
+        self.due = 1 / config.validations
 
-    def progress(self, env_steps: int) -> float:
+    def progress(self) -> float:
         """Share of the budget, of steps or of minutes, that is used."""
         minutes = (time.perf_counter() - self.began) / 60
-        return max(env_steps / self.config.env_steps, minutes / self.config.minutes if self.config.minutes else 0.0)
+        return max(self.learner.env_steps / self.config.env_steps, minutes / self.config.minutes if self.config.minutes else 0.0)
 
-    def next_due(self, env_steps: int) -> float:
-        """The share at which checkpoints are compared next."""
-        return (int(self.progress(env_steps) * self.config.validations) + 1) / self.config.validations
+    def consider_when_due(self, label: str) -> float | None:
+        """Compare checkpoints if another share of the budget is used."""
+        if self.progress() < self.due:
+            return None
+        score = self.consider(label)
+        self.due = (int(self.progress() * self.config.validations) + 1) / self.config.validations
+        return score
 
     def shares(self) -> dict[str, float]:
         """Seconds of each part of learning; `rest` is what none of them accounts for."""
@@ -219,12 +220,13 @@ class _Best:
     def consider(self, label: str) -> float:
         began = time.perf_counter()
         if label == "warm start":
-            self.warm = began - self.began
+            self.warm = began - self.began - self.validating
         table = evaluate(acting(self.learner.policy, self.learner.tasks), self.learner.tasks, self.config.validation_episodes,
                          conditioning=self.learner.conditioning,
                          known_tasks=self.learner.known, seed=VALIDATION_SEED)  # fmt: skip
         score = summary(table)["mean_success"]
-        self.first = score if self.first < 0 else self.first
+        if label == "warm start":
+            self.first = score
         if score >= self.score:
             self.score, self.label = score, label
             self.learner.save(self.run / "checkpoint", validation=score)
@@ -232,8 +234,8 @@ class _Best:
         return score
 
     def state(self) -> dict:
-        return {"score": self.score, "first": self.first, "label": self.label, "warm": self.warm, "validating": self.validating,
-                "seconds": time.perf_counter() - self.began}  # fmt: skip
+        kept = ("score", "first", "label", "warm", "warm_steps", "due", "validating")
+        return {**{k: getattr(self, k) for k in kept}, "seconds": time.perf_counter() - self.began}
 
     def load(self, folder: pathlib.Path) -> None:
         from agents.checkpoints import load

@@ -115,5 +115,5 @@ def _imitate(learner: Learner, conditioning: str, target: str, episodes: int, pp
     teacher = Learner((target,), conditioning=conditioning, ppo=ppo, network=learner.policy.network, num_envs=episodes,
                       seed=seed + 10_000, warm=True)  # fmt: skip
     teacher.policy.adopt(learner.policy)
-    teacher.warm_start(DaggerConfig(steps_per_task=episodes * steps, rollout=steps, updates=300, learning_rate=3e-4), lambda *_: None)
+    teacher.warm_start(DaggerConfig(steps_per_task=episodes * steps, rollout=steps, updates=300, learning_rate=3e-4), lambda *_: True)
     learner.policy.adopt(teacher.policy)

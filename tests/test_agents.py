@@ -1,12 +1,13 @@
 """Networks, PPO's per-task parts, checkpoints, and resume."""
 
 import dataclasses
+import time
 
 import numpy as np
 import pytest
 import torch
 
-from agents import checkpoints
+from agents import checkpoints, dagger
 from agents.balance import SAMPLINGS, PopArt
 from agents.bodies import BODIES
 from agents.dagger import DaggerConfig
@@ -232,8 +233,29 @@ def test_same_seed_same_weights():
 def test_dagger_learns_the_expert():
     agent = learner(("mug",), width=128)
     losses = []
-    agent.warm_start(DaggerConfig(steps_per_task=2_400, updates=60, minibatch=256), lambda steps, loss: losses.append(loss))
+    agent.warm_start(DaggerConfig(steps_per_task=2_400, updates=60, minibatch=256), lambda steps, loss: losses.append(loss) is None)
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_dagger_does_not_depend_on_how_long_its_fits_take_and_ends_when_told(monkeypatch):
+    def taught(rounds):
+        agent, seen = learner(), []
+        config = DaggerConfig(steps_per_task=160, rollout=10, updates=5)
+        agent.warm_start(config, lambda *done: seen.append(done) is None and len(seen) < rounds)
+        return agent.policy.state_dict(), seen
+
+    quick, seen = taught(100)
+    begun, fit = time.perf_counter(), dagger.fit
+
+    def slow(*args):
+        time.sleep(0.2)
+        return fit(*args)
+
+    monkeypatch.setattr(dagger, "fit", slow)
+    late, same = taught(100)
+    assert time.perf_counter() - begun > 0.2 * len(seen) and seen == same
+    assert all(torch.equal(value, late[name]) for name, value in quick.items())
+    assert [s for s, _ in taught(2)[1]] == [s for s, _ in seen[:2]]
 
 
 @pytest.mark.parametrize(("conditioning", "head"), [("parameters", "shared"), ("embedding", "per_task"), ("one_hot", "shared")])
