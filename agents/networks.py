@@ -100,12 +100,14 @@ class MultiTaskPolicy(ActorCriticPolicy):
         network: what actor and critic are made of.
         popart: give the critic a head per task, whatever the actor has.
         deviation: initial standard deviation of the actions.
+        correlation: of the fingers' noise between one control step of a rollout and the next.
         **kwargs: of stable-baselines3's policies, passed by its algorithms.
     """
 
     def __init__(self, *args, num_tasks: int = 1, network: NetworkConfig = NetworkConfig(), popart: bool = False, deviation: float = 0.5,
-                 **kwargs):  # fmt: skip
+                 correlation: float = 0.0, **kwargs):  # fmt: skip
         self.num_tasks, self.network, self.popart, self.deviation = num_tasks, network, popart, deviation
+        self.correlation, self.noise = correlation, None  # noise: (n, a) of the last actions, None when a rollout begins
         super().__init__(*args, features_extractor_class=CombinedExtractor, **kwargs)
 
     def _build(self, lr_schedule) -> None:
@@ -131,9 +133,17 @@ class MultiTaskPolicy(ActorCriticPolicy):
         return self.value_std[index, None] * self.critic(state, task, index) + self.value_mean[index, None]
 
     def forward(self, obs, deterministic: bool = False):
-        """Actions (n, a), values (n, 1) and log probabilities (n,)."""
+        """Actions (n, a), values (n, 1) and log probabilities (n,).
+
+        Actions are Gaussian; the noise of the fingers, the last action, is autoregressive: once they close they stay closed
+        for some steps, long enough to feel a hold (coloured noise in PPO: Hollenstein et al., 2024).
+        """
         distribution = self.get_distribution(obs)
-        actions = distribution.get_actions(deterministic=deterministic)
+        mean, spread = distribution.distribution.mean, distribution.distribution.stddev
+        last, self.noise = self.noise, torch.randn_like(mean)
+        if last is not None and self.correlation:
+            self.noise[:, -1] = self.correlation * last[:, -1] + (1 - self.correlation**2) ** 0.5 * self.noise[:, -1]
+        actions = mean if deterministic else mean + spread * self.noise
         return actions, self.predict_values(obs), distribution.log_prob(actions)
 
     def evaluate_actions(self, obs, actions):

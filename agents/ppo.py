@@ -35,6 +35,9 @@ class PPOConfig:
     clip: float = 0.2
     target_kl: float = 0.02
     deviation: float = 0.5  # initial standard deviation of the actions, from scratch
+    settled_deviation: float = 0.2  # the largest that is left after settling
+    settling: int = 750_000  # environment steps over which the largest deviation falls
+    correlation: float = 0.8  # of the fingers' noise between control steps, from scratch
     warm_deviation: float = 0.04  # after a warm start or at a transfer
     critic_warmup: int = 5  # updates that train the critic alone, after a warm start
     guidance: int = 32  # minibatches of imitation per update, after a warm start by DAgger
@@ -117,6 +120,12 @@ class MultiTaskPPO(TimedPPO):
     critic_learning_rate = 3e-4
     rules: tuple[GradientRule, GradientRule] | None = None
     guidance = 0
+    config = PPOConfig()
+
+    def collect_rollouts(self, *args, **kwargs) -> bool:
+        """One rollout, with a noise of its own: a resumed run then goes on as if it had not stopped."""
+        self.policy.noise = None
+        return super().collect_rollouts(*args, **kwargs)
 
     def _update_learning_rate(self, optimizers) -> None:
         super()._update_learning_rate(optimizers)
@@ -142,7 +151,9 @@ class MultiTaskPPO(TimedPPO):
                 self._imitate()
         self.critic_warmup = max(0, self.critic_warmup - 1)
         with torch.no_grad():
-            self.policy.log_std.clamp_(np.log(0.03), np.log(1.0))
+            left = max(0.0, 1 - self.num_timesteps / self.config.settling)
+            most = self.config.settled_deviation + left * (self.config.deviation - self.config.settled_deviation)
+            self.policy.log_std.clamp_(np.log(0.03), np.log(most))
 
     def _imitate(self) -> None:
         """Some minibatches of imitation in the states of the rollout, so that what was imitated is not unlearned."""
@@ -205,8 +216,10 @@ def make_ppo(env: TaskVecEnv, config: PPOConfig, network: NetworkConfig, seed: i
         n_epochs=config.warm_epochs if warm else config.epochs, gamma=config.gamma, gae_lambda=config.gae_lambda, clip_range=config.clip,
         target_kl=config.target_kl, normalize_advantage=False, rollout_buffer_class=TaskRolloutBuffer, seed=seed,
         device="cpu", policy_kwargs={"num_tasks": tasks, "network": network, "popart": config.popart,
-                                     "deviation": config.warm_deviation if warm else config.deviation},
+                                     "deviation": config.warm_deviation if warm else config.deviation,
+                                     "correlation": 0.0 if warm else config.correlation},
     )  # fmt: skip
+    algorithm.config = config
     algorithm.critic_learning_rate = config.learning_rate
     algorithm.critic_warmup = config.critic_warmup if warm else 0
     algorithm.guidance = config.guidance if env.expert else 0

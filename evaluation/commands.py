@@ -52,7 +52,7 @@ def job_config(quick: bool, options: TrainOptions) -> JobConfig:
     named_set(options.task_set)
     for table, kind in _CHOICES.items():
         lookup(kind, getattr(options, table), table.replace("_", " "))
-    for name, least in (("env_steps", 1), ("episodes", 1), ("transfer_steps", 0), ("num_envs", 1), ("width", 4)):
+    for name, least in (("env_steps", 1), ("episodes", 1), ("validations", 1), ("transfer_steps", 0), ("num_envs", 1), ("width", 4)):
         _positive(name.replace("_", "-"), getattr(options, name), least)
     for name in LOGGERS:
         if getattr(options, name):

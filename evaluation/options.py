@@ -26,6 +26,7 @@ class TrainOptions:
         minutes: end learning after this many minutes, warm start included, if it has not ended before.
         num_envs: sub-environments.
         episodes: evaluation episodes per task.
+        validations: how often checkpoints are compared along the training.
         transfer_steps: environment steps per learner of each transfer; 0 skips the transfer.
         cosines: record the cosines between the tasks' gradients.
         tensorboard: write the metrics for TensorBoard, too.
@@ -48,6 +49,7 @@ class TrainOptions:
     minutes: float | None = None
     num_envs: int | None = None
     episodes: int | None = None
+    validations: int | None = None
     transfer_steps: int | None = None
     cosines: bool = False
     tensorboard: bool = False

@@ -230,6 +230,22 @@ def test_same_seed_same_weights():
     assert all(torch.equal(x, y) for x, y in zip(a.policy.parameters(), b.policy.parameters(), strict=True))
 
 
+def test_exploration_lasts_in_the_fingers_and_its_deviation_falls():
+    agent, kept = learner(warm=False, rollout=400, settling=6400), []
+    agent.ppo._setup_learn(1)
+    agent.policy.noise = torch.ones(8, 5)  # of another rollout
+    forward = agent.policy.forward
+    agent.policy.forward = lambda *given: (forward(*given), kept.append(agent.policy.noise.clone()))[0]
+    agent.learn(3200, lambda: True)
+    noise = torch.stack(kept)  # (steps, n, a)
+    along = (noise[1:] * noise[:-1]).mean((0, 1)).numpy()
+    assert np.allclose(along, [0, 0, 0, 0, 0.8], atol=0.1) and np.allclose(noise.std((0, 1)), 1, atol=0.1)
+    assert not torch.equal(kept[0], torch.ones(8, 5)) and abs(kept[0].mean()) < 0.6  # it begins anew
+    assert (agent.policy.log_std.exp() < 0.351).all()  # half way between 0.5 and 0.2
+    agent.learn(6400, lambda: True)
+    assert (agent.policy.log_std.exp() < 0.201).all()
+
+
 def test_dagger_learns_the_expert():
     agent = learner(("mug",), width=128)
     losses = []

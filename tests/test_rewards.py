@@ -12,8 +12,7 @@ def measured(**changes):
     """Measurements of one lid of 15 mm radius with the hand open at its grip, unless changed."""
     m = {"grip_offset": np.zeros((1, 3)), "opening": np.array([0.04]), "grip_radius": np.array([0.015]), "contact": np.array([False]),
          "hold_rule": np.array([True]), "separates": np.array([False]), "separation": np.zeros(1), "released": np.array([False]),
-         "holds": np.array([False]), "progress": np.zeros(1), "bar": np.array([False]), "bar_yaw_offset": np.zeros(1),
-         "touch": np.zeros((1, 2))}  # fmt: skip
+         "holds": np.array([False]), "progress": np.zeros(1), "bar": np.array([False]), "bar_yaw_offset": np.zeros(1)}  # fmt: skip
     return m | {k: np.asarray(v) for k, v in changes.items()}
 
 
@@ -41,20 +40,12 @@ def test_a_closed_hand_at_the_grip_is_not_around_the_lid():
 @pytest.mark.parametrize("radius", [0.007, 0.015, 0.035])
 def test_closing_pays_from_wide_open_to_the_lid(radius):
     paid = [grasp(grip_radius=[radius], opening=[opening]) for opening in np.linspace(FINGER_OPEN, radius + 1e-6, 9)]
-    assert np.diff(paid) == pytest.approx(0.4 / 8, abs=1e-3)
-
-
-def test_pads_that_give_way_and_a_hand_that_leans():
-    assert grasp(opening=[0.013]) == pytest.approx(0.7)  # one finger lost the lid for a moment
-    assert grasp(opening=[0.016], touch=[[0.0, 50.0]]) < 0.3 < grasp(opening=[0.016], touch=[[0.0, 5.0]])
-    assert grasp(opening=[0.016], touch=[[0.0, 50.0]], contact=[True]) == grasp(opening=[0.016])  # it presses inwards
+    assert np.diff(paid) == pytest.approx(0.5 / 8, abs=1e-3)
 
 
 def test_fingers_close_along_a_bar_rather_than_across_it():
-    paid = [grasp(bar=[True], bar_yaw_offset=[angle], opening=[0.016]) for angle in (0.0, 0.1, 0.3, 1.2)]
-    assert paid == sorted(paid, reverse=True) and paid[2] < 0.4 * paid[1] and paid[0] == grasp(opening=[0.016])
-    askew = [grasp(bar=[True], bar_yaw_offset=[0.3], opening=[opening]) for opening in (0.04, 0.016)]
-    assert askew[1] <= askew[0]  # turn first, then close
+    paid = [grasp(bar=[True], bar_yaw_offset=[angle], opening=[0.016]) for angle in (0.0, 0.5, 1.2)]
+    assert paid == sorted(paid, reverse=True) and paid[2] < 0.2 * paid[0] and paid[0] == grasp(opening=[0.016])
 
 
 def test_what_opened_by_itself_pays_nothing_but_the_hand_near_it():
@@ -64,13 +55,10 @@ def test_what_opened_by_itself_pays_nothing_but_the_hand_near_it():
     assert by_hand["open"][0] == by_hand["separate"][0] == 1.0
 
 
-def test_a_lost_lid_pays_about_what_a_closed_one_does():
+def test_a_lid_pays_for_its_opening_only_while_it_is_in_the_fingers():
     lid = {"progress": [1.0], "separates": [True], "released": [True], "separation": [0.06]}
     flung, held = (rewards.reward_terms(measured(**lid, holds=[h]), np.ones(1), np.array([False])) for h in (False, True))
-    assert flung["open"][0] == rewards.LOST_SHARE and flung["separate"][0] == 0.0
-    closed, lost = (rewards.total(rewards.reward_terms(measured(**m), h, np.array([False])))[0] for m, h in (
-        ({"separates": [True]}, np.zeros(1)), (lid | {"grip_offset": [[0.2, 0.0, 0.1]]}, np.ones(1))))  # fmt: skip
-    assert lost == pytest.approx(closed, abs=0.008)
+    assert flung["open"][0] == flung["separate"][0] == 0.0
     assert held["open"][0] == held["separate"][0] == 1.0
 
 
