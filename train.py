@@ -78,15 +78,18 @@ def report(run: Run, seed: Seed = 0, out: Path | None = None) -> None:
     CONSOLE.print(str(_commands().report_job(run, out)))
 
 
-def benchmark(task_set: str = "first", num_envs: int = 64, steps: int = 300, seed: Seed = 0, out: Path | None = None) -> None:
+def benchmark(
+    task_set: str = "first", num_envs: int = 64, steps: int = 300, observation: str = "state", seed: Seed = 0, out: Path | None = None
+) -> None:  # fmt: skip
     """Measure environment steps per second against bare physics, on one thread and on all, and the policies' milliseconds.
 
     Args:
         task_set: its training rows share the batch.
         num_envs: sub-environments.
         steps: control steps.
+        observation: state, rgb (two cameras) or state+rgb.
     """
-    CONSOLE.print_json(data=_commands().benchmark_job(task_set, num_envs, steps, seed, out))
+    CONSOLE.print_json(data=_commands().benchmark_job(task_set, num_envs, steps, observation, seed, out))
 
 
 def gallery(seed: Seed = 0, out: Path = Path("runs/gallery")) -> None:

@@ -8,6 +8,7 @@ import mujoco
 import numpy as np
 
 from envs.opengl import RenderingUnavailable
+from envs.robot import MESH_GROUP
 from envs.scene import build, seat_height
 from envs.structure import Variant
 
@@ -15,34 +16,42 @@ FRONT = (145.0, -16.0, 0.62)  # azimuth and elevation (degrees), distance (m)
 
 
 class Camera:
-    """Draws one variant.
+    """Draws variants, all through one OpenGL context: the robot's meshes are loaded once, and shared.
 
     Args:
-        variant: what is drawn.
+        variant: what is drawn unless another is named.
         width: of the pictures, in pixels.
         height: of the pictures, in pixels.
         smooth: smooth edges and fine shadows; without, a small picture takes two thirds of the time (drawn in software).
+        shadows: any at all; without, a quarter of that.
 
     Raises:
         RenderingUnavailable: no OpenGL back end works.
     """
 
-    def __init__(self, variant: Variant, width: int = 640, height: int = 480, smooth: bool = True):
+    def __init__(self, variant: Variant, width: int = 640, height: int = 480, smooth: bool = True, shadows: bool = True):
         self.variant = variant
         try:
-            self._model = build(variant, visual=True).compile()
+            self._robot = build(variant, visual=True).compile()
             if not smooth:
-                self._model.vis.quality.offsamples, self._model.vis.quality.shadowsize = 0, 1024
-            self._data = mujoco.MjData(self._model)
-            self._renderer = mujoco.Renderer(self._model, height, width)
+                self._robot.vis.quality.offsamples, self._robot.vis.quality.shadowsize = 0, 1024
+            self._renderer = mujoco.Renderer(self._robot, height, width)
         except (ImportError, AttributeError, RuntimeError, FileNotFoundError, mujoco.FatalError) as error:
             backend = os.environ.get("MUJOCO_GL", "the default back end")
-            raise RenderingUnavailable(f"videos need OpenGL; {backend} failed ({error}): apt install libegl1 libgl1-mesa-dri") from error
+            cause = "no library of it was found" if backend == "disable" else f"{backend} failed ({error})"
+            raise RenderingUnavailable(f"pictures need OpenGL; {cause}: apt install libegl1 libgl1-mesa-dri") from error
+        self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = shadows
+        self._robot_data = mujoco.MjData(self._robot)
+        self._scenes: dict[Variant, tuple[mujoco.MjModel, mujoco.MjData]] = {}  # everything but the robot
         self._camera = mujoco.MjvCamera()
-        self._options = mujoco.MjvOption()
-        self._options.sitegroup[:] = 0
+        self._mesh, self._rest = mujoco.MjvOption(), mujoco.MjvOption()
+        for option in (self._mesh, self._rest):
+            option.sitegroup[:] = 0
+        self._mesh.geomgroup[:] = np.arange(6) == MESH_GROUP
 
-    def draw(self, qpos: np.ndarray, mocap_pos: np.ndarray, mocap_quat: np.ndarray, view=FRONT) -> np.ndarray:
+    def draw(
+        self, qpos: np.ndarray, mocap_pos: np.ndarray, mocap_quat: np.ndarray, view=FRONT, variant: Variant | None = None
+    ) -> np.ndarray:  # fmt: skip
         """A frame (height, width, 3) uint8 of a recorded state, framed on hand and lid.
 
         Args:
@@ -50,14 +59,23 @@ class Camera:
             mocap_pos: (1, 3) of the container (m).
             mocap_quat: (1, 4) of the container.
             view: azimuth and elevation (degrees), distance (m) of the camera.
+            variant: what the state is of; by default the camera's own.
         """
-        data = self._data
-        data.qpos[:], data.mocap_pos[:], data.mocap_quat[:] = qpos, mocap_pos, mocap_quat
-        mujoco.mj_kinematics(self._model, data)
-        mujoco.mj_camlight(self._model, data)
+        variant = variant or self.variant
+        if variant not in self._scenes:
+            model = build(variant, visual=True, meshes=False).compile()
+            self._scenes[variant] = model, mujoco.MjData(model)
         self._camera.azimuth, self._camera.elevation, self._camera.distance = view
-        self._camera.lookat[:] = mocap_pos[0] + [0, 0, 0.8 * seat_height(self.variant) + 0.03]
-        self._renderer.update_scene(data, self._camera, self._options)
+        self._camera.lookat[:] = mocap_pos[0] + [0, 0, 0.8 * seat_height(variant) + 0.03]
+        scene, kinds, nothing = self._renderer.scene, mujoco.mjtCatBit.mjCAT_ALL.value, mujoco.MjvPerturb()
+        for model, data in ((self._robot, self._robot_data), self._scenes[variant]):
+            data.qpos[:], data.mocap_pos[:], data.mocap_quat[:] = qpos, mocap_pos, mocap_quat
+            mujoco.mj_kinematics(model, data)
+            mujoco.mj_camlight(model, data)
+            if model is self._robot:
+                mujoco.mjv_updateScene(model, data, self._mesh, nothing, self._camera, kinds, scene)
+            else:
+                mujoco.mjv_addGeoms(model, data, self._rest, nothing, kinds, scene)
         return self._renderer.render()
 
     def close(self) -> None:

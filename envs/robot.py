@@ -72,20 +72,24 @@ def mesh_folder() -> pathlib.Path:
     return root / "envs/assets/kitchen_franka/franka_assets/meshes/visual"
 
 
-def add_panda(spec: mujoco.MjSpec, visual: bool) -> None:
+MESH_GROUP = 2  # of geoms
+
+
+def add_panda(spec: mujoco.MjSpec, visual: bool, meshes: bool = True) -> None:
     """Add the Panda at the world origin to spec, with primitive collision shapes.
 
-    With `visual`, the full meshes are drawn instead of the primitives.
+    With `visual`, the full meshes are drawn instead of the primitives; or nothing, without `meshes`.
     """
-    if visual:
+    if visual and meshes:
         for name in ("link0", *(link[0] for link in _LINKS), "hand", "finger"):
             spec.add_mesh(name=name, file=str(mesh_folder() / f"{name}.stl"), inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL)
+    if visual:
         spec.add_material(name="panda", rgba=(0.93, 0.93, 0.95, 1), specular=0.4, shininess=0.5)
         spec.add_material(name="panda_dark", rgba=(0.16, 0.17, 0.19, 1), specular=0.4, shininess=0.5)
 
     def draw(body, mesh: str, material: str = "panda", **kwargs) -> None:
-        if visual:
-            body.add_geom(type=mujoco.mjtGeom.mjGEOM_MESH, meshname=mesh, material=material, group=2,
+        if visual and meshes:
+            body.add_geom(type=mujoco.mjtGeom.mjGEOM_MESH, meshname=mesh, material=material, group=MESH_GROUP,
                           contype=0, conaffinity=0, mass=0, **kwargs)  # fmt: skip
 
     base = spec.worldbody.add_body(name="link0")

@@ -56,13 +56,14 @@ def sink(variant: Variant) -> float:
     return variant.depth + OVERTRAVEL[0] if MECHANISMS[variant.closure.mechanism].sprung else 0.0
 
 
-def build(variant: Variant, visual: bool = False, free: bool = False) -> mujoco.MjSpec:
+def build(variant: Variant, visual: bool = False, free: bool = False, meshes: bool = True) -> mujoco.MjSpec:
     """The scene of one variant.
 
     Args:
         variant: one draw of a closure.
         visual: draw meshes, decoration, and lights; the state keeps its layout.
         free: the lid has come off: nothing of its mechanism is left.
+        meshes: those of the robot; a visual scene without them has the same materials, in a hundredth of the memory.
 
     Returns:
         An MjSpec; `spec.compile()` gives the model.
@@ -78,7 +79,7 @@ def build(variant: Variant, visual: bool = False, free: bool = False) -> mujoco.
     world = spec.worldbody
     world.add_geom(name="table", type=mujoco.mjtGeom.mjGEOM_PLANE, size=(1.2, 1.2, 0.05), contype=TABLE_BIT,
                    conaffinity=HAND_BIT | LID_BIT, group=3 if visual else 0)  # fmt: skip
-    add_panda(spec, visual)
+    add_panda(spec, visual, meshes)
     closure, mechanism = variant.closure, MECHANISMS[variant.closure.mechanism]
     container = world.add_body(name="container", mocap=True, pos=(*WORKSPACE, 0))
     _cylinder(container, "body", closure.body[0], 0.0, closure.body[1], CONTAINER_BIT)

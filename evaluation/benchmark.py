@@ -19,7 +19,7 @@ from envs.scene import SUBSTEPS
 BLOCK = 10  # control steps of environment, then of bare physics
 
 
-def benchmark(tasks: tuple[str, ...], num_envs: int, steps: int, threads: int, seed: int) -> dict:
+def benchmark(tasks: tuple[str, ...], num_envs: int, steps: int, threads: int, seed: int, observation: str = "state") -> dict:
     """Random policy at 20 Hz against `Batch.step` from the same states with the same controls.
 
     Environment and bare physics alternate in blocks of ten control steps: every bare
@@ -32,7 +32,7 @@ def benchmark(tasks: tuple[str, ...], num_envs: int, steps: int, threads: int, s
         peak_memory_gb of the process, libraries included.
     """
     began = time.perf_counter()
-    env = ClosureVectorEnv(tasks, num_envs, threads=threads)
+    env = ClosureVectorEnv(tasks, num_envs, threads=threads, observation=observation)
     env.reset(seed=seed)
     startup = time.perf_counter() - began
     rng, sim = np.random.default_rng(seed), env.batch.sim
@@ -55,7 +55,8 @@ def benchmark(tasks: tuple[str, ...], num_envs: int, steps: int, threads: int, s
         sim.state[:] = after
     steps = -(-steps // BLOCK) * BLOCK
     speed = num_envs * steps / whole
-    return {"threads": env.batch.sim.nthread, "num_envs": num_envs, "control_steps": steps, "env_steps_per_second": speed,
+    return {"threads": env.batch.sim.nthread, "num_envs": num_envs, "observation": observation, "control_steps": steps,
+            "env_steps_per_second": speed,
             "simulated_seconds_per_second": speed * CONTROL_DT, "fraction_of_raw_physics": bare / whole,
             "rows": len(tasks), "startup_seconds": startup,
             "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}  # fmt: skip

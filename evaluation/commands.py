@@ -226,13 +226,13 @@ def report_job(run: pathlib.Path, out: pathlib.Path | None) -> pathlib.Path:
     return page
 
 
-def benchmark_job(task_set: str, num_envs: int, steps: int, seed: int, out: pathlib.Path | None) -> dict:
+def benchmark_job(task_set: str, num_envs: int, steps: int, observation: str, seed: int, out: pathlib.Path | None) -> dict:
     """`benchmark`: one thread and all."""
     tasks = named_set(task_set).train
     _positive("num-envs", num_envs)
     _positive("steps", steps)
-    found = {"machine": runs.machine(), "one_thread": benchmark(tasks, num_envs, steps, 1, seed),
-             "all_threads": benchmark(tasks, num_envs, steps, 0, seed),
+    found = {"machine": runs.machine(), "one_thread": benchmark(tasks, num_envs, steps, 1, seed, observation),
+             "all_threads": benchmark(tasks, num_envs, steps, 0, seed, observation),
              "inference_milliseconds": inference(tasks, num_envs)}  # fmt: skip
     if out:
         runs.write_json(out, found)

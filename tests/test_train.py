@@ -215,6 +215,7 @@ def test_interrupt_saves_and_resumes(tmp_path):
         (["train", "--resume", "nowhere"], "no run folder"),
         (["train", "--seed", "-1"], "at least 0"),
         (["benchmark", "--num-envs", "0"], "at least 1"),
+        (["benchmark", "--observation", "rbg"], "rgb"),
         (["report", "."], "config.json is missing"),
     ],
 )

@@ -5,8 +5,10 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 from envs import ClosureVectorEnv, observations
+from envs.batch import ClosureBatch
 from envs.experts import expert_action
 from envs.opengl import RenderingUnavailable
+from envs.render import Camera
 from envs.variation import LEVELS, RANDOMISED
 
 TASKS = ("bottle", "pill-box", "cork")
@@ -98,6 +100,20 @@ def test_pictures_show_the_scene_from_two_sides():
     assert abs(second["rgb"].astype(float) - first["rgb"]).mean() > 0.3
     env.close()
     assert set(ClosureVectorEnv("jar", 1, observation="rgb").single_observation_space) == {"rgb", "task"}
+
+
+def test_one_camera_draws_every_variant_as_its_own_would():
+    batch = ClosureBatch(("jar", "flip-mug"), 2)
+    batch.reset(np.arange(2), np.arange(2), [np.random.default_rng(i) for i in range(2)])
+    jar, mug = (batch.pool[v] for v in batch.variant)
+    state = batch.qpos[1], batch.mocap_pos[1], batch.mocap_quat[1]
+    try:
+        shared, own = Camera(jar, 160, 120), Camera(mug, 160, 120)
+    except RenderingUnavailable as error:
+        pytest.skip(str(error))
+    seen = own.draw(*state)
+    assert np.array_equal(shared.draw(*state, variant=mug), seen)
+    assert abs(shared.draw(*state).astype(float) - seen).mean() > 1  # a jar
 
 
 def test_mistakes_are_named():
