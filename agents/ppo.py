@@ -44,6 +44,11 @@ class PPOConfig:
     rule: str = "sum"  # a row of gradients.RULES
     popart: bool = False  # values normalised per task by PopArt, instead of rewards by their return
 
+    def largest_deviation(self, env_steps: int) -> float:
+        """Of the actions, after so many environment steps."""
+        left = max(0.0, 1 - env_steps / self.settling)
+        return self.settled_deviation + left * (self.deviation - self.settled_deviation)
+
 
 # Smallest deviation that advantages are divided by, in deviations of the return: on a
 # task that is solved, advantages are the critic's noise, and unit noise unlearns it.
@@ -120,7 +125,7 @@ class MultiTaskPPO(TimedPPO):
     critic_learning_rate = 3e-4
     rules: tuple[GradientRule, GradientRule] | None = None
     guidance = 0
-    config = PPOConfig()
+    config, warm = PPOConfig(), False
 
     def collect_rollouts(self, *args, **kwargs) -> bool:
         """One rollout, with a noise of its own: a resumed run then goes on as if it had not stopped."""
@@ -129,7 +134,10 @@ class MultiTaskPPO(TimedPPO):
 
     def _update_learning_rate(self, optimizers) -> None:
         super()._update_learning_rate(optimizers)
-        self.policy.optimizer.param_groups[1]["lr"] = self.critic_learning_rate
+        actor, critic = self.policy.optimizer.param_groups
+        if not self.warm:  # the narrower the actions, the more a step changes the policy
+            actor["lr"] *= self.config.largest_deviation(self.num_timesteps) / self.config.deviation
+        critic["lr"] = self.critic_learning_rate
 
     def train(self) -> None:
         """One update; while the critic warms up the actor stands still."""
@@ -151,9 +159,7 @@ class MultiTaskPPO(TimedPPO):
                 self._imitate()
         self.critic_warmup = max(0, self.critic_warmup - 1)
         with torch.no_grad():
-            left = max(0.0, 1 - self.num_timesteps / self.config.settling)
-            most = self.config.settled_deviation + left * (self.config.deviation - self.config.settled_deviation)
-            self.policy.log_std.clamp_(np.log(0.03), np.log(most))
+            self.policy.log_std.clamp_(np.log(0.03), np.log(self.config.largest_deviation(self.num_timesteps)))
 
     def _imitate(self) -> None:
         """Some minibatches of imitation in the states of the rollout, so that what was imitated is not unlearned."""
@@ -219,7 +225,7 @@ def make_ppo(env: TaskVecEnv, config: PPOConfig, network: NetworkConfig, seed: i
                                      "deviation": config.warm_deviation if warm else config.deviation,
                                      "correlation": 0.0 if warm else config.correlation},
     )  # fmt: skip
-    algorithm.config = config
+    algorithm.config, algorithm.warm = config, warm
     algorithm.critic_learning_rate = config.learning_rate
     algorithm.critic_warmup = config.critic_warmup if warm else 0
     algorithm.guidance = config.guidance if env.expert else 0
