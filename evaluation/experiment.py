@@ -60,7 +60,7 @@ class JobConfig:
 
 QUICK = JobConfig(film_width=320, env_steps=16_000, num_envs=16, episodes=4, validation_episodes=2, validations=1,
                   ppo=PPOConfig(rollout=40, warm_rollout=40, minibatches=2, critic_warmup=2),
-                  dagger=DaggerConfig(steps_per_task=1_600, updates=60), clone=CloneConfig(epochs=10),
+                  dagger=DaggerConfig(steps_per_task=1_600, updates=40), clone=CloneConfig(epochs=10),
                   transfer=TransferConfig(env_steps=5_120, points=2, episodes=4, num_envs=16))  # fmt: skip
 Report = Callable[[str, int, int, str], None]  # (phase, done, total, text)
 
