@@ -34,9 +34,8 @@ class PPOConfig:
     gae_lambda: float = 0.95
     clip: float = 0.2
     target_kl: float = 0.02
-    deviation: float = 0.5  # initial standard deviation of the actions, from scratch
-    settled_deviation: float = 0.2  # the largest that is left after settling
-    settling: int = 750_000  # environment steps over which the largest deviation falls
+    # (environment steps, largest standard deviation of the actions), straight lines between; the first is where learning from scratch begins
+    deviations: tuple[tuple[int, float], ...] = ((0, 0.5), (750_000, 0.2), (2_000_000, 0.08))
     correlation: float = 0.8  # of the fingers' noise between control steps, from scratch
     warm_deviation: float = 0.04  # after a warm start or at a transfer
     critic_warmup: int = 5  # updates that train the critic alone, after a warm start
@@ -46,8 +45,7 @@ class PPOConfig:
 
     def largest_deviation(self, env_steps: int) -> float:
         """Of the actions, after so many environment steps."""
-        left = max(0.0, 1 - env_steps / self.settling)
-        return self.settled_deviation + left * (self.deviation - self.settled_deviation)
+        return float(np.interp(env_steps, *np.transpose(self.deviations)))
 
 
 # Smallest deviation that advantages are divided by, in deviations of the return: on a
@@ -136,7 +134,7 @@ class MultiTaskPPO(TimedPPO):
         super()._update_learning_rate(optimizers)
         actor, critic = self.policy.optimizer.param_groups
         if not self.warm:  # the narrower the actions, the more a step changes the policy
-            actor["lr"] *= self.config.largest_deviation(self.num_timesteps) / self.config.deviation
+            actor["lr"] *= self.config.largest_deviation(self.num_timesteps) / self.config.largest_deviation(0)
         critic["lr"] = self.critic_learning_rate
 
     def train(self) -> None:
@@ -222,7 +220,7 @@ def make_ppo(env: TaskVecEnv, config: PPOConfig, network: NetworkConfig, seed: i
         n_epochs=config.warm_epochs if warm else config.epochs, gamma=config.gamma, gae_lambda=config.gae_lambda, clip_range=config.clip,
         target_kl=config.target_kl, normalize_advantage=False, rollout_buffer_class=TaskRolloutBuffer, seed=seed,
         device="cpu", policy_kwargs={"num_tasks": tasks, "network": network, "popart": config.popart,
-                                     "deviation": config.warm_deviation if warm else config.deviation,
+                                     "deviation": config.warm_deviation if warm else config.largest_deviation(0),
                                      "correlation": 0.0 if warm else config.correlation},
     )  # fmt: skip
     algorithm.config, algorithm.warm = config, warm

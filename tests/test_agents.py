@@ -231,7 +231,7 @@ def test_same_seed_same_weights():
 
 
 def test_exploration_lasts_in_the_fingers_and_its_deviation_falls():
-    agent, kept = learner(warm=False, rollout=400, settling=6400), []
+    agent, kept = learner(warm=False, rollout=400, deviations=((0, 0.5), (6400, 0.2))), []
     agent.ppo._setup_learn(1)
     agent.policy.noise = torch.ones(8, 5)  # of another rollout
     forward = agent.policy.forward
