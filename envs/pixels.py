@@ -7,7 +7,7 @@ import numpy as np
 from envs.render import FRONT, Camera
 from envs.structure import Variant
 
-VIEWS = (FRONT, (90.0, -75.0, 0.55))  # azimuth and elevation (degrees), distance (m): front, top
+VIEWS = (FRONT, (235.0, -40.0, 0.5))  # azimuth and elevation (degrees), distance (m): from the left, and from the right, higher
 
 
 class Pixels:
