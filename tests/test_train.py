@@ -115,6 +115,17 @@ def test_demonstrations_are_recorded_and_cloned(tmp_path, within):
     assert done.returncode == 1 and done.stderr.startswith("error:") and "no demonstrations of" in done.stderr
 
 
+def test_minutes_end_the_warm_start_too(tmp_path, within):
+    done = within("--quick", "--task-set", "unrelated", "--minutes", "0.02", "--validations", "2", "--transfer-steps", "0", "--no-videos",
+                  "--out", tmp_path / "run")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    assert results["train"]["env_steps"] < 4 * 1600 and "mean_success" in results
+    with open(tmp_path / "run/metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert {r["phase"] for r in rows[:-1]} == {"dagger"} and sum(bool(r["validation"]) for r in rows) >= 3  # along it, after it, at the end
+
+
 def test_compare_trains_what_a_grid_says(tmp_path):
     grid = tmp_path / "g.toml"
     grid.write_text("[common]\nquick = true\nwarm_start = 'none'\nenv_steps = 1280\ntransfer_steps = 0\nvideos = false\n"
