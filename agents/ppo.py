@@ -35,7 +35,7 @@ class PPOConfig:
     clip: float = 0.2
     target_kl: float = 0.02
     # (environment steps, largest standard deviation of the actions from then on), straight lines between; the first is the initial one
-    deviations: tuple[tuple[int, float], ...] = ((0, 0.5), (750_000, 0.2), (2_000_000, 0.08))
+    deviations: tuple[tuple[int, float], ...] = ((0, 0.5), (750_000, 0.2), (2_000_000, 0.2), (3_000_000, 0.08))
     correlation: float = 0.8  # of the fingers' noise between control steps, from scratch
     warm_deviation: float = 0.04  # after a warm start or at a transfer
     critic_warmup: int = 5  # updates that train the critic alone, after a warm start

@@ -43,9 +43,16 @@ def test_closing_pays_from_wide_open_to_the_lid(radius):
     assert np.diff(paid) == pytest.approx(0.5 / 8, abs=1e-3)
 
 
+def test_pads_that_give_way_keep_their_pay():
+    assert grasp(opening=[0.013]) == pytest.approx(0.7)  # one finger lost the lid for a moment
+    assert grasp(opening=[0.005]) < 0.1  # closed beside it
+
+
 def test_fingers_close_along_a_bar_rather_than_across_it():
-    paid = [grasp(bar=[True], bar_yaw_offset=[angle], opening=[0.016]) for angle in (0.0, 0.5, 1.2)]
-    assert paid == sorted(paid, reverse=True) and paid[2] < 0.2 * paid[0] and paid[0] == grasp(opening=[0.016])
+    paid = [grasp(bar=[True], bar_yaw_offset=[angle], opening=[0.016]) for angle in (0.0, 0.1, 0.3, 1.2)]
+    assert paid == sorted(paid, reverse=True) and paid[2] < 0.4 * paid[1] and paid[0] == grasp(opening=[0.016])
+    askew = [grasp(bar=[True], bar_yaw_offset=[0.3], opening=[opening]) for opening in (0.04, 0.016)]
+    assert askew[1] <= askew[0]  # turn first, then close
 
 
 def test_what_opened_by_itself_pays_nothing_but_the_hand_near_it():
