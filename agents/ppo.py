@@ -34,7 +34,7 @@ class PPOConfig:
     gae_lambda: float = 0.95
     clip: float = 0.2
     target_kl: float = 0.02
-    # (environment steps, largest standard deviation of the actions from then on), straight lines between; the first is the initial one
+    # (environment steps, largest standard deviation of the actions there), straight lines between; the first is the initial one
     deviations: tuple[tuple[int, float], ...] = ((0, 0.5), (750_000, 0.2), (2_000_000, 0.2), (3_000_000, 0.08))
     correlation: float = 0.8  # of the fingers' noise between control steps, from scratch
     warm_deviation: float = 0.04  # after a warm start or at a transfer
@@ -120,7 +120,6 @@ class MultiTaskPPO(TimedPPO):
             first minibatch, when `watch_cosines` is set.
     """
 
-    critic_learning_rate = 3e-4
     rules: tuple[GradientRule, GradientRule] | None = None
     guidance = 0
     config, warm = PPOConfig(), False
@@ -135,7 +134,7 @@ class MultiTaskPPO(TimedPPO):
         actor, critic = self.policy.optimizer.param_groups
         if not self.warm:  # the narrower the actions, the more a step changes the policy
             actor["lr"] *= self.config.largest_deviation(self.num_timesteps) / self.config.largest_deviation(0)
-        critic["lr"] = self.critic_learning_rate
+        critic["lr"] = self.config.learning_rate
 
     def train(self) -> None:
         """One update; while the critic warms up the actor stands still."""
@@ -224,7 +223,6 @@ def make_ppo(env: TaskVecEnv, config: PPOConfig, network: NetworkConfig, seed: i
                                      "correlation": 0.0 if warm else config.correlation},
     )  # fmt: skip
     algorithm.config, algorithm.warm = config, warm
-    algorithm.critic_learning_rate = config.learning_rate
     algorithm.critic_warmup = config.critic_warmup if warm else 0
     algorithm.guidance = config.guidance if env.expert else 0
     if config.popart:

@@ -68,14 +68,12 @@ class Camera:
         self._camera.azimuth, self._camera.elevation, self._camera.distance = view
         self._camera.lookat[:] = mocap_pos[0] + [0, 0, 0.8 * seat_height(variant) + 0.03]
         scene, kinds, nothing = self._renderer.scene, mujoco.mjtCatBit.mjCAT_ALL.value, mujoco.MjvPerturb()
-        for model, data in ((self._robot, self._robot_data), self._scenes[variant]):
+        for model, data in (robot := (self._robot, self._robot_data), rest := self._scenes[variant]):
             data.qpos[:], data.mocap_pos[:], data.mocap_quat[:] = qpos, mocap_pos, mocap_quat
             mujoco.mj_kinematics(model, data)
             mujoco.mj_camlight(model, data)
-            if model is self._robot:
-                mujoco.mjv_updateScene(model, data, self._mesh, nothing, self._camera, kinds, scene)
-            else:
-                mujoco.mjv_addGeoms(model, data, self._rest, nothing, kinds, scene)
+        mujoco.mjv_updateScene(*robot, self._mesh, nothing, self._camera, kinds, scene)
+        mujoco.mjv_addGeoms(*rest, self._rest, nothing, kinds, scene)
         return self._renderer.render()
 
     def close(self) -> None:

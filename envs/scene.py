@@ -63,7 +63,7 @@ def build(variant: Variant, visual: bool = False, free: bool = False, meshes: bo
         variant: one draw of a closure.
         visual: draw meshes, decoration, and lights; the state keeps its layout.
         free: the lid has come off: nothing of its mechanism is left.
-        meshes: those of the robot; a visual scene without them has the same materials, in a hundredth of the memory.
+        meshes: those of the robot; a visual scene without them has the same materials, in 0.4 MB instead of 25.
 
     Returns:
         An MjSpec; `spec.compile()` gives the model.

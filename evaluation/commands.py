@@ -226,11 +226,12 @@ def report_job(run: pathlib.Path, out: pathlib.Path | None) -> pathlib.Path:
     return page
 
 
-def benchmark_job(task_set: str, num_envs: int, steps: int, observation: str, seed: int, out: pathlib.Path | None) -> dict:
+def benchmark_job(task_set: str, num_envs: int, steps: int | None, observation: str, seed: int, out: pathlib.Path | None) -> dict:
     """`benchmark`: one thread and all."""
     tasks = named_set(task_set).train
     _positive("num-envs", num_envs)
     _positive("steps", steps)
+    steps = steps or (300 if observation == "state" else 20)
     found = {"machine": runs.machine(), "one_thread": benchmark(tasks, num_envs, steps, 1, seed, observation),
              "all_threads": benchmark(tasks, num_envs, steps, 0, seed, observation),
              "inference_milliseconds": inference(tasks, num_envs)}  # fmt: skip

@@ -113,12 +113,10 @@ def train(run: pathlib.Path, config: JobConfig, seed: int, report: Report, stop:
         learner.replay_demonstrations(pathlib.Path(config.demos))
     learner.ppo.watch_cosines = config.cosines
     columns = ["phase", "env_steps", "seconds", "loss", "validation", *(f"success/{t}" for t in split.train)]
-    latest = run / "latest"
-    if resume and latest.exists():
-        learner.resume(latest)
-    best = _Best(run, config, learner)
+    latest, best = run / "latest", _Best(run, config, learner)
     resumed = resume and latest.exists()
     if resumed:
+        learner.resume(latest)
         best.load(latest)
     phase = "sac" if config.algorithm == "sac" else "ppo"
     metrics = runs.Metrics(run / "metrics.csv", columns, best.warm_steps + learner.env_steps if resumed else None,
@@ -173,7 +171,7 @@ def _warm_start(learner: Learner, config: JobConfig, seed: int, best: _Best, row
 
     def going(done: int, total: int, loss: float) -> bool:
         rates = learner.take_successes()
-        row(config.warm_start, best.warm_steps, rates, best.consider_when_due(f"warm start, {done} of {total}"), loss=round(loss, 5))
+        row(config.warm_start, done, rates, best.consider_when_due(f"warm start, {done} of {total}"), loss=round(loss, 5))
         report("warm start", done, total, worst(learner.tasks, rates))
         return not stop() and best.progress() < 1
 
