@@ -68,6 +68,8 @@ class ClosureBatch:
         self._before = self.sim.state.copy()  # of the last step
         self.released = np.zeros(n, bool)
         self._progress = np.zeros(n)
+        self._yaw, self._floor, self._along = np.zeros(n), np.zeros(n), np.zeros((n, 2))  # see `_containers`
+        self._goal, self._turned = np.zeros((n, 2)), np.zeros((n, 2, 2))
         self.diverged = np.zeros(n, np.int64)  # how often each simulation was put back, see `_recover`
         self.target_pos = np.zeros((n, 3))
         self.target_yaw = np.zeros(n)
@@ -119,6 +121,7 @@ class ClosureBatch:
         ux, uy = lean * np.cos(way), lean * np.sin(way)
         quat = np.stack([c * np.cos(tilt), c * ux - s * uy, c * uy + s * ux, s * np.cos(tilt)], -1)
         self.mocap_quat[ids, 0] = quat
+        self._containers()
         low, high = START["hand_z"]
         offset = np.stack([START["hand_xy"] * u[:, 3], START["hand_xy"] * u[:, 4], low + (high - low) * (u[:, 5] + 1) / 2], -1)
         self.qpos[ids, robot.ARM], self.qpos[ids, robot.FINGERS] = robot.HOME, robot.FINGER_OPEN
@@ -130,6 +133,17 @@ class ClosureBatch:
         self._marked, self._gated = np.flatnonzero(self.own["marked"]), np.flatnonzero(self.own["gated"])
         marked = self._rows[self._marked]
         self._marks = marked["reached"][:, None], marked["goal"], marked["range"]
+
+    def _containers(self) -> None:
+        """What follows from the containers' poses and rows alone, for as long as an episode lasts."""
+        quat, own = self.mocap_quat[:, 0], self.own
+        self._yaw[:] = 2 * np.arctan2(quat[:, 3], quat[:, 0])
+        self._floor[:] = own["seat"] + self.mocap_pos[:, 0, 2]  # world z of the lid's seat (m)
+        c, s = np.cos(self._yaw), np.sin(self._yaw)
+        self._along[:, 0], self._along[:, 1] = c, s  # the container's x axis
+        moves = own["moves"]
+        self._goal[:] = (moves * own["depth"])[:, None] * self._along  # of a lid that moves sideways, from its seat (m)
+        self._turned[:] = moves[:, None, None] * np.stack([c, -s, s, c], -1).reshape(-1, 2, 2)
 
     def _place_hand(self, ids: np.ndarray, pos: np.ndarray, yaw: np.ndarray) -> None:
         for k in range(3):  # Gauss-Newton from the home pose: within 3 um and 1e-6 rad (measured)
@@ -230,9 +244,8 @@ class ClosureBatch:
             (n, ...) arrays by name.
         """
         own, lid, fingers, mat = self.own, self._lid.copy(), self._fingers, self._tool
-        quat = self.mocap_quat[:, 0]
-        yaw, axis = robot.yaw_of(mat), 2 * np.arctan2(quat[:, 3], quat[:, 0])
-        lid_yaw = axis + lid[:, TWIST]
+        yaw = robot.yaw_of(mat)
+        lid_yaw = self._yaw + lid[:, TWIST]
         force = self._touch
         touch = np.sqrt(np.einsum("ijk,ijk->ij", force, force))
         tcp = self._tcp.copy()
@@ -240,12 +253,8 @@ class ClosureBatch:
         closing = np.einsum("ijk,ik->ij", force, mat[:, :, 1]) * _INWARDS  # (n, 2)
         pressing = (closing > HOLD_FORCE) & (closing > HOLD_SHARE * np.abs(force[:, :, 2]))
         holds, touched = pressing[:, 0] & pressing[:, 1], (touch[:, 0] > HOLD_FORCE) | (touch[:, 1] > HOLD_FORCE)
-        along = np.empty((self.n, 2))  # the container's x axis
-        along[:, 0], along[:, 1] = np.cos(axis), np.sin(axis)
-        left, aside = own["moves"] * (own["depth"] - lid[:, 0]), -own["moves"] * lid[:, 1]  # (n,) container frame
-        way = left[:, None] * along
-        way[:, 0] -= aside * along[:, 1]
-        way[:, 1] += aside * along[:, 0]
+        way = self._goal - np.einsum("ijk,ik->ij", self._turned, lid[:, :2])
+        turned = np.einsum("ij,ij->i", lid, own["swing"])
         return {
             "tcp": tcp,  # (n, 3) point between the fingertips
             "grip_offset": self._grip - tcp,  # (n, 3) from there to where the lid is held
@@ -257,14 +266,15 @@ class ClosureBatch:
             "touch": touch,  # (n, 2) force of each finger on the lid
             "holds": holds,  # (n,) the lid between the fingers
             "contact": np.where(own["hold_rule"], pressing[:, 0] | pressing[:, 1], own["free_rule"] | touched),  # (n,) the hand at work
-            "axis": along,  # (n, 2) x axis of the container, horizontal
+            "axis": self._along.copy(),  # (n, 2) x axis of the container, horizontal
             "way": way,  # (n, 2) that a lid which moves sideways still has to go, world frame
             "lid": lid,  # (n, 6) joints
             "lid_velocity": self.qvel[:, self.lid_v].copy(),  # (n, 6)
             "progress": self.progress(),
+            "beyond": np.maximum(turned - own["angle"], 0.0),  # (n,) that a lid which stays has turned past open
             "released": self.released.copy(),
             "separation": np.sqrt(np.einsum("ij,ij->i", lid[:, :3], lid[:, :3])),  # (n,) of the lid from its seat
-            "height": tcp[:, 2] - own["seat"] - self.mocap_pos[:, 0, 2],  # (n,) of the fingertips above the seat
+            "height": tcp[:, 2] - self._floor,  # (n,) of the fingertips above the seat
             **self._measured,
         }
 
@@ -282,6 +292,7 @@ class ClosureBatch:
         self.variation.restore(snapshot["variation"])
         self._write_fields(np.arange(self.n), self.variant + len(self.pool) * self.released)
         self.sim.state[:] = snapshot["state"]
+        self._containers()
         for key, view in self._derived.items():
             view.flags.writeable = True
             view[:] = snapshot[key]

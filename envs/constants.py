@@ -23,14 +23,18 @@ def constants(pool: list[Variant]) -> np.ndarray:
         return column(lambda v, c, m: f(v, m) if m.gate else otherwise)
 
     full = column(lambda v, c, m: mechanisms.full_travel(m, c.direction, v.angle, v.depth))
+    inverse_full = np.divide(1.0, full, out=np.zeros_like(full), where=full != 0)
+    shares = column(lambda v, c, m: [m.opens.get(j, 0.0) for j in range(6)])
+    stays = column(lambda v, c, m: 0.0 if m.separates else v.angle)
     columns = {
         "engaged": column(lambda v, c, m: m.engaged()),
         "mechanism": column(lambda v, c, m: list(MECHANISMS).index(m.name)),
         "hold_rule": column(lambda v, c, m: m.contact == "hold"),
         "free_rule": column(lambda v, c, m: m.contact == "none"),
         "full": full,
-        "inverse_full": np.divide(1.0, full, out=np.zeros_like(full), where=full != 0),
-        "shares": column(lambda v, c, m: [m.opens.get(j, 0.0) for j in range(6)]),
+        "inverse_full": inverse_full,
+        "shares": shares,
+        "swing": stays[:, None] * shares * inverse_full,  # times a lid's joints: the angle it has turned by, if it stays
         "separates": column(lambda v, c, m: m.separates),
         "marked": column(lambda v, c, m: m.marked),
         "goal": column(lambda v, c, m: (v.depth, 0.0, 0.0)),  # where a lid that is pushed to a mark shall be

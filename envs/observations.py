@@ -17,6 +17,7 @@ PARTS = (
     ("touch", 2, 1, "tanh of each finger's force on the lid (20 N)"),
     ("height", 1, 5, "of the fingertips above the lid's seat (m)"),
     ("progress", 1, 1, "fraction of the way to open"),
+    ("beyond", 1, 10, "that a lid which stays has turned past open (rad)"),
     ("held", 1, 1, "of it, what was gained under the hand's contact: success asks for it"),
     ("twist", 1, 1 / 3, "of the lid (rad)"),
     ("twist_velocity", 1, 1 / 4, "of the lid (rad/s)"),
@@ -37,12 +38,12 @@ _FACTORS = np.repeat([factor for _, _, factor, _ in PARTS], [size for _, size, *
 def observe(m: dict[str, np.ndarray], held_progress: np.ndarray) -> np.ndarray:
     """State observation (n, SIZE), float32, from measurements and the progress (n,) made under contact."""
     lid, twice = m["lid"], 2 * m["bar_yaw_offset"][:, None]
-    column = {k: m[k][:, None] for k in ("target_yaw_offset", "wrist", "opening", "height", "progress", "released", "bar")}
+    column = {k: m[k][:, None] for k in ("target_yaw_offset", "wrist", "opening", "height", "progress", "beyond", "released", "bar")}
     columns = (
         m["grip_offset"], m["target_offset"], column["target_yaw_offset"], np.cos(twice), np.sin(twice), column["wrist"],
-        column["opening"], np.tanh(m["touch"] / 20), column["height"], column["progress"], held_progress[:, None], lid[:, 3:4],
-        m["lid_velocity"][:, 3:4], lid[:, 2:3], lid[:, :2], lid[:, 4:6], column["released"], m["axis"], m["way"], m["dimensions"],
-        column["bar"],
+        column["opening"], np.tanh(m["touch"] / 20), column["height"], column["progress"], column["beyond"], held_progress[:, None],
+        lid[:, 3:4], m["lid_velocity"][:, 3:4], lid[:, 2:3], lid[:, :2], lid[:, 4:6], column["released"], m["axis"], m["way"],
+        m["dimensions"], column["bar"],
     )  # fmt: skip
     out = np.concatenate(columns, 1)
     out *= _FACTORS

@@ -102,6 +102,18 @@ def test_flip_lid_obeys_its_hinge(name):
     assert height == pytest.approx(CLOSURES[name].cap_radius * np.sin(-opened[:, TILT_Y]), abs=2e-3)  # its axis lies at the rim
 
 
+@pytest.mark.parametrize("name", rows("turn", "flip", "screw"))
+def test_how_far_a_lid_that_stays_went_past_open_can_be_measured(name):
+    loads = Loads(name)
+    joint, j = ("tilt_y", TILT_Y) if CLOSURES[name].mechanism == "flip" else ("twist", TWIST)
+    full = loads.own["full"][:, j]
+    lid = loads.run(40, **{joint: np.sign(full) * 4 * loads.torque})
+    past = np.abs(lid[:, j]) - np.abs(full)
+    stays = CLOSURES[name].mechanism != "screw"
+    assert (past > 0.05).all() or not stays
+    assert np.allclose(loads.batch.measure()["beyond"], past if stays else 0.0)
+
+
 @pytest.mark.parametrize("name", rows("slide"))
 def test_slider_keeps_to_its_rail(name):
     loads = Loads(name)
