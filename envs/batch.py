@@ -63,13 +63,10 @@ class ClosureBatch:
         self._rows = self.const[self.variant]  # (n,), a row for each simulation
         self.own = {k: self._rows[k] for k in self.const.dtype.names}  # (n, ...) views of its columns
         self._measured = {k: self.own[k] for k in _MEASURED}
-        self._own(np.arange(n))
         self.physics_seconds = 0.0  # spent in MuJoCo's steps
         self._before = self.sim.state.copy()  # of the last step
         self.released = np.zeros(n, bool)
         self._progress = np.zeros(n)
-        self._yaw, self._floor, self._along = np.zeros(n), np.zeros(n), np.zeros((n, 2))  # see `_containers`
-        self._goal, self._turned = np.zeros((n, 2)), np.zeros((n, 2, 2))
         self.diverged = np.zeros(n, np.int64)  # how often each simulation was put back, see `_recover`
         self.target_pos = np.zeros((n, 3))
         self.target_yaw = np.zeros(n)
@@ -106,7 +103,7 @@ class ClosureBatch:
         u = np.stack([rng.uniform(-1, 1, 8) for rng in rngs])  # (k, 8)
         self.task[ids] = task
         self.variant[ids] = task * self.per_task + np.array([rng.integers(self.per_task) for rng in rngs])
-        self._own(ids)
+        self._rows[ids] = self.const[self.variant[ids]]
         self.variation.draw(ids, rngs)
         self.released[ids] = False
         self._write_fields(ids, self.variant[ids])
@@ -121,29 +118,30 @@ class ClosureBatch:
         ux, uy = lean * np.cos(way), lean * np.sin(way)
         quat = np.stack([c * np.cos(tilt), c * ux - s * uy, c * uy + s * ux, s * np.cos(tilt)], -1)
         self.mocap_quat[ids, 0] = quat
-        self._containers()
+        self._settle()
         low, high = START["hand_z"]
         offset = np.stack([START["hand_xy"] * u[:, 3], START["hand_xy"] * u[:, 4], low + (high - low) * (u[:, 5] + 1) / 2], -1)
         self.qpos[ids, robot.ARM], self.qpos[ids, robot.FINGERS] = robot.HOME, robot.FINGER_OPEN
         self.sim.forward(ids, stage=mujoco.mjtStage.mjSTAGE_POS.value)
         self._place_hand(ids, self._grip[ids] + offset, START["hand_yaw"] * u[:, 6])
 
-    def _own(self, ids: np.ndarray) -> None:
-        self._rows[ids] = self.const[self.variant[ids]]
+    def _settle(self) -> None:
+        """What follows from the rows, their variation and the containers' poses, until episodes end."""
         self._marked, self._gated = np.flatnonzero(self.own["marked"]), np.flatnonzero(self.own["gated"])
-        marked = self._rows[self._marked]
+        marked, gated = self._rows[self._marked], self._rows[self._gated]
         self._marks = marked["reached"][:, None], marked["goal"], marked["range"]
-
-    def _containers(self) -> None:
-        """What follows from the containers' poses and rows alone, for as long as an episode lasts."""
-        quat, own = self.mocap_quat[:, 0], self.own
-        self._yaw[:] = 2 * np.arctan2(quat[:, 3], quat[:, 0])
-        self._floor[:] = own["seat"] + self.mocap_pos[:, 0, 2]  # world z of the lid's seat (m)
+        breakaway = self.variation.values["breakaway"][self._gated]
+        self._thresholds = gated["gate_threshold"]
+        self._frictions = gated["gate_open"] * breakaway, gated["gate_shut"] * breakaway
+        self._keys = gated["full"][np.arange(len(gated)), gated["gate_key"]], self.lid_q.start + gated["gate_key"]
+        self._jammed = self._gated, self.lid_v.start + gated["gate_jammed"]
+        quat, moves = self.mocap_quat[:, 0], self.own["moves"]
+        self._yaw = 2 * np.arctan2(quat[:, 3], quat[:, 0])
+        self._floor = self.own["seat"] + self.mocap_pos[:, 0, 2]  # world z of the lid's seat (m)
         c, s = np.cos(self._yaw), np.sin(self._yaw)
-        self._along[:, 0], self._along[:, 1] = c, s  # the container's x axis
-        moves = own["moves"]
-        self._goal[:] = (moves * own["depth"])[:, None] * self._along  # of a lid that moves sideways, from its seat (m)
-        self._turned[:] = moves[:, None, None] * np.stack([c, -s, s, c], -1).reshape(-1, 2, 2)
+        self._along = np.stack([c, s], -1)  # (n, 2) the container's x axis
+        self._goal = (moves * self.own["depth"])[:, None] * self._along  # (n, 2) of a lid that moves sideways (m)
+        self._turned = moves[:, None, None] * np.stack([c, -s, s, c], -1).reshape(-1, 2, 2)
 
     def _place_hand(self, ids: np.ndarray, pos: np.ndarray, yaw: np.ndarray) -> None:
         for k in range(3):  # Gauss-Newton from the home pose: within 3 um and 1e-6 rad (measured)
@@ -212,13 +210,10 @@ class ClosureBatch:
             self._write_fields(ids, self.variant[ids] + len(self.pool))
 
     def _gate(self) -> None:
-        ids = self._gated[~self.released[self._gated]]
-        if len(ids):
-            key, jammed = self.own["gate_key"][ids], self.own["gate_jammed"][ids]
-            way = self.qpos[ids, self.lid_q.start + key] / self.own["full"][ids, key]
-            friction = np.where(way >= self.own["gate_threshold"][ids], self.own["gate_open"][ids], self.own["gate_shut"][ids])
-            friction *= self.variation.values["breakaway"][ids]
-            self._expanded["dof_frictionloss"][ids, self.lid_v.start + jammed] = friction
+        if len(ids := self._gated):
+            full, column = self._keys
+            friction = np.where(self.qpos[ids, column] / full >= self._thresholds, *self._frictions)
+            self._expanded["dof_frictionloss"][self._jammed] = friction * ~self.released[ids]
 
     def progress(self) -> np.ndarray:
         """Fraction of the way to open, (n,) in [0, 1], of the last step."""
@@ -266,7 +261,7 @@ class ClosureBatch:
             "touch": touch,  # (n, 2) force of each finger on the lid
             "holds": holds,  # (n,) the lid between the fingers
             "contact": np.where(own["hold_rule"], pressing[:, 0] | pressing[:, 1], own["free_rule"] | touched),  # (n,) the hand at work
-            "axis": self._along.copy(),  # (n, 2) x axis of the container, horizontal
+            "axis": self._along,  # (n, 2) x axis of the container, horizontal
             "way": way,  # (n, 2) that a lid which moves sideways still has to go, world frame
             "lid": lid,  # (n, 6) joints
             "lid_velocity": self.qvel[:, self.lid_v].copy(),  # (n, 6)
@@ -288,11 +283,11 @@ class ClosureBatch:
         """Return to a snapshot; what follows is bit for bit what followed it."""
         for k in ("task", "variant", "released", "target_pos", "target_yaw"):
             getattr(self, k)[:] = snapshot[k]
-        self._own(np.arange(self.n))
+        self._rows[:] = self.const[self.variant]
         self.variation.restore(snapshot["variation"])
         self._write_fields(np.arange(self.n), self.variant + len(self.pool) * self.released)
         self.sim.state[:] = snapshot["state"]
-        self._containers()
+        self._settle()
         for key, view in self._derived.items():
             view.flags.writeable = True
             view[:] = snapshot[key]

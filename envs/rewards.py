@@ -15,6 +15,7 @@ HOLD_STEPS = 5  # control steps for which success must last
 HELD_SHARE = 0.8  # share of the opening that must happen under the hand's contact
 LEVEL, CENTRED = 0.008, 0.012  # m off the grip's height and axis within which fingers are around a lid
 ALIGNED = 0.15  # rad off a bar's direction within which fingers are around it: closed askew, they clamp its ends
+_ALONG = np.cos(ALIGNED) ** 2
 SQUEEZE = 0.004  # m that pads give way around a lid
 WEIGHTS = {"reach": 0.2, "grasp": 0.2, "open": 0.4, "separate": 0.2}  # of the potential
 SUCCESS_WEIGHT = 0.9
@@ -64,7 +65,7 @@ def _preshape(m: dict[str, np.ndarray], far: np.ndarray) -> np.ndarray:
     spare, widest = m["opening"] - m["grip_radius"], FINGER_OPEN - m["grip_radius"]  # m on either side of the lid
     centred = np.hypot(m["grip_offset"][:, 0], m["grip_offset"][:, 1]) < CENTRED
     along = np.where(m["bar"], np.cos(m["bar_yaw_offset"]) ** 2, 1.0)
-    around = centred & (np.abs(m["grip_offset"][:, 2]) < LEVEL) & (spare > -SQUEEZE) & (along > np.cos(ALIGNED) ** 2)
+    around = centred & (np.abs(m["grip_offset"][:, 2]) < LEVEL) & (spare > -SQUEEZE) & (along > _ALONG)
     wide = np.minimum(m["opening"] / (m["grip_radius"] + 0.004), 1.0) * (1 - far)
     return along * np.where(around, 0.2 + 0.5 * np.minimum(np.maximum(1 - spare / widest, 0.0), 1.0), 0.2 * wide)
 

@@ -161,11 +161,15 @@ def jacobian(anchor: np.ndarray, axis: np.ndarray, point: np.ndarray) -> np.ndar
         axis: (n, 7, 3) of the arm's joints.
         point: (n, 3) where the hand is moved (m).
     """
-    x, y, z = point.T[:, :, None] - anchor.transpose(2, 0, 1)  # (n, 7) each
-    a, b, c = axis.transpose(2, 0, 1).copy()
-    jac = np.empty((len(point), 6, axis.shape[1]))
-    jac[:, 0], jac[:, 1], jac[:, 2] = b * z - c * y, c * x - a * z, a * y - b * x
-    jac[:, 3], jac[:, 4], jac[:, 5] = a, b, c
+    n, joints, _ = axis.shape
+    arm, turns = np.empty((2, 5, n, joints))  # x, y, z, x, y: the cross product is then one of slices
+    np.subtract(point.T[:, :, None], anchor.transpose(2, 0, 1), out=arm[:3])
+    turns[:3] = axis.transpose(2, 0, 1)
+    arm[3:], turns[3:] = arm[:2], turns[:2]
+    jac = np.empty((n, 6, joints))
+    rows = jac.transpose(1, 0, 2)
+    np.subtract(turns[1:4] * arm[2:5], turns[2:5] * arm[1:4], out=rows[:3])
+    rows[3:] = turns[:3]
     return jac
 
 

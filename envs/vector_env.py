@@ -194,8 +194,9 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
                 if advance:
                     self._past[:, :-1] = self._past[:, 1:]
                 self._past[:, -1] = now
-                self._past[self._fresh] = now[self._fresh, None]
-                self._fresh[:] = False
+                if self._fresh.any():
+                    self._past[self._fresh] = now[self._fresh, None]
+                    self._fresh[:] = False
             observation["state"] = self._past.reshape(self.num_envs, -1).copy()
         if self._pixels:
             b = self.batch
