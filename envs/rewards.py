@@ -15,11 +15,12 @@ HOLD_STEPS = 5  # control steps for which success must last
 HELD_SHARE = 0.8  # share of the opening that must happen under the hand's contact
 LEVEL, CENTRED = 0.008, 0.012  # m off the grip's height and axis within which fingers are around a lid
 ALIGNED = 0.15  # rad off a bar's direction within which fingers are around it: closed askew, they clamp its ends
-_ALONG = np.cos(ALIGNED) ** 2
+CLAMPED = 0.4  # rad off a bar's direction from which on fingers clamp its ends, and do not hold it; the experts stay below
+_ALONG, _HELD_ALONG = np.cos(ALIGNED) ** 2, np.cos(CLAMPED) ** 2
 SQUEEZE = 0.004  # m that pads give way around a lid
 WEIGHTS = {"reach": 0.2, "grasp": 0.2, "open": 0.4, "separate": 0.2}  # of the potential
 SUCCESS_WEIGHT = 0.9
-VERSION = 14  # of this file's formulas; stored with every run
+VERSION = 15  # of this file's formulas; stored with every run
 
 
 def is_open(m: dict[str, np.ndarray], held_progress: np.ndarray) -> np.ndarray:
@@ -46,17 +47,19 @@ def reward_terms(m: dict[str, np.ndarray], held_progress: np.ndarray, success: n
     """
     distance = np.sqrt(np.einsum("ij,ij->i", m["grip_offset"], m["grip_offset"]))
     far = np.tanh(10 * distance)
+    along = np.where(m["bar"], np.cos(m["bar_yaw_offset"]) ** 2, 1.0)
+    held = np.where(m["hold_rule"], m["holds"] & (along > _HELD_ALONG), m["contact"])
     away = np.minimum(m["separation"] / SEPARATED, 1) * (m["released"] & m["holds"])
     return {
         "reach": 1 - 0.5 * (far + np.tanh(60 * distance)),  # from afar, and the last centimetre
-        "grasp": np.where(np.where(m["hold_rule"], m["holds"], m["contact"]), 1.0, _preshape(m, far) * m["hold_rule"]),
+        "grasp": np.where(held, 1.0, _preshape(m, far, along) * m["hold_rule"]),
         "open": np.minimum(m["progress"], held_progress) * (m["holds"] | ~m["separates"]),  # hooked off with one finger, it is lost
         "separate": np.where(m["separates"], away * held_progress, is_open(m, held_progress)),
         "success": success.astype(float),
     }
 
 
-def _preshape(m: dict[str, np.ndarray], far: np.ndarray) -> np.ndarray:
+def _preshape(m: dict[str, np.ndarray], far: np.ndarray, along: np.ndarray) -> np.ndarray:
     """How far fingers that must hold a lid have come, (n,) in [0, 0.7]: wide enough above it, then around it and closing.
 
     Closing pays over all of its way, however narrow the lid: where the first of it pays nothing, it is not learned.
@@ -64,7 +67,6 @@ def _preshape(m: dict[str, np.ndarray], far: np.ndarray) -> np.ndarray:
     """
     spare, widest = m["opening"] - m["grip_radius"], FINGER_OPEN - m["grip_radius"]  # m on either side of the lid
     centred = np.hypot(m["grip_offset"][:, 0], m["grip_offset"][:, 1]) < CENTRED
-    along = np.where(m["bar"], np.cos(m["bar_yaw_offset"]) ** 2, 1.0)
     around = centred & (np.abs(m["grip_offset"][:, 2]) < LEVEL) & (spare > -SQUEEZE) & (along > _ALONG)
     wide = np.minimum(m["opening"] / (m["grip_radius"] + 0.004), 1.0) * (1 - far)
     return along * np.where(around, 0.2 + 0.5 * np.minimum(np.maximum(1 - spare / widest, 0.0), 1.0), 0.2 * wide)

@@ -55,6 +55,12 @@ def test_fingers_close_along_a_bar_rather_than_across_it():
     assert askew[1] <= askew[0]  # turn first, then close
 
 
+def test_fingers_that_clamp_the_ends_of_a_bar_do_not_hold_it():
+    held = {"bar": [True], "opening": [0.015], "contact": [True], "holds": [True]}
+    assert grasp(bar_yaw_offset=[0.2], **held) == 1.0  # a turn against friction leaves a hand a little askew
+    assert grasp(bar_yaw_offset=[0.6], **held) < grasp(bar=[True], bar_yaw_offset=[0.0], opening=[0.04])
+
+
 def test_what_opened_by_itself_pays_nothing_but_the_hand_near_it():
     by_itself = rewards.reward_terms(measured(progress=[1.0]), np.zeros(1), np.array([False]))
     by_hand = rewards.reward_terms(measured(progress=[1.0]), np.ones(1), np.array([False]))
@@ -78,4 +84,6 @@ def test_terms_are_bounded_and_the_experts_climb_them():
         first = reward if first is None else first
         for name in (*rewards.WEIGHTS, "success"):
             assert (info[name] >= 0).all() and (info[name] <= 1).all()
+        m = env.batch.measure()
+        assert (info["grasp"][m["holds"]] == 1).all()  # whatever the load turns their hands by
     assert (reward > first).all()
