@@ -18,8 +18,7 @@ from envs.structure import Variant
 from envs.variation import LEVELS, Variation
 
 CONTROL_DT = TIMESTEP * SUBSTEPS  # s
-STEP_POSITION, STEP_YAW = 0.03, 0.2  # m and rad per control step at full action
-LEASH_POSITION, LEASH_YAW = 0.04, 0.4  # m and rad: how far the target may run ahead of the hand
+REACH_POSITION, REACH_YAW = 0.03, 0.3  # m and rad that the target leads the hand by at full action
 JOINT_LEASH = 0.5  # rad: how far a joint's target may run ahead of it; a stretched arm would swing through
 HOLD_FORCE = 0.5  # N on a finger, towards the other one, that counts as contact; on both, as holding
 HOLD_SHARE = 0.25  # of a finger's vertical force that the inward one must reach, or it only leans on the lid
@@ -68,8 +67,6 @@ class ClosureBatch:
         self.released = np.zeros(n, bool)
         self._progress = np.zeros(n)
         self.diverged = np.zeros(n, np.int64)  # how often each simulation was put back, see `_recover`
-        self.target_pos = np.zeros((n, 3))
-        self.target_yaw = np.zeros(n)
 
     def _bind(self) -> None:
         sim, model = self.sim, self.model
@@ -149,7 +146,6 @@ class ClosureBatch:
                 self.sim.forward(ids, stage=mujoco.mjtStage.mjSTAGE_POS.value)
             self.qpos[ids, robot.ARM] += self._joint_steps(ids, pos, yaw)
         self.ctrl[ids, robot.ARM], self.ctrl[ids, robot.FINGERS] = self.qpos[ids, robot.ARM], robot.FINGER_OPEN
-        self.target_pos[ids], self.target_yaw[ids] = pos, yaw
         self.sim.forward(ids)
         self._progress = self._measure_progress()
 
@@ -166,19 +162,15 @@ class ClosureBatch:
         """Advance one control step (50 ms).
 
         Args:
-            action: (n, 5) in [-1, 1]: dx, dy, dz (3 cm each, world frame), yaw
-                (0.2 rad), and finger opening (absolute, -1 closed, 1 open).
+            action: (n, 5) in [-1, 1]: where the arm is sent from where it is, dx, dy, dz (3 cm each,
+                world frame) and yaw (0.3 rad), and finger opening (absolute, -1 closed, 1 open).
+                A hand that is sent nowhere yields to what pushes it.
         """
         everyone, action = slice(None), self.variation.delayed(action)
         if (push := self.variation.pushes()) is not None:
             self._force[:, self._hand, :3] = push
-        tcp, yaw = self._tcp, robot.yaw_of(self._tool)
-        ahead = self.target_pos + STEP_POSITION * action[:, :3] - tcp
-        length = np.sqrt(np.einsum("ij,ij->i", ahead, ahead))[:, None]
-        self.target_pos[:] = tcp + ahead * np.minimum(1.0, LEASH_POSITION / np.maximum(length, 1e-9))
-        turn = wrap(self.target_yaw + STEP_YAW * action[:, 3] - yaw)
-        self.target_yaw[:] = yaw + np.minimum(np.maximum(turn, -LEASH_YAW), LEASH_YAW)
-        ahead = self._joint_steps(everyone, self.target_pos, self.target_yaw)
+        to, yaw = self._tcp + REACH_POSITION * action[:, :3], robot.yaw_of(self._tool) + REACH_YAW * action[:, 3]
+        ahead = self._joint_steps(everyone, to, yaw)
         goal = self._arm + np.minimum(np.maximum(ahead, -JOINT_LEASH), JOINT_LEASH)
         np.minimum(np.maximum(goal, self._reach[0]), self._reach[1], out=self.ctrl[:, robot.ARM])
         self.ctrl[:, robot.FINGERS] = robot.FINGER_OPEN / 2 * (action[:, 4:5] + 1)
@@ -253,8 +245,6 @@ class ClosureBatch:
         return {
             "tcp": tcp,  # (n, 3) point between the fingertips
             "grip_offset": self._grip - tcp,  # (n, 3) from there to where the lid is held
-            "target_offset": self.target_pos - tcp,  # (n, 3) controller's target
-            "target_yaw_offset": wrap(self.target_yaw - yaw),  # (n,)
             "bar_yaw_offset": wrap(2 * (lid_yaw - yaw)) / 2,  # (n,) from hand to bar, modulo a half turn
             "wrist": self._arm[:, 6].copy(),  # (n,) joint 7
             "opening": 0.5 * (fingers[:, 0] + fingers[:, 1]),  # (n,) of each finger
@@ -275,13 +265,13 @@ class ClosureBatch:
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """The exact state, as arrays that `restore` takes."""
-        arrays = ("task", "variant", "released", "target_pos", "target_yaw")
+        arrays = ("task", "variant", "released")
         return {"state": self.sim.state.copy(), **{k: getattr(self, k).copy() for k in arrays},
                 **{k: view.copy() for k, view in self._derived.items()}, "variation": self.variation.snapshot()}  # fmt: skip
 
     def restore(self, snapshot: dict[str, np.ndarray]) -> None:
         """Return to a snapshot; what follows is bit for bit what followed it."""
-        for k in ("task", "variant", "released", "target_pos", "target_yaw"):
+        for k in ("task", "variant", "released"):
             getattr(self, k)[:] = snapshot[k]
         self._rows[:] = self.const[self.variant]
         self.variation.restore(snapshot["variation"])

@@ -9,8 +9,6 @@ from envs.robot import FINGER_OPEN
 # name, size, factor, meaning: the layout of the vector, in order
 PARTS = (
     ("grip_offset", 3, 10, "from the fingertips to where the lid is held, world frame (m)"),
-    ("target_offset", 3, 25, "from the fingertips to the controller's target, world frame (m)"),
-    ("target_yaw", 1, 2.5, "from the hand's yaw to the controller's target (rad)"),
     ("bar_yaw", 2, 1, "cos and sin of twice the angle from hand to bar"),
     ("wrist", 1, 1 / 2.9, "joint 7 (rad)"),
     ("opening", 1, 1 / FINGER_OPEN, "of each finger (m)"),
@@ -38,9 +36,9 @@ _FACTORS = np.repeat([factor for _, _, factor, _ in PARTS], [size for _, size, *
 def observe(m: dict[str, np.ndarray], held_progress: np.ndarray) -> np.ndarray:
     """State observation (n, SIZE), float32, from measurements and the progress (n,) made under contact."""
     lid, twice = m["lid"], 2 * m["bar_yaw_offset"][:, None]
-    column = {k: m[k][:, None] for k in ("target_yaw_offset", "wrist", "opening", "height", "progress", "beyond", "released", "bar")}
+    column = {k: m[k][:, None] for k in ("wrist", "opening", "height", "progress", "beyond", "released", "bar")}
     columns = (
-        m["grip_offset"], m["target_offset"], column["target_yaw_offset"], np.cos(twice), np.sin(twice), column["wrist"],
+        m["grip_offset"], np.cos(twice), np.sin(twice), column["wrist"],
         column["opening"], np.tanh(m["touch"] / 20), column["height"], column["progress"], column["beyond"], held_progress[:, None],
         lid[:, 3:4], m["lid_velocity"][:, 3:4], lid[:, 2:3], lid[:, :2], lid[:, 4:6], column["released"], m["axis"], m["way"],
         m["dimensions"], column["bar"],

@@ -24,7 +24,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
 
     With `probabilities` (tasks,) set, a sub-environment draws its task anew for every episode.
 
-    Observations are a Dict: `state` (n, 33 x history), laid out in `observations.PARTS`,
+    Observations are a Dict: `state` (n, 29 x history), laid out in `observations.PARTS`,
     oldest first; `rgb` (n, 84, 84, 6), two cameras; and `task` (n, size), the
     conditioning vector (absent for `none`). Actions are
     (n, 5) in [-1, 1], see `ClosureBatch.step`. Episodes are truncated after the row's

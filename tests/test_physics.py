@@ -228,3 +228,20 @@ def test_a_fist_that_leans_on_a_lid_does_not_hold_it(name):
         leaned += (m["touch"] > 0.5).all(1).sum()
         assert not m["holds"].any()
     assert leaned > 0  # both fingers did press on it
+
+
+def test_a_hand_that_is_sent_nowhere_stays_and_yields():
+    batch, ids = ClosureBatch(("mug",), 4), np.arange(4)
+    batch.reset(ids, np.zeros(4, int), [np.random.default_rng(i) for i in ids])
+    push, hand = batch.sim.bind("xfrc_applied"), batch.model.body("hand").id
+
+    def moved(steps, force):
+        before = batch.measure()["tcp"]
+        push[:, hand, 1] = force
+        for _ in range(steps):
+            batch.step(np.tile([0.0, 0.0, 0.0, 0.0, 1.0], (4, 1)))
+        return batch.measure()["tcp"] - before
+
+    assert np.abs(moved(40, 0.0)).max() < 1e-4  # it does not sag
+    assert (moved(5, 20.0)[:, 1] > 5e-3).all()
+    assert (moved(5, 0.0)[:, 1] > -1e-4).all()  # nor does it spring back
