@@ -16,6 +16,7 @@ from agents.networks import HEADS, NetworkConfig, TaskNetwork
 from agents.ppo import ADVANTAGE_FLOOR, PPOConfig, TaskRolloutBuffer
 from agents.vec_env import ReturnScale
 from envs import ClosureVectorEnv
+from envs.observations import SIZE
 
 SMALL = PPOConfig(rollout=8, warm_rollout=8, minibatches=2, epochs=2, critic_warmup=1)
 
@@ -65,7 +66,7 @@ def test_guidance_goes_on_to_imitate_and_leaves_the_critic():
 @pytest.mark.parametrize("kind", ["none", "embedding", "parameters"])
 def test_a_body_is_told_what_the_conditioning_says(body, kind):
     agent = learner(conditioning=kind, body=body)
-    state, index = torch.randn(1, 32).repeat(2, 1), torch.tensor([0, 1])
+    state, index = torch.randn(1, SIZE).repeat(2, 1), torch.tensor([0, 1])
     task = torch.as_tensor(agent.simulation.task_vectors)
     assert task.shape == (2, 23 if kind == "parameters" else 0)
     if body == "film":  # which starts as if it were told nothing
@@ -76,7 +77,7 @@ def test_a_body_is_told_what_the_conditioning_says(body, kind):
 
 def test_history_stacks_states_and_tells_no_task():
     agent = learner(conditioning="history")
-    assert agent.env.observation_space["state"].shape == (8 * 32,)
+    assert agent.env.observation_space["state"].shape == (8 * SIZE,)
     assert "task" not in agent.env.observation_space.spaces
 
 

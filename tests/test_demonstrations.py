@@ -14,6 +14,7 @@ from agents.learner import Learner
 from agents.ppo import PPOConfig
 from envs import CLOSURES, TASK_SETS, ClosureVectorEnv
 from envs.experts import expert_action
+from envs.observations import SIZE
 
 pytest.importorskip("h5py")
 minari = pytest.importorskip("minari")
@@ -43,7 +44,7 @@ def test_minaris_own_loader_reads_the_quota(root, episodes, monkeypatch):
     assert dataset.observation_space == env.single_observation_space and dataset.action_space == env.single_action_space
     for k, e in enumerate(episodes):
         n = CLOSURES[TASKS[k % 2]].steps
-        assert len(e) == n and e.actions.shape == (n, 5) and e.observations["state"].shape == (n + 1, 32)
+        assert len(e) == n and e.actions.shape == (n, 5) and e.observations["state"].shape == (n + 1, SIZE)
         assert all(len(v) == n + 1 for v in e.infos.values())
         assert not e.terminations.any() and np.array_equal(np.flatnonzero(e.truncations), [n - 1])
         assert (e.infos["task"] == k % 2).all()

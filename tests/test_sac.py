@@ -16,6 +16,7 @@ from agents.networks import NetworkConfig, split_observation
 from agents.sac import SACConfig, demonstration_transitions, make_sac
 from agents.vec_env import TaskVecEnv
 from envs import ClosureVectorEnv
+from envs.observations import SIZE
 
 TASKS = ("bottle", "mug")
 SMALL = SACConfig(batch_size=32, buffer_size=800, train_freq=4, gradient_steps=4, learning_starts=32, critic_warmup=2)
@@ -50,7 +51,7 @@ def changed(module, before):
 def transitions(n=40, tasks=2, reward=7.0):
     rng = np.random.default_rng(0)
     index = np.arange(n)[:, None] % tasks
-    arrays = {"state": rng.normal(size=(n, 32)), "next_state": rng.normal(size=(n, 32)), "task": rng.normal(size=(n, 23)), "index": index,
+    arrays = {"state": rng.normal(size=(n, SIZE)), "next_state": rng.normal(size=(n, SIZE)), "task": rng.normal(size=(n, 23)), "index": index,
               "action": rng.uniform(-1, 1, (n, 5)), "reward": np.full((n, 1), reward), "done": np.zeros((n, 1))}  # fmt: skip
     return {name: array.astype(np.float32) for name, array in arrays.items()}
 
