@@ -52,8 +52,7 @@ def transitions(n=40, tasks=2, reward=7.0):
     rng = np.random.default_rng(0)
     index = np.arange(n)[:, None] % tasks
     arrays = {"state": rng.normal(size=(n, SIZE)), "next_state": rng.normal(size=(n, SIZE)), "task": rng.normal(size=(n, 23)),
-              "index": index,
-              "action": rng.uniform(-1, 1, (n, 5)), "reward": np.full((n, 1), reward), "done": np.zeros((n, 1))}  # fmt: skip
+              "index": index, "action": rng.uniform(-1, 1, (n, 5)), "reward": np.full((n, 1), reward), "done": np.zeros((n, 1))}  # fmt: skip
     return {name: array.astype(np.float32) for name, array in arrays.items()}
 
 
@@ -120,7 +119,7 @@ def test_a_share_of_each_batch_is_demonstrations(share):
 
 def test_demonstrations_that_do_not_fit_are_refused():
     algorithm, data = learner(), transitions()
-    for wrong in ({"state": data["state"][:, :30]}, {"task": data["task"][:, :0]}, {"index": data["index"] + 1}):
+    for wrong in ({"state": data["state"][:, :-1]}, {"task": data["task"][:, :0]}, {"index": data["index"] + 1}):
         with pytest.raises(ValueError, match="do not fit"):
             algorithm.add_demonstrations({**data, **wrong})
 
