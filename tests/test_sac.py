@@ -51,8 +51,10 @@ def changed(module, before):
 def transitions(n=40, tasks=2, reward=7.0):
     rng = np.random.default_rng(0)
     index = np.arange(n)[:, None] % tasks
-    arrays = {"state": rng.normal(size=(n, SIZE)), "next_state": rng.normal(size=(n, SIZE)), "task": rng.normal(size=(n, 23)),
-              "index": index, "action": rng.uniform(-1, 1, (n, 5)), "reward": np.full((n, 1), reward), "done": np.zeros((n, 1))}  # fmt: skip
+    arrays = {
+        "state": rng.normal(size=(n, SIZE)), "next_state": rng.normal(size=(n, SIZE)), "task": rng.normal(size=(n, 23)), "index": index,
+        "action": rng.uniform(-1, 1, (n, 5)), "reward": np.full((n, 1), reward), "done": np.zeros((n, 1)),
+    }  # fmt: skip
     return {name: array.astype(np.float32) for name, array in arrays.items()}
 
 
