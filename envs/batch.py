@@ -18,7 +18,7 @@ from envs.structure import Variant
 from envs.variation import LEVELS, Variation
 
 CONTROL_DT = TIMESTEP * SUBSTEPS  # s
-REACH_POSITION, REACH_YAW = 0.03, 0.3  # m and rad that the target leads the hand by at full action
+REACH_POSITION, REACH_YAW = 0.03, 0.4  # m and rad that the target leads the hand by at full action
 JOINT_LEASH = 0.5  # rad: how far a joint's target may run ahead of it; a stretched arm would swing through
 HOLD_FORCE = 0.5  # N on a finger, towards the other one, that counts as contact; on both, as holding
 HOLD_SHARE = 0.25  # of a finger's vertical force that the inward one must reach, or it only leans on the lid
@@ -163,7 +163,7 @@ class ClosureBatch:
 
         Args:
             action: (n, 5) in [-1, 1]: where the arm is sent from where it is, dx, dy, dz (3 cm each,
-                world frame) and yaw (0.3 rad), and finger opening (absolute, -1 closed, 1 open).
+                world frame) and yaw (0.4 rad), and finger opening (absolute, -1 closed, 1 open).
                 A hand that is sent nowhere yields to what pushes it.
         """
         everyone, action = slice(None), self.variation.delayed(action)

@@ -15,12 +15,12 @@ HOLD_STEPS = 5  # control steps for which success must last
 HELD_SHARE = 0.8  # share of the opening that must happen under the hand's contact
 LEVEL, CENTRED = 0.008, 0.012  # m off the grip's height and axis within which fingers are around a lid
 ALIGNED = 0.15  # rad off a bar's direction within which fingers are around it: closed askew, they clamp its ends
-CLAMPED = 0.4  # rad off a bar's direction from which on fingers clamp its ends, and do not hold it; the experts stay below
+CLAMPED = 0.5  # rad off a bar's direction from which on fingers clamp its ends, and do not hold it; the experts stay below
 _ALONG, _HELD_ALONG = np.cos(ALIGNED) ** 2, np.cos(CLAMPED) ** 2
 SQUEEZE = 0.004  # m that pads give way around a lid
 WEIGHTS = {"reach": 0.2, "grasp": 0.2, "open": 0.4, "separate": 0.2}  # of the potential
 SUCCESS_WEIGHT = 0.9
-VERSION = 15  # of this file's formulas; stored with every run
+VERSION = 16  # of this file's formulas; stored with every run
 
 
 def is_open(m: dict[str, np.ndarray], held_progress: np.ndarray) -> np.ndarray:
