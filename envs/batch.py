@@ -18,7 +18,7 @@ from envs.structure import Variant
 from envs.variation import LEVELS, Variation
 
 CONTROL_DT = TIMESTEP * SUBSTEPS  # s
-REACH_POSITION, REACH_YAW = 0.03, 0.4  # m and rad that the target leads the hand by at full action
+STEP_POSITION, STEP_YAW = 0.03, 0.4  # m and rad that the hand is sent ahead at full action
 JOINT_LEASH = 0.5  # rad: how far a joint's target may run ahead of it; a stretched arm would swing through
 HOLD_FORCE = 0.5  # N on a finger, towards the other one, that counts as contact; on both, as holding
 HOLD_SHARE = 0.25  # of a finger's vertical force that the inward one must reach, or it only leans on the lid
@@ -169,7 +169,7 @@ class ClosureBatch:
         everyone, action = slice(None), self.variation.delayed(action)
         if (push := self.variation.pushes()) is not None:
             self._force[:, self._hand, :3] = push
-        to, yaw = self._tcp + REACH_POSITION * action[:, :3], robot.yaw_of(self._tool) + REACH_YAW * action[:, 3]
+        to, yaw = self._tcp + STEP_POSITION * action[:, :3], robot.yaw_of(self._tool) + STEP_YAW * action[:, 3]
         ahead = self._joint_steps(everyone, to, yaw)
         goal = self._arm + np.minimum(np.maximum(ahead, -JOINT_LEASH), JOINT_LEASH)
         np.minimum(np.maximum(goal, self._reach[0]), self._reach[1], out=self.ctrl[:, robot.ARM])

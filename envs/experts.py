@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs.batch import REACH_POSITION, REACH_YAW
+from envs.batch import STEP_POSITION, STEP_YAW
 from envs.mechanisms import LIFT, MECHANISMS, TILT_Y, TWIST
 from envs.robot import FINGER_OPEN, WRIST_LIMIT
 
@@ -37,8 +37,8 @@ def expert_action(m: dict[str, np.ndarray]) -> np.ndarray:
     for act in (_press, _reach):
         act(m, move, turn, opening)
     action = np.empty((len(move), 5))
-    action[:, :3] = move / REACH_POSITION
-    action[:, 3] = turn / REACH_YAW
+    action[:, :3] = move / STEP_POSITION
+    action[:, 3] = turn / STEP_YAW
     action[:, 4] = opening / (FINGER_OPEN / 2) - 1
     return np.clip(action, -1.0, 1.0)
 
@@ -92,7 +92,7 @@ def _twist(m, gripped, move, turn) -> None:
     move[pressing, 2] = -0.75 * _PRESS  # not back to the grip's middle: that would lift
     shut = pressing & (m["lid"][:, LIFT] > 0.6 * m["full"][:, LIFT])
     turning = gripped & (m["direction"] != 0) & ~done & ~shut
-    turn[turning] = m["direction"][turning] * np.where(pressing, 0.6, 1.0)[turning] * REACH_YAW
+    turn[turning] = m["direction"][turning] * np.where(pressing, 0.6, 1.0)[turning] * STEP_YAW
 
 
 def _pull(m, gripped, move, turn) -> None:
@@ -100,7 +100,7 @@ def _pull(m, gripped, move, turn) -> None:
     twisted = m["direction"] * m["lid"][:, TWIST] >= m["angle"] + 0.5 * _OVERTURN
     loose = _is(m, "pull") | (_is(m, "bayonet") & twisted)
     pulling = gripped & m["separates"] & (m["released"] | loose)
-    rise = np.where(m["released"], np.clip(_LIFT_TO - m["separation"], -0.02, 0.02), REACH_POSITION)
+    rise = np.where(m["released"], np.clip(_LIFT_TO - m["separation"], -0.02, 0.02), STEP_POSITION)
     move[pulling] = 0.0
     move[pulling, 2] = rise[pulling]
 

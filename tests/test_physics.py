@@ -151,8 +151,9 @@ def test_a_closed_fist_cannot_be_pressed_through_a_lid(name):
     m = batch.measure()
     top = np.array([base_height(v) + v.grip_height - grip_height(v) for v in batch.pool])[batch.variant]  # above the held point
     tips = -m["grip_offset"][:, 2] - FINGERTIP
-    over = np.linalg.norm(m["grip_offset"][:, :2], axis=1) < 0.02  # a puck may slide from under it
-    assert over.sum() >= 7 and (tips > top - 0.004)[over].all()
+    over = np.linalg.norm(m["grip_offset"][:, :2], axis=1) < 0.02
+    assert over.all() or (CLOSURES[name].mechanism == "push" and over.any())  # a puck slides from under it
+    assert (tips > top - 0.004)[over].all()
 
 
 @pytest.mark.parametrize("name", CLOSURES)
