@@ -62,6 +62,7 @@ class ClosureBatch:
         self._rows = self.const[self.variant]  # (n,), a row for each simulation
         self.own = {k: self._rows[k] for k in self.const.dtype.names}  # (n, ...) views of its columns
         self._measured = {k: self.own[k] for k in _MEASURED}
+        self._everyone = np.arange(n)
         self.physics_seconds = 0.0  # spent in MuJoCo's steps
         self._before = self.sim.state.copy()  # of the last step
         self.released = np.zeros(n, bool)
@@ -144,7 +145,7 @@ class ClosureBatch:
         for k in range(3):  # Gauss-Newton from the home pose: within 3 um and 1e-6 rad (measured)
             if k:
                 self.sim.forward(ids, stage=mujoco.mjtStage.mjSTAGE_POS.value)
-            self.qpos[ids, robot.ARM] += self._joint_steps(ids, pos, yaw)
+            self.qpos[ids, robot.ARM] += self._joint_steps(ids, pos - self._tcp[ids], yaw - robot.yaw_of(self._tool[ids]))
         self.ctrl[ids, robot.ARM], self.ctrl[ids, robot.FINGERS] = self.qpos[ids, robot.ARM], robot.FINGER_OPEN
         self.sim.forward(ids)
         self._progress = self._measure_progress()
@@ -153,10 +154,8 @@ class ClosureBatch:
         for name, expanded in self._expanded.items():
             expanded[ids] = self.variation.scale(name, ids, self._fields[name][models], self._lid_part)
 
-    def _joint_steps(self, ids, pos: np.ndarray, yaw: np.ndarray) -> np.ndarray:
-        tcp = self._tcp[ids]
-        jac = robot.jacobian(self._anchor[ids], self._axis[ids], tcp)
-        return robot.joint_steps(jac, robot.pose_error(tcp, self._tool[ids], pos, yaw))
+    def _joint_steps(self, ids: np.ndarray, offset: np.ndarray, turn: np.ndarray) -> np.ndarray:
+        return robot.joint_steps(ids, self._anchor, self._axis, self._tcp, self._tool, offset, turn)
 
     def step(self, action: np.ndarray) -> None:
         """Advance one control step (50 ms).
@@ -166,11 +165,10 @@ class ClosureBatch:
                 world frame) and yaw (0.4 rad), and finger opening (absolute, -1 closed, 1 open).
                 A hand that is sent nowhere yields to what pushes it.
         """
-        everyone, action = slice(None), self.variation.delayed(action)
+        action = self.variation.delayed(action)
         if (push := self.variation.pushes()) is not None:
             self._force[:, self._hand, :3] = push
-        to, yaw = self._tcp + STEP_POSITION * action[:, :3], robot.yaw_of(self._tool) + STEP_YAW * action[:, 3]
-        ahead = self._joint_steps(everyone, to, yaw)
+        ahead = self._joint_steps(self._everyone, STEP_POSITION * action[:, :3], STEP_YAW * action[:, 3])
         goal = self._arm + np.minimum(np.maximum(ahead, -JOINT_LEASH), JOINT_LEASH)
         np.minimum(np.maximum(goal, self._reach[0]), self._reach[1], out=self.ctrl[:, robot.ARM])
         self.ctrl[:, robot.FINGERS] = robot.FINGER_OPEN / 2 * (action[:, 4:5] + 1)

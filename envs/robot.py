@@ -8,9 +8,11 @@ Emika Panda Robot with Retrieval of Feasible Parameters" (RA-L 2019).
 from __future__ import annotations
 
 import importlib.util
+import math
 import pathlib
 
 import mujoco
+import numba
 import numpy as np
 
 # name, parent offset (m), quaternion, mass (kg), centre of mass (m),
@@ -150,64 +152,60 @@ def _servo(spec, joint: str, kp: float, kv: float, force: float, limits) -> None
 
 
 DAMPING = 1e-4  # of the least squares (m^2): steady near singular poses, exact elsewhere
-_DAMPED = DAMPING * np.eye(6)
 
 
-def jacobian(anchor: np.ndarray, axis: np.ndarray, point: np.ndarray) -> np.ndarray:
-    """Jacobian (n, 6, 7) of a point on the hand: translation (axis x arm) over rotation (axis), world frame.
+@numba.njit(cache=True)
+def joint_steps(ids, anchor, axis, pos, mat, offset, turn):
+    """Changes of the arms' joint angles, (k, 7) rad, that move and turn their hands: one step of damped least squares.
 
-    Args:
-        anchor: (n, 7, 3) of the arm's joints (m).
-        axis: (n, 7, 3) of the arm's joints.
-        point: (n, 3) where the hand is moved (m).
-    """
-    n, joints, _ = axis.shape
-    arm, turns = np.empty((2, 5, n, joints))  # x, y, z, x, y: the cross product is then one of slices
-    np.subtract(point.T[:, :, None], anchor.transpose(2, 0, 1), out=arm[:3])
-    turns[:3] = axis.transpose(2, 0, 1)
-    arm[3:], turns[3:] = arm[:2], turns[:2]
-    jac = np.empty((n, 6, joints))
-    rows = jac.transpose(1, 0, 2)
-    np.subtract(turns[1:4] * arm[2:5], turns[2:5] * arm[1:4], out=rows[:3])
-    rows[3:] = turns[:3]
-    return jac
-
-
-def joint_steps(jac: np.ndarray, error: np.ndarray) -> np.ndarray:
-    """One damped least-squares step from a pose error: changes of the arm's joint angles (n, 7) that reduce it (rad).
+    The hand is to end with its tool axis straight down. The rotation part of the error
+    is the small-angle rotation vector: the skew part of the rotation from tool to target.
+    Compiled: written in NumPy, its thirty calls took a third of the time that a control
+    step spends outside MuJoCo.
 
     Args:
-        jac: (n, 6, 7) Jacobian of the tool, translation over rotation, world frame.
-        error: (n, 6) position (m) and rotation-vector (rad) error, world frame.
-    """
-    transposed = jac.transpose(0, 2, 1).copy()  # contiguous: three times the speed of the products
-    gram = jac @ transposed
-    gram += _DAMPED
-    return (transposed @ np.linalg.solve(gram, error[..., None]))[..., 0]
-
-
-def pose_error(pos, mat, pos_target, yaw_target) -> np.ndarray:
-    """Error (n, 6) from a tool pose to a target whose tool axis points straight down.
-
-    The rotation part is the small-angle rotation vector: the skew part of the
-    rotation from tool to target, world frame.
-
-    Args:
-        pos: (n, 3) tool position (m).
+        ids: (k,) rows of the next four that are meant.
+        anchor: (n, 7, 3) of the joints, world frame (m).
+        axis: (n, 7, 3) of the joints, world frame.
+        pos: (n, 3) tool position, world frame (m).
         mat: (n, 3, 3) tool rotation matrix.
-        pos_target: (n, 3) wanted position (m).
-        yaw_target: (n,) wanted yaw of the tool's x axis about world z (rad).
+        offset: (k, 3) from there to where the tool is wanted, world frame (m).
+        turn: (k,) of its x axis about world z (rad).
     """
-    c, s = np.cos(yaw_target), np.sin(yaw_target)
-    # the target's axes are (c, s, 0), (s, -c, 0), (0, 0, -1): `turn` = target x tool^T, written out
-    x, y, z = mat[:, 0], mat[:, 1], mat[:, 2]  # rows of the tool's matrix: (n, 3) each
-    error = np.empty((len(pos), 6))
-    error[:, :3] = pos_target - pos
-    error[:, 3] = -y[:, 2] - (s * z[:, 0] - c * z[:, 1])
-    error[:, 4] = (c * z[:, 0] + s * z[:, 1]) + x[:, 2]
-    error[:, 5] = (s * x[:, 0] - c * x[:, 1]) - (c * y[:, 0] + s * y[:, 1])
-    error[:, 3:] *= 0.5
-    return error
+    joints = axis.shape[1]
+    jac, low, error = np.empty((6, joints)), np.empty((6, 6)), np.empty(6)
+    out = np.zeros((len(ids), joints))
+    for row, i in enumerate(ids):
+        for j in range(joints):  # translation (axis x arm) over rotation (axis)
+            ax, ay, az = axis[i, j, 0], axis[i, j, 1], axis[i, j, 2]
+            x, y, z = pos[i, 0] - anchor[i, j, 0], pos[i, 1] - anchor[i, j, 1], pos[i, 2] - anchor[i, j, 2]
+            jac[0, j], jac[1, j], jac[2, j] = ay * z - az * y, az * x - ax * z, ax * y - ay * x
+            jac[3, j], jac[4, j], jac[5, j] = ax, ay, az
+        # the target's axes are (c, s, 0), (s, -c, 0), (0, 0, -1)
+        yaw = math.atan2(mat[i, 1, 0], mat[i, 0, 0]) + turn[row]
+        c, s = math.cos(yaw), math.sin(yaw)
+        error[0], error[1], error[2] = offset[row, 0], offset[row, 1], offset[row, 2]
+        error[3] = (c * mat[i, 2, 1] - s * mat[i, 2, 0] - mat[i, 1, 2]) / 2
+        error[4] = (c * mat[i, 2, 0] + s * mat[i, 2, 1] + mat[i, 0, 2]) / 2
+        error[5] = (s * mat[i, 0, 0] - c * mat[i, 0, 1] - c * mat[i, 1, 0] - s * mat[i, 1, 1]) / 2
+        for a in range(6):  # Cholesky factor of jac x jac^T + damping; the error is solved for on the way down and up
+            for b in range(a + 1):
+                value = DAMPING if a == b else 0.0
+                for j in range(joints):
+                    value += jac[a, j] * jac[b, j]
+                for k in range(b):
+                    value -= low[a, k] * low[b, k]
+                low[a, b] = math.sqrt(value) if a == b else value / low[b, b]
+            for k in range(a):
+                error[a] -= low[a, k] * error[k]
+            error[a] /= low[a, a]
+        for a in range(5, -1, -1):
+            for k in range(a + 1, 6):
+                error[a] -= low[k, a] * error[k]
+            error[a] /= low[a, a]
+            for j in range(joints):
+                out[row, j] += jac[a, j] * error[a]
+    return out
 
 
 def yaw_of(mat: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from envs import CLOSURES
 from envs.batch import ClosureBatch
 from envs.experts import expert_action
 from envs.mechanisms import CONSTRAINTS, MECHANISMS
-from envs.robot import HOME
+from envs.robot import DAMPING, HOME, joint_steps
 from envs.scene import FINGERTIP, base_height, build, grip_height, seat_height
 
 SCREWS = [n for n, c in CLOSURES.items() if c.mechanism == "screw"]
@@ -246,3 +246,20 @@ def test_a_hand_that_is_sent_nowhere_stays_and_yields():
     assert np.abs(moved(40, 0.0)).max() < 1e-4  # it does not sag
     assert (moved(5, 20.0)[:, 1] > 5e-3).all()
     assert (moved(5, 0.0)[:, 1] > -1e-4).all()  # nor does it spring back
+
+
+def test_the_hand_is_moved_by_the_least_squares_of_mujocos_jacobian():
+    batch, rng = ClosureBatch(("jar", "valve"), 4, threads=1), np.random.default_rng(0)
+    batch.reset(np.arange(4), np.array([0, 1, 0, 1]), [np.random.default_rng(i) for i in range(4)])
+    offset, turn = 0.01 * rng.uniform(-1, 1, (4, 3)), rng.uniform(-0.4, 0.4, 4)
+    found = joint_steps(np.arange(4), batch._anchor, batch._axis, batch._tcp, batch._tool, offset, turn)
+    for i in range(4):
+        data, jac = mujoco.MjData(batch.model), np.zeros((6, batch.model.nv))
+        data.qpos[:7] = batch.qpos[i, :7]
+        mujoco.mj_kinematics(batch.model, data)
+        mujoco.mj_comPos(batch.model, data)
+        mujoco.mj_jacSite(batch.model, data, jac[:3], jac[3:], batch.model.site("tcp").id)
+        jac = jac[:, :7]
+        error = np.array([*offset[i], 0.0, 0.0, np.sin(turn[i])])  # the hand points down at a start: it is to turn about z
+        expected = jac.T @ np.linalg.solve(jac @ jac.T + DAMPING * np.eye(6), error)
+        assert found[i] == pytest.approx(expected, abs=1e-5)
