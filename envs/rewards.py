@@ -17,10 +17,11 @@ LEVEL, CENTRED = 0.008, 0.012  # m off the grip's height and axis within which f
 ALIGNED = 0.15  # rad off a bar's direction within which fingers are around it: closed askew, they clamp its ends
 CLAMPED = 0.5  # rad off a bar's direction from which on fingers clamp its ends, and do not hold it; the experts stay below
 _ALONG, _HELD_ALONG = np.cos(ALIGNED) ** 2, np.cos(CLAMPED) ** 2
+UNHELD = 0.5  # of what opening pays is paid without a hold, until the lid comes off: turned by one finger, it is then lost
 SQUEEZE = 0.004  # m that pads give way around a lid
 WEIGHTS = {"reach": 0.2, "grasp": 0.2, "open": 0.4, "separate": 0.2}  # of the potential
 SUCCESS_WEIGHT = 0.9
-VERSION = 16  # of this file's formulas; stored with every run
+VERSION = 17  # of this file's formulas; stored with every run
 
 
 def is_open(m: dict[str, np.ndarray], held_progress: np.ndarray) -> np.ndarray:
@@ -49,11 +50,12 @@ def reward_terms(m: dict[str, np.ndarray], held_progress: np.ndarray, success: n
     far = np.tanh(10 * distance)
     along = np.where(m["bar"], np.cos(m["bar_yaw_offset"]) ** 2, 1.0)
     held = np.where(m["hold_rule"], m["holds"] & (along > _HELD_ALONG), m["contact"])
+    unheld = UNHELD * along * (m["contact"] & ~m["released"])
     away = np.minimum(m["separation"] / SEPARATED, 1) * (m["released"] & m["holds"])
     return {
         "reach": 1 - 0.5 * (far + np.tanh(60 * distance)),  # from afar, and the last centimetre
         "grasp": np.where(held, 1.0, _preshape(m, far, along) * m["hold_rule"]),
-        "open": np.minimum(m["progress"], held_progress) * (m["holds"] | ~m["separates"]),  # hooked off with one finger, it is lost
+        "open": np.minimum(m["progress"], held_progress) * np.where(m["holds"] | ~m["separates"], 1.0, unheld),
         "separate": np.where(m["separates"], away * held_progress, is_open(m, held_progress)),
         "success": success.astype(float),
     }

@@ -75,6 +75,16 @@ def test_a_lid_pays_for_its_opening_only_while_it_is_in_the_fingers():
     assert held["open"][0] == held["separate"][0] == 1.0
 
 
+def test_one_finger_that_turns_a_lid_is_paid_half_until_it_comes_off_and_less_askew_on_a_bar():
+    def opened(**changes) -> float:
+        m = measured(progress=[0.5], separates=[True], **changes)
+        return rewards.reward_terms(m, np.full(1, 0.5), np.array([False]))["open"][0]
+
+    assert opened(contact=[True]) == pytest.approx(0.5 * opened(contact=[True], holds=[True]))
+    assert 0.0 < opened(contact=[True], bar=[True], bar_yaw_offset=[1.0]) < 0.2 < opened(contact=[True])
+    assert opened() == opened(contact=[True], released=[True]) == 0.0
+
+
 def test_terms_are_bounded_and_the_experts_climb_them():
     env = ClosureVectorEnv(tuple(CLOSURES), 2 * len(CLOSURES), autoreset_mode="Disabled")
     env.reset(seed=0)
