@@ -134,10 +134,10 @@ def _main() -> None:  # a user's mistake ends with one line
         if arguments[0] not in (*COMMANDS, "-h", "--help"):
             _commands().lookup(COMMANDS, arguments[0], "command")
         tyro.extras.subcommand_cli_from_dict(COMMANDS, args=arguments, description=__doc__)
-    except (ValueError, KeyError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         if not error.args or isinstance(error, NotImplementedError):
             raise
-        sys.exit("error: " + " ".join(str(error.args[0] if isinstance(error, KeyError) else error).split()))
+        sys.exit("error: " + " ".join(str(error).split()))
 
 
 if __name__ == "__main__":

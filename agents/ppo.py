@@ -15,7 +15,7 @@ from stable_baselines3.common.buffers import DictRolloutBuffer
 from agents.balance import PopArt
 from agents.dagger import fit
 from agents.gradients import GradientRule, cosines
-from agents.networks import MultiTaskPolicy, NetworkConfig
+from agents.networks import MultiTaskPolicy, NetworkConfig, split_observation
 from agents.vec_env import TaskVecEnv
 
 
@@ -161,7 +161,8 @@ class MultiTaskPPO(TimedPPO):
     def _imitate(self) -> None:
         """Some minibatches of imitation in the states of the rollout, so that what was imitated is not unlearned."""
         data = {k: torch.as_tensor(v.reshape(-1, v.shape[-1])) for k, v in self.rollout_buffer.observations.items()}
-        data["index"] = data["index"][:, 0].long()
+        state, task, index = split_observation(data)
+        data |= {"state": state, "task": task, "index": index}
         rng = np.random.default_rng([self.seed, self.num_timesteps])
         fit(self.policy, self.policy.optimizer, data, self.guidance, self.batch_size, rng)
 

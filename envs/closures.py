@@ -280,17 +280,23 @@ def register(row: Closure | TaskSet) -> None:
         gym.register(row.gym_id, vector_entry_point="envs.vector_env:ClosureVectorEnv", kwargs={"tasks": row.train})
 
 
+class UnknownName(KeyError, ValueError):
+    """A name that is in no table: a user's mistake, unlike other KeyErrors."""
+
+    __str__ = Exception.__str__  # a KeyError's would quote the message
+
+
 def lookup(table: dict, name: str, kind: str):
     """Return table[name], or raise a one-line error with close matches.
 
     Raises:
-        KeyError: no such name; the message lists what is allowed.
+        UnknownName: no such name; the message lists what is allowed.
     """
     if name in table:
         return table[name]
     close = difflib.get_close_matches(name, table, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
-    raise KeyError(f"unknown {kind} {name!r}: {hint}allowed: {', '.join(table)}")
+    raise UnknownName(f"unknown {kind} {name!r}: {hint}allowed: {', '.join(table)}")
 
 
 def named_set(name: str) -> TaskSet:

@@ -62,6 +62,13 @@ def test_guidance_goes_on_to_imitate_and_leaves_the_critic():
     assert "label" not in learner(guided=False).env.observation_space.spaces
 
 
+@pytest.mark.parametrize("kind", ["none", "embedding", "history", "one_hot"])
+def test_guidance_works_whatever_the_policy_is_told(kind):
+    agent = learner(conditioning=kind, guided=True, guidance=2, critic_warmup=0)
+    agent.learn(8 * 8, lambda: True)
+    assert agent.ppo.num_timesteps == 8 * 8
+
+
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("kind", ["none", "embedding", "parameters"])
 def test_a_body_is_told_what_the_conditioning_says(body, kind):
