@@ -160,8 +160,8 @@ def joint_steps(ids, anchor, axis, pos, mat, offset, turn):
 
     The hand is to end with its tool axis straight down. The rotation part of the error
     is the small-angle rotation vector: the skew part of the rotation from tool to target.
-    Compiled: written in NumPy, its thirty calls took a third of the time that a control
-    step spends outside MuJoCo.
+    Compiled: in NumPy it made what a control step spends outside MuJoCo a sixth longer
+    (measured: 0.62 instead of 0.53 ms).
 
     Args:
         ids: (k,) rows of the next four that are meant.

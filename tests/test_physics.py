@@ -8,7 +8,7 @@ from envs import CLOSURES
 from envs.batch import ClosureBatch
 from envs.experts import expert_action
 from envs.mechanisms import CONSTRAINTS, MECHANISMS
-from envs.robot import DAMPING, HOME, joint_steps
+from envs.robot import DAMPING, HOME, joint_steps, yaw_of
 from envs.scene import FINGERTIP, base_height, build, grip_height, seat_height
 
 SCREWS = [n for n, c in CLOSURES.items() if c.mechanism == "screw"]
@@ -251,15 +251,19 @@ def test_a_hand_that_is_sent_nowhere_stays_and_yields():
 def test_the_hand_is_moved_by_the_least_squares_of_mujocos_jacobian():
     batch, rng = ClosureBatch(("jar", "valve"), 4, threads=1), np.random.default_rng(0)
     batch.reset(np.arange(4), np.array([0, 1, 0, 1]), [np.random.default_rng(i) for i in range(4)])
+    batch.qpos[:, :7] += rng.uniform(-0.1, 0.1, (4, 7))  # hands that lean
+    batch.sim.forward(np.arange(4))
     offset, turn = 0.01 * rng.uniform(-1, 1, (4, 3)), rng.uniform(-0.4, 0.4, 4)
     found = joint_steps(np.arange(4), batch._anchor, batch._axis, batch._tcp, batch._tool, offset, turn)
     for i in range(4):
-        data, jac = mujoco.MjData(batch.model), np.zeros((6, batch.model.nv))
+        data, jac, tool = mujoco.MjData(batch.model), np.zeros((6, batch.model.nv)), batch._tool[i]
         data.qpos[:7] = batch.qpos[i, :7]
         mujoco.mj_kinematics(batch.model, data)
         mujoco.mj_comPos(batch.model, data)
         mujoco.mj_jacSite(batch.model, data, jac[:3], jac[3:], batch.model.site("tcp").id)
         jac = jac[:, :7]
-        error = np.array([*offset[i], 0.0, 0.0, np.sin(turn[i])])  # the hand points down at a start: it is to turn about z
-        expected = jac.T @ np.linalg.solve(jac @ jac.T + DAMPING * np.eye(6), error)
-        assert found[i] == pytest.approx(expected, abs=1e-5)
+        c, s = np.cos(yaw_of(tool[None]) + turn[i]).item(), np.sin(yaw_of(tool[None]) + turn[i]).item()
+        lean = np.array([[c, s, 0], [s, -c, 0], [0, 0, -1]]) @ tool.T  # from the tool to where it is wanted, straight down
+        error = np.array([*offset[i], *0.5 * (lean - lean.T)[[2, 0, 1], [1, 2, 0]]])
+        assert np.abs(error[3:]).min() > 1e-3
+        assert found[i] == pytest.approx(jac.T @ np.linalg.solve(jac @ jac.T + DAMPING * np.eye(6), error), abs=1e-9)
