@@ -326,13 +326,14 @@ _FIRST = ("bottle", "jar", "tumbler", "gas-cap", "mug", "cork", "valve", "grinde
 _MT8 = ("bottle", "cork", "valve", "pill-box", "canister", "flip-mug", "slide-mug", "pump")
 _MT16 = (*_FIRST, "pill-box", "canister", "radiator-cap", "flip-mug", "slide-mug", "pencil-box", "pump", "stove-knob")
 _MT24 = (*_MT16, "canteen", "gas-bottle", "tap", "teapot", "button", "puck", "block", "reach")
-_BANDS = {"thermos": "grip_radius", "decanter": "grip_radius"}
+_WIDTHS = {"thermos": "grip_radius", "decanter": "grip_radius"}
+_BANDS = {**_WIDTHS, "solvent-can": "grip_radius"}
 for _set in (
-    TaskSet("first", _FIRST, ("thermos", "decanter"), "interpolation: a screw and a pull whose widths lie between trained ones", _BANDS),
-    TaskSet("mt8", _MT8, ("thermos", "decanter"), "breadth: one row of every mechanism"),
+    TaskSet("first", _FIRST, ("thermos", "decanter"), "interpolation: a screw and a pull whose widths lie between trained ones", _WIDTHS),
+    TaskSet("mt8", _MT8, ("thermos", "decanter"), "breadth: one row of every mechanism", _WIDTHS),
     TaskSet("mt16", _MT16, ("thermos", "decanter", "solvent-can"), "breadth: two rows of most mechanisms", _BANDS),
     TaskSet("mt24", _MT24, ("thermos", "decanter", "solvent-can", "soap-box", "spice-jar"),
-            "breadth: every mechanism, re-grasping and the controls", _BANDS),
+            "breadth: every mechanism, re-grasping and the controls", {**_BANDS, "soap-box": "grip_radius", "spice-jar": "angle"}),
     TaskSet("extrapolation", ("bottle", "spice-jar", "thermos", "mug", "cork", "valve"), ("jar", "tumbler"),
             "extrapolation: screws wider than every trained one", {"jar": "grip_radius", "tumbler": "grip_radius"}),
     TaskSet("recombination", ("bottle", "jar", "tumbler", "thermos", "pump", "button", "cork", "mug"), ("pill-box", "solvent-can"),

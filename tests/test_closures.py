@@ -54,6 +54,13 @@ def test_distance_is_a_metric():
     assert distance("thermos", "tumbler") < distance("thermos", "cork")
 
 
+@pytest.mark.parametrize("name", TASK_SETS)
+def test_every_held_out_row_whose_mechanism_is_trained_has_a_band_of_its_own(name):
+    split = TASK_SETS[name]
+    trained = {CLOSURES[row].mechanism for row in split.train}
+    assert set(split.reserved) == {row for row in split.held_out if CLOSURES[row].mechanism in trained}
+
+
 def test_tables_refuse_duplicates_overlaps_and_unknown_names():
     with pytest.raises(ValueError, match="already registered"):
         register(ROWS[0])
