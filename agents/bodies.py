@@ -2,7 +2,8 @@
 
 Every body is made by `(state, task, num_tasks, width)`, sizes of the state and of the task's
 vector (0 where there is none), tasks it can tell apart, and units per hidden layer; it maps state
-(n, state), task (n, task) and index (n,) to features (n, width), which a head maps on.
+(n, state), task (n, task) and index (n,) to features (n, width), which a head maps on. At first the
+features of every body vary about as much as an MLP's do: a learning rate moves the outputs of all alike.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from envs.observations import PARTS, SIZE
 
 EMBEDDING = 16  # learned numbers that stand for a task without a vector
 ENCODER = 64  # hidden units of the task's encoder
+FEATURE = 0.17  # root mean square of an MLP's features at first, with torch's initialisation
 
 
 class TaskEncoder(nn.Module):
@@ -41,12 +43,12 @@ class TaskEncoder(nn.Module):
 
 
 class Bank(nn.Module):
-    """`count` linear maps of the same sizes, used side by side or mixed into one."""
+    """`count` linear maps of the same sizes, used side by side or mixed into one; weights are `gain` times those torch starts from."""
 
-    def __init__(self, count: int, inputs: int, outputs: int):
+    def __init__(self, count: int, inputs: int, outputs: int, gain: float = 1.0):
         super().__init__()
         bound = 1 / math.sqrt(inputs)
-        self.weight = nn.Parameter(torch.empty(count, inputs, outputs).uniform_(-bound, bound))
+        self.weight = nn.Parameter(torch.empty(count, inputs, outputs).uniform_(-gain * bound, gain * bound))
         self.bias = nn.Parameter(torch.empty(count, outputs).uniform_(-bound, bound))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -110,7 +112,8 @@ class SoftModules(nn.Module):
         self.state = nn.Linear(state, width)
         self.task = TaskEncoder(task, num_tasks, width, mean=1.0)
         self.first = nn.Linear(width, width)  # the first layer's modules: they share their input
-        self.banks = nn.ModuleList(Bank(self.MODULES, own, own) for _ in range(self.LAYERS - 1))
+        gain = math.sqrt(3 * self.MODULES)  # keeps the variance: torch's maps leave a third of it, a mean over modules a share of each
+        self.banks = nn.ModuleList(Bank(self.MODULES, own, own, gain) for _ in range(self.LAYERS - 1))
         self.route = nn.ModuleList(nn.Linear(width, routes) for _ in range(self.LAYERS - 1))
         self.widen = nn.ModuleList(nn.Linear(routes, width) for _ in range(self.LAYERS - 2))
 
@@ -153,7 +156,7 @@ class Moore(nn.Module):
     def forward(self, state: torch.Tensor, task: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """Map state (n, state), task (n, task) and index (n,) to (n, width)."""
         features = self.experts(state)
-        scale = math.sqrt(features.shape[2])  # a unit vector's components are small; a head expects them about 1
+        scale = FEATURE * math.sqrt(features.shape[2])  # a unit vector's components depend on the width
         return scale * (self.mix(task, index)[:, None] @ features)[:, 0]
 
 
@@ -222,6 +225,7 @@ class Transformer(nn.Module):
         self.task = TaskEncoder(task, num_tasks, self.TOKEN)
         self.layers = nn.ModuleList(Attention(self.TOKEN, self.HEADS) for _ in range(self.LAYERS))
         self.readout = nn.Sequential(nn.LayerNorm(self.TOKEN), nn.Linear(self.TOKEN, width), nn.ELU())
+        nn.init.normal_(self.readout[1].weight, std=FEATURE / math.sqrt(self.TOKEN))  # what it maps is normalised
 
     def tokens(self, state: torch.Tensor) -> torch.Tensor:
         """Tokens (n, parts, token) of state (n, state)."""

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from agents.bodies import BODIES, EMBEDDING, ENCODER, MLP, FiLM, Moore, PaCo, SoftModules, TaskEncoder, Transformer
+from agents.bodies import BODIES, EMBEDDING, ENCODER, FEATURE, MLP, FiLM, Moore, PaCo, SoftModules, TaskEncoder, Transformer
 from envs.observations import PARTS, SIZE
 
 torch.set_num_threads(1)  # as learners do
@@ -38,6 +38,18 @@ def test_output_has_one_row_of_features_per_sample(name, task, history):
     out = body(BODIES[name], task, history * SIZE)(*batch(task, history * SIZE))
     assert out.shape == (N, WIDTH) and out.dtype == torch.float32
     assert out.isfinite().all() and (out.std(0) > 0).all()  # every feature tells samples apart
+
+
+@every_body
+def test_features_vary_at_first_as_an_mlps_do(name):
+    """One learning rate serves all bodies only if their heads see numbers of one size."""
+    state, vector, index = batch(VECTOR, n=200)
+    spread = []
+    for make in (BODIES[name], MLP):
+        torch.manual_seed(0)
+        out = make(SIZE, VECTOR, TASKS, 256)(0.6 * state, vector, index)  # 0.6: as in rollouts
+        spread.append((out - out.mean(0)).square().mean().sqrt())
+    assert 0.5 < spread[0] / spread[1] < 2.0
 
 
 @every_body
@@ -173,7 +185,7 @@ def test_moore_features_are_orthonormal_and_span_the_experts():
 
 def test_moore_combines_features_by_the_tasks_weights():
     net, (state, vector, index) = body(Moore, VECTOR), batch(VECTOR)
-    squared = WIDTH * net.mix(vector, index).square().sum(1)  # Pythagoras, on orthonormal features
+    squared = FEATURE**2 * WIDTH * net.mix(vector, index).square().sum(1)  # Pythagoras, on orthonormal features
     assert torch.allclose(net(state, vector, index).square().sum(1), squared, rtol=1e-4)
 
 
