@@ -3,7 +3,8 @@
 Every body is made by `(state, task, num_tasks, width)`, sizes of the state and of the task's
 vector (0 where there is none), tasks it can tell apart, and units per hidden layer; it maps state
 (n, state), task (n, task) and index (n,) to features (n, width), which a head maps on. At first the
-features of every body vary about as much as an MLP's do: a learning rate moves the outputs of all alike.
+features of every body vary about as much as an MLP's do, and a step of Adam moves its outputs about
+as far: one learning rate serves all.
 """
 
 from __future__ import annotations
@@ -167,8 +168,9 @@ class PaCo(nn.Module):
 
     def __init__(self, state: int, task: int, num_tasks: int, width: int):
         super().__init__()
-        self.layers = nn.ModuleList([Bank(self.SETS, state, width), Bank(self.SETS, width, width)])
-        self.composition = TaskEncoder(task, num_tasks, self.SETS, mean=self.SETS**-0.5)  # the sum varies as one set does
+        gain = math.sqrt(self.SETS)  # the mean of the sets varies as torch's maps do, and one step of Adam moves it as it moves those
+        self.layers = nn.ModuleList([Bank(self.SETS, state, width, gain), Bank(self.SETS, width, width, gain)])
+        self.composition = TaskEncoder(task, num_tasks, self.SETS, mean=1 / self.SETS)
 
     def forward(self, state: torch.Tensor, task: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """Map state (n, state), task (n, task) and index (n,) to (n, width)."""
@@ -224,6 +226,9 @@ class Transformer(nn.Module):
         self.norm = nn.LayerNorm(self.TOKEN)
         self.task = TaskEncoder(task, num_tasks, self.TOKEN)
         self.layers = nn.ModuleList(Attention(self.TOKEN, self.HEADS) for _ in range(self.LAYERS))
+        for module in (*self.task.modules(), *self.layers.modules()):
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=module.in_features**-0.5)  # keeps the variance: a step is small beside what there is
         self.readout = nn.Sequential(nn.LayerNorm(self.TOKEN), nn.Linear(self.TOKEN, width), nn.ELU())
         nn.init.normal_(self.readout[1].weight, std=FEATURE / math.sqrt(self.TOKEN))  # what it maps is normalised
 
