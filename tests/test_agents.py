@@ -256,6 +256,16 @@ def test_exploration_lasts_in_the_fingers_and_its_deviation_falls():
     assert actor["lr"] == pytest.approx(0.2 / 0.5 * critic["lr"]) and critic["lr"] == SMALL.learning_rate
 
 
+@pytest.mark.parametrize(("body", "warm", "share"), [("mlp", False, 1.0), ("transformer", False, 0.3), ("transformer", True, 1.0)])
+def test_a_transformers_actor_learns_slower_from_nothing(body, warm, share):
+    agent = learner(body=body, warm=warm)
+    agent.ppo._setup_learn(1)
+    agent.ppo._update_learning_rate(agent.policy.optimizer)
+    actor, critic = agent.policy.optimizer.param_groups
+    rate = SMALL.warm_learning_rate if warm else SMALL.learning_rate
+    assert actor["lr"] == pytest.approx(share * rate, rel=0.01) and critic["lr"] == SMALL.learning_rate
+
+
 def test_dagger_learns_the_expert():
     agent = learner(("mug",), width=128)
     losses = []
