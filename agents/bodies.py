@@ -4,7 +4,7 @@ Every body is made by `(state, task, num_tasks, width)`, sizes of the state and 
 vector (0 where there is none), tasks it can tell apart, and units per hidden layer; it maps state
 (n, state), task (n, task) and index (n,) to features (n, width), which a head maps on. At first the
 features of every body vary about as much as an MLP's do, and a step of Adam moves its outputs about
-as far: one learning rate serves all.
+as far, so that PPO's settings fit all of them.
 """
 
 from __future__ import annotations

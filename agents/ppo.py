@@ -18,8 +18,8 @@ from agents.gradients import GradientRule, cosines
 from agents.networks import MultiTaskPolicy, NetworkConfig, split_observation
 from agents.vec_env import TaskVecEnv
 
-# From nothing these bodies' actors learn at a share of the rate: at all of it, `target_kl` ended most of a transformer's
-# updates after 2 to 11 of 64 minibatches, and its critic's with them.
+# From nothing these bodies' actors learn at a share of the rate: at all of it, `target_kl` soon ended a transformer's
+# updates after 2 to 18 of 64 minibatches, and its critic's with them.
 ACTOR_RATE = {"transformer": 0.3}
 
 
