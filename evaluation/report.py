@@ -176,14 +176,19 @@ def _films(run: pathlib.Path) -> str:
 
 
 def _facts(config: dict, results: dict) -> str:
+    seconds = results.get("total_seconds")
     facts = {
         "command": config.get("command"), "seed": config.get("seed"), "trained": ", ".join(config.get("train", [])),
         "held out": ", ".join(config.get("held_out", [])), "split": config.get("split_hash"),
         "conditioning": config.get("conditioning"), "machine": results.get("machine") or config.get("machine"),
-        "versions": config.get("versions"), "total seconds": results.get("total_seconds"),
+        "versions": config.get("versions"), "total seconds": seconds and round(seconds),
     }  # fmt: skip
-    rows = [f"<tr><td>{k}</td><td><code>{html.escape(str(v))}</code></td></tr>" for k, v in facts.items() if v]
+    rows = [f"<tr><td>{k}</td><td><code>{html.escape(_text(v))}</code></td></tr>" for k, v in facts.items() if v not in (None, "")]
     return f"<table>{''.join(rows)}</table>"
+
+
+def _text(value) -> str:
+    return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
 
 
 def picture(figure) -> str:

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from evaluation import runs
 from evaluation.loggers import LOGGERS, require
@@ -106,6 +107,7 @@ def test_report_is_self_contained(tmp_path):
     runs.update_results(run, **summary(evaluate(BUILT_IN["zero"], ("mug",), 2)))
     page = write_report(run).read_text()
     assert "mug" in page and "python train.py" in page
+    assert "<td>seed</td><td><code>0</code>" in page and f"torch {torch.__version__}" in page and "{&#x27;" not in page
     assert "src='http" not in page and 'src="http' not in page
 
 
