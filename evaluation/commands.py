@@ -155,6 +155,9 @@ def transfer_job(
 ) -> None:  # fmt: skip
     """`transfer`: add a target to a run's results and report."""
     config, bars = experiment.stored_job(run)[1], Bars(console)
+    if config.alone:
+        row = named_set(config.task_set).train[0]
+        raise runs.RunError(f"{run} has a policy per row: transfer one of them, such as {run / 'alone' / row}")
     lookup(CLOSURES, target, "closure")
     _positive("env-steps", env_steps)
     _positive("seeds", seeds)
@@ -170,13 +173,17 @@ def transfer_job(
     console.print(f"report: {write_report(run)}")
 
 
-def _policy(name: pathlib.Path) -> tuple[Policy, dict]:
+def _policies(name: pathlib.Path, tasks: Sequence[str]) -> list[tuple[Policy, dict, tuple[str, ...]]]:
+    """Who acts in which rows, and what it is told: one policy in all, or, of an `--alone` run, each row's own."""
     if str(name) in BUILT_IN:
-        return BUILT_IN[str(name)], {"tasks": TASK_SETS["first"].train, "known": None, "conditioning": "parameters"}
+        return [(BUILT_IN[str(name)], {"known": None, "conditioning": "parameters"}, tuple(tasks) or TASK_SETS["first"].train)]
     if not name.exists() and len(name.parts) == 1:
         raise runs.RunError(f"there is no run folder {name} and no policy of that name (policies: {', '.join(BUILT_IN)})")
-    runs.open_run(name)
-    return run_policy(name)
+    config = experiment.stored_job(name)[1]
+    if config.alone:
+        return [p for row in tasks or named_set(config.task_set).train for p in _policies(name / "alone" / row, (row,))]
+    policy, meta = run_policy(name)
+    return [(policy, meta, tuple(tasks) or tuple(meta["tasks"]))]
 
 
 def evaluate_job(run: pathlib.Path, tasks: Sequence[str], episodes: int, seed: int | None, level: str,
@@ -188,10 +195,9 @@ def evaluate_job(run: pathlib.Path, tasks: Sequence[str], episodes: int, seed: i
     _positive("episodes", episodes)
     if out and out.exists() and any(out.iterdir()):
         raise runs.RunError(f"{out} exists and is not empty: choose another --out")
-    policy, meta = _policy(run)
-    table = evaluate(policy, tuple(tasks) or tuple(meta["tasks"]), episodes, conditioning=meta["conditioning"],
-                     known_tasks=meta["known"], seed=EVALUATION_SEED if seed is None else seed,
-                     level=level)  # fmt: skip
+    seed, table = EVALUATION_SEED if seed is None else seed, []
+    for policy, meta, rows in _policies(run, tasks):
+        table += evaluate(policy, rows, episodes, conditioning=meta["conditioning"], known_tasks=meta["known"], seed=seed, level=level)
     found = summary(table)
     for name, t in found["per_task"].items():
         say(f"{name:12} {t['success']:.2f}  [{t['low']:.2f}, {t['high']:.2f}]  at any time {t['success_any']:.2f}  n={t['episodes']}")
@@ -209,7 +215,7 @@ def video_job(run: pathlib.Path, task: str, start: int, out: pathlib.Path | None
 
     lookup(CLOSURES, task, "closure")
     _positive("seed", start, 0)
-    policy, meta = _policy(run)
+    [(policy, meta, _)] = _policies(run, (task,))
     path = out or (pathlib.Path(f"{run}-{task}.mp4") if str(run) in BUILT_IN else run / "videos" / f"{task}.mp4")
     if path.suffix != ".mp4":
         raise ValueError(f"--out must end in .mp4, not {path.name!r}")

@@ -159,6 +159,13 @@ def test_alone_gives_every_row_its_own_policy_and_share(tmp_path, within):
     again = json.loads((run / "results.json").read_text())
     assert list(again["per_task"]) == ["puck", "button", "block", "reach"] and again["mean_success"] == results["mean_success"]
     assert (run / "alone/button/results.json").stat().st_mtime_ns == learned
+    done = within("evaluate", run, "--episodes", "4", "--out", tmp_path / "again")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "again/results.json").read_text())["per_task"] == results["per_task"]
+    for words, reason in ((("evaluate", run, "--tasks", "jar"), "runs there: block, button, puck, reach"),
+                          (("transfer", run, "--target", "jar"), "a policy per row: transfer one of them")):  # fmt: skip
+        done = within(*words)
+        assert done.returncode == 1 and reason in done.stderr and "\n" not in done.stderr.strip()
 
 
 def test_transfer_of_a_run_without_one_takes_the_default_budget(tmp_path, monkeypatch):
