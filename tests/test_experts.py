@@ -17,6 +17,19 @@ def test_expert_opens_and_chance_does_not(name):
     assert np.mean([e.success_any for e in evaluate(BUILT_IN["random"], (name,), 80)]) < 0.05
 
 
+def test_what_is_pressed_and_turned_stays_between_the_fingers():
+    """A harder press slides the fingers down a cap that is down already; its spring then throws it up, and it is shut again."""
+    env = ClosureVectorEnv(["pill-box", "solvent-can"], 64, autoreset_mode="Disabled")
+    env.reset(seed=0)
+    held, lost = np.zeros(64, bool), np.zeros(64)
+    for _ in range(80):
+        m = env.batch.measure()
+        lost += held & ~m["holds"] & (m["progress"] < 1)
+        held = m["holds"] & (m["progress"] > 0)
+        env.step(expert_action(m))
+    assert (m["progress"] == 1).all() and lost.mean() < 0.1
+
+
 def test_expert_is_a_function_of_the_measured_state():
     batch, ids = ClosureBatch(tuple(CLOSURES), 20), np.arange(20)
     batch.reset(ids, ids % len(CLOSURES), [np.random.default_rng(i) for i in ids])
