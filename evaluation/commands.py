@@ -179,9 +179,9 @@ def _policies(name: pathlib.Path, tasks: Sequence[str]) -> list[tuple[Policy, di
         return [(BUILT_IN[str(name)], {"known": None, "conditioning": "parameters"}, tuple(tasks) or TASK_SETS["first"].train)]
     if not name.exists() and len(name.parts) == 1:
         raise runs.RunError(f"there is no run folder {name} and no policy of that name (policies: {', '.join(BUILT_IN)})")
-    config = experiment.stored_job(name)[1]
-    if config.alone:
-        return [p for row in tasks or named_set(config.task_set).train for p in _policies(name / "alone" / row, (row,))]
+    config = runs.open_run(name)
+    if config.get("job", {}).get("alone"):
+        return [p for row in tasks or config["train"] for p in _policies(name / "alone" / row, (row,))]
     policy, meta = run_policy(name)
     return [(policy, meta, tuple(tasks) or tuple(meta["tasks"]))]
 
