@@ -98,6 +98,7 @@ def _percent(share: float) -> str:
 
 def _learning(metrics: list[dict]) -> str:
     figure, axes = plt.subplots(figsize=(8.5, 3.4))
+    axes.set_prop_cycle(plt.cycler(ls=("-", "--", ":")) * plt.cycler(color=plt.get_cmap("tab10").colors))  # 30 rows that differ
     names = [k[8:] for k in metrics[0] if k.startswith("success/")]
     steps = [float(m["env_steps"]) / 1000 for m in metrics]
     for name in names:
