@@ -12,7 +12,9 @@ test: .venv/installed
 	$(RUN) -m pytest -n 2 --dist worksteal
 
 lint: .venv/installed
+	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
+	$(RUN) -m pyright
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }

@@ -16,11 +16,23 @@ from evaluation.options import TrainOptions
 warnings.filterwarnings("ignore", category=UserWarning, module="stable_baselines3")
 CONSOLE = Console(highlight=False, soft_wrap=True)
 DEFAULTS, OwnSteps = TrainOptions(), int | None
-Rows = Annotated[tuple[str, ...], tyro.conf.arg(help="rows of the table (default: the run's, the set `first`'s, or all).")]
-Out = Annotated[Path | None, tyro.conf.arg(help="where to write (default: in runs/, in the run, or print only).")]
-Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(help="a run folder; where a policy is enough, also zero, random or expert.")]
+Rows = Annotated[
+    tuple[str, ...],
+    tyro.conf.arg(help="rows of the table (default: the run's, the set `first`'s, or all)."),
+]
+Out = Annotated[
+    Path | None,
+    tyro.conf.arg(help="where to write (default: in runs/, in the run, or print only)."),
+]
+Run = Annotated[
+    Path,
+    tyro.conf.Positional,
+    tyro.conf.arg(help="a run folder; where a policy is enough, also zero, random or expert."),
+]
 Seed = Annotated[int, tyro.conf.arg(help="of everything random in it.")]
-OwnSeed = Annotated[int | None, tyro.conf.arg(help="of the starts, other than the evaluation's own.")]
+OwnSeed = Annotated[
+    int | None, tyro.conf.arg(help="of the starts, other than the evaluation's own.")
+]
 
 
 def _commands():
@@ -28,9 +40,13 @@ def _commands():
 
 
 def train(
-    options: Annotated[TrainOptions, tyro.conf.arg(name="")] = DEFAULTS, out: Out = None, seed: Seed = 0, quick: bool = False,
-    resume: Out = None, videos: bool = True,
-) -> None:  # fmt: skip
+    options: Annotated[TrainOptions, tyro.conf.arg(name="")] = DEFAULTS,
+    out: Out = None,
+    seed: Seed = 0,
+    quick: bool = False,
+    resume: Out = None,
+    videos: bool = True,
+) -> None:
     """Train on a task set, evaluate, transfer to its held-out rows, film and report (the main job).
 
     Args:
@@ -39,10 +55,27 @@ def train(
         resume: go on with an interrupted run folder.
         videos: film one rollout per task.
     """
-    _commands().main_job(out, resume, options, quick, seed, " ".join(["python train.py", *sys.argv[1:]]), videos, CONSOLE)
+    _commands().main_job(
+        out,
+        resume,
+        options,
+        quick,
+        seed,
+        " ".join(["python train.py", *sys.argv[1:]]),
+        videos,
+        CONSOLE,
+    )
 
 
-def transfer(run: Run, target: str, seed: Seed = 0, env_steps: OwnSteps = None, seeds: int = 1, few_shot: int = 0, out: Out = None) -> None:
+def transfer(
+    run: Run,
+    target: str,
+    seed: Seed = 0,
+    env_steps: OwnSteps = None,
+    seeds: int = 1,
+    few_shot: int = 0,
+    out: Out = None,
+) -> None:
     """Transfer a run's policy to an unseen closure, against the same budget from scratch.
 
     Args:
@@ -54,7 +87,14 @@ def transfer(run: Run, target: str, seed: Seed = 0, env_steps: OwnSteps = None, 
     _commands().transfer_job(run, target, seed, env_steps, seeds, few_shot, out, CONSOLE)
 
 
-def evaluate(run: Run, tasks: Rows = (), episodes: int = 50, seed: OwnSeed = None, level: str = "default", out: Out = None) -> None:
+def evaluate(
+    run: Run,
+    tasks: Rows = (),
+    episodes: int = 50,
+    seed: OwnSeed = None,
+    level: str = "default",
+    out: Out = None,
+) -> None:
     """Evaluate a run (or the policy zero, random or expert) with a fixed quota of episodes per task.
 
     Args:
@@ -79,9 +119,13 @@ def report(run: Run, seed: Seed = 0, out: Path | None = None) -> None:
 
 
 def benchmark(
-    task_set: str = "first", num_envs: int = 64, steps: int | None = None, observation: str = "state", seed: Seed = 0,
+    task_set: str = "first",
+    num_envs: int = 64,
+    steps: int | None = None,
+    observation: str = "state",
+    seed: Seed = 0,
     out: Path | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Measure environment steps per second against bare physics, on one thread and on all, and the policies' milliseconds.
 
     Args:
@@ -90,7 +134,9 @@ def benchmark(
         steps: control steps; by default 300, or 20 where pictures are drawn: in software, each takes 20 ms.
         observation: state, rgb (two cameras) or state+rgb.
     """
-    CONSOLE.print_json(data=_commands().benchmark_job(task_set, num_envs, steps, observation, seed, out))
+    CONSOLE.print_json(
+        data=_commands().benchmark_job(task_set, num_envs, steps, observation, seed, out)
+    )
 
 
 def gallery(seed: Seed = 0, out: Path = Path("runs/gallery")) -> None:
@@ -103,17 +149,27 @@ def audit(tasks: Rows = (), seed: Seed = 7, out: Path = Path("runs/audit")) -> N
     CONSOLE.print_json(data=_commands().audit_job(out, tasks, seed, CONSOLE))
 
 
-def demos(task_set: str = "first", episodes: int = 20, perturb: float = 0.2, seed: Seed = 0, out: Path = Path("runs/demos")) -> None:
+def demos(
+    task_set: str = "first",
+    episodes: int = 20,
+    perturb: float = 0.2,
+    seed: Seed = 0,
+    out: Path = Path("runs/demos"),
+) -> None:
     """Record expert episodes of a task set's training rows as a Minari dataset, for --warm-start clone.
 
     Args:
         episodes: per task.
         perturb: share of random actions, from which the expert recovers.
     """
-    CONSOLE.print(f"demonstrations: {_commands().demos_job(task_set, episodes, seed, perturb, out, CONSOLE)}")
+    CONSOLE.print(
+        f"demonstrations: {_commands().demos_job(task_set, episodes, seed, perturb, out, CONSOLE)}"
+    )
 
 
-def compare(grid: Annotated[Path, tyro.conf.Positional], jobs: int = 1, seed: Seed = 0, out: Out = None) -> None:
+def compare(
+    grid: Annotated[Path, tyro.conf.Positional], jobs: int = 1, seed: Seed = 0, out: Out = None
+) -> None:
     """Train every cell of a grid that is not trained yet, and set the results side by side.
 
     Args:
@@ -123,7 +179,10 @@ def compare(grid: Annotated[Path, tyro.conf.Positional], jobs: int = 1, seed: Se
     _commands().compare(grid, out, jobs, seed, CONSOLE)
 
 
-COMMANDS = {f.__name__: f for f in (train, transfer, evaluate, video, report, benchmark, gallery, audit, demos, compare)}
+COMMANDS = {
+    f.__name__: f
+    for f in (train, transfer, evaluate, video, report, benchmark, gallery, audit, demos, compare)
+}
 
 
 def _main() -> None:  # a user's mistake ends with one line

@@ -57,4 +57,6 @@ def zipf(success: np.ndarray) -> np.ndarray:
 
 
 # success rates (tasks,), nan where unknown, to probabilities (tasks,) of the next episode's task
-SAMPLINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {f.__name__: f for f in (uniform, by_failure, zipf)}
+SAMPLINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    f.__name__: f for f in (uniform, by_failure, zipf)
+}

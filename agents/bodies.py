@@ -35,7 +35,9 @@ class TaskEncoder(nn.Module):
     def __init__(self, task: int, num_tasks: int, outputs: int, mean: float = 0.0):
         super().__init__()
         self.embedding = None if task else nn.Embedding(num_tasks, EMBEDDING)
-        self.net = nn.Sequential(nn.Linear(task or EMBEDDING, ENCODER), nn.ELU(), nn.Linear(ENCODER, outputs))
+        self.net = nn.Sequential(
+            nn.Linear(task or EMBEDDING, ENCODER), nn.ELU(), nn.Linear(ENCODER, outputs)
+        )
         nn.init.constant_(self.net[-1].bias, mean)
 
     def forward(self, task: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
@@ -49,7 +51,9 @@ class Bank(nn.Module):
     def __init__(self, count: int, inputs: int, outputs: int, gain: float = 1.0):
         super().__init__()
         bound = 1 / math.sqrt(inputs)
-        self.weight = nn.Parameter(torch.empty(count, inputs, outputs).uniform_(-gain * bound, gain * bound))
+        self.weight = nn.Parameter(
+            torch.empty(count, inputs, outputs).uniform_(-gain * bound, gain * bound)
+        )
         self.bias = nn.Parameter(torch.empty(count, outputs).uniform_(-bound, bound))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -70,7 +74,9 @@ class MLP(nn.Module):
 
     def __init__(self, state: int, task: int, num_tasks: int, width: int):
         super().__init__()
-        self.net = nn.Sequential(nn.Linear(state + task, width), nn.ELU(), nn.Linear(width, width), nn.ELU())
+        self.net = nn.Sequential(
+            nn.Linear(state + task, width), nn.ELU(), nn.Linear(width, width), nn.ELU()
+        )
 
     def forward(self, state: torch.Tensor, task: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """Map state (n, state), task (n, task) and index (n,) to (n, width)."""
@@ -113,8 +119,12 @@ class SoftModules(nn.Module):
         self.state = nn.Linear(state, width)
         self.task = TaskEncoder(task, num_tasks, width, mean=1.0)
         self.first = nn.Linear(width, width)  # the first layer's modules: they share their input
-        gain = math.sqrt(3 * self.MODULES)  # keeps the variance: torch's maps leave a third of it, a mean over modules a share of each
-        self.banks = nn.ModuleList(Bank(self.MODULES, own, own, gain) for _ in range(self.LAYERS - 1))
+        gain = math.sqrt(
+            3 * self.MODULES
+        )  # keeps the variance: torch's maps leave a third of it, a mean over modules a share of each
+        self.banks = nn.ModuleList(
+            Bank(self.MODULES, own, own, gain) for _ in range(self.LAYERS - 1)
+        )
         self.route = nn.ModuleList(nn.Linear(width, routes) for _ in range(self.LAYERS - 1))
         self.widen = nn.ModuleList(nn.Linear(routes, width) for _ in range(self.LAYERS - 2))
 
@@ -142,7 +152,9 @@ class Moore(nn.Module):
 
     def __init__(self, state: int, task: int, num_tasks: int, width: int):
         super().__init__()
-        self.hidden = nn.Linear(state, self.EXPERTS * (width // 2))  # every expert's hidden layer: they share their input
+        self.hidden = nn.Linear(
+            state, self.EXPERTS * (width // 2)
+        )  # every expert's hidden layer: they share their input
         self.out = Bank(self.EXPERTS, width // 2, width)
         self.mix = TaskEncoder(task, num_tasks, self.EXPERTS, mean=self.EXPERTS**-0.5)
 
@@ -157,7 +169,9 @@ class Moore(nn.Module):
     def forward(self, state: torch.Tensor, task: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """Map state (n, state), task (n, task) and index (n,) to (n, width)."""
         features = self.experts(state)
-        scale = FEATURE * math.sqrt(features.shape[2])  # a unit vector's components depend on the width
+        scale = FEATURE * math.sqrt(
+            features.shape[2]
+        )  # a unit vector's components depend on the width
         return scale * (self.mix(task, index)[:, None] @ features)[:, 0]
 
 
@@ -168,8 +182,12 @@ class PaCo(nn.Module):
 
     def __init__(self, state: int, task: int, num_tasks: int, width: int):
         super().__init__()
-        gain = math.sqrt(self.SETS)  # the mean of the sets varies as torch's maps do, and one step of Adam moves it as it moves those
-        self.layers = nn.ModuleList([Bank(self.SETS, state, width, gain), Bank(self.SETS, width, width, gain)])
+        gain = math.sqrt(
+            self.SETS
+        )  # the mean of the sets varies as torch's maps do, and one step of Adam moves it as it moves those
+        self.layers = nn.ModuleList(
+            [Bank(self.SETS, state, width, gain), Bank(self.SETS, width, width, gain)]
+        )
         self.composition = TaskEncoder(task, num_tasks, self.SETS, mean=1 / self.SETS)
 
     def forward(self, state: torch.Tensor, task: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
@@ -197,7 +215,9 @@ class Attention(nn.Module):
     def forward(self, asker: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Map asker (n, size) and normalised tokens (n, t, size) to (n, size)."""
         size, asked = tokens.shape[2], self.norm(asker)
-        scores = self.query(asked).view(-1, self.heads, size) @ tokens.mT * size**-0.5  # (n, heads, t)
+        scores = (
+            self.query(asked).view(-1, self.heads, size) @ tokens.mT * size**-0.5
+        )  # (n, heads, t)
         return asker + self.out((scores.softmax(2) @ tokens).flatten(1)) + self.feed(asked)
 
 
@@ -216,11 +236,17 @@ class Transformer(nn.Module):
     def __init__(self, state: int, task: int, num_tasks: int, width: int):
         super().__init__()
         if state < SIZE or state % SIZE:
-            raise ValueError(f"state must be a multiple of the {SIZE} numbers of observations.PARTS, not {state}")
+            raise ValueError(
+                f"state must be a multiple of the {SIZE} numbers of observations.PARTS, not {state}"
+            )
         sizes = torch.tensor([size for _, size, *_ in PARTS])
-        part = torch.arange(len(PARTS)).repeat_interleave(sizes).repeat(state // SIZE)  # of every number of the state
+        part = (
+            torch.arange(len(PARTS)).repeat_interleave(sizes).repeat(state // SIZE)
+        )  # of every number of the state
         fan_in = sizes[part] * (state // SIZE)
-        self.register_buffer("member", F.one_hot(part, len(PARTS)).float(), persistent=False)  # (state, parts)
+        self.register_buffer(
+            "member", F.one_hot(part, len(PARTS)).float(), persistent=False
+        )  # (state, parts)
         self.weight = nn.Parameter(torch.randn(state, self.TOKEN) / fan_in.sqrt()[:, None])
         self.bias = nn.Parameter(torch.randn(len(PARTS), self.TOKEN))
         self.norm = nn.LayerNorm(self.TOKEN)
@@ -228,13 +254,21 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(Attention(self.TOKEN, self.HEADS) for _ in range(self.LAYERS))
         for module in (*self.task.modules(), *self.layers.modules()):
             if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=module.in_features**-0.5)  # keeps the variance: a step is small beside what there is
-        self.readout = nn.Sequential(nn.LayerNorm(self.TOKEN), nn.Linear(self.TOKEN, width), nn.ELU())
-        nn.init.normal_(self.readout[1].weight, std=FEATURE / math.sqrt(self.TOKEN))  # what it maps is normalised
+                nn.init.normal_(
+                    module.weight, std=module.in_features**-0.5
+                )  # keeps the variance: a step is small beside what there is
+        self.readout = nn.Sequential(
+            nn.LayerNorm(self.TOKEN), nn.Linear(self.TOKEN, width), nn.ELU()
+        )
+        nn.init.normal_(
+            self.readout[1].weight, std=FEATURE / math.sqrt(self.TOKEN)
+        )  # what it maps is normalised
 
     def tokens(self, state: torch.Tensor) -> torch.Tensor:
         """Tokens (n, parts, token) of state (n, state)."""
-        maps = self.member[:, :, None] * self.weight[:, None]  # (state, parts, token): zero but for a number's own part
+        maps = (
+            self.member[:, :, None] * self.weight[:, None]
+        )  # (state, parts, token): zero but for a number's own part
         return self.norm((state @ maps.flatten(1)).unflatten(1, self.bias.shape) + self.bias)
 
     def forward(self, state: torch.Tensor, task: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
@@ -245,4 +279,11 @@ class Transformer(nn.Module):
         return self.readout(asker)
 
 
-BODIES = {"mlp": MLP, "film": FiLM, "soft_modules": SoftModules, "moore": Moore, "paco": PaCo, "transformer": Transformer}
+BODIES = {
+    "mlp": MLP,
+    "film": FiLM,
+    "soft_modules": SoftModules,
+    "moore": Moore,
+    "paco": PaCo,
+    "transformer": Transformer,
+}

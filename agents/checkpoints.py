@@ -24,7 +24,9 @@ def save(folder: pathlib.Path, tensors: dict[str, np.ndarray], meta: dict) -> No
     for leftover in (temporary, old):
         shutil.rmtree(leftover, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, temporary / "tensors.safetensors")
+    save_file(
+        {k: np.ascontiguousarray(v) for k, v in tensors.items()}, temporary / "tensors.safetensors"
+    )
     (temporary / "meta.json").write_text(json.dumps({"format": FORMAT, **meta}, indent=1))
     if folder.exists():
         os.replace(folder, old)
@@ -45,11 +47,15 @@ def load(folder: pathlib.Path) -> tuple[dict[str, np.ndarray], dict]:
         meta = json.loads((folder / "meta.json").read_text())
         tensors = load_file(folder / "tensors.safetensors")
     except FileNotFoundError as error:
-        raise CheckpointError(f"no checkpoint in {folder}: {pathlib.Path(error.filename or '').name} is missing") from None
+        raise CheckpointError(
+            f"no checkpoint in {folder}: {pathlib.Path(error.filename or '').name} is missing"
+        ) from None
     except (json.JSONDecodeError, SafetensorError, UnicodeDecodeError) as error:
         raise CheckpointError(f"the checkpoint in {folder} is damaged: {error}") from None
     if meta.get("format") != FORMAT:
-        raise CheckpointError(f"the checkpoint in {folder} has format {meta.get('format')}; this version reads format {FORMAT}")
+        raise CheckpointError(
+            f"the checkpoint in {folder} has format {meta.get('format')}; this version reads format {FORMAT}"
+        )
     return tensors, meta
 
 

@@ -58,9 +58,13 @@ def dagger(
         for k in range(rounds):
             share = max(0.0, 1.0 - 10 * k / rounds)  # of the environments in which the expert acts
             for _ in range(config.rollout):
-                inputs = split_observation({name: torch.as_tensor(value) for name, value in observation.items()})
+                inputs = split_observation(
+                    {name: torch.as_tensor(value) for name, value in observation.items()}
+                )
                 label = expert()
-                for name, value in zip(data, (*(x.numpy() for x in inputs), label.astype(np.float32)), strict=True):
+                for name, value in zip(
+                    data, (*(x.numpy() for x in inputs), label.astype(np.float32)), strict=True
+                ):
                     data[name].append(value.copy())
                 with torch.no_grad():
                     action = actor(*inputs).numpy()
@@ -74,11 +78,20 @@ def dagger(
             stacked = {name: np.concatenate(values) for name, values in data.items()}
             data = {name: [value] for name, value in stacked.items()}
             tensors = {name: torch.as_tensor(value) for name, value in stacked.items()}
-            fitting = core.submit(fit, policy, optimizer, tensors, config.updates, config.minibatch, drawn)
+            fitting = core.submit(
+                fit, policy, optimizer, tensors, config.updates, config.minibatch, drawn
+            )
         on_round(rounds * steps, fitting.result())
 
 
-def fit(policy: MultiTaskPolicy, optimizer, data: dict[str, torch.Tensor], updates: int, minibatch: int, rng: np.random.Generator) -> float:
+def fit(
+    policy: MultiTaskPolicy,
+    optimizer,
+    data: dict[str, torch.Tensor],
+    updates: int,
+    minibatch: int,
+    rng: np.random.Generator,
+) -> float:
     """Train the actor to give the labels (n, a) for state, task and index; returns the mean L1 loss."""
     losses = []
     for _ in range(updates):

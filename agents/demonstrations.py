@@ -55,8 +55,13 @@ class CloneConfig:
     learning_rate: float = 1e-3  # falls linearly to a tenth
 
 
-def record(root: pathlib.Path, dataset_id: str, tasks: Sequence[str], config: DemoConfig,
-           on_progress: Callable[[int, int], None] = lambda done, total: None) -> pathlib.Path:  # fmt: skip
+def record(
+    root: pathlib.Path,
+    dataset_id: str,
+    tasks: Sequence[str],
+    config: DemoConfig,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> pathlib.Path:
     """Run the experts, write `<root>/<dataset_id>`, whole or not at all, and return that folder.
 
     Every task has a fixed quota of episodes, successful or not: Minari's episode e is number
@@ -76,18 +81,44 @@ def record(root: pathlib.Path, dataset_id: str, tasks: Sequence[str], config: De
     minari, tasks, target = _minari(), tuple(tasks), pathlib.Path(root) / dataset_id
     packages = ("uncap", "mujoco", "gymnasium", "numpy", "minari", "h5py")
     rows = {name: lookup(CLOSURES, name, "closure") for name in tasks}
-    if len(rows) != len(tasks) or not rows or config.episodes < 1 or config.seed < 0 or not 0 <= config.perturb < 1:
-        raise ValueError(f"needed: different tasks, episodes from 1, a seed from 0, perturb in [0, 1); not {len(tasks)} tasks, {config}")
+    if (
+        len(rows) != len(tasks)
+        or not rows
+        or config.episodes < 1
+        or config.seed < 0
+        or not 0 <= config.perturb < 1
+    ):
+        raise ValueError(
+            f"needed: different tasks, episodes from 1, a seed from 0, perturb in [0, 1); not {len(tasks)} tasks, {config}"
+        )
     named = minari.dataset.minari_dataset.DATASET_ID_RE.fullmatch(dataset_id)
     if not named or not named["version"]:
         raise ValueError(f"{dataset_id!r} is no dataset id of Minari's, such as uncap/first-v0")
     if target.exists():
         raise ValueError(f"{target} exists: choose another --out, or remove it first")
-    noted = {"format": FORMAT, "commit": _commit(), "tasks": tasks, **dataclasses.asdict(config),
-             "splits": {s.name: s.hash for s in TASK_SETS.values() if s.train == tasks},
-             "rows": {name: {**dataclasses.asdict(row), "vector": row.vector.tolist()} for name, row in rows.items()},
-             "versions": {d.name: d.version for d in importlib.metadata.distributions() if d.name in packages}}  # fmt: skip
-    seeds = np.stack([np.random.SeedSequence([_ENTROPY, config.seed, *t.encode()]).generate_state(config.episodes) for t in tasks], 1)
+    noted = {
+        "format": FORMAT,
+        "commit": _commit(),
+        "tasks": tasks,
+        **dataclasses.asdict(config),
+        "splits": {s.name: s.hash for s in TASK_SETS.values() if s.train == tasks},
+        "rows": {
+            name: {**dataclasses.asdict(row), "vector": row.vector.tolist()}
+            for name, row in rows.items()
+        },
+        "versions": {
+            d.name: d.version for d in importlib.metadata.distributions() if d.name in packages
+        },
+    }
+    seeds = np.stack(
+        [
+            np.random.SeedSequence([_ENTROPY, config.seed, *t.encode()]).generate_state(
+                config.episodes
+            )
+            for t in tasks
+        ],
+        1,
+    )
     share = max(1, _CHUNK // len(tasks))  # episodes per task at a time
     pathlib.Path(root).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".demos-", dir=root) as temporary:
@@ -95,15 +126,31 @@ def record(root: pathlib.Path, dataset_id: str, tasks: Sequence[str], config: De
         data.parent.mkdir()
         for low in range(0, config.episodes, share):
             some = seeds[low : low + share].ravel().tolist()
-            env = ClosureVectorEnv(tasks, len(some), conditioning=config.conditioning, autoreset_mode="Disabled")
+            env = ClosureVectorEnv(
+                tasks, len(some), conditioning=config.conditioning, autoreset_mode="Disabled"
+            )
             spaces = env.single_observation_space, env.single_action_space
-            storage = storage or minari.dataset.minari_storage.MinariStorage.new(data, *spaces, data_format="hdf5")
-            storage.update_episodes([minari.data_collector.EpisodeBuffer(**e) for e in _episodes(env, some, config.perturb)])
+            storage = storage or minari.dataset.minari_storage.MinariStorage.new(
+                data, *spaces, data_format="hdf5"
+            )
+            storage.update_episodes(
+                [
+                    minari.data_collector.EpisodeBuffer(**e)
+                    for e in _episodes(env, some, config.perturb)
+                ]
+            )
             env.close()
             on_progress(low * len(tasks) + len(some), seeds.size)
         noted["sha256"] = _digest(data)
-        storage.update_metadata({"dataset_id": dataset_id, "minari_version": minari.__version__, "algorithm_name": "scripted experts",
-                                 "description": f"A Panda opens: {', '.join(tasks)}", "uncap": noted})  # fmt: skip
+        storage.update_metadata(
+            {
+                "dataset_id": dataset_id,
+                "minari_version": minari.__version__,
+                "algorithm_name": "scripted experts",
+                "description": f"A Panda opens: {', '.join(tasks)}",
+                "uncap": noted,
+            }
+        )
         target.parent.mkdir(parents=True, exist_ok=True)
         os.rename(data.parent, target)
     return target
@@ -113,26 +160,55 @@ def _episodes(env: ClosureVectorEnv, seeds: list[int], perturb: float) -> Iterat
     """One episode of every sub-environment, as arguments of Minari's EpisodeBuffer; observations and infos are one longer."""
     observation, info = env.reset(seed=seeds)
     lengths, done, seen, told = env.max_steps.copy(), [], [], []
-    drawn = [_bursts(np.random.default_rng([_ENTROPY, s]), n, lengths.max(), perturb) for s, n in zip(seeds, lengths, strict=True)]
-    burst, chance = (np.stack(x, 1) for x in zip(*drawn, strict=True))  # (steps + 1, n) and (steps + 1, n, 5)
+    drawn = [
+        _bursts(np.random.default_rng([_ENTROPY, s]), n, lengths.max(), perturb)
+        for s, n in zip(seeds, lengths, strict=True)
+    ]
+    burst, chance = (
+        np.stack(x, 1) for x in zip(*drawn, strict=True)
+    )  # (steps + 1, n) and (steps + 1, n, 5)
     for t in range(lengths.max() + 1):
         label = expert_action(env.batch.measure()).astype(np.float32)  # (n, 5)
         seen.append(observation)
-        told.append({**{k: info[k] for k in ("success", "progress", "task")}, "expert_action": label, "perturbed": burst[t]})
+        told.append(
+            {
+                **{k: info[k] for k in ("success", "progress", "task")},
+                "expert_action": label,
+                "perturbed": burst[t],
+            }
+        )
         if t < lengths.max():
             action = np.where(burst[t, :, None], chance[t], label)
             observation, reward, terminated, truncated, info = env.step(action)
-            done.append({"actions": action, "rewards": reward, "terminations": terminated, "truncations": truncated})
-    done, seen, told = ({k: np.stack([step[k] for step in steps], 1) for k in steps[0]} for steps in (done, seen, told))  # (n, steps, ...)
+            done.append(
+                {
+                    "actions": action,
+                    "rewards": reward,
+                    "terminations": terminated,
+                    "truncations": truncated,
+                }
+            )
+    done, seen, told = (
+        {k: np.stack([step[k] for step in steps], 1) for k in steps[0]}
+        for steps in (done, seen, told)
+    )  # (n, steps, ...)
     for i, n in enumerate(lengths):
-        yield {"seed": seeds[i], **{k: v[i, :n] for k, v in done.items()}, "observations": {k: v[i, : n + 1] for k, v in seen.items()},
-               "infos": {k: v[i, : n + 1] for k, v in told.items()}}  # fmt: skip
+        yield {
+            "seed": seeds[i],
+            **{k: v[i, :n] for k, v in done.items()},
+            "observations": {k: v[i, : n + 1] for k, v in seen.items()},
+            "infos": {k: v[i, : n + 1] for k, v in told.items()},
+        }
 
 
-def _bursts(rng: np.random.Generator, steps: int, longest: int, share: float) -> tuple[np.ndarray, np.ndarray]:
+def _bursts(
+    rng: np.random.Generator, steps: int, longest: int, share: float
+) -> tuple[np.ndarray, np.ndarray]:
     """When to act at random, bool (longest + 1,), and how, float32 (longest + 1, 5): one action per burst."""
     burst, chance, t = np.zeros(longest + 1, bool), np.zeros((longest + 1, 5), np.float32), 0
-    start = share / (share + (1 - share) * (BURST + 1) / 2)  # probability, so that `share` of the steps lie in bursts
+    start = share / (
+        share + (1 - share) * (BURST + 1) / 2
+    )  # probability, so that `share` of the steps lie in bursts
     while t < steps // 2:
         length = int(rng.integers(1, BURST + 1)) if rng.random() < start else 0
         burst[t : t + length], chance[t : t + length] = True, rng.uniform(-1, 1, 5)
@@ -142,9 +218,15 @@ def _bursts(rng: np.random.Generator, steps: int, longest: int, share: float) ->
 
 def metadata(folder: pathlib.Path) -> dict:
     """What `record` noted (tasks, rows, settings, commit, versions), and `data`, the path that Minari reads. Raises as `load`."""
-    found = [p for p in sorted(pathlib.Path(folder).glob("**/metadata.json")) if not any(x.startswith(".demos-") for x in p.parts)]
+    found = [
+        p
+        for p in sorted(pathlib.Path(folder).glob("**/metadata.json"))
+        if not any(x.startswith(".demos-") for x in p.parts)
+    ]
     if len(found) != 1:
-        raise ValueError(f"{folder} holds {len(found)} datasets, not one: {', '.join(str(p.parent.parent) for p in found) or 'record it'}")
+        raise ValueError(
+            f"{folder} holds {len(found)} datasets, not one: {', '.join(str(p.parent.parent) for p in found) or 'record it'}"
+        )
     try:
         noted = json.loads(found[0].read_text())["uncap"]
     except (ValueError, KeyError, TypeError):
@@ -169,16 +251,33 @@ def load(folder: pathlib.Path) -> dict[str, np.ndarray]:
             raise ValueError("damaged, not what was recorded")
         for e in minari.MinariDataset(noted["data"]):
             task = e.observations.get("task", np.zeros((len(e) + 1, 0), np.float32))
-            whole = {"state": e.observations["state"], "task": task, "label": e.infos["expert_action"], "index": e.infos["task"]}
-            steps.append({**{k: v[: len(e)] for k, v in whole.items()}, "success": np.full(len(e), e.infos["success"][-1]),
-                          "episode": np.full(len(e), e.id)})  # fmt: skip
+            whole = {
+                "state": e.observations["state"],
+                "task": task,
+                "label": e.infos["expert_action"],
+                "index": e.infos["task"],
+            }
+            steps.append(
+                {
+                    **{k: v[: len(e)] for k, v in whole.items()},
+                    "success": np.full(len(e), e.infos["success"][-1]),
+                    "episode": np.full(len(e), e.id),
+                }
+            )
         return {name: np.concatenate([s[name] for s in steps]) for name in steps[0]}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
-        raise ValueError(f"cannot read the demonstrations in {folder}: {' '.join(str(error).split())}") from None
+        raise ValueError(
+            f"cannot read the demonstrations in {folder}: {' '.join(str(error).split())}"
+        ) from None
 
 
-def clone(policy: MultiTaskPolicy, data: dict[str, np.ndarray], config: CloneConfig, rng: np.random.Generator,
-          on_epoch: Callable[[int, float], bool] = lambda done, loss: True) -> None:  # fmt: skip
+def clone(
+    policy: MultiTaskPolicy,
+    data: dict[str, np.ndarray],
+    config: CloneConfig,
+    rng: np.random.Generator,
+    on_epoch: Callable[[int, float], bool] = lambda done, loss: True,
+) -> None:
     """Teach the actor of a policy, made for the data's tasks in their order, the expert's actions (L1 on the mean action, Adam).
 
     Args:
@@ -192,10 +291,15 @@ def clone(policy: MultiTaskPolicy, data: dict[str, np.ndarray], config: CloneCon
         ValueError: no data, or a policy that is made for other observations or fewer tasks.
     """
     spaces = policy.observation_space.spaces
-    takes = (*(spaces[k].shape[0] if k in spaces else 0 for k in ("state", "task")), policy.num_tasks)
+    takes = (
+        *(spaces[k].shape[0] if k in spaces else 0 for k in ("state", "task")),
+        policy.num_tasks,
+    )
     given = (data["state"].shape[1], data["task"].shape[1], int(data["index"].max(initial=-1)) + 1)
     if given[:2] != takes[:2] or not 0 < given[2] <= takes[2]:
-        raise ValueError(f"demonstrations of (state, task vector, tasks) {given} do not fit a policy made for {takes}")
+        raise ValueError(
+            f"demonstrations of (state, task vector, tasks) {given} do not fit a policy made for {takes}"
+        )
     optimizer = torch.optim.Adam(policy.actor.parameters(), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, config.epochs)
     tensors = {k: torch.as_tensor(data[k]) for k in ("state", "task", "index", "label")}
@@ -220,7 +324,16 @@ def _minari():
 
 def _commit() -> str:  # of the checkout; -dirty where tracked files were changed
     root = pathlib.Path(__file__).parent.parent
-    command = ["git", f"--git-dir={root}/.git", f"--work-tree={root}", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    command = [
+        "git",
+        f"--git-dir={root}/.git",
+        f"--work-tree={root}",
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=40",
+        "--exclude=*",
+    ]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

@@ -47,8 +47,12 @@ RULES: dict[str, Callable | None] = {
     "fairgrad": lambda jd, _: jd.aggregation.FairGrad(alpha=2.0),
     "aligned_mtl": lambda jd, _: jd.aggregation.AlignedMTL(scale_mode="rmse"),
     "config": lambda jd, _: jd.aggregation.ConFIG(),
-    "dualproj": lambda jd, _: jd.aggregation.DualProj(projector=jd.linalg.QuadprogProjector(reg_eps=1e-8)),
-    "upgrad": lambda jd, _: jd.aggregation.UPGrad(projector=jd.linalg.QuadprogProjector(reg_eps=1e-8)),
+    "dualproj": lambda jd, _: jd.aggregation.DualProj(
+        projector=jd.linalg.QuadprogProjector(reg_eps=1e-8)
+    ),
+    "upgrad": lambda jd, _: jd.aggregation.UPGrad(
+        projector=jd.linalg.QuadprogProjector(reg_eps=1e-8)
+    ),
     "random": lambda jd, _: jd.aggregation.Random(),
 }
 
@@ -59,7 +63,9 @@ def _make(name: str, tasks: int) -> Callable[[torch.Tensor], torch.Tensor] | Non
         return None
     import torchjd.aggregation  # not above: its solvers take a second, and it may be missing
 
-    warnings.filterwarnings("ignore", "You are solving a parameterized problem that is not DPP", UserWarning)  # Nash-MTL's
+    warnings.filterwarnings(
+        "ignore", "You are solving a parameterized problem that is not DPP", UserWarning
+    )  # Nash-MTL's
     fresh, rule = (RULES[name](torchjd, tasks) for _ in range(2))
     scale = tasks**-0.5 / fresh(torch.full((tasks, 1), tasks**-0.5, dtype=torch.float64))
     return lambda matrix: rule(matrix / matrix.norm()) * matrix.norm() * scale
@@ -81,23 +87,31 @@ class GradientRule:
                 with contextlib.suppress(ImportError):
                     _make(other, 2)
                     works.append(other)
-            raise ValueError(f"{name!r} needs pip install 'torchjd[full]'; without, these rules work: {', '.join(works)}") from None
+            raise ValueError(
+                f"{name!r} needs pip install 'torchjd[full]'; without, these rules work: {', '.join(works)}"
+            ) from None
 
     def reset(self) -> None:
         """Forget all it has seen."""
         self._rule = _make(self.name, self.num_tasks)
 
-    def backward(self, losses: torch.Tensor | list[torch.Tensor], parameters: Iterable[torch.nn.Parameter]) -> None:
+    def backward(
+        self, losses: torch.Tensor | list[torch.Tensor], parameters: Iterable[torch.nn.Parameter]
+    ) -> None:
         """Set the gradients of all parameters that are not frozen, from a loss (k,) per task that is present."""
         parameters = [p for p in parameters if p.requires_grad]
         if not parameters:
             return
         if self._rule is None:
-            parts = torch.autograd.grad(torch.stack(tuple(losses)).mean(), parameters, materialize_grads=True)
+            parts = torch.autograd.grad(
+                torch.stack(tuple(losses)).mean(), parameters, materialize_grads=True
+            )
         else:
             matrix, shared = _gradients(losses, parameters)
             gradient, common = matrix.mean(0), matrix[:, shared]
-            live = common[common.any(1)]  # a task without gradient has no say: `mgda` and `cagrad` would stand still for it
+            live = common[
+                common.any(1)
+            ]  # a task without gradient has no say: `mgda` and `cagrad` would stand still for it
             if len(live):
                 rule = self._rule if len(live) == self.num_tasks else _make(self.name, len(live))
                 gradient[shared] = rule(live) * (len(live) / len(matrix))
@@ -108,14 +122,22 @@ class GradientRule:
 
 def _gradients(losses, parameters: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """The tasks' gradients (k, p), and which of these p numbers belong to parameters they share (p,). Keeps the graph."""
-    rows = (torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True) for loss in losses)
+    rows = (
+        torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True)
+        for loss in losses
+    )
     jacobians = [torch.stack(column) for column in zip(*rows, strict=True)]  # each (k, *shape)
     # Several tasks reach some slice along a shared parameter's first axis; heads are stacked along it, a task's each.
-    shared = [(j.reshape(*j.shape[:2], -1).any(-1).sum(0) > 1).any().expand(j[0].numel()) for j in jacobians]
+    shared = [
+        (j.reshape(*j.shape[:2], -1).any(-1).sum(0) > 1).any().expand(j[0].numel())
+        for j in jacobians
+    ]
     return torch.cat([j.reshape(len(j), -1) for j in jacobians], 1).double(), torch.cat(shared)
 
 
-def cosines(losses: torch.Tensor | list[torch.Tensor], parameters: Iterable[torch.nn.Parameter]) -> np.ndarray:
+def cosines(
+    losses: torch.Tensor | list[torch.Tensor], parameters: Iterable[torch.nn.Parameter]
+) -> np.ndarray:
     """Cosines (k, k) between the tasks' gradients of what they share; 0 with a task that has none. Keeps the graph."""
     matrix, shared = _gradients(losses, list(parameters))
     unit = torch.nn.functional.normalize(matrix[:, shared], dim=1, eps=1e-30)

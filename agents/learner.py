@@ -49,25 +49,56 @@ class Learner:
         guided: go on to imitate the scripted experts while reinforcement learns, see `PPOConfig.guidance`.
     """
 
-    def __init__(self, tasks: Sequence[str], *, conditioning: str | Mapping[str, np.ndarray], ppo: PPOConfig, num_envs: int, seed: int,
-                 warm: bool, network: NetworkConfig = DEFAULT_NETWORK, known_tasks: Sequence[str] | None = None,
-                 sampling: str = "uniform", algorithm: str = "ppo", sac: SACConfig = DEFAULT_SAC, guided: bool = False):  # fmt: skip
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        *,
+        conditioning: str | Mapping[str, np.ndarray],
+        ppo: PPOConfig,
+        num_envs: int,
+        seed: int,
+        warm: bool,
+        network: NetworkConfig = DEFAULT_NETWORK,
+        known_tasks: Sequence[str] | None = None,
+        sampling: str = "uniform",
+        algorithm: str = "ppo",
+        sac: SACConfig = DEFAULT_SAC,
+        guided: bool = False,
+    ):
         self.tasks, self.known = tuple(tasks), tuple(known_tasks or tasks)
         self.kind = conditioning if isinstance(conditioning, str) else "language"
         if conditioning == "language":  # encoded once, and kept with the policy
             conditioning = dict(zip(CLOSURES, vectors("language", tuple(CLOSURES)), strict=True))
         self.conditioning = conditioning
-        self.simulation = ClosureVectorEnv(tasks, num_envs, conditioning=conditioning, known_tasks=self.known,
-                                           autoreset_mode=AutoresetMode.SAME_STEP)  # fmt: skip
-        self.env = TaskVecEnv(self.simulation, ppo.gamma, scaled=algorithm == "ppo" and not ppo.popart, plain=algorithm == "plain_ppo",
-                              expert=self._expert if guided else None)  # fmt: skip
+        self.simulation = ClosureVectorEnv(
+            tasks,
+            num_envs,
+            conditioning=conditioning,
+            known_tasks=self.known,
+            autoreset_mode=AutoresetMode.SAME_STEP,
+        )
+        self.env = TaskVecEnv(
+            self.simulation,
+            ppo.gamma,
+            scaled=algorithm == "ppo" and not ppo.popart,
+            plain=algorithm == "plain_ppo",
+            expert=self._expert if guided else None,
+        )
         self.seed, self.algorithm = seed, algorithm
-        network = dataclasses.replace(network, embedding=self.kind == "embedding", blind=self.kind in ("none", "history"))
-        make = {"ppo": lambda: make_ppo(self.env, ppo, network, seed, warm), "plain_ppo": lambda: make_plain_ppo(self.env, seed),
-                "sac": lambda: make_sac(self.env, sac, network, seed, warm)}  # fmt: skip
+        network = dataclasses.replace(
+            network, embedding=self.kind == "embedding", blind=self.kind in ("none", "history")
+        )
+        make = {
+            "ppo": lambda: make_ppo(self.env, ppo, network, seed, warm),
+            "plain_ppo": lambda: make_plain_ppo(self.env, seed),
+            "sac": lambda: make_sac(self.env, sac, network, seed, warm),
+        }
         self.ppo = make[algorithm]()
         self._between = 0.0  # seconds of what is done between updates, which stable-baselines3 counts to the rollout
-        self.sampling, self.success = sampling, np.full(len(self.tasks), np.nan)  # (tasks,) running rates
+        self.sampling, self.success = (
+            sampling,
+            np.full(len(self.tasks), np.nan),
+        )  # (tasks,) running rates
 
     @property
     def policy(self) -> MultiTaskPolicy:
@@ -82,9 +113,16 @@ class Learner:
     @property
     def seconds(self) -> dict[str, float]:
         """Where the time of PPO went so far: physics, environment (the rest of it), inference, update."""
-        physics, rollout = self.simulation.batch.physics_seconds, self.ppo.seconds.get("rollout", 0.0)
-        return {"physics": physics, "environment": self.env.seconds - physics, "inference": rollout - self.env.seconds - self._between,
-                "update": self.ppo.seconds.get("update", 0.0)}  # fmt: skip
+        physics, rollout = (
+            self.simulation.batch.physics_seconds,
+            self.ppo.seconds.get("rollout", 0.0),
+        )
+        return {
+            "physics": physics,
+            "environment": self.env.seconds - physics,
+            "inference": rollout - self.env.seconds - self._between,
+            "update": self.ppo.seconds.get("update", 0.0),
+        }
 
     def take_successes(self) -> np.ndarray:
         """Success rate (tasks,) of the episodes finished since the last call, nan where none; the next ones are sampled by it."""
@@ -112,8 +150,12 @@ class Learner:
         """
         recorded, data = demonstrations.metadata(folder)["tasks"], demonstrations.load(folder)
         if missing := [t for t in self.tasks if t not in recorded]:
-            raise ValueError(f"{folder} has no demonstrations of {', '.join(missing)} (recorded: {', '.join(recorded)})")
-        own = np.array([self.tasks.index(t) if t in self.tasks else -1 for t in recorded])[data["index"]]
+            raise ValueError(
+                f"{folder} has no demonstrations of {', '.join(missing)} (recorded: {', '.join(recorded)})"
+            )
+        own = np.array([self.tasks.index(t) if t in self.tasks else -1 for t in recorded])[
+            data["index"]
+        ]
         data = {name: column[own >= 0] for name, column in data.items()}
         index = own[own >= 0]
         return {**data, "index": index, "task": self.simulation.task_vectors[index]}
@@ -124,7 +166,9 @@ class Learner:
         Raises:
             ValueError: no such recording, or it lacks a task.
         """
-        self.ppo.add_demonstrations(demonstration_transitions(folder, self.tasks, self.simulation.task_vectors))
+        self.ppo.add_demonstrations(
+            demonstration_transitions(folder, self.tasks, self.simulation.task_vectors)
+        )
 
     def learn(self, env_steps: int, on_update: Callable[[], bool]) -> None:
         """PPO until `env_steps` in all; on_update runs after each update and returns whether to go on."""
@@ -142,47 +186,86 @@ class Learner:
             return going
 
         if remaining > 0:
-            self.ppo.learn(remaining, callback=_AfterUpdate(timed), reset_num_timesteps=fresh, log_interval=10**9)
+            self.ppo.learn(
+                remaining,
+                callback=_AfterUpdate(timed),
+                reset_num_timesteps=fresh,
+                log_interval=10**9,
+            )
 
     def save(self, folder: pathlib.Path, **meta) -> None:
         """Write the exact state; call between updates."""
         model = self.policy.state_dict()
         tensors = {f"policy/{k}": v.numpy() for k, v in model.items()}
         optimizer = self.policy.optimizer.state_dict()["state"]
-        tensors |= checkpoints.flatten({str(i): {k: v.numpy() for k, v in s.items()} for i, s in optimizer.items()}, "optimizer/")
+        tensors |= checkpoints.flatten(
+            {str(i): {k: v.numpy() for k, v in s.items()} for i, s in optimizer.items()},
+            "optimizer/",
+        )
         tensors |= checkpoints.flatten(self.env.scale.state(), "scale/")
         if self.ppo._last_obs is not None:
             snapshot = self.simulation.snapshot()
             meta["rngs"] = snapshot.pop("rngs")
             kind, keys, *position = np.random.get_state()  # noqa: NPY002 - stable-baselines3 shuffles minibatches with it
             meta["shuffle"] = position
-            tensors |= checkpoints.flatten(snapshot, "env/") | checkpoints.flatten(dict(self.ppo._last_obs), "obs/")
+            tensors |= checkpoints.flatten(snapshot, "env/") | checkpoints.flatten(
+                dict(self.ppo._last_obs), "obs/"
+            )
             tensors["success"] = self.success
-            tensors |= {"starts": self.ppo._last_episode_starts, "return": self.env._return, "shuffle": keys}
+            tensors |= {
+                "starts": self.ppo._last_episode_starts,
+                "return": self.env._return,
+                "shuffle": keys,
+            }
             if self.algorithm == "sac":
                 tensors |= checkpoints.flatten(self.ppo.replay_buffer.state(), "replay/")
         tensors["torch_rng"] = torch.get_rng_state().numpy()
         if self.kind == "language":
             tensors["sentences"] = np.stack(list(self.conditioning.values()))
             meta["sentences"] = list(self.conditioning)
-        meta |= {"tasks": self.tasks, "known": self.known, "conditioning": self.kind, "env_steps": self.env_steps,
-                 "critic_warmup": self.ppo.critic_warmup, "updates": self.ppo._n_updates, "num_tasks": self.policy.num_tasks,
-                 "network": dataclasses.asdict(self.policy.network), "popart": self.policy.popart, "algorithm": self.algorithm,
-                 "clock": [self.simulation.batch.physics_seconds, self.env.seconds, self._between, self.ppo.seconds]}  # fmt: skip
+        meta |= {
+            "tasks": self.tasks,
+            "known": self.known,
+            "conditioning": self.kind,
+            "env_steps": self.env_steps,
+            "critic_warmup": self.ppo.critic_warmup,
+            "updates": self.ppo._n_updates,
+            "num_tasks": self.policy.num_tasks,
+            "network": dataclasses.asdict(self.policy.network),
+            "popart": self.policy.popart,
+            "algorithm": self.algorithm,
+            "clock": [
+                self.simulation.batch.physics_seconds,
+                self.env.seconds,
+                self._between,
+                self.ppo.seconds,
+            ],
+        }
         checkpoints.save(folder, tensors, meta)
 
     def resume(self, folder: pathlib.Path) -> None:
         """Return to a saved state; what follows is bit for bit what would have followed it."""
         tensors, meta = checkpoints.load(folder)
-        self.policy.load_state_dict({k[7:]: torch.tensor(v) for k, v in tensors.items() if k.startswith("policy/")})
-        state = {int(i): {k: torch.tensor(v) for k, v in s.items()} for i, s in checkpoints.unflatten(tensors, "optimizer/").items()}
-        self.policy.optimizer.load_state_dict({**self.policy.optimizer.state_dict(), "state": state})
+        self.policy.load_state_dict(
+            {k[7:]: torch.tensor(v) for k, v in tensors.items() if k.startswith("policy/")}
+        )
+        state = {
+            int(i): {k: torch.tensor(v) for k, v in s.items()}
+            for i, s in checkpoints.unflatten(tensors, "optimizer/").items()
+        }
+        self.policy.optimizer.load_state_dict(
+            {**self.policy.optimizer.state_dict(), "state": state}
+        )
         self.env.scale.load(checkpoints.unflatten(tensors, "scale/"))
         self.ppo.num_timesteps, self.ppo.critic_warmup = meta["env_steps"], meta["critic_warmup"]
         self.ppo._n_updates = meta["updates"]
-        self.simulation.batch.physics_seconds, self.env.seconds, self._between, self.ppo.seconds = meta["clock"]
+        self.simulation.batch.physics_seconds, self.env.seconds, self._between, self.ppo.seconds = (
+            meta["clock"]
+        )
         if "rngs" in meta:
-            self.simulation.restore({**checkpoints.unflatten(tensors, "env/"), "rngs": meta["rngs"]})
+            self.simulation.restore(
+                {**checkpoints.unflatten(tensors, "env/"), "rngs": meta["rngs"]}
+            )
             self.ppo._last_obs = checkpoints.unflatten(tensors, "obs/")
             self.ppo._last_episode_starts, self.env._return = tensors["starts"], tensors["return"]
             self.success = tensors["success"]
@@ -224,16 +307,32 @@ def load_policy(folder: pathlib.Path) -> tuple[MultiTaskPolicy, dict]:
     try:
         if "sentences" in meta:
             meta["conditioning"] = dict(zip(meta["sentences"], tensors["sentences"], strict=True))
-        env = ClosureVectorEnv(meta["tasks"][:1], 1, conditioning=meta["conditioning"], known_tasks=meta["known"], threads=1,
-                               autoreset_mode=AutoresetMode.SAME_STEP)  # fmt: skip
+        env = ClosureVectorEnv(
+            meta["tasks"][:1],
+            1,
+            conditioning=meta["conditioning"],
+            known_tasks=meta["known"],
+            threads=1,
+            autoreset_mode=AutoresetMode.SAME_STEP,
+        )
         algorithm = meta["algorithm"]
         spaces = TaskVecEnv(env, plain=algorithm == "plain_ppo")
-        own = {} if algorithm == "plain_ppo" else {"num_tasks": meta["num_tasks"], "network": NetworkConfig(**meta["network"])}
+        own = (
+            {}
+            if algorithm == "plain_ppo"
+            else {"num_tasks": meta["num_tasks"], "network": NetworkConfig(**meta["network"])}
+        )
         own |= {"popart": meta["popart"]} if algorithm == "ppo" else {}
-        policy = POLICIES[algorithm](spaces.observation_space, spaces.action_space, lambda _: 0.0, **own)
-        policy.load_state_dict({k[7:]: torch.tensor(v) for k, v in tensors.items() if k.startswith("policy/")})
+        policy = POLICIES[algorithm](
+            spaces.observation_space, spaces.action_space, lambda _: 0.0, **own
+        )
+        policy.load_state_dict(
+            {k[7:]: torch.tensor(v) for k, v in tensors.items() if k.startswith("policy/")}
+        )
     except (RuntimeError, KeyError, TypeError):
-        raise checkpoints.CheckpointError(f"the checkpoint in {folder} was made by another version: its networks differ") from None
+        raise checkpoints.CheckpointError(
+            f"the checkpoint in {folder} was made by another version: its networks differ"
+        ) from None
     return policy, meta
 
 
@@ -252,7 +351,10 @@ def acting(policy: MultiTaskPolicy, tasks: Sequence[str]) -> Callable:
 
         def act(observation: dict[str, np.ndarray], task: np.ndarray) -> np.ndarray:
             with torch.inference_mode():
-                tensors = {k: torch.as_tensor(v) for k, v in {**observation, "index": own[task][:, None]}.items()}
+                tensors = {
+                    k: torch.as_tensor(v)
+                    for k, v in {**observation, "index": own[task][:, None]}.items()
+                }
                 return policy.act(tensors).clamp(-1, 1).numpy()
 
         return act

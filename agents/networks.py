@@ -72,7 +72,9 @@ class TaskNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(num_tasks, EMBEDDING) if config.embedding else None
-        self.body = BODIES[config.body](state, EMBEDDING if config.embedding else task, num_tasks, config.width)
+        self.body = BODIES[config.body](
+            state, EMBEDDING if config.embedding else task, num_tasks, config.width
+        )
         self.head = HEADS[config.head](config.width, outputs, num_tasks)
 
     def forward(self, state: torch.Tensor, task: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
@@ -83,7 +85,9 @@ class TaskNetwork(nn.Module):
         return self.head(self.body(state, task, told), index)
 
 
-def split_observation(obs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def split_observation(
+    obs: dict[str, torch.Tensor],
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """State (n, state), task vector (n, task; size 0 where there is none) and index (n,) of an observation."""
     state = obs["state"]
     task = obs["task"] if "task" in obs else state.new_zeros(len(state), 0)
@@ -104,14 +108,33 @@ class MultiTaskPolicy(ActorCriticPolicy):
         **kwargs: of stable-baselines3's policies, passed by its algorithms.
     """
 
-    def __init__(self, *args, num_tasks: int = 1, network: NetworkConfig = NetworkConfig(), popart: bool = False, deviation: float = 0.5,
-                 correlation: float = 0.0, **kwargs):  # fmt: skip
-        self.num_tasks, self.network, self.popart, self.deviation = num_tasks, network, popart, deviation
-        self.correlation, self.noise = correlation, None  # noise: (n, a) of the last actions, None when a rollout begins
+    def __init__(
+        self,
+        *args,
+        num_tasks: int = 1,
+        network: NetworkConfig = NetworkConfig(),
+        popart: bool = False,
+        deviation: float = 0.5,
+        correlation: float = 0.0,
+        **kwargs,
+    ):
+        self.num_tasks, self.network, self.popart, self.deviation = (
+            num_tasks,
+            network,
+            popart,
+            deviation,
+        )
+        self.correlation, self.noise = (
+            correlation,
+            None,
+        )  # noise: (n, a) of the last actions, None when a rollout begins
         super().__init__(*args, features_extractor_class=CombinedExtractor, **kwargs)
 
     def _build(self, lr_schedule) -> None:
-        sizes = [s.shape[0] if (s := self.observation_space.spaces.get(name)) else 0 for name in ("state", "task")]
+        sizes = [
+            s.shape[0] if (s := self.observation_space.spaces.get(name)) else 0
+            for name in ("state", "task")
+        ]
         actions = self.action_space.shape[0]
         self.actor = TaskNetwork(*sizes, actions, self.num_tasks, self.network)
         critic = dataclasses.replace(self.network, head="per_task") if self.popart else self.network
@@ -120,17 +143,25 @@ class MultiTaskPolicy(ActorCriticPolicy):
         self.register_buffer("value_std", torch.ones(self.num_tasks))
         self.log_std = nn.Parameter(torch.full((actions,), math.log(self.deviation)))
         self.action_dist = DiagGaussianDistribution(actions)
-        groups = [{"params": [*self.actor.parameters(), self.log_std]}, {"params": list(self.critic.parameters())}]
+        groups = [
+            {"params": [*self.actor.parameters(), self.log_std]},
+            {"params": list(self.critic.parameters())},
+        ]
         self.optimizer = self.optimizer_class(groups, lr=lr_schedule(1), **self.optimizer_kwargs)
 
     def get_distribution(self, obs):
         """Gaussian over actions for observations (n, ...)."""
-        return self.action_dist.proba_distribution(self.actor(*split_observation(obs)), self.log_std)
+        return self.action_dist.proba_distribution(
+            self.actor(*split_observation(obs)), self.log_std
+        )
 
     def predict_values(self, obs):
         """Values (n, 1), in rewards."""
         state, task, index = split_observation(obs)
-        return self.value_std[index, None] * self.critic(state, task, index) + self.value_mean[index, None]
+        return (
+            self.value_std[index, None] * self.critic(state, task, index)
+            + self.value_mean[index, None]
+        )
 
     def forward(self, obs, deterministic: bool = False):
         """Actions (n, a), values (n, 1) and log probabilities (n,).
@@ -142,14 +173,21 @@ class MultiTaskPolicy(ActorCriticPolicy):
         mean, spread = distribution.distribution.mean, distribution.distribution.stddev
         last, self.noise = self.noise, torch.randn_like(mean)
         if last is not None and self.correlation:
-            self.noise[:, -1] = self.correlation * last[:, -1] + (1 - self.correlation**2) ** 0.5 * self.noise[:, -1]
+            self.noise[:, -1] = (
+                self.correlation * last[:, -1]
+                + (1 - self.correlation**2) ** 0.5 * self.noise[:, -1]
+            )
         actions = mean if deterministic else mean + spread * self.noise
         return actions, self.predict_values(obs), distribution.log_prob(actions)
 
     def evaluate_actions(self, obs, actions):
         """Values (n, 1), normalised, log probabilities (n,) and entropy (n,) of given actions."""
         distribution = self.get_distribution(obs)
-        return self.critic(*split_observation(obs)), distribution.log_prob(actions), distribution.entropy()
+        return (
+            self.critic(*split_observation(obs)),
+            distribution.log_prob(actions),
+            distribution.entropy(),
+        )
 
     def _predict(self, observation, deterministic: bool = False):
         return self.get_distribution(observation).get_actions(deterministic=deterministic)
@@ -166,10 +204,20 @@ class MultiTaskPolicy(ActorCriticPolicy):
         """
         own, weights = self.state_dict(), {}
         for name, value in source.state_dict().items():
-            per_task = ".head." in name or "embedding" in name or name.startswith(("value_", "log_ent_coef"))
-            if per_task and value.shape[:1] == (source.num_tasks,) and own[name].shape[:1] == (self.num_tasks,) != value.shape[:1]:
+            per_task = (
+                ".head." in name
+                or "embedding" in name
+                or name.startswith(("value_", "log_ent_coef"))
+            )
+            if (
+                per_task
+                and value.shape[:1] == (source.num_tasks,)
+                and own[name].shape[:1] == (self.num_tasks,) != value.shape[:1]
+            ):
                 value = value.mean(0, keepdim=True).expand_as(own[name])
             if value.shape != own[name].shape:
-                raise ValueError(f"cannot adopt {name}: {tuple(value.shape)} here is {tuple(own[name].shape)}")
+                raise ValueError(
+                    f"cannot adopt {name}: {tuple(value.shape)} here is {tuple(own[name].shape)}"
+                )
             weights[name] = value
         self.load_state_dict(weights)

@@ -17,7 +17,9 @@ class PlainPolicy(MultiInputActorCriticPolicy):
 
     def act(self, obs: dict[str, torch.Tensor]) -> torch.Tensor:
         """Mean actions (n, a)."""
-        return self._predict({name: obs[name] for name in self.observation_space.spaces}, deterministic=True)
+        return self._predict(
+            {name: obs[name] for name in self.observation_space.spaces}, deterministic=True
+        )
 
 
 def make_plain_ppo(env: TaskVecEnv, seed: int) -> TimedPPO:

@@ -28,7 +28,9 @@ class PPOConfig:
     """Settings of PPO; the same for every task."""
 
     learning_rate: float = 3e-4
-    warm_learning_rate: float = 5e-5  # of the actor after a warm start or at a transfer; the critic keeps learning_rate
+    warm_learning_rate: float = (
+        5e-5  # of the actor after a warm start or at a transfer; the critic keeps learning_rate
+    )
     rollout: int = 80  # control steps per environment and update
     warm_rollout: int = 320  # after a warm start: near the top, gradients of few episodes are noise
     minibatches: int = 8  # per epoch
@@ -39,7 +41,12 @@ class PPOConfig:
     clip: float = 0.2
     target_kl: float = 0.02
     # (environment steps, largest standard deviation of the actions there), straight lines between; the first is the initial one
-    deviations: tuple[tuple[int, float], ...] = ((0, 0.5), (750_000, 0.2), (2_000_000, 0.2), (3_000_000, 0.08))
+    deviations: tuple[tuple[int, float], ...] = (
+        (0, 0.5),
+        (750_000, 0.2),
+        (2_000_000, 0.2),
+        (3_000_000, 0.08),
+    )
     correlation: float = 0.8  # of the fingers' noise between control steps, from scratch
     warm_deviation: float = 0.04  # after a warm start or at a transfer
     critic_warmup: int = 5  # updates that train the critic alone, after a warm start
@@ -74,7 +81,10 @@ class TaskRolloutBuffer(DictRolloutBuffer):
             own = task == t
             if self.popart:
                 self.popart.update(t, self.returns[own])
-                mean, spread = self.popart.policy.value_mean[t].item(), self.popart.policy.value_std[t].item()
+                mean, spread = (
+                    self.popart.policy.value_mean[t].item(),
+                    self.popart.policy.value_std[t].item(),
+                )
                 self.returns[own] = (self.returns[own] - mean) / spread
                 self.values[own] = (self.values[own] - mean) / spread
             spread = max(self.advantages[own].std(), ADVANTAGE_FLOOR)
@@ -137,7 +147,9 @@ class MultiTaskPPO(TimedPPO):
         super()._update_learning_rate(optimizers)
         actor, critic = self.policy.optimizer.param_groups
         if not self.warm:  # the narrower the actions, the more a step changes the policy
-            actor["lr"] *= self.config.largest_deviation(self.num_timesteps) / self.config.largest_deviation(0)
+            actor["lr"] *= self.config.largest_deviation(
+                self.num_timesteps
+            ) / self.config.largest_deviation(0)
             actor["lr"] *= ACTOR_RATE.get(self.policy.network.body, 1.0)
         critic["lr"] = self.config.learning_rate
 
@@ -161,29 +173,41 @@ class MultiTaskPPO(TimedPPO):
                 self._imitate()
         self.critic_warmup = max(0, self.critic_warmup - 1)
         with torch.no_grad():
-            self.policy.log_std.clamp_(np.log(0.03), np.log(self.config.largest_deviation(self.num_timesteps)))
+            self.policy.log_std.clamp_(
+                np.log(0.03), np.log(self.config.largest_deviation(self.num_timesteps))
+            )
 
     def _imitate(self) -> None:
         """Some minibatches of imitation in the states of the rollout, so that what was imitated is not unlearned."""
-        data = {k: torch.as_tensor(v.reshape(-1, v.shape[-1])) for k, v in self.rollout_buffer.observations.items()}
+        data = {
+            k: torch.as_tensor(v.reshape(-1, v.shape[-1]))
+            for k, v in self.rollout_buffer.observations.items()
+        }
         state, task, index = split_observation(data)
         data |= {"state": state, "task": task, "index": index}
         rng = np.random.default_rng([self.seed, self.num_timesteps])
         fit(self.policy, self.policy.optimizer, data, self.guidance, self.batch_size, rng)
 
-    def _losses(self, batch) -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor, torch.Tensor]:
+    def _losses(
+        self, batch
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor, torch.Tensor]:
         """Clipped surrogate and value loss of every task that is present, their indices, and log ratios (b,).
 
         One forward pass per task: a loss then reaches its own samples only, and its gradient costs no more than they do.
         """
-        clip, index = self.clip_range(self._current_progress_remaining), batch.observations["index"][:, 0].long()
+        clip, index = (
+            self.clip_range(self._current_progress_remaining),
+            batch.observations["index"][:, 0].long(),
+        )
         actor, critic, log_ratios, present = [], [], [], index.unique()
         for own in (index == task for task in present):
             observations = {name: values[own] for name, values in batch.observations.items()}
             values, log_prob, _ = self.policy.evaluate_actions(observations, batch.actions[own])
             log_ratio, advantages = log_prob - batch.old_log_prob[own], batch.advantages[own]
             ratio = log_ratio.exp()
-            actor.append(-torch.min(advantages * ratio, advantages * ratio.clamp(1 - clip, 1 + clip)).mean())
+            actor.append(
+                -torch.min(advantages * ratio, advantages * ratio.clamp(1 - clip, 1 + clip)).mean()
+            )
             critic.append(self.vf_coef * ((batch.returns[own] - values[:, 0]) ** 2).mean())
             log_ratios.append(log_ratio.detach())
         return actor, critic, present, torch.cat(log_ratios)
@@ -191,14 +215,20 @@ class MultiTaskPPO(TimedPPO):
     def _train_by_rule(self) -> None:
         """stable-baselines3's update, with the gradients of the tasks' losses combined by rules."""
         self._update_learning_rate(self.policy.optimizer)
-        parts = ([*self.policy.actor.parameters(), self.policy.log_std], list(self.policy.critic.parameters()))
+        parts = (
+            [*self.policy.actor.parameters(), self.policy.log_std],
+            list(self.policy.critic.parameters()),
+        )
         for rule in self.rules:
             rule.reset()
         for _ in range(self.n_epochs):
             self._n_updates += 1
             for batch in self.rollout_buffer.get(self.batch_size):
                 *losses, _, log_ratio = self._losses(batch)
-                if self.target_kl is not None and (log_ratio.exp() - 1 - log_ratio).mean() > 1.5 * self.target_kl:
+                if (
+                    self.target_kl is not None
+                    and (log_ratio.exp() - 1 - log_ratio).mean() > 1.5 * self.target_kl
+                ):
                     return
                 self.policy.optimizer.zero_grad()
                 for rule, loss, parameters in zip(self.rules, losses, parts, strict=True):
@@ -215,19 +245,36 @@ class MultiTaskPPO(TimedPPO):
         self.cosines[np.ix_(present, present)] = cosines(actor, self.policy.actor.parameters())
 
 
-def make_ppo(env: TaskVecEnv, config: PPOConfig, network: NetworkConfig, seed: int, warm: bool) -> MultiTaskPPO:
+def make_ppo(
+    env: TaskVecEnv, config: PPOConfig, network: NetworkConfig, seed: int, warm: bool
+) -> MultiTaskPPO:
     """A learner for env; `warm` when its policy will not start from nothing."""
     rate = config.warm_learning_rate if warm else config.learning_rate
     rollout = config.warm_rollout if warm else config.rollout
     tasks = len(env.env.tasks)
     algorithm = MultiTaskPPO(
-        MultiTaskPolicy, env, learning_rate=rate, n_steps=rollout, batch_size=rollout * env.num_envs // config.minibatches,
-        n_epochs=config.warm_epochs if warm else config.epochs, gamma=config.gamma, gae_lambda=config.gae_lambda, clip_range=config.clip,
-        target_kl=config.target_kl, normalize_advantage=False, rollout_buffer_class=TaskRolloutBuffer, seed=seed,
-        device="cpu", policy_kwargs={"num_tasks": tasks, "network": network, "popart": config.popart,
-                                     "deviation": config.warm_deviation if warm else config.largest_deviation(0),
-                                     "correlation": 0.0 if warm else config.correlation},
-    )  # fmt: skip
+        MultiTaskPolicy,
+        env,
+        learning_rate=rate,
+        n_steps=rollout,
+        batch_size=rollout * env.num_envs // config.minibatches,
+        n_epochs=config.warm_epochs if warm else config.epochs,
+        gamma=config.gamma,
+        gae_lambda=config.gae_lambda,
+        clip_range=config.clip,
+        target_kl=config.target_kl,
+        normalize_advantage=False,
+        rollout_buffer_class=TaskRolloutBuffer,
+        seed=seed,
+        device="cpu",
+        policy_kwargs={
+            "num_tasks": tasks,
+            "network": network,
+            "popart": config.popart,
+            "deviation": config.warm_deviation if warm else config.largest_deviation(0),
+            "correlation": 0.0 if warm else config.correlation,
+        },
+    )
     algorithm.config, algorithm.warm = config, warm
     algorithm.critic_warmup = config.critic_warmup if warm else 0
     algorithm.guidance = config.guidance if env.expert else 0

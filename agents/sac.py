@@ -40,7 +40,9 @@ class SACConfig:
     """Settings of SAC; the same for every task."""
 
     learning_rate: float = 5e-4  # of actor and critics
-    warm_learning_rate: float = 5e-5  # of the actor after a warm start or at a transfer; the critics keep learning_rate
+    warm_learning_rate: float = (
+        5e-5  # of the actor after a warm start or at a transfer; the critics keep learning_rate
+    )
     temperature_rate: float = 3e-3  # learning rate of the temperatures' logarithms
     gamma: float = 0.98
     tau: float = 0.01  # share of the critics in their targets, per gradient step
@@ -55,8 +57,12 @@ class SACConfig:
     per_task_temperature: bool = True
     temperature: float = 0.003  # initial
     target_entropy: float = -1.0  # per dimension of the action
-    warm_target_entropy: float = -4.0  # after a warm start, about that of imitation with warm_deviation: -1 would undo it
-    reward_scale: float = 0.2  # constant, see above; values then lie in [0, 10], which critics reach soon
+    warm_target_entropy: float = (
+        -4.0
+    )  # after a warm start, about that of imitation with warm_deviation: -1 would undo it
+    reward_scale: float = (
+        0.2  # constant, see above; values then lie in [0, 10], which critics reach soon
+    )
     deviation: float = 0.8  # initial, of the actions before squashing, from scratch
     warm_deviation: float = 0.04  # after a warm start or at a transfer
 
@@ -95,9 +101,13 @@ class TwinCritic(nn.Module):
         super().__init__()
         # The action stands beside the state. A transformer reads states as whole observations: for it, the action is one more.
         self.pad = SIZE - actions if config.body == "transformer" else 0
-        self.nets = nn.ModuleList(TaskNetwork(state + actions + self.pad, task, 1, num_tasks, config) for _ in range(2))
+        self.nets = nn.ModuleList(
+            TaskNetwork(state + actions + self.pad, task, 1, num_tasks, config) for _ in range(2)
+        )
         for net in self.nets:  # what a head reads is normalised: its weights bound what it says
-            net.head.register_forward_pre_hook(lambda head, given: (functional.layer_norm(given[0], given[0].shape[1:]), given[1]))
+            net.head.register_forward_pre_hook(
+                lambda head, given: (functional.layer_norm(given[0], given[0].shape[1:]), given[1])
+            )
 
     def forward(self, obs: dict[str, torch.Tensor], actions: torch.Tensor) -> torch.Tensor:
         """Values (n, 2) of actions (n, a) for observations (n, ...)."""
@@ -115,24 +125,49 @@ class MultiTaskSACPolicy(BasePolicy):
 
     popart, adopt = False, MultiTaskPolicy.adopt
 
-    def __init__(self, observation_space, action_space, lr_schedule, *, num_tasks: int, network: NetworkConfig, deviation: float = 0.5,
-                 temperature: float = 1.0, use_sde: bool = False):  # fmt: skip
+    def __init__(
+        self,
+        observation_space,
+        action_space,
+        lr_schedule,
+        *,
+        num_tasks: int,
+        network: NetworkConfig,
+        deviation: float = 0.5,
+        temperature: float = 1.0,
+        use_sde: bool = False,
+    ):
         super().__init__(observation_space, action_space, squash_output=True)
         self.num_tasks, self.network = num_tasks, network
-        sizes = [s.shape[0] if (s := observation_space.spaces.get(name)) else 0 for name in ("state", "task")]
+        sizes = [
+            s.shape[0] if (s := observation_space.spaces.get(name)) else 0
+            for name in ("state", "task")
+        ]
         made = (*sizes, action_space.shape[0], num_tasks, network)
-        self.actor, self.critic, self.critic_target = SquashedActor(*made), TwinCritic(*made), TwinCritic(*made)
+        self.actor, self.critic, self.critic_target = (
+            SquashedActor(*made),
+            TwinCritic(*made),
+            TwinCritic(*made),
+        )
         self.critic_target.load_state_dict(self.critic.state_dict())
         self.critic_target.requires_grad_(False)
         self.log_std = nn.Parameter(torch.full(action_space.shape, math.log(deviation)))
         self.log_ent_coef = nn.Parameter(torch.full((num_tasks,), math.log(temperature)))
-        groups = [*self.actor.parameters(), self.log_std], list(self.critic.parameters()), [self.log_ent_coef]
-        self.optimizer = torch.optim.Adam([{"params": g} for g in groups], lr=lr_schedule(1), fused=True)
+        groups = (
+            [*self.actor.parameters(), self.log_std],
+            list(self.critic.parameters()),
+            [self.log_ent_coef],
+        )
+        self.optimizer = torch.optim.Adam(
+            [{"params": g} for g in groups], lr=lr_schedule(1), fused=True
+        )
 
     def draw(self, obs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Random actions (n, a) in [-1, 1] and their log probabilities (n,)."""
         mean, spread = self.actor.net(*split_observation(obs)).chunk(2, 1)
-        return SquashedDiagGaussianDistribution(mean.shape[1]).log_prob_from_params(mean, (self.log_std + spread).clamp(*LOG_STD))
+        return SquashedDiagGaussianDistribution(mean.shape[1]).log_prob_from_params(
+            mean, (self.log_std + spread).clamp(*LOG_STD)
+        )
 
     def act(self, obs: dict[str, torch.Tensor]) -> torch.Tensor:
         """Deterministic actions (n, a)."""
@@ -156,22 +191,34 @@ class TaskReplayBuffer(DictReplayBuffer):
         rows = torch.as_tensor(np.random.randint(len(self.demos.rewards), size=count))  # noqa: NPY002 - as stable-baselines3 draws
 
         def mixed(own, shown):
-            return {k: mixed(own[k], shown[k]) for k in own} if isinstance(own, dict) else torch.cat([own, shown[rows]])
+            return (
+                {k: mixed(own[k], shown[k]) for k in own}
+                if isinstance(own, dict)
+                else torch.cat([own, shown[rows]])
+            )
 
         own = super().sample(batch_size - count, env)
         return DictReplayBufferSamples(*map(mixed, own[:5], self.demos[:5]))
 
     def state(self) -> dict:
         """The experience it holds, by name; demonstrations stay where they came from."""
-        columns = {name: getattr(self, name)[: self.size()] for name in ("actions", "rewards", "dones", "timeouts")}
-        seen = {name: {k: v[: self.size()] for k, v in getattr(self, name).items()} for name in ("observations", "next_observations")}
+        columns = {
+            name: getattr(self, name)[: self.size()]
+            for name in ("actions", "rewards", "dones", "timeouts")
+        }
+        seen = {
+            name: {k: v[: self.size()] for k, v in getattr(self, name).items()}
+            for name in ("observations", "next_observations")
+        }
         return {**columns, **seen, "place": np.array([self.pos, self.full])}
 
     def load(self, state: dict) -> None:
         """Return to a saved state."""
         for name in state.keys() - {"place"}:
             own, given = getattr(self, name), state[name]
-            for old, new in ((own[k], given[k]) for k in given) if isinstance(own, dict) else ((own, given),):
+            for old, new in (
+                ((own[k], given[k]) for k in given) if isinstance(own, dict) else ((own, given),)
+            ):
                 old[: len(new)] = new
         self.pos, self.full = int(state["place"][0]), bool(state["place"][1])
 
@@ -201,13 +248,18 @@ class MultiTaskSAC(SAC):
             ValueError: they are of other observations or of more tasks.
         """
         takes = {name: s.shape[0] for name, s in self.observation_space.spaces.items()}
-        given = {name: data[name].shape[1] for name in ("state", "task", "index") if data[name].shape[1]}
+        given = {
+            name: data[name].shape[1] for name in ("state", "task", "index") if data[name].shape[1]
+        }
         if given != takes or not 0 <= data["index"].max(initial=-1) < self.policy.num_tasks:
-            raise ValueError(f"demonstrations of {given} do not fit a policy made for {takes} and {self.policy.num_tasks} tasks")
+            raise ValueError(
+                f"demonstrations of {given} do not fit a policy made for {takes} and {self.policy.num_tasks} tasks"
+            )
         data = {name: torch.as_tensor(column) for name, column in data.items()}
         now = {name: data[name] for name in given}
-        self.replay_buffer.demos = DictReplayBufferSamples(now, data["action"], {**now, "state": data["next_state"]}, data["done"],
-                                                           data["reward"])  # fmt: skip
+        self.replay_buffer.demos = DictReplayBufferSamples(
+            now, data["action"], {**now, "state": data["next_state"]}, data["done"], data["reward"]
+        )
 
     def collect_rollouts(self, *args, **kwargs):
         """One rollout."""
@@ -234,24 +286,41 @@ class MultiTaskSAC(SAC):
     def losses(self, batch: DictReplayBufferSamples, actor: bool = True) -> dict[str, torch.Tensor]:
         """Losses of the critics and, if asked for, of actor and temperatures; each reaches its own parameters alone."""
         index = batch.observations["index"][:, 0].long()
-        own = self.policy.log_ent_coef[index if self.config.per_task_temperature else torch.zeros_like(index)]  # (n,)
+        own = self.policy.log_ent_coef[
+            index if self.config.per_task_temperature else torch.zeros_like(index)
+        ]  # (n,)
         temperature = own.detach().exp()
         with torch.no_grad():
             actions, log_prob = self.policy.draw(batch.next_observations)
-            following = self.critic_target(batch.next_observations, actions).amin(1) - temperature * log_prob
-            target = self.config.reward_scale * batch.rewards[:, 0] + self.gamma * (1 - batch.dones[:, 0]) * following
-        losses = {"critic": 0.5 * ((self.critic(batch.observations, batch.actions) - target[:, None]) ** 2).mean(0).sum()}
+            following = (
+                self.critic_target(batch.next_observations, actions).amin(1)
+                - temperature * log_prob
+            )
+            target = (
+                self.config.reward_scale * batch.rewards[:, 0]
+                + self.gamma * (1 - batch.dones[:, 0]) * following
+            )
+        losses = {
+            "critic": 0.5
+            * ((self.critic(batch.observations, batch.actions) - target[:, None]) ** 2)
+            .mean(0)
+            .sum()
+        }
         if actor:
             actions, log_prob = self.policy.draw(batch.observations)
             self.critic.requires_grad_(False)
-            losses["actor"] = (temperature * log_prob - self.critic(batch.observations, actions).amin(1)).mean()
+            losses["actor"] = (
+                temperature * log_prob - self.critic(batch.observations, actions).amin(1)
+            ).mean()
             self.critic.requires_grad_(True)
             goal = self.config.target_entropy * actions.shape[1]
             losses["temperature"] = -(own * (log_prob.detach() + goal)).mean()
         return losses
 
 
-def demonstration_transitions(folder: pathlib.Path, tasks: Sequence[str], task_vectors: np.ndarray) -> dict[str, np.ndarray]:
+def demonstration_transitions(
+    folder: pathlib.Path, tasks: Sequence[str], task_vectors: np.ndarray
+) -> dict[str, np.ndarray]:
     """The executed transitions of a recording that are of `tasks`, told by task_vectors (tasks, t), as float32 arrays by name.
 
     `state`, `next_state` (n, s), `task` (n, t), `index` (n, 1) in `tasks`, `action` (n, a), `reward` (n, 1), unscaled, and
@@ -262,19 +331,37 @@ def demonstration_transitions(folder: pathlib.Path, tasks: Sequence[str], task_v
     """
     told, recorded = demonstrations.load(folder), demonstrations.metadata(folder)
     if missing := [t for t in tasks if t not in recorded["tasks"]]:
-        raise ValueError(f"{folder} has no demonstrations of {', '.join(missing)} (recorded: {', '.join(recorded['tasks'])})")
+        raise ValueError(
+            f"{folder} has no demonstrations of {', '.join(missing)} (recorded: {', '.join(recorded['tasks'])})"
+        )
     import minari
 
-    steps = [(e.observations["state"][1:], e.actions, e.rewards, e.terminations) for e in minari.MinariDataset(recorded["data"])]
-    following, action, reward, done = (np.concatenate(column) for column in zip(*steps, strict=True))
-    index = np.array([tasks.index(t) if t in tasks else -1 for t in recorded["tasks"]])[told["index"]]
+    steps = [
+        (e.observations["state"][1:], e.actions, e.rewards, e.terminations)
+        for e in minari.MinariDataset(recorded["data"])
+    ]
+    following, action, reward, done = (
+        np.concatenate(column) for column in zip(*steps, strict=True)
+    )
+    index = np.array([tasks.index(t) if t in tasks else -1 for t in recorded["tasks"]])[
+        told["index"]
+    ]
     own = index >= 0
-    columns = {"state": told["state"], "next_state": following, "task": np.asarray(task_vectors)[index], "index": index[:, None],
-               "action": action, "reward": reward[:, None], "done": done[:, None]}  # fmt: skip
+    columns = {
+        "state": told["state"],
+        "next_state": following,
+        "task": np.asarray(task_vectors)[index],
+        "index": index[:, None],
+        "action": action,
+        "reward": reward[:, None],
+        "done": done[:, None],
+    }
     return {name: column[own].astype(np.float32) for name, column in columns.items()}
 
 
-def make_sac(env: TaskVecEnv, config: SACConfig, network: NetworkConfig, seed: int, warm: bool = False) -> MultiTaskSAC:
+def make_sac(
+    env: TaskVecEnv, config: SACConfig, network: NetworkConfig, seed: int, warm: bool = False
+) -> MultiTaskSAC:
     """A learner for env; `warm` when its policy will not start from nothing.
 
     Raises:
@@ -282,15 +369,32 @@ def make_sac(env: TaskVecEnv, config: SACConfig, network: NetworkConfig, seed: i
     """
     if env.scaled:
         raise ValueError("SAC's replay needs rewards as they are: TaskVecEnv(..., scaled=False)")
-    config = dataclasses.replace(config, target_entropy=config.warm_target_entropy if warm else config.target_entropy)
+    config = dataclasses.replace(
+        config, target_entropy=config.warm_target_entropy if warm else config.target_entropy
+    )
     algorithm = MultiTaskSAC(
-        MultiTaskSACPolicy, env, config=config, learning_rate=config.learning_rate, buffer_size=config.buffer_size,
-        learning_starts=config.learning_starts, batch_size=config.batch_size, tau=config.tau, gamma=config.gamma,
-        train_freq=config.train_freq, gradient_steps=config.gradient_steps, replay_buffer_class=TaskReplayBuffer,
-        ent_coef=config.temperature, seed=seed, device="cpu",
-        policy_kwargs={"num_tasks": len(env.env.tasks), "network": network, "temperature": config.temperature,
-                       "deviation": config.warm_deviation if warm else config.deviation},
-    )  # fmt: skip
+        MultiTaskSACPolicy,
+        env,
+        config=config,
+        learning_rate=config.learning_rate,
+        buffer_size=config.buffer_size,
+        learning_starts=config.learning_starts,
+        batch_size=config.batch_size,
+        tau=config.tau,
+        gamma=config.gamma,
+        train_freq=config.train_freq,
+        gradient_steps=config.gradient_steps,
+        replay_buffer_class=TaskReplayBuffer,
+        ent_coef=config.temperature,
+        seed=seed,
+        device="cpu",
+        policy_kwargs={
+            "num_tasks": len(env.env.tasks),
+            "network": network,
+            "temperature": config.temperature,
+            "deviation": config.warm_deviation if warm else config.deviation,
+        },
+    )
     actor, _, temperatures = algorithm.policy.optimizer.param_groups
     actor["lr"] = config.warm_learning_rate if warm else config.learning_rate
     temperatures["lr"] = config.temperature_rate

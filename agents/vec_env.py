@@ -22,7 +22,11 @@ class ReturnScale:
     def __init__(self, num_tasks: int, num_envs: int, gamma: float):
         self.gamma = gamma
         self.returns = np.zeros(num_envs)
-        self.count, self.mean, self.m2 = np.full(num_tasks, 1e-4), np.zeros(num_tasks), np.zeros(num_tasks)
+        self.count, self.mean, self.m2 = (
+            np.full(num_tasks, 1e-4),
+            np.zeros(num_tasks),
+            np.zeros(num_tasks),
+        )
 
     def __call__(self, reward: np.ndarray, done: np.ndarray, task: np.ndarray) -> np.ndarray:
         """Scale rewards (n,) of the tasks (n,), and learn from them."""
@@ -59,12 +63,22 @@ class TaskVecEnv(VecEnv):
         expert: gives the expert's actions (n, a) for the present states; they join the observations as `label`.
     """
 
-    def __init__(self, env: ClosureVectorEnv, gamma: float = 0.99, scaled: bool = True, plain: bool = False,
-                 expert: Callable[[], np.ndarray] | None = None):  # fmt: skip
+    def __init__(
+        self,
+        env: ClosureVectorEnv,
+        gamma: float = 0.99,
+        scaled: bool = True,
+        plain: bool = False,
+        expert: Callable[[], np.ndarray] | None = None,
+    ):
         if env.autoreset_mode != AutoresetMode.SAME_STEP:
             raise ValueError("stable-baselines3 needs an environment with autoreset_mode SAME_STEP")
         self.env = env
-        self.seconds, self.scaled, self.plain = 0.0, scaled and not plain, plain  # seconds: spent in steps
+        self.seconds, self.scaled, self.plain = (
+            0.0,
+            scaled and not plain,
+            plain,
+        )  # seconds: spent in steps
         self.scale = ReturnScale(len(env.tasks), env.num_envs, gamma)
         self.episodes: list[tuple[int, bool]] = []  # (task, success) since last taken
         self.expert = expert
@@ -77,7 +91,11 @@ class TaskVecEnv(VecEnv):
     def observe(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Add the tasks' indices, and the expert's labels, to a batched observation."""
         labels = {"label": self.expert().astype(np.float32)} if self.expert else {}
-        return observation if self.plain else {**observation, "index": self.env.task[:, None].astype(np.float32), **labels}
+        return (
+            observation
+            if self.plain
+            else {**observation, "index": self.env.task[:, None].astype(np.float32), **labels}
+        )
 
     def reset(self):
         """Start all episodes."""
@@ -103,9 +121,16 @@ class TaskVecEnv(VecEnv):
         for i in np.flatnonzero(done):
             task, success = int(task_then[i]), bool(info["final_info"]["success"][i])
             self.episodes.append((task, success))
-            terminal = {**info["final_obs"][i], **({} if self.plain else {"index": np.array([task], np.float32)})}
-            infos[i] = {"terminal_observation": terminal, "TimeLimit.truncated": True, "is_success": success,
-                        "episode": {"r": self._return[i], "l": int(info["final_info"]["steps"][i])}}  # fmt: skip
+            terminal = {
+                **info["final_obs"][i],
+                **({} if self.plain else {"index": np.array([task], np.float32)}),
+            }
+            infos[i] = {
+                "terminal_observation": terminal,
+                "TimeLimit.truncated": True,
+                "is_success": success,
+                "episode": {"r": self._return[i], "l": int(info["final_info"]["steps"][i])},
+            }
         self._return[done] = 0
         self.seconds += time.perf_counter() - began
         return self.observe(observation), reward.astype(np.float32), done, infos

@@ -10,4 +10,14 @@ from envs.env import ClosureEnv
 from envs.generator import sample_closure
 from envs.vector_env import ClosureVectorEnv
 
-__all__ = ["CLOSURES", "TASK_SETS", "Closure", "ClosureEnv", "ClosureVectorEnv", "TaskSet", "distance", "register", "sample_closure"]
+__all__ = [
+    "CLOSURES",
+    "TASK_SETS",
+    "Closure",
+    "ClosureEnv",
+    "ClosureVectorEnv",
+    "TaskSet",
+    "distance",
+    "register",
+    "sample_closure",
+]

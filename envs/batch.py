@@ -19,15 +19,36 @@ from envs.variation import LEVELS, Variation
 
 CONTROL_DT = TIMESTEP * SUBSTEPS  # s
 STEP_POSITION, STEP_YAW = 0.03, 0.4  # m and rad that the hand is sent ahead at full action
-JOINT_LEASH = 0.5  # rad: how far a joint's target may run ahead of it; a stretched arm would swing through
-HOLD_FORCE = 0.5  # N on a finger, towards the other one, that counts as contact; on both, as holding
-HOLD_SHARE = 0.25  # of a finger's vertical force that the inward one must reach, or it only leans on the lid
-_INWARDS = np.array([-1.0, 1.0])  # sign of the force on left and right along the hand's y axis when they squeeze
-_DIVERGED = [w.value for w in (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)]
+JOINT_LEASH = (
+    0.5  # rad: how far a joint's target may run ahead of it; a stretched arm would swing through
+)
+HOLD_FORCE = (
+    0.5  # N on a finger, towards the other one, that counts as contact; on both, as holding
+)
+HOLD_SHARE = (
+    0.25  # of a finger's vertical force that the inward one must reach, or it only leans on the lid
+)
+_INWARDS = np.array(
+    [-1.0, 1.0]
+)  # sign of the force on left and right along the hand's y axis when they squeeze
+_DIVERGED = [
+    w.value
+    for w in (
+        mujoco.mjtWarning.mjWARN_BADQPOS,
+        mujoco.mjtWarning.mjWARN_BADQVEL,
+        mujoco.mjtWarning.mjWARN_BADQACC,
+    )
+]
 _VARIANT_ENTROPY = 0xCA9  # separates the variants' randomness from the episodes'
 
 # Ranges of a start, uniform: container pose (m, rad) and hand pose relative to the grip (m, rad)
-START = {"container_xy": 0.04, "container_yaw": 0.5, "hand_xy": 0.06, "hand_z": (0.07, 0.13), "hand_yaw": 0.4}
+START = {
+    "container_xy": 0.04,
+    "container_yaw": 0.5,
+    "hand_xy": 0.06,
+    "hand_z": (0.07, 0.13),
+    "hand_yaw": 0.4,
+}
 
 
 class ClosureBatch:
@@ -40,8 +61,15 @@ class ClosureBatch:
         pool: every variant, `variants` per row, in task order.
     """
 
-    def __init__(self, names: tuple[str, ...], n: int, threads: int = 0, variants: int = 8, variant_seed: int = 0,
-                 level: str = "default"):  # fmt: skip
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        n: int,
+        threads: int = 0,
+        variants: int = 8,
+        variant_seed: int = 0,
+        level: str = "default",
+    ):
         self.names, self.n, self.per_task = tuple(names), n, variants
         rows = [lookup(CLOSURES, name, "closure") for name in self.names]
         self.pool: list[Variant] = []
@@ -60,34 +88,58 @@ class ClosureBatch:
         self.task = np.zeros(n, np.int64)
         self.variant = np.zeros(n, np.int64)
         self._rows = self.const[self.variant]  # (n,), a row for each simulation
-        self.own = {k: self._rows[k] for k in self.const.dtype.names}  # (n, ...) views of its columns
+        self.own = {
+            k: self._rows[k] for k in self.const.dtype.names
+        }  # (n, ...) views of its columns
         self._measured = {k: self.own[k] for k in _MEASURED}
         self._everyone = np.arange(n)
         self.physics_seconds = 0.0  # spent in MuJoCo's steps
         self._before = self.sim.state.copy()  # of the last step
         self.released = np.zeros(n, bool)
         self._progress = np.zeros(n)
-        self.diverged = np.zeros(n, np.int64)  # how often each simulation was put back, see `_recover`
+        self.diverged = np.zeros(
+            n, np.int64
+        )  # how often each simulation was put back, see `_recover`
 
     def _bind(self) -> None:
         sim, model = self.sim, self.model
         self.qpos, self.qvel, self.ctrl = sim.bind("qpos"), sim.bind("qvel"), sim.bind("ctrl")
-        self.eq_active, self.mocap_pos, self.mocap_quat = (sim.bind(k) for k in ("eq_active", "mocap_pos", "mocap_quat"))
+        self.eq_active, self.mocap_pos, self.mocap_quat = (
+            sim.bind(k) for k in ("eq_active", "mocap_pos", "mocap_quat")
+        )
         # derived arrays lag one substep: they are part of what the next step reads
-        self._derived = {k: sim.bind(k) for k in ("site_xpos", "site_xmat", "sensordata", "xanchor", "xaxis")}
+        self._derived = {
+            k: sim.bind(k) for k in ("site_xpos", "site_xmat", "sensordata", "xanchor", "xaxis")
+        }
         self._site_pos, self._site_mat, touch, anchor, axis = self._derived.values()
-        self._touch, self._anchor, self._axis = touch.reshape(self.n, 2, 3), anchor[:, robot.ARM], axis[:, robot.ARM]
+        self._touch, self._anchor, self._axis = (
+            touch.reshape(self.n, 2, 3),
+            anchor[:, robot.ARM],
+            axis[:, robot.ARM],
+        )
         lid = model.joint(f"lid_{LID_JOINTS[0]}")
         self.lid_q = slice(lid.qposadr[0], lid.qposadr[0] + 6)
         self.lid_v = slice(lid.dofadr[0], lid.dofadr[0] + 6)
         self.lid_eq = np.array([model.equality(name).id for name in mechanisms.CONSTRAINTS])
         lid_body = slice(model.body("lid").id, model.body("lid").id + 1)
-        self._lid_part = {"dof_frictionloss": self.lid_v, "body_mass": lid_body, "body_inertia": lid_body}
+        self._lid_part = {
+            "dof_frictionloss": self.lid_v,
+            "body_mass": lid_body,
+            "body_inertia": lid_body,
+        }
         self._reach = model.actuator_ctrlrange[robot.ARM].T.copy()  # (2, 7) rad
         self._force = sim.bind("xfrc_applied")
         tcp, grip, self._hand = model.site("tcp").id, model.site("grip").id, model.body("hand").id
-        self._tcp, self._tool, self._grip = self._site_pos[:, tcp], self._site_mat[:, tcp].reshape(-1, 3, 3), self._site_pos[:, grip]
-        self._arm, self._fingers, self._lid = self.qpos[:, robot.ARM], self.qpos[:, robot.FINGERS], self.qpos[:, self.lid_q]
+        self._tcp, self._tool, self._grip = (
+            self._site_pos[:, tcp],
+            self._site_mat[:, tcp].reshape(-1, 3, 3),
+            self._site_pos[:, grip],
+        )
+        self._arm, self._fingers, self._lid = (
+            self.qpos[:, robot.ARM],
+            self.qpos[:, robot.FINGERS],
+            self.qpos[:, self.lid_q],
+        )
 
     def reset(self, ids: np.ndarray, task: np.ndarray, rngs: list[np.random.Generator]) -> None:
         """Start new episodes: draw variant, container pose and hand pose.
@@ -100,7 +152,9 @@ class ClosureBatch:
         """
         u = np.stack([rng.uniform(-1, 1, 8) for rng in rngs])  # (k, 8)
         self.task[ids] = task
-        self.variant[ids] = task * self.per_task + np.array([rng.integers(self.per_task) for rng in rngs])
+        self.variant[ids] = task * self.per_task + np.array(
+            [rng.integers(self.per_task) for rng in rngs]
+        )
         self._rows[ids] = self.const[self.variant[ids]]
         self.variation.draw(ids, rngs)
         self.released[ids] = False
@@ -110,7 +164,9 @@ class ClosureBatch:
         yaw = START["container_yaw"] * u[:, 2]
         self.mocap_pos[ids, 0, :2] = np.array(WORKSPACE) + START["container_xy"] * u[:, :2]
         tilt, way = self.variation.values["tilt"][ids] / 2, self.variation.values["tilt_way"][ids]
-        self.mocap_pos[ids, 0, 2] = self.variation.values["raise"][ids] + self.own["foot"][ids] * np.sin(2 * tilt)
+        self.mocap_pos[ids, 0, 2] = self.variation.values["raise"][ids] + self.own["foot"][
+            ids
+        ] * np.sin(2 * tilt)
         c, s, lean = np.cos(yaw / 2), np.sin(yaw / 2), np.sin(tilt)
         # the yaw, after a tilt about a horizontal axis in the container's frame
         ux, uy = lean * np.cos(way), lean * np.sin(way)
@@ -118,41 +174,63 @@ class ClosureBatch:
         self.mocap_quat[ids, 0] = quat
         self._settle()
         low, high = START["hand_z"]
-        offset = np.stack([START["hand_xy"] * u[:, 3], START["hand_xy"] * u[:, 4], low + (high - low) * (u[:, 5] + 1) / 2], -1)
+        offset = np.stack(
+            [
+                START["hand_xy"] * u[:, 3],
+                START["hand_xy"] * u[:, 4],
+                low + (high - low) * (u[:, 5] + 1) / 2,
+            ],
+            -1,
+        )
         self.qpos[ids, robot.ARM], self.qpos[ids, robot.FINGERS] = robot.HOME, robot.FINGER_OPEN
         self.sim.forward(ids, stage=mujoco.mjtStage.mjSTAGE_POS.value)
         self._place_hand(ids, self._grip[ids] + offset, START["hand_yaw"] * u[:, 6])
 
     def _settle(self) -> None:
         """What follows from the rows, their variation and the containers' poses, until episodes end."""
-        self._marked, self._gated = np.flatnonzero(self.own["marked"]), np.flatnonzero(self.own["gated"])
+        self._marked, self._gated = (
+            np.flatnonzero(self.own["marked"]),
+            np.flatnonzero(self.own["gated"]),
+        )
         marked, gated = self._rows[self._marked], self._rows[self._gated]
         self._marks = marked["reached"][:, None], marked["goal"], marked["range"]
         breakaway = self.variation.values["breakaway"][self._gated]
         self._thresholds = gated["gate_threshold"]
         self._frictions = gated["gate_open"] * breakaway, gated["gate_shut"] * breakaway
-        self._keys = gated["full"][np.arange(len(gated)), gated["gate_key"]], self.lid_q.start + gated["gate_key"]
+        self._keys = (
+            gated["full"][np.arange(len(gated)), gated["gate_key"]],
+            self.lid_q.start + gated["gate_key"],
+        )
         self._jammed = self._gated, self.lid_v.start + gated["gate_jammed"]
         quat, moves = self.mocap_quat[:, 0], self.own["moves"]
         self._yaw = 2 * np.arctan2(quat[:, 3], quat[:, 0])
         self._floor = self.own["seat"] + self.mocap_pos[:, 0, 2]  # world z of the lid's seat (m)
         c, s = np.cos(self._yaw), np.sin(self._yaw)
         self._along = np.stack([c, s], -1)  # (n, 2) the container's x axis
-        self._goal = (moves * self.own["depth"])[:, None] * self._along  # (n, 2) of a lid that moves sideways (m)
+        self._goal = (moves * self.own["depth"])[
+            :, None
+        ] * self._along  # (n, 2) of a lid that moves sideways (m)
         self._turned = moves[:, None, None] * np.stack([c, -s, s, c], -1).reshape(-1, 2, 2)
 
     def _place_hand(self, ids: np.ndarray, pos: np.ndarray, yaw: np.ndarray) -> None:
         for k in range(3):  # Gauss-Newton from the home pose: within 3 um and 1e-6 rad (measured)
             if k:
                 self.sim.forward(ids, stage=mujoco.mjtStage.mjSTAGE_POS.value)
-            self.qpos[ids, robot.ARM] += self._joint_steps(ids, pos - self._tcp[ids], yaw - robot.yaw_of(self._tool[ids]))
-        self.ctrl[ids, robot.ARM], self.ctrl[ids, robot.FINGERS] = self.qpos[ids, robot.ARM], robot.FINGER_OPEN
+            self.qpos[ids, robot.ARM] += self._joint_steps(
+                ids, pos - self._tcp[ids], yaw - robot.yaw_of(self._tool[ids])
+            )
+        self.ctrl[ids, robot.ARM], self.ctrl[ids, robot.FINGERS] = (
+            self.qpos[ids, robot.ARM],
+            robot.FINGER_OPEN,
+        )
         self.sim.forward(ids)
         self._progress = self._measure_progress()
 
     def _write_fields(self, ids: np.ndarray, models: np.ndarray) -> None:
         for name, expanded in self._expanded.items():
-            expanded[ids] = self.variation.scale(name, ids, self._fields[name][models], self._lid_part)
+            expanded[ids] = self.variation.scale(
+                name, ids, self._fields[name][models], self._lid_part
+            )
 
     def _joint_steps(self, ids: np.ndarray, offset: np.ndarray, turn: np.ndarray) -> np.ndarray:
         return robot.joint_steps(ids, self._anchor, self._axis, self._tcp, self._tool, offset, turn)
@@ -168,7 +246,9 @@ class ClosureBatch:
         action = self.variation.delayed(action)
         if (push := self.variation.pushes()) is not None:
             self._force[:, self._hand, :3] = push
-        ahead = self._joint_steps(self._everyone, STEP_POSITION * action[:, :3], STEP_YAW * action[:, 3])
+        ahead = self._joint_steps(
+            self._everyone, STEP_POSITION * action[:, :3], STEP_YAW * action[:, 3]
+        )
         goal = self._arm + np.minimum(np.maximum(ahead, -JOINT_LEASH), JOINT_LEASH)
         np.minimum(np.maximum(goal, self._reach[0]), self._reach[1], out=self.ctrl[:, robot.ARM])
         self.ctrl[:, robot.FINGERS] = robot.FINGER_OPEN / 2 * (action[:, 4:5] + 1)
@@ -237,26 +317,36 @@ class ClosureBatch:
         # a finger holds by pressing inwards; two that rest on top of a lid, a fist, press downwards
         closing = np.einsum("ijk,ik->ij", force, mat[:, :, 1]) * _INWARDS  # (n, 2)
         pressing = (closing > HOLD_FORCE) & (closing > HOLD_SHARE * np.abs(force[:, :, 2]))
-        holds, touched = pressing[:, 0] & pressing[:, 1], (touch[:, 0] > HOLD_FORCE) | (touch[:, 1] > HOLD_FORCE)
+        holds, touched = (
+            pressing[:, 0] & pressing[:, 1],
+            (touch[:, 0] > HOLD_FORCE) | (touch[:, 1] > HOLD_FORCE),
+        )
         way = self._goal - np.einsum("ijk,ik->ij", self._turned, lid[:, :2])
         turned = np.einsum("ij,ij->i", lid, own["swing"])
         return {
             "tcp": tcp,  # (n, 3) point between the fingertips
             "grip_offset": self._grip - tcp,  # (n, 3) from there to where the lid is held
-            "bar_yaw_offset": wrap(2 * (lid_yaw - yaw)) / 2,  # (n,) from hand to bar, modulo a half turn
+            "bar_yaw_offset": wrap(2 * (lid_yaw - yaw))
+            / 2,  # (n,) from hand to bar, modulo a half turn
             "wrist": self._arm[:, 6].copy(),  # (n,) joint 7
             "opening": 0.5 * (fingers[:, 0] + fingers[:, 1]),  # (n,) of each finger
             "touch": touch,  # (n, 2) force of each finger on the lid
             "holds": holds,  # (n,) the lid between the fingers
-            "contact": np.where(own["hold_rule"], pressing[:, 0] | pressing[:, 1], own["free_rule"] | touched),  # (n,) the hand at work
+            "contact": np.where(
+                own["hold_rule"], pressing[:, 0] | pressing[:, 1], own["free_rule"] | touched
+            ),  # (n,) the hand at work
             "axis": self._along,  # (n, 2) x axis of the container, horizontal
             "way": way,  # (n, 2) that a lid which moves sideways still has to go, world frame
             "lid": lid,  # (n, 6) joints
             "lid_velocity": self.qvel[:, self.lid_v].copy(),  # (n, 6)
             "progress": self.progress(),
-            "beyond": np.maximum(turned - own["angle"], 0.0),  # (n,) that a lid which stays has turned past open
+            "beyond": np.maximum(
+                turned - own["angle"], 0.0
+            ),  # (n,) that a lid which stays has turned past open
             "released": self.released.copy(),
-            "separation": np.sqrt(np.einsum("ij,ij->i", lid[:, :3], lid[:, :3])),  # (n,) of the lid from its seat
+            "separation": np.sqrt(
+                np.einsum("ij,ij->i", lid[:, :3], lid[:, :3])
+            ),  # (n,) of the lid from its seat
             "height": tcp[:, 2] - self._floor,  # (n,) of the fingertips above the seat
             **self._measured,
         }
@@ -264,8 +354,12 @@ class ClosureBatch:
     def snapshot(self) -> dict[str, np.ndarray]:
         """The exact state, as arrays that `restore` takes."""
         arrays = ("task", "variant", "released")
-        return {"state": self.sim.state.copy(), **{k: getattr(self, k).copy() for k in arrays},
-                **{k: view.copy() for k, view in self._derived.items()}, "variation": self.variation.snapshot()}  # fmt: skip
+        return {
+            "state": self.sim.state.copy(),
+            **{k: getattr(self, k).copy() for k in arrays},
+            **{k: view.copy() for k, view in self._derived.items()},
+            "variation": self.variation.snapshot(),
+        }
 
     def restore(self, snapshot: dict[str, np.ndarray]) -> None:
         """Return to a snapshot; what follows is bit for bit what followed it."""
@@ -299,7 +393,11 @@ def _differing(models: list[mujoco.MjModel]) -> list[str]:
     names = []
     for name in sorted(mujoco.batch.MODEL_FIELDS):
         values = [getattr(m, name, None) for m in models]
-        if name not in _NOT_PHYSICS and isinstance(values[0], np.ndarray) and any(not np.array_equal(values[0], x) for x in values[1:]):
+        if (
+            name not in _NOT_PHYSICS
+            and isinstance(values[0], np.ndarray)
+            and any(not np.array_equal(values[0], x) for x in values[1:])
+        ):
             names.append(name)
     return names
 
@@ -307,5 +405,18 @@ def _differing(models: list[mujoco.MjModel]) -> list[str]:
 _NOT_PHYSICS = ("eq_active0", "names_map", "geom_rgba")  # states or labels, not read while stepping
 
 
-_MEASURED = ("mechanism", "hold_rule", "grip_radius", "grip_height", "dimensions", "bar", "offset", "lever", "direction", "angle", "depth",
-             "separates", "full")  # fmt: skip
+_MEASURED = (
+    "mechanism",
+    "hold_rule",
+    "grip_radius",
+    "grip_height",
+    "dimensions",
+    "bar",
+    "offset",
+    "lever",
+    "direction",
+    "angle",
+    "depth",
+    "separates",
+    "full",
+)

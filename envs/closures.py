@@ -238,7 +238,9 @@ class TaskSet:
             ValueError: what is shared.
         """
         if shared := set(self.train) & set(self.held_out):
-            raise ValueError(f"task set {self.name!r}: {sorted(shared)} is both trained and held out")
+            raise ValueError(
+                f"task set {self.name!r}: {sorted(shared)} is both trained and held out"
+            )
         for name in (*self.train, *self.held_out):
             lookup(CLOSURES, name, "closure")
         for target, field in self.reserved.items():
@@ -246,7 +248,9 @@ class TaskSet:
             low, high = getattr(held, field)
             for row in (CLOSURES[n] for n in self.train if CLOSURES[n].mechanism == held.mechanism):
                 if getattr(row, field)[0] < high and getattr(row, field)[1] > low:
-                    raise ValueError(f"task set {self.name!r}: {row.name} overlaps the {field} reserved for {target}")
+                    raise ValueError(
+                        f"task set {self.name!r}: {row.name} overlaps the {field} reserved for {target}"
+                    )
 
     @property
     def gym_id(self) -> str:
@@ -256,7 +260,11 @@ class TaskSet:
     @property
     def hash(self) -> str:
         """Twelve hex digits that change when any row or the split changes."""
-        rows = [repr(CLOSURES[n]) for n in self.train] + ["|"] + [repr(CLOSURES[n]) for n in self.held_out]
+        rows = (
+            [repr(CLOSURES[n]) for n in self.train]
+            + ["|"]
+            + [repr(CLOSURES[n]) for n in self.held_out]
+        )
         return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:12]
 
 
@@ -277,7 +285,11 @@ def register(row: Closure | TaskSet) -> None:
     if isinstance(row, Closure):
         gym.register(row.gym_id, entry_point="envs.env:ClosureEnv", kwargs={"task": row.name})
     else:
-        gym.register(row.gym_id, vector_entry_point="envs.vector_env:ClosureVectorEnv", kwargs={"tasks": row.train})
+        gym.register(
+            row.gym_id,
+            vector_entry_point="envs.vector_env:ClosureVectorEnv",
+            kwargs={"tasks": row.train},
+        )
 
 
 class UnknownName(KeyError, ValueError):
@@ -324,7 +336,17 @@ for _row in _ROWS:
 
 _FIRST = ("bottle", "jar", "tumbler", "gas-cap", "mug", "cork", "valve", "grinder")
 _MT8 = ("bottle", "cork", "valve", "pill-box", "canister", "flip-mug", "slide-mug", "pump")
-_MT16 = (*_FIRST, "pill-box", "canister", "radiator-cap", "flip-mug", "slide-mug", "pencil-box", "pump", "stove-knob")
+_MT16 = (
+    *_FIRST,
+    "pill-box",
+    "canister",
+    "radiator-cap",
+    "flip-mug",
+    "slide-mug",
+    "pencil-box",
+    "pump",
+    "stove-knob",
+)
 _MT24 = (*_MT16, "canteen", "gas-bottle", "tap", "teapot", "button", "puck", "block", "reach")
 _WIDTHS = {"thermos": "grip_radius", "decanter": "grip_radius"}
 _BANDS = {**_WIDTHS, "solvent-can": "grip_radius"}

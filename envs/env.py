@@ -27,14 +27,33 @@ class ClosureEnv(gym.Env):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / CONTROL_DT)}
 
-    def __init__(self, task: str, *, conditioning: str = "one_hot", known_tasks=None, render_mode: str | None = None,
-                 variant_seed: int = 0, observation: str = "state", history: int | None = None, level: str = "default"):  # fmt: skip
+    def __init__(
+        self,
+        task: str,
+        *,
+        conditioning: str = "one_hot",
+        known_tasks=None,
+        render_mode: str | None = None,
+        variant_seed: int = 0,
+        observation: str = "state",
+        history: int | None = None,
+        level: str = "default",
+    ):
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"unknown render_mode {render_mode!r}: allowed: None, 'rgb_array'")
         self.render_mode = render_mode
-        self._vector = ClosureVectorEnv(task, 1, conditioning=conditioning, known_tasks=known_tasks, threads=1,
-                                        autoreset_mode=AutoresetMode.DISABLED, variant_seed=variant_seed,
-                                        observation=observation, history=history, level=level)  # fmt: skip
+        self._vector = ClosureVectorEnv(
+            task,
+            1,
+            conditioning=conditioning,
+            known_tasks=known_tasks,
+            threads=1,
+            autoreset_mode=AutoresetMode.DISABLED,
+            variant_seed=variant_seed,
+            observation=observation,
+            history=history,
+            level=level,
+        )
         self.observation_space = self._vector.single_observation_space
         self.action_space = self._vector.single_action_space
         self._camera = None
@@ -48,7 +67,13 @@ class ClosureEnv(gym.Env):
     def step(self, action):
         """Advance one control step (50 ms)."""
         observation, reward, _, truncated, info = self._vector.step(np.asarray(action)[None])
-        return self._first(observation), float(reward[0]), False, bool(truncated[0]), self._first(info)
+        return (
+            self._first(observation),
+            float(reward[0]),
+            False,
+            bool(truncated[0]),
+            self._first(info),
+        )
 
     @staticmethod
     def _first(batched: dict) -> dict:

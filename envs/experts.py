@@ -61,14 +61,20 @@ def _approach(m: dict[str, np.ndarray]) -> tuple[np.ndarray, ...]:
 
     # inside the cone over the lid the hand may be low; outside it must be above
     low = above < _CLEARANCE * 0.6
-    room = np.clip(FINGER_OPEN - m["grip_radius"], 0.0, _CENTRED) * 0.6  # a wide lid leaves little play
+    room = (
+        np.clip(FINGER_OPEN - m["grip_radius"], 0.0, _CENTRED) * 0.6
+    )  # a wide lid leaves little play
     astray = np.where(m["bar"], np.abs(m["bar_yaw_offset"]), 0.0)
-    aligned = np.where(low, (across < 1.5 * room) & (astray < 0.5), (across < room) & (np.abs(yaw) < 0.12))
+    aligned = np.where(
+        low, (across < 1.5 * room) & (astray < 0.5), (across < room) & (np.abs(yaw) < 0.12)
+    )
     goal_z = np.where(aligned, 0.0, _CLEARANCE) - above
     at_grip = aligned & (np.abs(above) < 0.006) & (across < 2 * _CENTRED)
 
     left = WRIST_LIMIT + m["direction"] * m["wrist"]  # rad that the wrist can still turn the lid
-    spent = (m["direction"] != 0) & ~m["bar"] & (m["progress"] < 1) & (left < _STRETCH) & ~m["released"]
+    spent = (
+        (m["direction"] != 0) & ~m["bar"] & (m["progress"] < 1) & (left < _STRETCH) & ~m["released"]
+    )
     let_go = m["opening"] > m["grip_radius"] + _WIDE
     unwind = low & aligned & ~m["bar"] & (m["direction"] != 0) & let_go & (np.abs(yaw) > 0.3)
     close = (at_grip | (m["holds"] & (np.abs(above) < 0.010) & (across < 0.012))) & ~spent & ~unwind
@@ -89,7 +95,9 @@ def _twist(m, gripped, move, turn) -> None:
     turned = m["direction"] * m["lid"][:, TWIST] >= m["angle"] + _OVERTURN
     done = np.where(_is(m, "turn", "bayonet"), turned, m["progress"] >= 1.0)
     pressing = gripped & _is(m, "push_twist") & ~done
-    move[pressing, 2] = -0.5 * _PRESS  # not back to the grip's middle: that would lift; at 0.75 fingers slip when the cap is down
+    move[pressing, 2] = (
+        -0.5 * _PRESS
+    )  # not back to the grip's middle: that would lift; at 0.75 fingers slip when the cap is down
     shut = pressing & (m["lid"][:, LIFT] > 0.6 * m["full"][:, LIFT])
     turning = gripped & (m["direction"] != 0) & ~done & ~shut
     turn[turning] = m["direction"][turning] * np.where(pressing, 0.6, 1.0)[turning] * STEP_YAW
@@ -112,7 +120,9 @@ def _flip(m, gripped, move, turn) -> None:
     out, up = m["lever"][ids].T
     forward = -out * np.sin(angle) - up * np.cos(angle)
     rise = out * np.cos(angle) - up * np.sin(angle)
-    tangent = np.column_stack([forward[:, None] * m["axis"][ids], rise]) / np.hypot(out, up)[:, None]
+    tangent = (
+        np.column_stack([forward[:, None] * m["axis"][ids], rise]) / np.hypot(out, up)[:, None]
+    )
     lead = np.where(angle < m["angle"][ids] + 0.5 * _OVERTURN, 0.015, 0.0)
     along = (move[ids] * tangent).sum(1)  # that the hand ran ahead: going back would shut the lid
     move[ids] += (lead - along)[:, None] * tangent

@@ -12,14 +12,25 @@ from envs.mechanisms import MECHANISMS
 from envs.structure import BOUNDS, Closure, distance
 
 # What the generator may move, and by how much a ray moves it per unit (the table's spread, SI units)
-_STRIDES = {"grip_radius": 0.010, "grip_height": 0.010, "angle": 1.5, "lead": 0.006, "depth": 0.010, "torque": 0.30, "force": 10.0,
-            "mass": 0.05}  # fmt: skip
+_STRIDES = {
+    "grip_radius": 0.010,
+    "grip_height": 0.010,
+    "angle": 1.5,
+    "lead": 0.006,
+    "depth": 0.010,
+    "torque": 0.30,
+    "force": 10.0,
+    "mass": 0.05,
+}
 _TOLERANCE = 0.01  # of the distance asked for
 _ATTEMPTS = 400
 
 
 def sample_closure(
-    rng: np.random.Generator, mechanism: str | None = None, near: str | Closure | None = None, distance: float | None = None
+    rng: np.random.Generator,
+    mechanism: str | None = None,
+    near: str | Closure | None = None,
+    distance: float | None = None,
 ) -> Closure:
     """Draw a valid closure, anywhere or at a structural distance from a row.
 
@@ -54,10 +65,16 @@ def sample_closure(
     for _ in range(_ATTEMPTS):
         seed = seeds[rng.integers(len(seeds))]
         ray = _ray(rng, seed)
-        found = _along(seed, ray, rng.uniform(0, 1)) if distance is None else _search(seed, ray, near, distance, reached)
+        found = (
+            _along(seed, ray, rng.uniform(0, 1))
+            if distance is None
+            else _search(seed, ray, near, distance, reached)
+        )
         if found is not None:
             return found
-    raise ValueError(f"no {mechanism} at distance {distance} from {near.name}: reached {min(reached):.2f} to {max(reached):.2f}")
+    raise ValueError(
+        f"no {mechanism} at distance {distance} from {near.name}: reached {min(reached):.2f} to {max(reached):.2f}"
+    )
 
 
 def _ray(rng: np.random.Generator, seed: Closure) -> dict[str, float]:
@@ -79,18 +96,31 @@ def _along(seed: Closure, ray: dict[str, float], length: float) -> Closure | Non
         least, most = BOUNDS[field]
         if ranges[field][0] < least or ranges[field][1] > most:
             return None
-    neck = seed.neck if seed.cap_radius else (seed.neck[0] + ray.get("grip_radius", 0.0) * length, seed.neck[1])
+    neck = (
+        seed.neck
+        if seed.cap_radius
+        else (seed.neck[0] + ray.get("grip_radius", 0.0) * length, seed.neck[1])
+    )
     if not 0.004 < neck[0] < seed.body[0] + 0.02:
         return None
     about = f"a generated {seed.mechanism}, after the {seed.name}"
     name = f"{seed.mechanism.replace('_', '-')}-{hashlib.sha256(repr((seed.name, ranges)).encode()).hexdigest()[:6]}"
     try:
-        return dataclasses.replace(seed, name=name, description=about, source=f"generated from {seed.name}", neck=neck, **ranges)
+        return dataclasses.replace(
+            seed,
+            name=name,
+            description=about,
+            source=f"generated from {seed.name}",
+            neck=neck,
+            **ranges,
+        )
     except ValueError:
         return None
 
 
-def _search(seed: Closure, ray, near: Closure, wanted: float, reached: list[float]) -> Closure | None:
+def _search(
+    seed: Closure, ray, near: Closure, wanted: float, reached: list[float]
+) -> Closure | None:
     """Bisect the ray for the distance wanted; None when the ray leaves the valid closures first."""
     low, high = 0.0, 0.0
     here = distance(seed, near)

@@ -71,8 +71,21 @@ MECHANISMS = {
         Mechanism("screw", (LIFT, TWIST), {TWIST: 1.0}, separates=True, threaded=True),
         Mechanism("pull", (LIFT, TWIST), {LIFT: 1.0}, separates=True),
         Mechanism("turn", (TWIST,), {TWIST: 1.0}),
-        Mechanism("push_twist", (LIFT, TWIST), {TWIST: 1.0}, separates=True, sprung=True, gate=Gate(LIFT, TWIST, 0.5)),
-        Mechanism("bayonet", (LIFT, TWIST), {TWIST: 0.5, LIFT: 0.5}, separates=True, gate=Gate(TWIST, LIFT, 1.0)),
+        Mechanism(
+            "push_twist",
+            (LIFT, TWIST),
+            {TWIST: 1.0},
+            separates=True,
+            sprung=True,
+            gate=Gate(LIFT, TWIST, 0.5),
+        ),
+        Mechanism(
+            "bayonet",
+            (LIFT, TWIST),
+            {TWIST: 0.5, LIFT: 0.5},
+            separates=True,
+            gate=Gate(TWIST, LIFT, 1.0),
+        ),
         Mechanism("flip", (TILT_Y,), {TILT_Y: 1.0}, contact="touch"),
         Mechanism("slide", (X,), {X: 1.0}),
         Mechanism("press", (LIFT,), {LIFT: 1.0}, contact="touch", sprung=True),
@@ -91,8 +104,18 @@ HARD_SOLREF = (0.004, 1.0)
 HARD_SOLIMP = (0.9999, 0.9999, 0.001, 0.5, 2.0)
 FRICTION_SOLREF = (-1.0, -1000.0)  # damping form: less creep than a time constant of two steps
 HELD_ARMATURE = (0.1, 0.1, 0.1, 3e-3, 3e-3, 3e-3)  # kg (slides), kg m^2 (hinges)
-FREE_ARMATURE = (0.0, 0.0, 0.0, 2e-5, 2e-5, 2e-5)  # keeps a light lid from spinning up in the fingers
-JAM_TORQUE, JAM_FORCE = 6.0, 120.0  # N m, N: friction of a jammed joint, beyond what the hand can apply
+FREE_ARMATURE = (
+    0.0,
+    0.0,
+    0.0,
+    2e-5,
+    2e-5,
+    2e-5,
+)  # keeps a light lid from spinning up in the fingers
+JAM_TORQUE, JAM_FORCE = (
+    6.0,
+    120.0,
+)  # N m, N: friction of a jammed joint, beyond what the hand can apply
 SPRING_DAMPING = 20.0  # N s/m of a sprung lid: a spring in plastic does not ring
 OVERTRAVEL = (0.002, 0.1)  # m, rad: from fully open to the stop of a lid that stays
 
@@ -101,7 +124,8 @@ def full_travel(mechanism: Mechanism, direction: float, angle: float, depth: flo
     """Value (6,) of each joint when it has done its part of opening (m, rad, signed); 0 where it has none."""
     down = -1.0 if mechanism.sprung else 1.0
     return np.array([depth, 0.0, down * depth, direction * angle, 0.0, -angle]) * [
-        j in mechanism.opens or (mechanism.gate is not None and j == mechanism.gate.key) for j in range(6)
+        j in mechanism.opens or (mechanism.gate is not None and j == mechanism.gate.key)
+        for j in range(6)
     ]
 
 
@@ -134,10 +158,14 @@ def add_lid_joints(body, mechanism: Mechanism, variant, free: bool, hinge: float
         friction[mechanism.gate.jammed] = jam(mechanism.gate.jammed)
     for i, name in enumerate(LID_JOINTS):
         joint = body.add_joint(
-            name=f"lid_{name}", axis=axes[i], type=_SLIDE if i <= LIFT else _HINGE,
+            name=f"lid_{name}",
+            axis=axes[i],
+            type=_SLIDE if i <= LIFT else _HINGE,
             armature=(FREE_ARMATURE if free else HELD_ARMATURE)[i],
-            solref_friction=FRICTION_SOLREF, solimp_friction=HARD_SOLIMP, solimp_limit=HARD_SOLIMP,
-        )  # fmt: skip
+            solref_friction=FRICTION_SOLREF,
+            solimp_friction=HARD_SOLIMP,
+            solimp_limit=HARD_SOLIMP,
+        )
         if i >= TILT_X:
             joint.pos = (hinge, 0, 0)
         if free:
@@ -147,7 +175,9 @@ def add_lid_joints(body, mechanism: Mechanism, variant, free: bool, hinge: float
             slack = np.sign(full[i]) * OVERTRAVEL[i >= TWIST]
             off = mechanism.separates and not (mechanism.gate and i == mechanism.gate.key)
             joint.limited = mujoco.mjtLimited.mjLIMITED_TRUE
-            joint.range = sorted((-0.2 * slack if i >= TWIST else 0.0, 2 * full[i] if off else full[i] + slack))
+            joint.range = sorted(
+                (-0.2 * slack if i >= TWIST else 0.0, 2 * full[i] if off else full[i] + slack)
+            )
         if i == LIFT and mechanism.sprung:  # half its force at rest, all of it at the depth
             joint.stiffness[0], joint.springref = variant.force / (2 * variant.depth), variant.depth
             joint.damping[0] = SPRING_DAMPING
@@ -159,9 +189,24 @@ def add_constraints(spec: mujoco.MjSpec, mechanism: Mechanism, lead: float) -> N
     joint = {"type": mujoco.mjtEq.mjEQ_JOINT, "objtype": mujoco.mjtObj.mjOBJ_JOINT}
     hard = {"solref": HARD_SOLREF, "solimp": HARD_SOLIMP}
     for i, name in enumerate(LID_JOINTS):
-        spec.add_equality(name=f"lock_{name}", name1=f"lid_{name}", active=bool(active[i]), data=[0.0] * 12, **joint, **hard)
+        spec.add_equality(
+            name=f"lock_{name}",
+            name1=f"lid_{name}",
+            active=bool(active[i]),
+            data=[0.0] * 12,
+            **joint,
+            **hard,
+        )
     ratio = [0, lead / (2 * np.pi)] + [0] * 10
-    spec.add_equality(name="thread", name1="lid_lift", name2="lid_twist", active=bool(active[-1]), data=ratio, **joint, **hard)
+    spec.add_equality(
+        name="thread",
+        name1="lid_lift",
+        name2="lid_twist",
+        active=bool(active[-1]),
+        data=ratio,
+        **joint,
+        **hard,
+    )
 
 
 def progress(lid_qpos: np.ndarray, inverse_full: np.ndarray, shares: np.ndarray) -> np.ndarray:
@@ -179,6 +224,8 @@ def progress(lid_qpos: np.ndarray, inverse_full: np.ndarray, shares: np.ndarray)
     return np.minimum(np.einsum("ij,ij->i", way, shares), 1.0)
 
 
-def released(progress_now: np.ndarray, separates: np.ndarray, was_released: np.ndarray) -> np.ndarray:
+def released(
+    progress_now: np.ndarray, separates: np.ndarray, was_released: np.ndarray
+) -> np.ndarray:
     """Whether each lid is free, bool (n,): open once, free for good, if it separates at all."""
     return was_released | (separates & (progress_now >= 1.0))

@@ -30,19 +30,40 @@ PARTS = (
 )
 SIZE = sum(size for _, size, *_ in PARTS)
 LIMIT = 5.0  # observations are clipped to +-LIMIT
-_FACTORS = np.repeat([factor for _, _, factor, _ in PARTS], [size for _, size, *_ in PARTS])  # (SIZE,)
+_FACTORS = np.repeat(
+    [factor for _, _, factor, _ in PARTS], [size for _, size, *_ in PARTS]
+)  # (SIZE,)
 
 
 def observe(m: dict[str, np.ndarray], held_progress: np.ndarray) -> np.ndarray:
     """State observation (n, SIZE), float32, from measurements and the progress (n,) made under contact."""
     lid, twice = m["lid"], 2 * m["bar_yaw_offset"][:, None]
-    column = {k: m[k][:, None] for k in ("wrist", "opening", "height", "progress", "beyond", "released", "bar")}
+    column = {
+        k: m[k][:, None]
+        for k in ("wrist", "opening", "height", "progress", "beyond", "released", "bar")
+    }
     columns = (
-        m["grip_offset"], np.cos(twice), np.sin(twice), column["wrist"],
-        column["opening"], np.tanh(m["touch"] / 20), column["height"], column["progress"], column["beyond"], held_progress[:, None],
-        lid[:, 3:4], m["lid_velocity"][:, 3:4], lid[:, 2:3], lid[:, :2], lid[:, 4:6], column["released"], m["axis"], m["way"],
-        m["dimensions"], column["bar"],
-    )  # fmt: skip
+        m["grip_offset"],
+        np.cos(twice),
+        np.sin(twice),
+        column["wrist"],
+        column["opening"],
+        np.tanh(m["touch"] / 20),
+        column["height"],
+        column["progress"],
+        column["beyond"],
+        held_progress[:, None],
+        lid[:, 3:4],
+        m["lid_velocity"][:, 3:4],
+        lid[:, 2:3],
+        lid[:, :2],
+        lid[:, 4:6],
+        column["released"],
+        m["axis"],
+        m["way"],
+        m["dimensions"],
+        column["bar"],
+    )
     out = np.concatenate(columns, 1)
     out *= _FACTORS
     return np.minimum(np.maximum(out, -LIMIT, out=out), LIMIT, out=out).astype(np.float32)

@@ -21,7 +21,11 @@ def choose_backend() -> None:
     one everything but pictures works, and `render.Camera` says what to install.
     """
     wanted = os.environ.get("MUJOCO_GL", "").lower()
-    if sys.platform != "linux" or (wanted and wanted not in _LIBRARIES) or (not wanted and os.environ.get("DISPLAY")):
+    if (
+        sys.platform != "linux"
+        or (wanted and wanted not in _LIBRARIES)
+        or (not wanted and os.environ.get("DISPLAY"))
+    ):
         return
     for backend in (wanted,) if wanted else _LIBRARIES:
         if ctypes.util.find_library(_LIBRARIES[backend]):

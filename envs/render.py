@@ -29,20 +29,41 @@ class Camera:
         RenderingUnavailable: no OpenGL back end works.
     """
 
-    def __init__(self, variant: Variant, width: int = 640, height: int = 480, smooth: bool = True, shadows: bool = True):
+    def __init__(
+        self,
+        variant: Variant,
+        width: int = 640,
+        height: int = 480,
+        smooth: bool = True,
+        shadows: bool = True,
+    ):
         self.variant = variant
         try:
             self._robot = build(variant, visual=True).compile()
             if not smooth:
                 self._robot.vis.quality.offsamples, self._robot.vis.quality.shadowsize = 0, 1024
             self._renderer = mujoco.Renderer(self._robot, height, width)
-        except (ImportError, AttributeError, RuntimeError, FileNotFoundError, mujoco.FatalError) as error:
+        except (
+            ImportError,
+            AttributeError,
+            RuntimeError,
+            FileNotFoundError,
+            mujoco.FatalError,
+        ) as error:
             backend = os.environ.get("MUJOCO_GL", "the default back end")
-            cause = "no library of it was found" if backend == "disable" else f"{backend} failed ({error})"
-            raise RenderingUnavailable(f"pictures need OpenGL; {cause}: apt install libegl1 libgl1-mesa-dri") from error
+            cause = (
+                "no library of it was found"
+                if backend == "disable"
+                else f"{backend} failed ({error})"
+            )
+            raise RenderingUnavailable(
+                f"pictures need OpenGL; {cause}: apt install libegl1 libgl1-mesa-dri"
+            ) from error
         self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = shadows
         self._robot_data = mujoco.MjData(self._robot)
-        self._scenes: dict[Variant, tuple[mujoco.MjModel, mujoco.MjData]] = {}  # everything but the robot
+        self._scenes: dict[
+            Variant, tuple[mujoco.MjModel, mujoco.MjData]
+        ] = {}  # everything but the robot
         self._camera = mujoco.MjvCamera()
         self._mesh, self._rest = mujoco.MjvOption(), mujoco.MjvOption()
         for option in (self._mesh, self._rest):
@@ -50,8 +71,13 @@ class Camera:
         self._mesh.geomgroup[:] = np.arange(6) == MESH_GROUP
 
     def draw(
-        self, qpos: np.ndarray, mocap_pos: np.ndarray, mocap_quat: np.ndarray, view=FRONT, variant: Variant | None = None
-    ) -> np.ndarray:  # fmt: skip
+        self,
+        qpos: np.ndarray,
+        mocap_pos: np.ndarray,
+        mocap_quat: np.ndarray,
+        view=FRONT,
+        variant: Variant | None = None,
+    ) -> np.ndarray:
         """A frame (height, width, 3) uint8 of a recorded state, framed on hand and lid.
 
         Args:
@@ -67,8 +93,15 @@ class Camera:
             self._scenes[variant] = model, mujoco.MjData(model)
         self._camera.azimuth, self._camera.elevation, self._camera.distance = view
         self._camera.lookat[:] = mocap_pos[0] + [0, 0, 0.8 * seat_height(variant) + 0.03]
-        scene, kinds, nothing = self._renderer.scene, mujoco.mjtCatBit.mjCAT_ALL.value, mujoco.MjvPerturb()
-        for model, data in (robot := (self._robot, self._robot_data), rest := self._scenes[variant]):
+        scene, kinds, nothing = (
+            self._renderer.scene,
+            mujoco.mjtCatBit.mjCAT_ALL.value,
+            mujoco.MjvPerturb(),
+        )
+        for model, data in (
+            robot := (self._robot, self._robot_data),
+            rest := self._scenes[variant],
+        ):
             data.qpos[:], data.mocap_pos[:], data.mocap_quat[:] = qpos, mocap_pos, mocap_quat
             mujoco.mj_kinematics(model, data)
             mujoco.mj_camlight(model, data)

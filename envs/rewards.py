@@ -13,7 +13,10 @@ from envs.robot import FINGER_OPEN
 SEPARATED = 0.05  # m between a free lid and its seat
 HOLD_STEPS = 5  # control steps for which success must last
 HELD_SHARE = 0.8  # share of the opening that must happen under the hand's contact
-LEVEL, CENTRED = 0.008, 0.012  # m off the grip's height and axis within which fingers are around a lid
+LEVEL, CENTRED = (
+    0.008,
+    0.012,
+)  # m off the grip's height and axis within which fingers are around a lid
 ALIGNED = 0.15  # rad off a bar's direction within which fingers are around it: closed askew, they clamp its ends
 CLAMPED = 0.5  # rad off a bar's direction from which on fingers clamp its ends, and do not hold it; the experts stay below
 _ALONG, _HELD_ALONG = np.cos(ALIGNED) ** 2, np.cos(CLAMPED) ** 2
@@ -38,7 +41,9 @@ def is_open(m: dict[str, np.ndarray], held_progress: np.ndarray) -> np.ndarray:
     return (m["progress"] >= 1.0) & (held_progress >= HELD_SHARE) & (apart | ~m["separates"])
 
 
-def reward_terms(m: dict[str, np.ndarray], held_progress: np.ndarray, success: np.ndarray) -> dict[str, np.ndarray]:
+def reward_terms(
+    m: dict[str, np.ndarray], held_progress: np.ndarray, success: np.ndarray
+) -> dict[str, np.ndarray]:
     """Named terms, (n,) each in [0, 1].
 
     Args:
@@ -55,7 +60,8 @@ def reward_terms(m: dict[str, np.ndarray], held_progress: np.ndarray, success: n
     return {
         "reach": 1 - 0.5 * (far + np.tanh(60 * distance)),  # from afar, and the last centimetre
         "grasp": np.where(held, 1.0, _preshape(m, far, along) * m["hold_rule"]),
-        "open": np.minimum(m["progress"], held_progress) * np.where(m["holds"] | ~m["separates"], 1.0, unheld),
+        "open": np.minimum(m["progress"], held_progress)
+        * np.where(m["holds"] | ~m["separates"], 1.0, unheld),
         "separate": np.where(m["separates"], away * held_progress, is_open(m, held_progress)),
         "success": success.astype(float),
     }
@@ -67,11 +73,18 @@ def _preshape(m: dict[str, np.ndarray], far: np.ndarray, along: np.ndarray) -> n
     Closing pays over all of its way, however narrow the lid: where the first of it pays nothing, it is not learned.
     Around a bar, fingers also lie along it.
     """
-    spare, widest = m["opening"] - m["grip_radius"], FINGER_OPEN - m["grip_radius"]  # m on either side of the lid
+    spare, widest = (
+        m["opening"] - m["grip_radius"],
+        FINGER_OPEN - m["grip_radius"],
+    )  # m on either side of the lid
     centred = np.hypot(m["grip_offset"][:, 0], m["grip_offset"][:, 1]) < CENTRED
-    around = centred & (np.abs(m["grip_offset"][:, 2]) < LEVEL) & (spare > -SQUEEZE) & (along > _ALONG)
+    around = (
+        centred & (np.abs(m["grip_offset"][:, 2]) < LEVEL) & (spare > -SQUEEZE) & (along > _ALONG)
+    )
     wide = np.minimum(m["opening"] / (m["grip_radius"] + 0.004), 1.0) * (1 - far)
-    return along * np.where(around, 0.2 + 0.5 * np.minimum(np.maximum(1 - spare / widest, 0.0), 1.0), 0.2 * wide)
+    return along * np.where(
+        around, 0.2 + 0.5 * np.minimum(np.maximum(1 - spare / widest, 0.0), 1.0), 0.2 * wide
+    )
 
 
 def total(terms: dict[str, np.ndarray]) -> np.ndarray:

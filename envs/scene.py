@@ -56,7 +56,9 @@ def sink(variant: Variant) -> float:
     return variant.depth + OVERTRAVEL[0] if MECHANISMS[variant.closure.mechanism].sprung else 0.0
 
 
-def build(variant: Variant, visual: bool = False, free: bool = False, meshes: bool = True) -> mujoco.MjSpec:
+def build(
+    variant: Variant, visual: bool = False, free: bool = False, meshes: bool = True
+) -> mujoco.MjSpec:
     """The scene of one variant.
 
     Args:
@@ -72,19 +74,35 @@ def build(variant: Variant, visual: bool = False, free: bool = False, meshes: bo
     spec.compiler.degree = False
     option = spec.option
     option.timestep = TIMESTEP
-    option.integrator = mujoco.mjtIntegrator.mjINT_DISCRETE  # position servos in contact stay stable at 5 ms
+    option.integrator = (
+        mujoco.mjtIntegrator.mjINT_DISCRETE
+    )  # position servos in contact stay stable at 5 ms
     option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC  # the pyramidal cone lets a grip creep
     option.impratio = 10
-    option.disableflags |= mujoco.mjtDisableBit.mjDSBL_FILTERPARENT  # a lid rests on its container, its parent
+    option.disableflags |= (
+        mujoco.mjtDisableBit.mjDSBL_FILTERPARENT
+    )  # a lid rests on its container, its parent
     world = spec.worldbody
-    world.add_geom(name="table", type=mujoco.mjtGeom.mjGEOM_PLANE, size=(1.2, 1.2, 0.05), contype=TABLE_BIT,
-                   conaffinity=HAND_BIT | LID_BIT, group=3 if visual else 0)  # fmt: skip
+    world.add_geom(
+        name="table",
+        type=mujoco.mjtGeom.mjGEOM_PLANE,
+        size=(1.2, 1.2, 0.05),
+        contype=TABLE_BIT,
+        conaffinity=HAND_BIT | LID_BIT,
+        group=3 if visual else 0,
+    )
     add_panda(spec, visual, meshes)
     closure, mechanism = variant.closure, MECHANISMS[variant.closure.mechanism]
     container = world.add_body(name="container", mocap=True, pos=(*WORKSPACE, 0))
     _cylinder(container, "body", closure.body[0], 0.0, closure.body[1], CONTAINER_BIT)
-    _cylinder(container, "neck", closure.neck[0], closure.body[1] - sink(variant), seat_height(variant) - SEAT_GAP - sink(variant),
-              CONTAINER_BIT)  # fmt: skip
+    _cylinder(
+        container,
+        "neck",
+        closure.neck[0],
+        closure.body[1] - sink(variant),
+        seat_height(variant) - SEAT_GAP - sink(variant),
+        CONTAINER_BIT,
+    )
 
     lid = container.add_body(name="lid", pos=(0, 0, seat_height(variant)))
     add_lid_joints(lid, mechanism, variant, free, hinge=-closure.cap_radius)
@@ -98,17 +116,32 @@ def build(variant: Variant, visual: bool = False, free: bool = False, meshes: bo
     # a lid that is all cap keeps a small disc inside it, out of reach: every variant has the same shapes
     _cylinder(lid, "disc", closure.cap_radius or 0.005, 0.0, DISC_HEIGHT, LID_BIT)
     if closure.grip == "bar":
-        lid.add_geom(name="grip", type=mujoco.mjtGeom.mjGEOM_BOX, pos=(offset, 0, base + variant.grip_height / 2),
-                     size=(closure.bar_half, variant.grip_radius, variant.grip_height / 2), **_collides(LID_BIT))  # fmt: skip
+        lid.add_geom(
+            name="grip",
+            type=mujoco.mjtGeom.mjGEOM_BOX,
+            pos=(offset, 0, base + variant.grip_height / 2),
+            size=(closure.bar_half, variant.grip_radius, variant.grip_height / 2),
+            **_collides(LID_BIT),
+        )
     else:
-        _cylinder(lid, "grip", variant.grip_radius, base, base + variant.grip_height, LID_BIT, offset)
+        _cylinder(
+            lid, "grip", variant.grip_radius, base, base + variant.grip_height, LID_BIT, offset
+        )
     lid.add_site(name="grip", pos=(offset, 0, height))
-    lead = closure.direction * 2 * np.pi * variant.depth / variant.angle if mechanism.threaded else 0.0
+    lead = (
+        closure.direction * 2 * np.pi * variant.depth / variant.angle if mechanism.threaded else 0.0
+    )
     add_constraints(spec, mechanism, lead)
     for side in ("left", "right"):
-        spec.add_sensor(name=f"touch_{side}", type=mujoco.mjtSensor.mjSENS_CONTACT, objtype=mujoco.mjtObj.mjOBJ_BODY,
-                        objname=f"finger_{side}", reftype=mujoco.mjtObj.mjOBJ_BODY, refname="lid",
-                        intprm=[2, 3, 1])  # data: force; reduce: net force; one slot  # fmt: skip
+        spec.add_sensor(
+            name=f"touch_{side}",
+            type=mujoco.mjtSensor.mjSENS_CONTACT,
+            objtype=mujoco.mjtObj.mjOBJ_BODY,
+            objname=f"finger_{side}",
+            reftype=mujoco.mjtObj.mjOBJ_BODY,
+            refname="lid",
+            intprm=[2, 3, 1],
+        )  # data: force; reduce: net force; one slot
     if visual:
         for geom in [g for body in (container, lid) for g in body.geoms]:
             geom.group = 3
@@ -118,10 +151,23 @@ def build(variant: Variant, visual: bool = False, free: bool = False, meshes: bo
 
 def _collides(bit: int) -> dict:
     masks = {LID_BIT: HAND_BIT | CONTAINER_BIT | TABLE_BIT, CONTAINER_BIT: HAND_BIT | LID_BIT}
-    return {"contype": bit, "conaffinity": masks[bit], "mass": 0, "friction": (0.8, 0.005, 0.0001), "solref": CONTACT_SOLREF,
-            "solimp": CONTACT_SOLIMP}  # fmt: skip
+    return {
+        "contype": bit,
+        "conaffinity": masks[bit],
+        "mass": 0,
+        "friction": (0.8, 0.005, 0.0001),
+        "solref": CONTACT_SOLREF,
+        "solimp": CONTACT_SOLIMP,
+    }
 
 
-def _cylinder(body, name: str, radius: float, bottom: float, top: float, bit: int, x: float = 0.0) -> None:
-    body.add_geom(name=name, type=mujoco.mjtGeom.mjGEOM_CYLINDER, pos=(x, 0, (bottom + top) / 2),
-                  size=(radius, (top - bottom) / 2, 0), **_collides(bit))  # fmt: skip
+def _cylinder(
+    body, name: str, radius: float, bottom: float, top: float, bit: int, x: float = 0.0
+) -> None:
+    body.add_geom(
+        name=name,
+        type=mujoco.mjtGeom.mjGEOM_CYLINDER,
+        pos=(x, 0, (bottom + top) / 2),
+        size=(radius, (top - bottom) / 2, 0),
+        **_collides(bit),
+    )

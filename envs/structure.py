@@ -98,7 +98,9 @@ class Closure:
             ValueError: what is wrong and what is allowed.
         """
         if self.mechanism not in MECHANISMS:
-            raise ValueError(f"{self.name}: unknown mechanism {self.mechanism!r} (allowed: {', '.join(MECHANISMS)})")
+            raise ValueError(
+                f"{self.name}: unknown mechanism {self.mechanism!r} (allowed: {', '.join(MECHANISMS)})"
+            )
         if self.grip not in ("cap", "bar"):
             raise ValueError(f"{self.name}: grip must be cap or bar, not {self.grip!r}")
         for field in RANGES:
@@ -108,14 +110,22 @@ class Closure:
         for field, (low, high) in BOUNDS.items():
             least, most = getattr(self, field)
             if least < low or most > high:
-                raise ValueError(f"{self.name}: {field} must lie in [{low}, {high}], not ({least}, {most})")
+                raise ValueError(
+                    f"{self.name}: {field} must lie in [{low}, {high}], not ({least}, {most})"
+                )
         opens = MECHANISMS[self.mechanism].opens
         if (TWIST in opens or TILT_Y in opens) and self.angle[0] <= 0:
             raise ValueError(f"{self.name}: a {self.mechanism} needs an angle above 0")
-        if (LIFT in opens or X in opens or MECHANISMS[self.mechanism].marked) and self.depth[0] <= 0:
+        if (LIFT in opens or X in opens or MECHANISMS[self.mechanism].marked) and self.depth[
+            0
+        ] <= 0:
             raise ValueError(f"{self.name}: a {self.mechanism} needs a depth above 0")
-        if self.mechanism == "flip" and (self.angle[1] > FLIP_ANGLE or self.torque[0] < FLIP_TORQUE):
-            raise ValueError(f"{self.name}: a flip needs an angle of at most {FLIP_ANGLE} and a torque of at least {FLIP_TORQUE}")
+        if self.mechanism == "flip" and (
+            self.angle[1] > FLIP_ANGLE or self.torque[0] < FLIP_TORQUE
+        ):
+            raise ValueError(
+                f"{self.name}: a flip needs an angle of at most {FLIP_ANGLE} and a torque of at least {FLIP_TORQUE}"
+            )
         if self.mechanism == "screw" and self.lead[0] * self.lead[1] <= 0:
             raise ValueError(f"{self.name}: a screw needs a lead, of one sign")
 
@@ -158,11 +168,20 @@ RANGES = ("grip_radius", "grip_height", "angle", "lead", "depth", "torque", "for
 # What the hand can hold, reach and overcome: fingers open 40 mm each and clear the
 # disc by 11 mm; the lead covers both hands
 BOUNDS = {
-    "grip_radius": (0.006, 0.0355), "grip_height": (0.016, 0.05), "angle": (0.0, 8.0), "lead": (-0.015, 0.015),
-    "depth": (0.0, 0.15), "torque": (0.0, 0.9), "force": (0.0, 35.0), "mass": (0.001, 0.2),
-}  # fmt: skip
+    "grip_radius": (0.006, 0.0355),
+    "grip_height": (0.016, 0.05),
+    "angle": (0.0, 8.0),
+    "lead": (-0.015, 0.015),
+    "depth": (0.0, 0.15),
+    "torque": (0.0, 0.9),
+    "force": (0.0, 35.0),
+    "mass": (0.001, 0.2),
+}
 
-FLIP_ANGLE, FLIP_TORQUE = 1.1, 0.05  # rad: the hand stays upright; N m: the hinge holds its lid where it was left
+FLIP_ANGLE, FLIP_TORQUE = (
+    1.1,
+    0.05,
+)  # rad: the hand stays upright; N m: the hinge holds its lid where it was left
 
 
 def _mechanism(c: Closure) -> np.ndarray:
@@ -170,7 +189,9 @@ def _mechanism(c: Closure) -> np.ndarray:
     m = MECHANISMS[c.mechanism]
     free = [float(j in m.free) for j in (X, LIFT, TWIST, TILT_Y)]
     contact = {"hold": 1.0, "touch": 0.5, "none": 0.0}[m.contact]
-    return np.array([*free, m.threaded, m.sprung, m.gate is not None, m.separates, contact, c.control], float)
+    return np.array(
+        [*free, m.threaded, m.sprung, m.gate is not None, m.separates, contact, c.control], float
+    )
 
 
 def _motion(c: Closure) -> np.ndarray:
@@ -180,12 +201,21 @@ def _motion(c: Closure) -> np.ndarray:
     lift = depth / 0.02 * (LIFT in m.opens and not m.sprung)
     hinge = angle / math.pi * (TILT_Y in m.opens)
     slide = depth / 0.1 * (X in m.opens or m.marked)
-    return np.array([press, c.direction * angle / math.pi, lift, hinge, slide, c.middle("lead") / 0.01])
+    return np.array(
+        [press, c.direction * angle / math.pi, lift, hinge, slide, c.middle("lead") / 0.01]
+    )
 
 
 def _geometry(c: Closure) -> np.ndarray:
     """Grip radius, grip height, bar, offset."""
-    return np.array([c.middle("grip_radius") / 0.036, c.middle("grip_height") / 0.04, c.grip == "bar", c.offset / 0.04])
+    return np.array(
+        [
+            c.middle("grip_radius") / 0.036,
+            c.middle("grip_height") / 0.04,
+            c.grip == "bar",
+            c.offset / 0.04,
+        ]
+    )
 
 
 def _dynamics(c: Closure) -> np.ndarray:

@@ -30,9 +30,13 @@ _PUSH_SHARE = 0.05  # of the control steps
 _NEUTRAL = {"friction": 1.0, "breakaway": 1.0, "mass": 1.0, "gains": 1.0}
 # model field -> what scales it; body and joint fields only where they are the lid's
 _SCALED = {
-    "geom_friction": "friction", "dof_frictionloss": "breakaway", "body_mass": "mass", "body_inertia": "mass",
-    "actuator_gainprm": "gains", "actuator_biasprm": "gains",
-}  # fmt: skip
+    "geom_friction": "friction",
+    "dof_frictionloss": "breakaway",
+    "body_mass": "mass",
+    "body_inertia": "mass",
+    "actuator_gainprm": "gains",
+    "actuator_biasprm": "gains",
+}
 
 
 class Variation:
@@ -62,7 +66,9 @@ class Variation:
         self._late[ids] = 0.0
         self._late[ids, 4] = 1.0  # fingers open
 
-    def scale(self, field: str, ids: np.ndarray, values: np.ndarray, lid: dict[str, slice]) -> np.ndarray:
+    def scale(
+        self, field: str, ids: np.ndarray, values: np.ndarray, lid: dict[str, slice]
+    ) -> np.ndarray:
         """A model field (k, ...) of simulations ids, scaled; `lid` says which entries are the lid's."""
         if field not in self.fields:
             return values
@@ -101,9 +107,15 @@ class Variation:
     def snapshot(self) -> dict[str, np.ndarray]:
         """Every number, as arrays that `restore` takes."""
         rngs = [r.bit_generator.state["state"] for r in self._rngs if r is not None]
-        words = [[x >> 64, x & (2**64 - 1), y >> 64, y & (2**64 - 1)] for x, y in ((r["state"], r["inc"]) for r in rngs)]
-        return {**{k: v.copy() for k, v in self.values.items()}, "late": self._late.copy(),
-                "rngs": np.array(words, np.uint64).reshape(-1, 4)}  # fmt: skip
+        words = [
+            [x >> 64, x & (2**64 - 1), y >> 64, y & (2**64 - 1)]
+            for x, y in ((r["state"], r["inc"]) for r in rngs)
+        ]
+        return {
+            **{k: v.copy() for k, v in self.values.items()},
+            "late": self._late.copy(),
+            "rngs": np.array(words, np.uint64).reshape(-1, 4),
+        }
 
     def restore(self, snapshot: dict[str, np.ndarray]) -> None:
         """Return to a snapshot."""

@@ -76,19 +76,34 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         self.tasks = (tasks,) if isinstance(tasks, str) else tuple(tasks)
         self.num_envs = num_envs
         self.task_vectors = conditionings.vectors(conditioning, self.tasks, known_tasks)
-        self.batch = ClosureBatch(self.tasks, num_envs, threads, variant_seed=variant_seed, level=level)
+        self.batch = ClosureBatch(
+            self.tasks, num_envs, threads, variant_seed=variant_seed, level=level
+        )
         self.task = np.arange(num_envs) % len(self.tasks)  # (n,)
         self.probabilities: np.ndarray | None = None  # (tasks,) of the next episodes' tasks
-        self._names, self._lengths = np.array(self.tasks), np.array([CLOSURES[t].steps for t in self.tasks])
+        self._names, self._lengths = (
+            np.array(self.tasks),
+            np.array([CLOSURES[t].steps for t in self.tasks]),
+        )
         self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode, "render_fps": round(1 / CONTROL_DT)}
+        self.metadata = {
+            **self.metadata,
+            "autoreset_mode": self.autoreset_mode,
+            "render_fps": round(1 / CONTROL_DT),
+        }
         limit = observations.LIMIT
-        self._past = np.zeros((num_envs, history, observations.SIZE), np.float32) if "state" in seen else None
+        self._past = (
+            np.zeros((num_envs, history, observations.SIZE), np.float32)
+            if "state" in seen
+            else None
+        )
         self._fresh = np.ones(num_envs, bool)
         self._pixels = Pixels(self.batch.pool) if "rgb" in seen else None
         spaces = {}
         if self._past is not None:
-            spaces["state"] = gym.spaces.Box(-limit, limit, (history * observations.SIZE,), np.float32)
+            spaces["state"] = gym.spaces.Box(
+                -limit, limit, (history * observations.SIZE,), np.float32
+            )
         if self._pixels:
             spaces["rgb"] = gym.spaces.Box(0, 255, self._pixels.shape, np.uint8)
         if self.task_vectors.shape[1]:
@@ -115,7 +130,9 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         if isinstance(seed, Sequence):
             self._rngs = [np.random.default_rng(s) for s in seed]
         elif seed is not None or self._rngs is None:
-            self._rngs = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(self.num_envs)]
+            self._rngs = [
+                np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(self.num_envs)
+            ]
         mask = (options or {}).get("reset_mask")
         ids = np.arange(self.num_envs) if mask is None else np.flatnonzero(mask)
         if mask is not None and np.shape(mask) != (self.num_envs,):
@@ -132,7 +149,9 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
     def _reset(self, ids: np.ndarray) -> None:
         if len(ids):
             if self.probabilities is not None:
-                self.task[ids] = [self._rngs[i].choice(len(self.tasks), p=self.probabilities) for i in ids]
+                self.task[ids] = [
+                    self._rngs[i].choice(len(self.tasks), p=self.probabilities) for i in ids
+                ]
             self.batch.reset(ids, self.task[ids], [self._rngs[i] for i in ids])
         for name in _TRACKERS:
             getattr(self, name)[ids] = 0
@@ -146,8 +165,14 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         actions = np.asarray(actions, np.float64)
         if actions.shape != (self.num_envs, 5):
             raise ValueError(f"actions must have shape ({self.num_envs}, 5), not {actions.shape}")
-        restarted = self._done.copy() if self.autoreset_mode == AutoresetMode.NEXT_STEP else np.zeros(self.num_envs, bool)
-        self.batch.step(np.minimum(np.maximum(np.where(np.isnan(actions), 0.0, actions), -1.0), 1.0))
+        restarted = (
+            self._done.copy()
+            if self.autoreset_mode == AutoresetMode.NEXT_STEP
+            else np.zeros(self.num_envs, bool)
+        )
+        self.batch.step(
+            np.minimum(np.maximum(np.where(np.isnan(actions), 0.0, actions), -1.0), 1.0)
+        )
         self.steps += 1
         if restarted.any():
             self._reset(np.flatnonzero(restarted))
@@ -174,7 +199,12 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         gain = m["progress"] - self.last_progress
         # a finger at the lid when the step begins, or a hold when it ends: a lid that flies into a finger came by itself
         held = self.last_contact | np.where(m["hold_rule"], m["holds"], m["contact"])
-        self.held_progress = np.minimum(np.maximum(self.held_progress + np.where(held, gain, np.minimum(0, gain)), 0), 1) * alive
+        self.held_progress = (
+            np.minimum(
+                np.maximum(self.held_progress + np.where(held, gain, np.minimum(0, gain)), 0), 1
+            )
+            * alive
+        )
         self.last_progress, self.last_contact = m["progress"].copy(), m["contact"].copy()
         opened = rewards.is_open(m, self.held_progress)
         self.open_steps = np.where(opened & alive, self.open_steps + 1, 0)
@@ -185,7 +215,9 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         """Whether each closure has been open for the last 5 control steps, bool (n,)."""
         return self.open_steps >= rewards.HOLD_STEPS
 
-    def _observation(self, m: dict[str, np.ndarray] | None, advance: bool = True) -> dict[str, np.ndarray]:
+    def _observation(
+        self, m: dict[str, np.ndarray] | None, advance: bool = True
+    ) -> dict[str, np.ndarray]:
         """Observations of measurements m, which join the history; of the history as it is when m is None."""
         observation = {}
         if self._past is not None:
@@ -222,8 +254,13 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         """The exact state of all sub-environments, random generators included."""
         rngs = [r.bit_generator.state for r in self._rngs or []]
         past = {} if self._past is None else {"past": self._past.copy()}
-        return {"batch": self.batch.snapshot(), "rngs": rngs, "done": self._done.copy(), **past,
-                **{k: getattr(self, k).copy() for k in _TRACKERS}}  # fmt: skip
+        return {
+            "batch": self.batch.snapshot(),
+            "rngs": rngs,
+            "done": self._done.copy(),
+            **past,
+            **{k: getattr(self, k).copy() for k in _TRACKERS},
+        }
 
     def restore(self, snapshot: dict) -> dict[str, np.ndarray]:
         """Return to a snapshot and its observation; what follows is bit for bit what followed it."""

@@ -18,11 +18,19 @@ def share(config: JobConfig, row: str) -> JobConfig:
     """The job of one row: as many steps, and as many per update, as the row has in the whole job."""
     rows = len(named_set(config.task_set).train)
     minutes = config.minutes and config.minutes / rows
-    return dataclasses.replace(config, task_set=f"{config.task_set}/{row}", alone=False, env_steps=-(-config.env_steps // rows),
-                               minutes=minutes, num_envs=max(1, config.num_envs // rows))  # fmt: skip
+    return dataclasses.replace(
+        config,
+        task_set=f"{config.task_set}/{row}",
+        alone=False,
+        env_steps=-(-config.env_steps // rows),
+        minutes=minutes,
+        num_envs=max(1, config.num_envs // rows),
+    )
 
 
-def train(run: pathlib.Path, config: JobConfig, seed: int, report: Report, stop: Callable[[], bool]) -> bool:
+def train(
+    run: pathlib.Path, config: JobConfig, seed: int, report: Report, stop: Callable[[], bool]
+) -> bool:
     """Learn and evaluate every row alone, in run folders of their own under `alone/`; rows that are done are left as they are.
 
     Returns:
@@ -44,11 +52,23 @@ def train(run: pathlib.Path, config: JobConfig, seed: int, report: Report, stop:
             return False
         found[row] = results if "mean_success" in results else experiment.evaluate_run(folder, job)
     rates = [r["mean_success"] for r in found.values()]
-    steps, wall = (sum(r["train"][k] for r in found.values()) for k in ("env_steps", "wall_seconds"))
-    seconds = {k: sum(r["train"]["seconds"].get(k, 0.0) for r in found.values()) for k in next(iter(found.values()))["train"]["seconds"]}
+    steps, wall = (
+        sum(r["train"][k] for r in found.values()) for k in ("env_steps", "wall_seconds")
+    )
+    seconds = {
+        k: sum(r["train"]["seconds"].get(k, 0.0) for r in found.values())
+        for k in next(iter(found.values()))["train"]["seconds"]
+    }
     runs.update_results(
-        run, mean_success=float(np.mean(rates)), worst_success=float(np.min(rates)),
+        run,
+        mean_success=float(np.mean(rates)),
+        worst_success=float(np.min(rates)),
         per_task={row: r["per_task"][row] for row, r in found.items()},
-        train={"env_steps": steps, "wall_seconds": wall, "env_steps_per_second": steps / wall, "seconds": seconds},
-    )  # fmt: skip
+        train={
+            "env_steps": steps,
+            "wall_seconds": wall,
+            "env_steps_per_second": steps / wall,
+            "seconds": seconds,
+        },
+    )
     return True

@@ -86,7 +86,9 @@ def replay(plan: np.ndarray):
         def act(observation, task) -> np.ndarray:
             nonlocal step
             step += 1
-            return np.tile(plan[step * KNOTS // STEPS] if step < STEPS else [0, 0, 0, 0, 1.0], (len(task), 1))
+            return np.tile(
+                plan[step * KNOTS // STEPS] if step < STEPS else [0, 0, 0, 0, 1.0], (len(task), 1)
+            )
 
         return act
 

@@ -19,7 +19,14 @@ from envs.scene import SUBSTEPS
 BLOCK = 10  # control steps of environment, then of bare physics
 
 
-def benchmark(tasks: tuple[str, ...], num_envs: int, steps: int, threads: int, seed: int, observation: str = "state") -> dict:
+def benchmark(
+    tasks: tuple[str, ...],
+    num_envs: int,
+    steps: int,
+    threads: int,
+    seed: int,
+    observation: str = "state",
+) -> dict:
     """Random policy at 20 Hz against `Batch.step` from the same states with the same controls.
 
     Environment and bare physics alternate in blocks of ten control steps: every bare
@@ -55,22 +62,40 @@ def benchmark(tasks: tuple[str, ...], num_envs: int, steps: int, threads: int, s
         sim.state[:] = after
     steps = -(-steps // BLOCK) * BLOCK
     speed = num_envs * steps / whole
-    return {"threads": env.batch.sim.nthread, "num_envs": num_envs, "observation": observation, "control_steps": steps,
-            "env_steps_per_second": speed,
-            "simulated_seconds_per_second": speed * CONTROL_DT, "fraction_of_raw_physics": bare / whole,
-            "rows": len(tasks), "startup_seconds": startup,
-            "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}  # fmt: skip
+    return {
+        "threads": env.batch.sim.nthread,
+        "num_envs": num_envs,
+        "observation": observation,
+        "control_steps": steps,
+        "env_steps_per_second": speed,
+        "simulated_seconds_per_second": speed * CONTROL_DT,
+        "fraction_of_raw_physics": bare / whole,
+        "rows": len(tasks),
+        "startup_seconds": startup,
+        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+    }
 
 
-def inference(tasks: tuple[str, ...], num_envs: int, repeats: int = 200) -> dict[str, dict[str, float]]:
+def inference(
+    tasks: tuple[str, ...], num_envs: int, repeats: int = 200
+) -> dict[str, dict[str, float]]:
     """Median milliseconds of a policy's `act` by body, for num_envs environments and for one, on one thread."""
     found = {}
     for body in BODIES:
-        learner = Learner(tasks, conditioning="parameters", ppo=PPOConfig(rollout=8), num_envs=num_envs, seed=0, warm=False,
-                          network=NetworkConfig(body))  # fmt: skip
+        learner = Learner(
+            tasks,
+            conditioning="parameters",
+            ppo=PPOConfig(rollout=8),
+            num_envs=num_envs,
+            seed=0,
+            warm=False,
+            network=NetworkConfig(body),
+        )
         found[body] = {}
         for n in (num_envs, 1):
-            env = ClosureVectorEnv(tasks, n, conditioning="parameters", autoreset_mode=AutoresetMode.DISABLED)
+            env = ClosureVectorEnv(
+                tasks, n, conditioning="parameters", autoreset_mode=AutoresetMode.DISABLED
+            )
             observation, info = env.reset(seed=0)
             act, times = acting(learner.policy, tasks)(env), []
             for _ in range(repeats):

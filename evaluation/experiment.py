@@ -26,7 +26,9 @@ from evaluation.loggers import LOGGERS
 from evaluation.protocol import Policy, evaluate, summary, write_episodes
 from evaluation.transfer import TransferConfig, transfer
 
-VALIDATION_SEED = 3_000_000  # starts on which checkpoints are compared; disjoint from EVALUATION_SEED's
+VALIDATION_SEED = (
+    3_000_000  # starts on which checkpoints are compared; disjoint from EVALUATION_SEED's
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,10 +60,18 @@ class JobConfig:
     transfer: TransferConfig = TransferConfig()
 
 
-QUICK = JobConfig(film_width=320, env_steps=16_000, num_envs=16, episodes=4, validation_episodes=2, validations=1,
-                  ppo=PPOConfig(rollout=40, warm_rollout=40, minibatches=2, critic_warmup=2),
-                  dagger=DaggerConfig(steps_per_task=1_600, updates=40), clone=CloneConfig(epochs=10),
-                  transfer=TransferConfig(env_steps=5_120, points=2, episodes=4, num_envs=16))  # fmt: skip
+QUICK = JobConfig(
+    film_width=320,
+    env_steps=16_000,
+    num_envs=16,
+    episodes=4,
+    validation_episodes=2,
+    validations=1,
+    ppo=PPOConfig(rollout=40, warm_rollout=40, minibatches=2, critic_warmup=2),
+    dagger=DaggerConfig(steps_per_task=1_600, updates=40),
+    clone=CloneConfig(epochs=10),
+    transfer=TransferConfig(env_steps=5_120, points=2, episodes=4, num_envs=16),
+)
 Report = Callable[[str, int, int, str], None]  # (phase, done, total, text)
 
 
@@ -72,9 +82,19 @@ def start(run: pathlib.Path, config: JobConfig, seed: int, command: str) -> None
         RunError: the folder exists and is not empty.
     """
     split = named_set(config.task_set)
-    runs.create(run, {"command": command, "seed": seed, "train": split.train, "held_out": split.held_out,
-                      "split_hash": split.hash, "conditioning": config.conditioning, "reward_version": rewards.VERSION,
-                      "job": dataclasses.asdict(config)})  # fmt: skip
+    runs.create(
+        run,
+        {
+            "command": command,
+            "seed": seed,
+            "train": split.train,
+            "held_out": split.held_out,
+            "split_hash": split.hash,
+            "conditioning": config.conditioning,
+            "reward_version": rewards.VERSION,
+            "job": dataclasses.asdict(config),
+        },
+    )
 
 
 def stored_job(run: pathlib.Path) -> tuple[dict, JobConfig]:
@@ -84,8 +104,14 @@ def stored_job(run: pathlib.Path) -> tuple[dict, JobConfig]:
         RunError: not a run of this version.
     """
     config = runs.open_run(run)
-    parts = {"network": NetworkConfig, "ppo": PPOConfig, "sac": SACConfig, "dagger": DaggerConfig, "clone": CloneConfig,
-             "transfer": TransferConfig}  # fmt: skip
+    parts = {
+        "network": NetworkConfig,
+        "ppo": PPOConfig,
+        "sac": SACConfig,
+        "dagger": DaggerConfig,
+        "clone": CloneConfig,
+        "transfer": TransferConfig,
+    }
     try:
         job = config["job"]
         return config, JobConfig(**{**job, **{k: make(**job[k]) for k, make in parts.items()}})
@@ -93,7 +119,14 @@ def stored_job(run: pathlib.Path) -> tuple[dict, JobConfig]:
         raise runs.RunError(f"{run} was written by another version: {error}") from None
 
 
-def train(run: pathlib.Path, config: JobConfig, seed: int, report: Report, stop: Callable[[], bool], resume: bool) -> bool:
+def train(
+    run: pathlib.Path,
+    config: JobConfig,
+    seed: int,
+    report: Report,
+    stop: Callable[[], bool],
+    resume: bool,
+) -> bool:
     """Learn the training rows of the task set.
 
     One checkpoint serves all tasks: `checkpoint/` is the one with the best mean
@@ -106,26 +139,58 @@ def train(run: pathlib.Path, config: JobConfig, seed: int, report: Report, stop:
     split = named_set(config.task_set)
     assert not set(split.train) & set(split.held_out)
     warm = config.warm_start != "none"
-    learner = Learner(split.train, conditioning=config.conditioning, ppo=config.ppo, network=config.network, num_envs=config.num_envs,
-                      seed=seed, warm=warm, sampling=config.sampling, algorithm=config.algorithm, sac=config.sac,
-                      guided=config.algorithm == "ppo" and config.warm_start == "dagger")  # fmt: skip
+    learner = Learner(
+        split.train,
+        conditioning=config.conditioning,
+        ppo=config.ppo,
+        network=config.network,
+        num_envs=config.num_envs,
+        seed=seed,
+        warm=warm,
+        sampling=config.sampling,
+        algorithm=config.algorithm,
+        sac=config.sac,
+        guided=config.algorithm == "ppo" and config.warm_start == "dagger",
+    )
     if config.algorithm == "sac" and config.demos:
         learner.replay_demonstrations(pathlib.Path(config.demos))
     learner.ppo.watch_cosines = config.cosines
-    columns = ["phase", "env_steps", "seconds", "loss", "validation", *(f"success/{t}" for t in split.train)]
+    columns = [
+        "phase",
+        "env_steps",
+        "seconds",
+        "loss",
+        "validation",
+        *(f"success/{t}" for t in split.train),
+    ]
     latest, best = run / "latest", _Best(run, config, learner)
     resumed = resume and latest.exists()
     if resumed:
         learner.resume(latest)
         best.load(latest)
     phase = "sac" if config.algorithm == "sac" else "ppo"
-    metrics = runs.Metrics(run / "metrics.csv", columns, best.warm_steps + learner.env_steps if resumed else None,
-                           [make(run) for name, make in LOGGERS.items() if getattr(config, name)])  # fmt: skip
+    metrics = runs.Metrics(
+        run / "metrics.csv",
+        columns,
+        best.warm_steps + learner.env_steps if resumed else None,
+        [make(run) for name, make in LOGGERS.items() if getattr(config, name)],
+    )
 
     def row(phase: str, steps: int, rates: np.ndarray, score: float | None, **more) -> None:
-        named = {f"success/{t}": round(float(r), 4) for t, r in zip(split.train, rates, strict=True) if not np.isnan(r)}
+        named = {
+            f"success/{t}": round(float(r), 4)
+            for t, r in zip(split.train, rates, strict=True)
+            if not np.isnan(r)
+        }
         seconds = round(time.perf_counter() - best.began, 2)
-        metrics.row(phase=phase, env_steps=steps, seconds=seconds, validation="" if score is None else round(score, 4), **named, **more)
+        metrics.row(
+            phase=phase,
+            env_steps=steps,
+            seconds=seconds,
+            validation="" if score is None else round(score, 4),
+            **named,
+            **more,
+        )
 
     if warm and not resumed:
         if not _warm_start(learner, config, seed, best, row, report, stop):
@@ -156,22 +221,48 @@ def train(run: pathlib.Path, config: JobConfig, seed: int, report: Report, stop:
     row(phase, steps, learner.take_successes(), best.consider("end"))
     metrics.close()
     if learner.ppo.cosines is not None:
-        values = [[None if np.isnan(c) else round(float(c), 4) for c in row] for row in learner.ppo.cosines]
+        values = [
+            [None if np.isnan(c) else round(float(c), 4) for c in row]
+            for row in learner.ppo.cosines
+        ]
         runs.write_json(run / "cosines.json", {"tasks": split.train, "cosines": values})
     seconds = time.perf_counter() - best.began
-    runs.update_results(run, train={"env_steps": steps, "wall_seconds": seconds, "env_steps_per_second": steps / seconds,
-                                    "seconds": best.shares()},
-                        warm_start={"mean_success": best.first, "kept": best.score, "kept_from": best.label} if warm else None)  # fmt: skip
+    runs.update_results(
+        run,
+        train={
+            "env_steps": steps,
+            "wall_seconds": seconds,
+            "env_steps_per_second": steps / seconds,
+            "seconds": best.shares(),
+        },
+        warm_start={"mean_success": best.first, "kept": best.score, "kept_from": best.label}
+        if warm
+        else None,
+    )
     shutil.rmtree(latest, ignore_errors=True)
     return True
 
 
-def _warm_start(learner: Learner, config: JobConfig, seed: int, best: _Best, row: Callable, report: Report, stop: Callable) -> bool:
+def _warm_start(
+    learner: Learner,
+    config: JobConfig,
+    seed: int,
+    best: _Best,
+    row: Callable,
+    report: Report,
+    stop: Callable,
+) -> bool:
     """Imitate the experts, in the batch or from recorded episodes, for no longer than the minutes last; False when `stop` ended it."""
 
     def going(done: int, total: int, loss: float) -> bool:
         rates = learner.take_successes()
-        row(config.warm_start, done, rates, best.consider_when_due(f"warm start, {done} of {total}"), loss=round(loss, 5))
+        row(
+            config.warm_start,
+            done,
+            rates,
+            best.consider_when_due(f"warm start, {done} of {total}"),
+            loss=round(loss, 5),
+        )
         report("warm start", done, total, worst(learner.tasks, rates))
         return not stop() and best.progress() < 1
 
@@ -184,7 +275,9 @@ def _warm_start(learner: Learner, config: JobConfig, seed: int, best: _Best, row
     else:
         data, clone = learner.demonstrations(pathlib.Path(config.demos or "")), config.clone
         rng = np.random.default_rng(np.random.SeedSequence([seed, 2]))
-        demonstrations.clone(learner.policy, data, clone, rng, lambda epoch, loss: going(epoch, clone.epochs, loss))
+        demonstrations.clone(
+            learner.policy, data, clone, rng, lambda epoch, loss: going(epoch, clone.epochs, loss)
+        )
     return not stop()
 
 
@@ -194,13 +287,21 @@ class _Best:
     def __init__(self, run: pathlib.Path, config: JobConfig, learner: Learner):
         self.run, self.config, self.learner = run, config, learner
         self.score, self.first, self.label = -1.0, -1.0, ""
-        self.began, self.validating, self.warm, self.warm_steps = time.perf_counter(), 0.0, 0.0, 0  # warm_steps: environment steps
+        self.began, self.validating, self.warm, self.warm_steps = (
+            time.perf_counter(),
+            0.0,
+            0.0,
+            0,
+        )  # warm_steps: environment steps
         self.due = 1 / config.validations
 
     def progress(self) -> float:
         """Share of the budget, of steps or of minutes, that is used."""
         minutes = (time.perf_counter() - self.began) / 60
-        return max(self.learner.env_steps / self.config.env_steps, minutes / self.config.minutes if self.config.minutes else 0.0)
+        return max(
+            self.learner.env_steps / self.config.env_steps,
+            minutes / self.config.minutes if self.config.minutes else 0.0,
+        )
 
     def consider_when_due(self, label: str) -> float | None:
         """Compare checkpoints if another share of the budget is used."""
@@ -219,9 +320,14 @@ class _Best:
         began = time.perf_counter()
         if label == "warm start":
             self.warm = began - self.began - self.validating
-        table = evaluate(acting(self.learner.policy, self.learner.tasks), self.learner.tasks, self.config.validation_episodes,
-                         conditioning=self.learner.conditioning,
-                         known_tasks=self.learner.known, seed=VALIDATION_SEED)  # fmt: skip
+        table = evaluate(
+            acting(self.learner.policy, self.learner.tasks),
+            self.learner.tasks,
+            self.config.validation_episodes,
+            conditioning=self.learner.conditioning,
+            known_tasks=self.learner.known,
+            seed=VALIDATION_SEED,
+        )
         score = summary(table)["mean_success"]
         if label == "warm start":
             self.first = score
@@ -261,18 +367,31 @@ def run_policy(run: pathlib.Path) -> tuple[Policy, dict]:
 def evaluate_run(run: pathlib.Path, config: JobConfig) -> dict:
     """Final evaluation on the training rows: episodes.csv and results.json."""
     policy, meta = run_policy(run)
-    table = evaluate(policy, meta["tasks"], config.episodes, conditioning=meta["conditioning"], known_tasks=meta["known"])
+    table = evaluate(
+        policy,
+        meta["tasks"],
+        config.episodes,
+        conditioning=meta["conditioning"],
+        known_tasks=meta["known"],
+    )
     write_episodes(table, run / "episodes.csv")
     return runs.update_results(run, **summary(table))
 
 
 def transfer_run(
-    run: pathlib.Path, target: str, config: JobConfig, seed: int, report: Report, stop: Callable[[], bool] = lambda: False
+    run: pathlib.Path,
+    target: str,
+    config: JobConfig,
+    seed: int,
+    report: Report,
+    stop: Callable[[], bool] = lambda: False,
 ) -> dict | None:
     """Transfer a run's policy to one target and add it to results.json; None when `stop` ended it."""
     source, meta = load_policy(run / "checkpoint")
     if target in meta["tasks"]:
-        raise runs.RunError(f"{target} was trained in this run: a target must be unseen (trained: {', '.join(meta['tasks'])})")
+        raise runs.RunError(
+            f"{target} was trained in this run: a target must be unseen (trained: {', '.join(meta['tasks'])})"
+        )
     budget = config.transfer
     total = (3 if budget.few_shot else 2) * budget.seeds * (budget.points + 1)
     done = 0
@@ -294,8 +413,14 @@ def film_run(run: pathlib.Path, tasks: list[str], report: Report, width: int = 6
     policy, meta = run_policy(run)
     for k, task in enumerate(tasks):
         try:
-            record(policy, task, run / "videos" / f"{task}.mp4", conditioning=meta["conditioning"], known_tasks=meta["known"],
-                   width=width)  # fmt: skip
+            record(
+                policy,
+                task,
+                run / "videos" / f"{task}.mp4",
+                conditioning=meta["conditioning"],
+                known_tasks=meta["known"],
+                width=width,
+            )
         except RenderingUnavailable as error:
             return str(error)
         report("videos", k + 1, len(tasks), task)

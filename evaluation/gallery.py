@@ -48,7 +48,10 @@ def gallery(out: pathlib.Path, seed: int, on_row: Callable[[int, int, str], None
     cells += [blank] * (-len(cells) % _COLUMNS)
     sheet = np.vstack([np.hstack(cells[k : k + _COLUMNS]) for k in range(0, len(cells), _COLUMNS)])
     out.mkdir(parents=True, exist_ok=True)
-    _write(out / "gallery.jpg", lambda path: Image.fromarray(sheet).save(path, format="jpeg", quality=88))
+    _write(
+        out / "gallery.jpg",
+        lambda path: Image.fromarray(sheet).save(path, format="jpeg", quality=88),
+    )
     matrix = _matrix()
     _write(out / "distances.png", lambda path: matrix.savefig(path, format="png", dpi=110))
     figure, axes = plt.subplots(figsize=(sheet.shape[1] / 150, sheet.shape[0] / 150), dpi=150)
@@ -80,7 +83,10 @@ def _pair(name: str, seed: int) -> np.ndarray:
         done = bool(truncated[0])
     camera = Camera(batch.pool[batch.variant[0]], _WIDTH, _HEIGHT)
     opened = camera.draw(batch.qpos[0], batch.mocap_pos[0], batch.mocap_quat[0], _VIEW)
-    frames = [caption(camera.draw(*closed, _VIEW), name, "", True), caption(opened, CLOSURES[name].mechanism, "", bool(info["success"][0]))]
+    frames = [
+        caption(camera.draw(*closed, _VIEW), name, "", True),
+        caption(opened, CLOSURES[name].mechanism, "", bool(info["success"][0])),
+    ]
     camera.close()
     return np.hstack(frames)
 
@@ -102,21 +108,53 @@ def _range(values: tuple[float, float], scale: float = 1.0) -> str:
 
 
 def _table() -> str:
-    head = ("row", "what the robot does", "mechanism", "grip radius (mm)", "angle (rad)", "lead (mm)", "travel (mm)", "torque (N m)",
-            "force (N)", "steps", "nearest row", "numbers rest on")  # fmt: skip
+    head = (
+        "row",
+        "what the robot does",
+        "mechanism",
+        "grip radius (mm)",
+        "angle (rad)",
+        "lead (mm)",
+        "travel (mm)",
+        "torque (N m)",
+        "force (N)",
+        "steps",
+        "nearest row",
+        "numbers rest on",
+    )
     rows = []
     for name, c in CLOSURES.items():
         near = min((n for n in CLOSURES if n != name), key=lambda n, name=name: distance(name, n))
-        cells = (f"<code>{name}</code>", c.description, c.mechanism, _range(c.grip_radius, 1e3), _range(c.angle), _range(c.lead, 1e3),
-                 _range(c.depth, 1e3), _range(c.torque), _range(c.force), c.steps, f"{near} ({distance(name, near):.2f})",
-                 html.escape(c.source))  # fmt: skip
+        cells = (
+            f"<code>{name}</code>",
+            c.description,
+            c.mechanism,
+            _range(c.grip_radius, 1e3),
+            _range(c.angle),
+            _range(c.lead, 1e3),
+            _range(c.depth, 1e3),
+            _range(c.torque),
+            _range(c.force),
+            c.steps,
+            f"{near} ({distance(name, near):.2f})",
+            html.escape(c.source),
+        )
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    return "<h2>Rows</h2><table><tr>" + "".join(f"<th>{h}</th>" for h in head) + f"</tr>{''.join(rows)}</table>"
+    return (
+        "<h2>Rows</h2><table><tr>"
+        + "".join(f"<th>{h}</th>" for h in head)
+        + f"</tr>{''.join(rows)}</table>"
+    )
 
 
 def _sets() -> str:
-    rows = [f"<tr><td><code>{t.name}</code></td><td>{t.probes}</td><td>{len(t.train)}</td><td>{', '.join(t.held_out)}</td>"
-            f"<td><code>{t.hash}</code></td></tr>" for t in TASK_SETS.values()]  # fmt: skip
+    rows = [
+        f"<tr><td><code>{t.name}</code></td><td>{t.probes}</td><td>{len(t.train)}</td><td>{', '.join(t.held_out)}</td>"
+        f"<td><code>{t.hash}</code></td></tr>"
+        for t in TASK_SETS.values()
+    ]
     axes = ", ".join(AXES)
-    return (f"<h2>Task sets</h2><table><tr><th>set</th><th>probes</th><th>rows trained</th><th>held out</th><th>hash</th></tr>"
-            f"{''.join(rows)}</table><p class=note>The distance adds four axes: {axes}.</p>")  # fmt: skip
+    return (
+        f"<h2>Task sets</h2><table><tr><th>set</th><th>probes</th><th>rows trained</th><th>held out</th><th>hash</th></tr>"
+        f"{''.join(rows)}</table><p class=note>The distance adds four axes: {axes}.</p>"
+    )

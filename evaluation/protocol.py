@@ -19,7 +19,9 @@ from envs import ClosureVectorEnv
 from envs.experts import expert_action
 from evaluation.statistics import wilson
 
-Act = Callable[[dict[str, np.ndarray], np.ndarray], np.ndarray]  # act(observation, task index) -> (n, 5)
+Act = Callable[
+    [dict[str, np.ndarray], np.ndarray], np.ndarray
+]  # act(observation, task index) -> (n, 5)
 Policy = Callable[[ClosureVectorEnv], Act]  # a policy is made for the environment it acts in
 EVALUATION_SEED = 7_000_000  # starts of every evaluation; training draws from other seeds
 _CHUNK = 200  # sub-environments at a time
@@ -58,7 +60,9 @@ def expert(env: ClosureVectorEnv) -> Act:
 BUILT_IN: dict[str, Policy] = {f.__name__: f for f in (zero, random, expert)}
 
 
-def run_episodes(env, act: Act, task_names: Sequence[str], starts: np.ndarray, seeds: Sequence[int]) -> list[Episode]:
+def run_episodes(
+    env, act: Act, task_names: Sequence[str], starts: np.ndarray, seeds: Sequence[int]
+) -> list[Episode]:
     """One episode in every sub-environment of env.
 
     Args:
@@ -71,7 +75,10 @@ def run_episodes(env, act: Act, task_names: Sequence[str], starts: np.ndarray, s
     observation, info = env.reset(seed=list(seeds))
     first, reward = np.full(env.num_envs, -1), np.zeros(env.num_envs)
     done = np.zeros(env.num_envs, bool)
-    last = {k: np.zeros(env.num_envs) for k in ("success", "success_any", "progress", "contact_fraction")}  # at each one's end
+    last = {
+        k: np.zeros(env.num_envs)
+        for k in ("success", "success_any", "progress", "contact_fraction")
+    }  # at each one's end
     step = 0
     while not done.all():
         observation, r, terminated, truncated, info = env.step(act(observation, info["task"]))
@@ -80,7 +87,14 @@ def run_episodes(env, act: Act, task_names: Sequence[str], starts: np.ndarray, s
         first = np.where((first < 0) & info["success_any"] & ~done, step, first)
         last = {k: np.where(done, value, info[k]) for k, value in last.items()}
         done |= terminated | truncated
-    columns = (last["success"], last["success_any"], last["progress"], first, last["contact_fraction"], reward)
+    columns = (
+        last["success"],
+        last["success_any"],
+        last["progress"],
+        first,
+        last["contact_fraction"],
+        reward,
+    )
     return [
         Episode(name, int(start), bool(s), bool(a), float(p), int(f), float(c), float(r))
         for name, start, s, a, p, f, c, r in zip(task_names, starts, *columns, strict=True)
@@ -119,8 +133,15 @@ def evaluate(
     share = max(1, _CHUNK // len(tasks))
     for low in range(0, episodes, share):
         count = min(share, episodes - low)
-        env = ClosureVectorEnv(tasks, count * len(tasks), conditioning=conditioning, known_tasks=known_tasks,
-                               threads=threads, autoreset_mode=AutoresetMode.DISABLED, level=level)  # fmt: skip
+        env = ClosureVectorEnv(
+            tasks,
+            count * len(tasks),
+            conditioning=conditioning,
+            known_tasks=known_tasks,
+            threads=threads,
+            autoreset_mode=AutoresetMode.DISABLED,
+            level=level,
+        )
         starts = low + np.arange(env.num_envs) // len(tasks)
         names = [tasks[t] for t in env.task]
         table += run_episodes(env, policy(env), names, starts, [seed + int(s) for s in starts])
@@ -138,14 +159,21 @@ def summary(table: Sequence[Episode]) -> dict:
         low, high = wilson(wins, len(rows))
         times = [e.steps_to_success for e in rows if e.success]
         per_task[name] = {
-            "success": wins / len(rows), "low": low, "high": high, "episodes": len(rows),
+            "success": wins / len(rows),
+            "low": low,
+            "high": high,
+            "episodes": len(rows),
             "success_any": float(np.mean([e.success_any for e in rows])),
             "progress": float(np.mean([e.progress for e in rows])),
             "contact_fraction": float(np.mean([e.contact_fraction for e in rows])),
             "steps_to_success": float(np.median(times)) if times else None,
-        }  # fmt: skip
+        }
     rates = [t["success"] for t in per_task.values()]
-    return {"mean_success": float(np.mean(rates)), "worst_success": float(np.min(rates)), "per_task": per_task}
+    return {
+        "mean_success": float(np.mean(rates)),
+        "worst_success": float(np.min(rates)),
+        "per_task": per_task,
+    }
 
 
 def write_episodes(table: Sequence[Episode], path: pathlib.Path) -> None:

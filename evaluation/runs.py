@@ -26,9 +26,14 @@ def create(path: pathlib.Path, config: dict) -> None:
         RunError: the folder exists and is not empty.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise RunError(f"{path} exists and is not empty: choose another --out, or go on with --resume {path}")
+        raise RunError(
+            f"{path} exists and is not empty: choose another --out, or go on with --resume {path}"
+        )
     path.mkdir(parents=True, exist_ok=True)
-    write_json(path / "config.json", {"format": FORMAT, **config, "machine": machine(), "versions": versions()})
+    write_json(
+        path / "config.json",
+        {"format": FORMAT, **config, "machine": machine(), "versions": versions()},
+    )
 
 
 def open_run(path: pathlib.Path) -> dict:
@@ -38,8 +43,14 @@ def open_run(path: pathlib.Path) -> dict:
         RunError: missing, no run, damaged, or of another format.
     """
     if not path.is_dir():
-        near = sorted(p.name for p in path.parent.glob("*") if (p / "config.json").exists()) if path.parent.is_dir() else []
-        raise RunError(f"there is no run folder {path}" + (f" (runs there: {', '.join(near)})" if near else ""))
+        near = (
+            sorted(p.name for p in path.parent.glob("*") if (p / "config.json").exists())
+            if path.parent.is_dir()
+            else []
+        )
+        raise RunError(
+            f"there is no run folder {path}" + (f" (runs there: {', '.join(near)})" if near else "")
+        )
     try:
         config = json.loads((path / "config.json").read_text())
     except FileNotFoundError:
@@ -47,7 +58,9 @@ def open_run(path: pathlib.Path) -> dict:
     except (json.JSONDecodeError, UnicodeDecodeError):
         raise RunError(f"{path}/config.json is damaged: it is not JSON") from None
     if config.get("format") != FORMAT:
-        raise RunError(f"{path} was written by another version: its format is {config.get('format')}, this one reads {FORMAT}")
+        raise RunError(
+            f"{path} was written by another version: its format is {config.get('format')}, this one reads {FORMAT}"
+        )
     return config
 
 
@@ -78,12 +91,22 @@ class Metrics:
         loggers: that get every number, too, see `loggers.LOGGERS`; they are closed with the file.
     """
 
-    def __init__(self, path: pathlib.Path, columns: list[str], keep_steps: int | None = None, loggers: Sequence = ()):
+    def __init__(
+        self,
+        path: pathlib.Path,
+        columns: list[str],
+        keep_steps: int | None = None,
+        loggers: Sequence = (),
+    ):
         self.columns, rows, self._loggers = columns, [], loggers
         if path.exists():
             with open(path, newline="") as file:
                 warm = ("dagger", "clone") if keep_steps else ()
-                rows = [r for r in csv.DictReader(file) if r["phase"] in warm or int(r["env_steps"]) <= (keep_steps or 0)]
+                rows = [
+                    r
+                    for r in csv.DictReader(file)
+                    if r["phase"] in warm or int(r["env_steps"]) <= (keep_steps or 0)
+                ]
         self._file = open(path, "w", newline="")  # noqa: SIM115 - closed by close()
         self._writer = csv.DictWriter(self._file, columns)
         self._writer.writeheader()
@@ -93,7 +116,9 @@ class Metrics:
         """Append a row; missing columns stay empty."""
         self._writer.writerow(values)
         self._file.flush()
-        numbers = {k: v for k, v in values.items() if isinstance(v, int | float) and k != "env_steps"}
+        numbers = {
+            k: v for k, v in values.items() if isinstance(v, int | float) and k != "env_steps"
+        }
         for logger in self._loggers:
             logger.log(numbers, values["env_steps"])
 
@@ -109,8 +134,19 @@ def machine() -> dict:
     model = platform.processor() or platform.machine()
     info = pathlib.Path("/proc/cpuinfo")
     if info.exists():
-        model = next((line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")), model)
-    return {"processor": model, "cores": cores(), "system": f"{platform.system()} {platform.machine()}"}
+        model = next(
+            (
+                line.split(":", 1)[1].strip()
+                for line in info.read_text().splitlines()
+                if line.startswith("model name")
+            ),
+            model,
+        )
+    return {
+        "processor": model,
+        "cores": cores(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
 
 
 def versions() -> dict:

@@ -15,14 +15,18 @@ def wilson(successes: int, trials: int, z: float = 1.959964) -> tuple[float, flo
         ValueError: no trials, or more successes than trials.
     """
     if not 0 <= successes <= trials or trials < 1:
-        raise ValueError(f"need 0 <= successes <= trials and trials >= 1, not {successes} of {trials}")
+        raise ValueError(
+            f"need 0 <= successes <= trials and trials >= 1, not {successes} of {trials}"
+        )
     p, n = successes / trials, trials
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def bootstrap(scores: np.ndarray, rng: np.random.Generator, draws: int = 2000) -> tuple[float, float]:
+def bootstrap(
+    scores: np.ndarray, rng: np.random.Generator, draws: int = 2000
+) -> tuple[float, float]:
     """95 % percentile bootstrap interval of the mean of scores (runs x tasks), resampling runs."""
     scores = np.atleast_2d(scores)
     picks = rng.integers(len(scores), size=(draws, len(scores)))
@@ -30,7 +34,9 @@ def bootstrap(scores: np.ndarray, rng: np.random.Generator, draws: int = 2000) -
     return float(low), float(high)
 
 
-def steps_to_threshold(steps: Sequence[int], success: Sequence[float], threshold: float = 0.8) -> int | None:
+def steps_to_threshold(
+    steps: Sequence[int], success: Sequence[float], threshold: float = 0.8
+) -> int | None:
     """First env step at which a learning curve reaches the threshold; None when it never does (censored)."""
     return next((int(s) for s, y in zip(steps, success, strict=True) if y >= threshold), None)
 
@@ -56,10 +62,15 @@ def iqm(scores: np.ndarray) -> float:
 
 
 def stratified_bootstrap(
-    scores: np.ndarray, rng: np.random.Generator, statistic: Callable[[np.ndarray], float] = iqm, draws: int = 2000
+    scores: np.ndarray,
+    rng: np.random.Generator,
+    statistic: Callable[[np.ndarray], float] = iqm,
+    draws: int = 2000,
 ) -> tuple[float, float]:
     """95 % percentile bootstrap interval of a statistic of scores (runs x tasks), resampling runs for each task by itself."""
     scores = np.atleast_2d(scores)
     picks = rng.integers(len(scores), size=(draws, *scores.shape))
-    low, high = np.percentile([statistic(np.take_along_axis(scores, pick, 0)) for pick in picks], [2.5, 97.5])
+    low, high = np.percentile(
+        [statistic(np.take_along_axis(scores, pick, 0)) for pick in picks], [2.5, 97.5]
+    )
     return float(low), float(high)

@@ -40,9 +40,15 @@ class TransferConfig:
 
 
 def transfer(
-    source: MultiTaskPolicy, conditioning: str, target: str, config: TransferConfig, ppo: PPOConfig, seed: int,
-    on_point: Callable[[str, int, float], None], stop: Callable[[], bool] = lambda: False,
-) -> dict | None:  # fmt: skip
+    source: MultiTaskPolicy,
+    conditioning: str,
+    target: str,
+    config: TransferConfig,
+    ppo: PPOConfig,
+    seed: int,
+    on_point: Callable[[str, int, float], None],
+    stop: Callable[[], bool] = lambda: False,
+) -> dict | None:
     """Fine-tune on the target and learn it from scratch, with the same budget.
 
     Args:
@@ -61,11 +67,26 @@ def transfer(
         None when `stop` ended it.
     """
     began = time.perf_counter()
-    curves: dict[str, list] = {"pretrained": [], "scratch": [], **({"few_shot": []} if config.few_shot else {})}
+    curves: dict[str, list] = {
+        "pretrained": [],
+        "scratch": [],
+        **({"few_shot": []} if config.few_shot else {}),
+    }
     for k in range(config.seeds):
         for name, curve in curves.items():
-            curve.append(_curve(source, name, conditioning, target, config, ppo, seed + k,
-                                lambda steps, y, name=name: on_point(name, steps, y), stop))  # fmt: skip
+            curve.append(
+                _curve(
+                    source,
+                    name,
+                    conditioning,
+                    target,
+                    config,
+                    ppo,
+                    seed + k,
+                    lambda steps, y, name=name: on_point(name, steps, y),
+                    stop,
+                )
+            )
             if stop():
                 return None
     first = curves["pretrained"][0]
@@ -73,20 +94,47 @@ def transfer(
     low, high = wilson(wins, config.episodes)
     mean = {name: np.mean([c["success"] for c in curve], axis=0) for name, curve in curves.items()}
     return {
-        "zero_shot": first["success"][0], "zero_shot_low": low, "zero_shot_high": high, "episodes": config.episodes,
-        "budget": config.env_steps, "seeds": config.seeds, "few_shot": config.few_shot, "threshold": THRESHOLD, "curves": curves,
-        "steps_to_threshold": {n: [steps_to_threshold(c["steps"], c["success"], THRESHOLD) for c in cs] for n, cs in curves.items()},
+        "zero_shot": first["success"][0],
+        "zero_shot_low": low,
+        "zero_shot_high": high,
+        "episodes": config.episodes,
+        "budget": config.env_steps,
+        "seeds": config.seeds,
+        "few_shot": config.few_shot,
+        "threshold": THRESHOLD,
+        "curves": curves,
+        "steps_to_threshold": {
+            n: [steps_to_threshold(c["steps"], c["success"], THRESHOLD) for c in cs]
+            for n, cs in curves.items()
+        },
         "final": {name: float(y[-1]) for name, y in mean.items()},
         "jumpstart": float(mean["pretrained"][0] - mean["scratch"][0]),
         "area": {name: area(curves[name][0]["steps"], y) for name, y in mean.items()},
         "wall_seconds": time.perf_counter() - began,
-    }  # fmt: skip
+    }
 
 
-def _curve(source, name: str, conditioning: str, target: str, config: TransferConfig, ppo: PPOConfig, seed: int, on_point, stop) -> dict:
+def _curve(
+    source,
+    name: str,
+    conditioning: str,
+    target: str,
+    config: TransferConfig,
+    ppo: PPOConfig,
+    seed: int,
+    on_point,
+    stop,
+) -> dict:
     warm = name != "scratch"
-    learner = Learner((target,), conditioning=conditioning, ppo=ppo, network=source.network,
-                      num_envs=config.num_envs, seed=seed, warm=warm)  # fmt: skip
+    learner = Learner(
+        (target,),
+        conditioning=conditioning,
+        ppo=ppo,
+        network=source.network,
+        num_envs=config.num_envs,
+        seed=seed,
+        warm=warm,
+    )
     if warm:
         learner.policy.adopt(source)
         learner.ppo.policy.log_std.data.fill_(float(np.log(ppo.warm_deviation)))
@@ -95,7 +143,13 @@ def _curve(source, name: str, conditioning: str, target: str, config: TransferCo
     steps, success = [], []
 
     def point() -> None:
-        table = evaluate(acting(learner.policy, (target,)), (target,), config.episodes, conditioning=conditioning, seed=EVALUATION_SEED)
+        table = evaluate(
+            acting(learner.policy, (target,)),
+            (target,),
+            config.episodes,
+            conditioning=conditioning,
+            seed=EVALUATION_SEED,
+        )
         steps.append(learner.env_steps)
         success.append(summary(table)["mean_success"])
         on_point(steps[-1], success[-1])
@@ -109,11 +163,25 @@ def _curve(source, name: str, conditioning: str, target: str, config: TransferCo
     return {"seed": seed, "steps": steps, "success": success}
 
 
-def _imitate(learner: Learner, conditioning: str, target: str, episodes: int, ppo: PPOConfig, seed: int) -> None:
+def _imitate(
+    learner: Learner, conditioning: str, target: str, episodes: int, ppo: PPOConfig, seed: int
+) -> None:
     """Clone `episodes` episodes of the target's expert into the learner's policy."""
     steps = CLOSURES[target].steps
-    teacher = Learner((target,), conditioning=conditioning, ppo=ppo, network=learner.policy.network, num_envs=episodes,
-                      seed=seed + 10_000, warm=True)  # fmt: skip
+    teacher = Learner(
+        (target,),
+        conditioning=conditioning,
+        ppo=ppo,
+        network=learner.policy.network,
+        num_envs=episodes,
+        seed=seed + 10_000,
+        warm=True,
+    )
     teacher.policy.adopt(learner.policy)
-    teacher.warm_start(DaggerConfig(steps_per_task=episodes * steps, rollout=steps, updates=300, learning_rate=3e-4), lambda *_: True)
+    teacher.warm_start(
+        DaggerConfig(
+            steps_per_task=episodes * steps, rollout=steps, updates=300, learning_rate=3e-4
+        ),
+        lambda *_: True,
+    )
     learner.policy.adopt(teacher.policy)

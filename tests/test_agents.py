@@ -21,10 +21,28 @@ from envs.observations import SIZE
 SMALL = PPOConfig(rollout=8, warm_rollout=8, minibatches=2, epochs=2, critic_warmup=1)
 
 
-def learner(tasks=("bottle", "mug"), warm=True, conditioning="parameters", sampling="uniform", width=32, body="mlp", head="shared",
-            guided=False, **changes):  # fmt: skip
-    return Learner(tasks, conditioning=conditioning, ppo=dataclasses.replace(SMALL, **changes), num_envs=8, seed=3, warm=warm,
-                   sampling=sampling, network=NetworkConfig(body, head, width), guided=guided)  # fmt: skip
+def learner(
+    tasks=("bottle", "mug"),
+    warm=True,
+    conditioning="parameters",
+    sampling="uniform",
+    width=32,
+    body="mlp",
+    head="shared",
+    guided=False,
+    **changes,
+):
+    return Learner(
+        tasks,
+        conditioning=conditioning,
+        ppo=dataclasses.replace(SMALL, **changes),
+        num_envs=8,
+        seed=3,
+        warm=warm,
+        sampling=sampling,
+        network=NetworkConfig(body, head, width),
+        guided=guided,
+    )
 
 
 def test_per_task_heads_are_isolated():
@@ -52,12 +70,17 @@ def test_guidance_goes_on_to_imitate_and_leaves_the_critic():
     for guidance in (0, 40):
         agent = learner(guided=True, guidance=guidance, warm_learning_rate=1e-3, critic_warmup=0)
         agent.learn(8 * 8 * 6, lambda: True)
-        seen = {k: torch.as_tensor(v.reshape(-1, v.shape[-1])) for k, v in agent.ppo.rollout_buffer.observations.items()}
+        seen = {
+            k: torch.as_tensor(v.reshape(-1, v.shape[-1]))
+            for k, v in agent.ppo.rollout_buffer.observations.items()
+        }
         assert seen["label"].abs().max() <= 1 and seen["label"].std() > 0.1
         off.append((agent.policy.act(seen) - seen["label"]).abs().mean().item())
         before = [p.clone() for p in agent.policy.critic.parameters()]
         agent.ppo._imitate()
-        assert all(torch.equal(a, b) for a, b in zip(before, agent.policy.critic.parameters(), strict=True))
+        assert all(
+            torch.equal(a, b) for a, b in zip(before, agent.policy.critic.parameters(), strict=True)
+        )
     assert off[1] < 0.7 * off[0]
     assert "label" not in learner(guided=False).env.observation_space.spaces
 
@@ -107,7 +130,9 @@ def test_gradient_rules_train_actor_and_critic(rule):
     agent.ppo.watch_cosines = True
     before = [p.detach().clone() for p in agent.policy.parameters()]
     agent.learn(128, lambda: True)
-    assert all(not torch.equal(a, b) for a, b in zip(before, agent.policy.parameters(), strict=True))
+    assert all(
+        not torch.equal(a, b) for a, b in zip(before, agent.policy.parameters(), strict=True)
+    )
     assert np.allclose(np.diag(agent.ppo.cosines), 1) and np.abs(agent.ppo.cosines).max() <= 1
 
 
@@ -117,7 +142,10 @@ def test_the_plain_sum_by_rule_is_stable_baselines3s_update():
     agents = []
     for rules in (None, (GradientRule("sum", 2), GradientRule("sum", 2))):
         agents.append(agent := learner(warm=False))
-        agent.ppo.rules, agent.ppo.batch_size = rules, 64  # one minibatch, of both tasks equally: their means weigh the same
+        agent.ppo.rules, agent.ppo.batch_size = (
+            rules,
+            64,
+        )  # one minibatch, of both tasks equally: their means weigh the same
         agent.learn(64, lambda: True)
     for a, b in zip(*(agent.policy.parameters() for agent in agents), strict=True):
         assert torch.allclose(a, b, atol=1e-5)
@@ -155,7 +183,10 @@ def test_advantages_are_normalised_within_each_task():
     buffer.reset()
     index = np.arange(8) % 2
     for _ in range(8):
-        obs = {k: rng.normal(size=(8, *s.shape)).astype(np.float32) for k, s in agent.env.observation_space.spaces.items()}
+        obs = {
+            k: rng.normal(size=(8, *s.shape)).astype(np.float32)
+            for k, s in agent.env.observation_space.spaces.items()
+        }
         obs["index"] = index[:, None].astype(np.float32)
         reward = np.where(index == 0, 100 * rng.normal(size=8), rng.normal(size=8))
         buffer.add(obs, np.zeros((8, 5)), reward, np.zeros(8), torch.zeros(8, 1), torch.zeros(8))
@@ -166,7 +197,14 @@ def test_advantages_are_normalised_within_each_task():
         assert own.std() == pytest.approx(1.0, abs=1e-4)
     buffer.reset()
     for _ in range(8):  # a solved task: advantages are noise far below the floor, and stay small
-        buffer.add(obs, np.zeros((8, 5)), 1e-3 * rng.normal(size=8), np.zeros(8), torch.zeros(8, 1), torch.zeros(8))
+        buffer.add(
+            obs,
+            np.zeros((8, 5)),
+            1e-3 * rng.normal(size=8),
+            np.zeros(8),
+            torch.zeros(8, 1),
+            torch.zeros(8),
+        )
     buffer.compute_returns_and_advantage(torch.zeros(8, 1), np.zeros(8))
     assert buffer.advantages.std() < 0.01 / ADVANTAGE_FLOOR
 
@@ -178,8 +216,18 @@ def test_gae_matches_hand_computation():
     gamma, lam = buffer.gamma, buffer.gae_lambda
     rewards, values = np.arange(8.0) ** 2 / 10, np.linspace(1, 2, 8)
     for k in range(8):
-        obs = {name: np.zeros((8, *s.shape), np.float32) for name, s in agent.env.observation_space.spaces.items()}
-        buffer.add(obs, np.zeros((8, 5)), np.full(8, rewards[k]), np.zeros(8), torch.full((8, 1), values[k]), torch.zeros(8))
+        obs = {
+            name: np.zeros((8, *s.shape), np.float32)
+            for name, s in agent.env.observation_space.spaces.items()
+        }
+        buffer.add(
+            obs,
+            np.zeros((8, 5)),
+            np.full(8, rewards[k]),
+            np.zeros(8),
+            torch.full((8, 1), values[k]),
+            torch.zeros(8),
+        )
     buffer.compute_returns_and_advantage(torch.full((8, 1), 3.0), np.zeros(8))
     advantage, following, expected = 0.0, 3.0, np.zeros(8)
     for k in reversed(range(8)):
@@ -203,10 +251,16 @@ def test_critic_warm_up_leaves_the_actor_alone():
     actor = [p.detach().clone() for p in agent.policy.actor.parameters()]
     critic = [p.detach().clone() for p in agent.policy.critic.parameters()]
     agent.learn(64, lambda: True)
-    assert all(torch.equal(a, b) for a, b in zip(actor, agent.policy.actor.parameters(), strict=True))
-    assert any(not torch.equal(a, b) for a, b in zip(critic, agent.policy.critic.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(actor, agent.policy.actor.parameters(), strict=True)
+    )
+    assert any(
+        not torch.equal(a, b) for a, b in zip(critic, agent.policy.critic.parameters(), strict=True)
+    )
     agent.learn(128, lambda: True)
-    assert any(not torch.equal(a, b) for a, b in zip(actor, agent.policy.actor.parameters(), strict=True))
+    assert any(
+        not torch.equal(a, b) for a, b in zip(actor, agent.policy.actor.parameters(), strict=True)
+    )
 
 
 def test_resume_equals_uninterrupted(tmp_path):
@@ -225,7 +279,9 @@ def test_resume_equals_uninterrupted(tmp_path):
     rest.resume(tmp_path / "latest")
     assert rest.env_steps == 64 * 3
     rest.learn(64 * 6, lambda: True)
-    for (name, a), b in zip(whole.policy.state_dict().items(), rest.policy.state_dict().values(), strict=True):
+    for (name, a), b in zip(
+        whole.policy.state_dict().items(), rest.policy.state_dict().values(), strict=True
+    ):
         assert torch.equal(a, b), name
     assert np.array_equal(whole.simulation.batch.qpos, rest.simulation.batch.qpos)
 
@@ -235,7 +291,9 @@ def test_same_seed_same_weights():
     a.learn(128, lambda: True)
     b = learner()
     b.learn(128, lambda: True)
-    assert all(torch.equal(x, y) for x, y in zip(a.policy.parameters(), b.policy.parameters(), strict=True))
+    assert all(
+        torch.equal(x, y) for x, y in zip(a.policy.parameters(), b.policy.parameters(), strict=True)
+    )
 
 
 def test_exploration_lasts_in_the_fingers_and_its_deviation_falls():
@@ -243,33 +301,49 @@ def test_exploration_lasts_in_the_fingers_and_its_deviation_falls():
     agent.ppo._setup_learn(1)
     agent.policy.noise = torch.full((8, 5), 1e3)  # of another rollout
     forward = agent.policy.forward
-    agent.policy.forward = lambda *given: (forward(*given), kept.append(agent.policy.noise.clone()))[0]
+    agent.policy.forward = lambda *given: (
+        forward(*given),
+        kept.append(agent.policy.noise.clone()),
+    )[0]
     agent.learn(3200, lambda: True)
     noise = torch.stack(kept)  # (steps, n, a)
     along = (noise[1:] * noise[:-1]).mean((0, 1)).numpy()
-    assert np.allclose(along, [0, 0, 0, 0, 0.8], atol=0.1) and np.allclose(noise.std((0, 1)), 1, atol=0.1)
+    assert np.allclose(along, [0, 0, 0, 0, 0.8], atol=0.1) and np.allclose(
+        noise.std((0, 1)), 1, atol=0.1
+    )
     assert kept[0].abs().max() < 10  # it begins anew
     assert (agent.policy.log_std.exp() < 0.351).all()  # half way between 0.5 and 0.2
     agent.learn(6400, lambda: True)
     assert (agent.policy.log_std.exp() < 0.201).all()
     actor, critic = agent.policy.optimizer.param_groups
-    assert actor["lr"] == pytest.approx(0.2 / 0.5 * critic["lr"]) and critic["lr"] == SMALL.learning_rate
+    assert (
+        actor["lr"] == pytest.approx(0.2 / 0.5 * critic["lr"])
+        and critic["lr"] == SMALL.learning_rate
+    )
 
 
-@pytest.mark.parametrize(("body", "warm", "share"), [("mlp", False, 1.0), ("transformer", False, 0.3), ("transformer", True, 1.0)])
+@pytest.mark.parametrize(
+    ("body", "warm", "share"),
+    [("mlp", False, 1.0), ("transformer", False, 0.3), ("transformer", True, 1.0)],
+)
 def test_a_transformers_actor_learns_slower_from_nothing(body, warm, share):
     agent = learner(body=body, warm=warm)
     agent.ppo._setup_learn(1)
     agent.ppo._update_learning_rate(agent.policy.optimizer)
     actor, critic = agent.policy.optimizer.param_groups
     rate = SMALL.warm_learning_rate if warm else SMALL.learning_rate
-    assert actor["lr"] == pytest.approx(share * rate, rel=0.01) and critic["lr"] == SMALL.learning_rate
+    assert (
+        actor["lr"] == pytest.approx(share * rate, rel=0.01) and critic["lr"] == SMALL.learning_rate
+    )
 
 
 def test_dagger_learns_the_expert():
     agent = learner(("mug",), width=128)
     losses = []
-    agent.warm_start(DaggerConfig(steps_per_task=2_400, updates=60, minibatch=256), lambda steps, loss: losses.append(loss) is None)
+    agent.warm_start(
+        DaggerConfig(steps_per_task=2_400, updates=60, minibatch=256),
+        lambda steps, loss: losses.append(loss) is None,
+    )
     assert losses[-1] < 0.8 * losses[0]
 
 
@@ -294,7 +368,10 @@ def test_dagger_does_not_depend_on_how_long_its_fits_take_and_ends_when_told(mon
     assert [s for s, _ in taught(2)[1]] == [s for s, _ in seen[:2]]
 
 
-@pytest.mark.parametrize(("conditioning", "head"), [("parameters", "shared"), ("embedding", "per_task"), ("one_hot", "shared")])
+@pytest.mark.parametrize(
+    ("conditioning", "head"),
+    [("parameters", "shared"), ("embedding", "per_task"), ("one_hot", "shared")],
+)
 def test_checkpoint_round_trip_and_acting(tmp_path, conditioning, head):
     agent = learner(conditioning=conditioning, head=head, body="film", popart=True)
     agent.save(tmp_path / "checkpoint")
@@ -305,7 +382,10 @@ def test_checkpoint_round_trip_and_acting(tmp_path, conditioning, head):
     obs, info = env.reset(seed=0)
     action = acting(policy, known)(env)(obs, info["task"])
     assert np.array_equal(action, acting(agent.policy, known)(env)(obs, info["task"]))
-    assert sorted(p.name for p in (tmp_path / "checkpoint").iterdir()) == ["meta.json", "tensors.safetensors"]
+    assert sorted(p.name for p in (tmp_path / "checkpoint").iterdir()) == [
+        "meta.json",
+        "tensors.safetensors",
+    ]
     # a task is known by its name, whatever its place in the environment it is evaluated in
     env = ClosureVectorEnv("mug", 1, conditioning=conditioning, known_tasks=known)
     env.reset(seed=0)
@@ -334,4 +414,6 @@ def test_adopting_a_policy_for_another_task():
     source, target = learner(head="per_task"), learner(("thermos",), head="per_task")
     target.policy.adopt(source.policy)
     assert torch.allclose(target.policy.actor.head.bias[0], source.policy.actor.head.bias.mean(0))
-    assert torch.equal(target.policy.actor.body.net[0].weight, source.policy.actor.body.net[0].weight)
+    assert torch.equal(
+        target.policy.actor.body.net[0].weight, source.policy.actor.body.net[0].weight
+    )

@@ -50,12 +50,28 @@ def crush(step, m):
     return np.column_stack([to[:, :2], -np.ones(N), np.ones(N) * (-1) ** step, -np.ones(N)])
 
 
-ATTACKS = {"constant": corners, "chatter": chatter, "alternate": lambda: alternate, "ram": lambda: ram, "crush": lambda: crush}
+ATTACKS = {
+    "constant": corners,
+    "chatter": chatter,
+    "alternate": lambda: alternate,
+    "ram": lambda: ram,
+    "crush": lambda: crush,
+}
 # Pressing down hard is how a press is opened, and a slider may be rammed open: honest work of the hand
-HONEST = {("crush", "press"), ("ram", "slide"), ("ram", "push"), ("ram", "flip"), ("crush", "slide"), ("crush", "flip")}
+HONEST = {
+    ("crush", "press"),
+    ("ram", "slide"),
+    ("ram", "push"),
+    ("ram", "flip"),
+    ("crush", "slide"),
+    ("crush", "flip"),
+}
 
 
-@pytest.mark.parametrize(("attack", "name"), [(a, n) for a in ATTACKS for n in CLOSURES if (a, CLOSURES[n].mechanism) not in HONEST])
+@pytest.mark.parametrize(
+    ("attack", "name"),
+    [(a, n) for a in ATTACKS for n in CLOSURES if (a, CLOSURES[n].mechanism) not in HONEST],
+)
 def test_brute_force_opens_nothing(attack, name):
     success, _, _ = play(name, ATTACKS[attack]())
     assert success.mean() < 0.07  # at most one of sixteen by chance
@@ -98,7 +114,9 @@ def test_a_lid_moved_by_an_invisible_hand_is_no_success(name):
     up = np.tile([0, 0, 1.0, 0, 1.0], (N, 1))
     farthest = 0.0
     for _ in range(CLOSURES[name].steps):
-        force[:, batch.lid_v] = np.sign(full) * [60, 60, 60, 8, 8, 8] * (full != 0) * ~batch.released[:, None]
+        force[:, batch.lid_v] = (
+            np.sign(full) * [60, 60, 60, 8, 8, 8] * (full != 0) * ~batch.released[:, None]
+        )
         if (own["marked"] & ~own["reached"]).any():
             force[:, batch.lid_v.start] = 2.5 * (batch.measure()["lid"][:, 0] < own["depth"])
         _, _, _, _, info = env.step(up)
@@ -127,4 +145,6 @@ def test_a_near_miss_can_be_replayed():
         _, _, _, _, info = env.step(act(None, info["task"]))
         gain = (info["progress"] - before)[0]
         untouched += min(gain, 0.0) if touched or touching(env)[0] else gain
-    assert max(untouched, 0.0) == pytest.approx(found.untouched)  # what the film shows is what was found
+    assert max(untouched, 0.0) == pytest.approx(
+        found.untouched
+    )  # what the film shows is what was found

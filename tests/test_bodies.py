@@ -3,7 +3,19 @@
 import pytest
 import torch
 
-from agents.bodies import BODIES, EMBEDDING, ENCODER, FEATURE, MLP, FiLM, Moore, PaCo, SoftModules, TaskEncoder, Transformer
+from agents.bodies import (
+    BODIES,
+    EMBEDDING,
+    ENCODER,
+    FEATURE,
+    MLP,
+    FiLM,
+    Moore,
+    PaCo,
+    SoftModules,
+    TaskEncoder,
+    Transformer,
+)
 from envs.observations import PARTS, SIZE
 
 torch.set_num_threads(1)  # as learners do
@@ -24,7 +36,11 @@ def body(make, task, state=SIZE, shaken=True):
 
 def batch(task, state=SIZE, n=N):
     generator = torch.Generator().manual_seed(1)
-    return torch.randn(n, state, generator=generator), torch.randn(n, task, generator=generator), torch.arange(n) % TASKS
+    return (
+        torch.randn(n, state, generator=generator),
+        torch.randn(n, task, generator=generator),
+        torch.arange(n) % TASKS,
+    )
 
 
 def count(module):
@@ -76,7 +92,9 @@ def test_one_learning_rate_serves_every_body(name, scale):
 @with_and_without_vector
 def test_batched_equals_looped(name, task):
     net, (state, vector, index) = body(BODIES[name], task), batch(task)
-    looped = torch.cat([net(state[i : i + 1], vector[i : i + 1], index[i : i + 1]) for i in range(N)])
+    looped = torch.cat(
+        [net(state[i : i + 1], vector[i : i + 1], index[i : i + 1]) for i in range(N)]
+    )
     assert torch.allclose(net(state, vector, index), looped, atol=1e-5)
 
 
@@ -84,7 +102,9 @@ def test_batched_equals_looped(name, task):
 @with_and_without_vector
 def test_same_seed_gives_same_bytes_in_training_and_evaluation(name, task):
     inputs = batch(task)
-    assert torch.equal(body(BODIES[name], task).train()(*inputs), body(BODIES[name], task).eval()(*inputs))
+    assert torch.equal(
+        body(BODIES[name], task).train()(*inputs), body(BODIES[name], task).eval()(*inputs)
+    )
 
 
 @every_body
@@ -115,7 +135,9 @@ def test_the_vector_alone_says_which_task(name):
 def test_gradient_reaches_every_parameter(name, task):
     net = body(BODIES[name], task)
     (net(*batch(task, n=64)) * torch.randn(WIDTH)).sum().backward()
-    assert [k for k, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+    assert [
+        k for k, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
+    ] == []
 
 
 @every_body
@@ -124,7 +146,12 @@ def test_parameters_are_as_many_as_stated(name):
     sizes = {
         "mlp": (state + task + 1) * w + (w + 1) * w,
         "film": (state + 1) * w + (w + 1) * w + encoder(task, 4 * w),
-        "soft_modules": (state + 1) * w + (w + 1) * w + 2 * (w // 4 + 1) * w + encoder(task, w) + 2 * (w + 1) * 16 + 17 * w,
+        "soft_modules": (state + 1) * w
+        + (w + 1) * w
+        + 2 * (w // 4 + 1) * w
+        + encoder(task, w)
+        + 2 * (w + 1) * 16
+        + 17 * w,
         "moore": (state + 1) * 2 * w + 4 * (w // 2 + 1) * w + encoder(task, 4),
         "paco": 4 * ((state + 1) * w + (w + 1) * w) + encoder(task, 4),
         "transformer": transformer(state, 48, 4, w) + encoder(task, 48),
@@ -132,7 +159,10 @@ def test_parameters_are_as_many_as_stated(name):
     net = BODIES[name](state, task, TASKS, w)
     assert count(net) == sizes[name] < 4 * sizes["mlp"]
     if name != "mlp":  # an embedding stands in for the vector
-        assert count(BODIES[name](state, 0, TASKS, w)) == sizes[name] + (EMBEDDING - task) * ENCODER + TASKS * EMBEDDING
+        assert (
+            count(BODIES[name](state, 0, TASKS, w))
+            == sizes[name] + (EMBEDDING - task) * ENCODER + TASKS * EMBEDDING
+        )
 
 
 def encoder(inputs, outputs):
@@ -161,7 +191,11 @@ def test_film_scales_and_shifts_each_hidden_unit():
     net, (state, vector, index) = body(FiLM, VECTOR), batch(VECTOR)
     scale1, shift1, scale2, shift2 = net.modulation(vector, index).split(WIDTH, 1)
     hidden = torch.nn.functional.elu(net.layers[0](state) * (1 + scale1) + shift1)
-    assert torch.allclose(net(state, vector, index), torch.nn.functional.elu(net.layers[1](hidden) * (1 + scale2) + shift2), atol=1e-6)
+    assert torch.allclose(
+        net(state, vector, index),
+        torch.nn.functional.elu(net.layers[1](hidden) * (1 + scale2) + shift2),
+        atol=1e-6,
+    )
 
 
 def test_soft_modules_routing_sums_to_one_and_depends_on_state_and_task():
@@ -170,7 +204,9 @@ def test_soft_modules_routing_sums_to_one_and_depends_on_state_and_task():
     routing = net.routing(features * net.task(vector, index))
     assert routing.shape == (SoftModules.LAYERS - 1, N, SoftModules.MODULES, SoftModules.MODULES)
     assert (routing > 0).all() and torch.allclose(routing.sum(3), torch.ones(routing.shape[:3]))
-    assert not torch.allclose(routing.sum(2), torch.ones(routing.shape[:3]))  # over `from`, not over `to`
+    assert not torch.allclose(
+        routing.sum(2), torch.ones(routing.shape[:3])
+    )  # over `from`, not over `to`
     by_task = net.routing(features[:1] * net.task(vector, index))
     by_state = net.routing(features * net.task(vector, index)[:1])
     assert (by_task.std(1) > 1e-4).all() and (by_state.std(1) > 1e-4).all()
@@ -183,9 +219,17 @@ def test_soft_modules_pass_on_what_the_routing_picks():
     picked[..., 2] = 1.0
     net.routing = lambda context: picked
     own = WIDTH // SoftModules.MODULES
-    x = torch.nn.functional.elu(net.first(torch.nn.functional.elu(net.state(state))))[:, 2 * own : 3 * own]
+    x = torch.nn.functional.elu(net.first(torch.nn.functional.elu(net.state(state))))[
+        :, 2 * own : 3 * own
+    ]
     x = torch.nn.functional.elu(x @ net.banks[0].weight[2] + net.banks[0].bias[2])
-    x = torch.cat([torch.nn.functional.elu(x @ w + b) for w, b in zip(net.banks[1].weight, net.banks[1].bias, strict=True)], 1)
+    x = torch.cat(
+        [
+            torch.nn.functional.elu(x @ w + b)
+            for w, b in zip(net.banks[1].weight, net.banks[1].bias, strict=True)
+        ],
+        1,
+    )
     assert torch.allclose(net(state, vector, index), x, atol=1e-5)
 
 
@@ -199,13 +243,19 @@ def test_moore_features_are_orthonormal_and_span_the_experts():
     basis = net.experts(state)  # (n, experts, width)
     assert torch.allclose(basis @ basis.mT, torch.eye(Moore.EXPERTS).expand(N, -1, -1), atol=1e-5)
     raw = net.out(torch.nn.functional.elu(net.hidden(state)).unflatten(1, (Moore.EXPERTS, -1)))
-    assert torch.allclose((raw @ basis.mT) @ basis, raw, atol=1e-4)  # nothing of the raw features is lost
-    assert (raw @ basis.mT).triu(1).abs().max() < 1e-4  # in Gram-Schmidt's order: expert k only needs the first k
+    assert torch.allclose(
+        (raw @ basis.mT) @ basis, raw, atol=1e-4
+    )  # nothing of the raw features is lost
+    assert (raw @ basis.mT).triu(
+        1
+    ).abs().max() < 1e-4  # in Gram-Schmidt's order: expert k only needs the first k
 
 
 def test_moore_combines_features_by_the_tasks_weights():
     net, (state, vector, index) = body(Moore, VECTOR), batch(VECTOR)
-    squared = FEATURE**2 * WIDTH * net.mix(vector, index).square().sum(1)  # Pythagoras, on orthonormal features
+    squared = (
+        FEATURE**2 * WIDTH * net.mix(vector, index).square().sum(1)
+    )  # Pythagoras, on orthonormal features
     assert torch.allclose(net(state, vector, index).square().sum(1), squared, rtol=1e-4)
 
 
@@ -223,7 +273,10 @@ def test_paco_equals_networks_composed_one_by_one(task):
 
 @pytest.mark.parametrize("history", [1, 2])
 def test_transformer_turns_each_named_part_into_its_own_token(history):
-    net, (state, vector, index) = body(Transformer, VECTOR, history * SIZE), batch(VECTOR, history * SIZE)
+    net, (state, vector, index) = (
+        body(Transformer, VECTOR, history * SIZE),
+        batch(VECTOR, history * SIZE),
+    )
     tokens, out, low = net.tokens(state), net(state, vector, index), 0
     for k, (_, size, *_) in enumerate(PARTS):
         for j in range(history):

@@ -58,7 +58,9 @@ def test_distance_is_a_metric():
 def test_every_held_out_row_whose_mechanism_is_trained_has_a_band_of_its_own(name):
     split = TASK_SETS[name]
     trained = {CLOSURES[row].mechanism for row in split.train}
-    assert set(split.reserved) == {row for row in split.held_out if CLOSURES[row].mechanism in trained}
+    assert set(split.reserved) == {
+        row for row in split.held_out if CLOSURES[row].mechanism in trained
+    }
 
 
 def test_tables_refuse_duplicates_overlaps_and_unknown_names():

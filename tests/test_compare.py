@@ -20,7 +20,13 @@ from evaluation.options import TrainOptions
 from evaluation.runs import RunError
 from evaluation.statistics import iqm, stratified_bootstrap
 
-KINDS = {"conditioning": ("none", "one_hot"), "task_set": str, "env_steps": int, "rate": float, "videos": bool}
+KINDS = {
+    "conditioning": ("none", "one_hot"),
+    "task_set": str,
+    "env_steps": int,
+    "rate": float,
+    "videos": bool,
+}
 # A training of two validations; --task-set says how it goes, and the numbers follow from conditioning and seed.
 STUB = """
 import json, pathlib, signal, sys, time
@@ -70,16 +76,29 @@ def job(tmp_path):
 
     def run(grid=GRID, jobs=2):
         (tmp_path / "grid.toml").write_text(grid)
-        return compare_job(tmp_path / "grid.toml", tmp_path / "out", jobs, 0, KINDS, Console(quiet=True),
-                           lambda words: [sys.executable, "-S", str(tmp_path / "stub.py"), *words])  # fmt: skip
+        return compare_job(
+            tmp_path / "grid.toml",
+            tmp_path / "out",
+            jobs,
+            0,
+            KINDS,
+            Console(quiet=True),
+            lambda words: [sys.executable, "-S", str(tmp_path / "stub.py"), *words],
+        )
 
-    run.out, run.cells, run.calls = tmp_path / "out", tmp_path / "out/cells", tmp_path / "out/cells/calls"
+    run.out, run.cells, run.calls = (
+        tmp_path / "out",
+        tmp_path / "out/cells",
+        tmp_path / "out/cells/calls",
+    )
     return run
 
 
 def test_iqm_by_hand():
     assert iqm(np.array([[0, 1, 2, 3], [4, 5, 6, 70]])) == 3.5  # 2 of 8 are cut at each end
-    assert iqm(np.array([[0.0, 1.0, 5.0]])) == 2.0  # a quarter of 3 is less than one: nothing is cut
+    assert (
+        iqm(np.array([[0.0, 1.0, 5.0]])) == 2.0
+    )  # a quarter of 3 is less than one: nothing is cut
     with pytest.raises(ValueError, match="at least one"):
         iqm(np.empty((0, 3)))
 
@@ -87,13 +106,20 @@ def test_iqm_by_hand():
 def test_stratified_bootstrap_covers_is_deterministic_and_keeps_tasks_apart():
     draw = np.random.default_rng(1)
     scores = draw.normal(0.5, [0.1, 0.1, 0.3], (60, 3))
-    half = 1.96 * np.sqrt((scores.var(0) / 60).sum()) / 3  # the tasks are resampled independently: their variances add up
+    half = (
+        1.96 * np.sqrt((scores.var(0) / 60).sum()) / 3
+    )  # the tasks are resampled independently: their variances add up
     found = stratified_bootstrap(scores, draw, np.mean)
-    assert found == pytest.approx((scores.mean() - half, scores.mean() + half), abs=0.1 * half) and found[0] < 0.5 < found[1]
+    assert (
+        found == pytest.approx((scores.mean() - half, scores.mean() + half), abs=0.1 * half)
+        and found[0] < 0.5 < found[1]
+    )
     scores = draw.normal(size=(4, 5))
     a, b = (stratified_bootstrap(scores, np.random.default_rng(7), iqm, 300) for _ in range(2))
     assert a == b and a[0] < iqm(scores) < a[1]
-    apart = np.array([[0.0, 1.0], [0.0, 1.0], [0.0, 1.0]])  # runs agree on each task: nothing to resample
+    apart = np.array(
+        [[0.0, 1.0], [0.0, 1.0], [0.0, 1.0]]
+    )  # runs agree on each task: nothing to resample
     assert stratified_bootstrap(apart, draw, np.mean, 50) == (0.5, 0.5)
 
 
@@ -120,7 +146,10 @@ def test_stratified_bootstrap_covers_is_deterministic_and_keeps_tasks_apart():
         ('[vary]\nconditioning = ["onehot"]', "one of none, one_hot, not 'onehot'"),
         ("[common]\nrate = 1\n[vary]\nrate = [1]", "in one of them"),
         ("[vary]\nrate = [1, 1.0]", "same configuration"),
-        ('[[cells]]\nlabel = "a b"\nrate = 1\n[[cells]]\nlabel = "a/b"\nrate = 2', "share a folder"),
+        (
+            '[[cells]]\nlabel = "a b"\nrate = 1\n[[cells]]\nlabel = "a/b"\nrate = 2',
+            "share a folder",
+        ),
         ('[[cells]]\nlabel = "?"', "letter or a digit"),
         ('[[cells]]\nlabel = ""', "not empty"),
         ('[[cells]]\nlable = "x"', "allowed: label, conditioning"),
@@ -130,7 +159,11 @@ def test_mistakes_in_a_grid_get_one_line(text, says, tmp_path):
     (tmp_path / "grid.toml").write_text(text)
     with pytest.raises(ValueError) as error:
         read_grid(tmp_path / "grid.toml", KINDS)
-    assert says in str(error.value) and "grid.toml" in str(error.value) and "\n" not in str(error.value)
+    assert (
+        says in str(error.value)
+        and "grid.toml" in str(error.value)
+        and "\n" not in str(error.value)
+    )
 
 
 def test_a_grid_is_every_combination_and_the_further_cells(tmp_path):
@@ -148,11 +181,24 @@ def test_a_grid_is_every_combination_and_the_further_cells(tmp_path):
     """)
     grid = read_grid(tmp_path / "grid.toml", KINDS)
     assert grid.name == "grid" and len(grid.cells) == 10
-    assert [c.label for c in grid.configurations] == ["none, videos true", "none, videos false", "one_hot, videos true",
-                                                      "one_hot, videos false", "plain PPO"]  # fmt: skip
+    assert [c.label for c in grid.configurations] == [
+        "none, videos true",
+        "none, videos false",
+        "one_hot, videos true",
+        "one_hot, videos false",
+        "plain PPO",
+    ]
     assert grid.cells[-1].name == "plain-PPO-seed5"
     assert grid.cells[-1].arguments == ["--env-steps", "2000", "--rate", "1.0", "--seed", "5"]
-    assert grid.cells[1].arguments == ["--env-steps", "1000", "--conditioning", "none", "--no-videos", "--seed", "3"]
+    assert grid.cells[1].arguments == [
+        "--env-steps",
+        "1000",
+        "--conditioning",
+        "none",
+        "--no-videos",
+        "--seed",
+        "3",
+    ]
 
 
 def test_flags_are_read_from_the_command():
@@ -175,13 +221,22 @@ def test_the_table_matches_hand_computed_values(job):
     # none: mug 1, 1 and jar 0.2, 0.3: of four entries one is cut at each end
     assert none["iqm"] == pytest.approx((0.3 + 1.0) / 2) and none["mean"] == pytest.approx(2.5 / 4)
     assert none["worst"] == pytest.approx(0.25) and none["worst_task"] == "jar"
-    assert (none["train_seconds"], none["env_steps"], none["n"], none["missing"]) == (42, 400, 2, [])
+    assert (none["train_seconds"], none["env_steps"], none["n"], none["missing"]) == (
+        42,
+        400,
+        2,
+        [],
+    )
     assert 0.2 <= none["low"] <= none["iqm"] <= none["high"] <= 1.0
     assert one_hot["iqm"] == pytest.approx((0.5 + 0.6) / 2)
     # one_hot ends after 20 s and 350 steps; at 20 s none has its first validation, and at 350 steps still that one
     assert (found["equal_seconds"], found["equal_steps"]) == (20, 350)
-    assert none["at_equal_seconds"] == pytest.approx(0.25) and none["at_equal_steps"] == pytest.approx(0.25)
-    assert one_hot["at_equal_seconds"] == pytest.approx(0.6) and one_hot["at_equal_steps"] == pytest.approx(0.6)
+    assert none["at_equal_seconds"] == pytest.approx(0.25) and none[
+        "at_equal_steps"
+    ] == pytest.approx(0.25)
+    assert one_hot["at_equal_seconds"] == pytest.approx(0.6) and one_hot[
+        "at_equal_steps"
+    ] == pytest.approx(0.6)
     assert json.loads((job.out / "compare.json").read_text()) == found
     rows = list(csv.DictReader((job.out / "compare.csv").read_text().splitlines()))
     assert [float(r["mean"]) for r in rows] == [none["mean"], one_hot["mean"]]
@@ -190,7 +245,9 @@ def test_the_table_matches_hand_computed_values(job):
     assert not list(job.out.rglob("*.tmp"))
     first = job.calls.read_text()
     assert sorted(first.splitlines())[0] == "--no-videos --conditioning none --seed 0 --out RUN"
-    assert job() == found and job.calls.read_text() == first  # what is finished is not trained again
+    assert (
+        job() == found and job.calls.read_text() == first
+    )  # what is finished is not trained again
 
 
 def test_a_grid_that_changed_its_flags_is_refused(job, tmp_path):
@@ -210,7 +267,9 @@ def test_a_failed_cell_is_reported_and_the_others_go_on(job):
     found = json.loads((job.out / "compare.json").read_text())
     assert found["failed"] == {"fails-seed1": "exit 1: error: diverged"}
     fails = found["configurations"][2]
-    assert (fails["n"], fails["missing"], fails["low"]) == (1, [1], None) and fails["mean"] == pytest.approx(0.6)
+    assert (fails["n"], fails["missing"], fails["low"]) == (1, [1], None) and fails[
+        "mean"
+    ] == pytest.approx(0.6)
     text = (job.out / "compare.txt").read_text()
     assert "1 of 2 !" in text and "failed: fails-seed1: exit 1: error: diverged" in text
     before = len(job.calls.read_text().splitlines())
@@ -223,7 +282,9 @@ def test_a_validation_that_came_too_late_is_not_available(job):
     grid = 'seeds = 1\n[vary]\nconditioning = ["none", "one_hot"]\n'
     job(grid)
     short = job.cells / "one_hot-seed0/metrics.csv"
-    short.write_text("\n".join(short.read_text().splitlines()[:2]))  # it ends after 5 s, before any validation
+    short.write_text(
+        "\n".join(short.read_text().splitlines()[:2])
+    )  # it ends after 5 s, before any validation
     found = job(grid)
     assert found["equal_seconds"] == 5
     assert [r["at_equal_seconds"] for r in found["configurations"]] == [None, None]
@@ -247,13 +308,19 @@ def test_an_interrupt_reaches_each_training_once_and_the_same_command_goes_on(jo
     assert signal.getsignal(signal.SIGINT) is handler
     assert stopped["failed"] == {} and [r["n"] for r in stopped["configurations"]] == [0, 0]
     assert [p.read_text() for p in job.cells.glob("*/saved")] == ["1", "1"]
-    threading.Thread(target=interrupt, args=(4,)).start()  # two are resumed and end; the other two begin, and are interrupted
+    threading.Thread(
+        target=interrupt, args=(4,)
+    ).start()  # two are resumed and end; the other two begin, and are interrupted
     again = job(grid)
     assert sorted(job.calls.read_text().splitlines())[:2] == ["--no-videos --resume RUN"] * 2
     assert sum(r["n"] for r in again["configurations"]) == 2
 
 
-@pytest.mark.parametrize("path", sorted(pathlib.Path(__file__).parents[1].glob("benchmarks/*.toml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path",
+    sorted(pathlib.Path(__file__).parents[1].glob("benchmarks/*.toml")),
+    ids=lambda p: p.stem,
+)
 def test_every_benchmark_is_a_grid_of_jobs(path):
     grid = read_grid(path, grid_kinds())
     assert grid.name == path.stem and len(grid.seeds) == 3

@@ -26,8 +26,13 @@ class Stub:
 
     def _info(self):
         solved = (self.seed % 4 == 2) & (self.t >= 2)
-        return {"success": solved, "success_any": solved, "progress": solved * 1.0, "contact_fraction": solved * 1.0,
-                "task": np.zeros(4, int)}  # fmt: skip
+        return {
+            "success": solved,
+            "success_any": solved,
+            "progress": solved * 1.0,
+            "contact_fraction": solved * 1.0,
+            "task": np.zeros(4, int),
+        }
 
     def step(self, action):
         self.t += 1
@@ -36,7 +41,9 @@ class Stub:
 
 
 def test_one_of_four_starts_solvable_scores_a_quarter():
-    table = run_episodes(Stub(), lambda obs, task: np.zeros((4, 5)), ["stub"] * 4, np.arange(4), [0, 1, 2, 3])
+    table = run_episodes(
+        Stub(), lambda obs, task: np.zeros((4, 5)), ["stub"] * 4, np.arange(4), [0, 1, 2, 3]
+    )
     assert summary(table)["mean_success"] == 0.25
     assert [e.success for e in table] == [False, False, True, False]
     assert table[2].steps_to_success == 2 and table[0].steps_to_success == -1
@@ -52,14 +59,21 @@ def test_quota_is_exact_and_starts_are_shared():
 
 
 def test_evaluation_does_not_depend_on_what_else_is_evaluated():
-    together, alone = evaluate(BUILT_IN["expert"], ("mug", "jar"), 3), evaluate(BUILT_IN["expert"], ("jar",), 2)
+    together, alone = (
+        evaluate(BUILT_IN["expert"], ("mug", "jar"), 3),
+        evaluate(BUILT_IN["expert"], ("jar",), 2),
+    )
     assert [e for e in together if e.task == "jar"][:2] == alone
 
 
 def test_wilson_matches_published_values():
-    assert wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)  # Newcombe (1998) style check of the closed form
+    assert wilson(0, 10) == pytest.approx(
+        (0.0, 0.2775), abs=1e-4
+    )  # Newcombe (1998) style check of the closed form
     low, high = wilson(81, 263)
-    assert (low, high) == pytest.approx((0.2553, 0.3662), abs=1e-4)  # Newcombe 1998, table I, method 3
+    assert (low, high) == pytest.approx(
+        (0.2553, 0.3662), abs=1e-4
+    )  # Newcombe 1998, table I, method 3
     for bad in ((1, 0), (3, 2), (-1, 2)):
         with pytest.raises(ValueError, match="trials"):
             wilson(*bad)
@@ -103,11 +117,17 @@ def test_run_folders_refuse_what_they_cannot_read(tmp_path):
 
 def test_report_is_self_contained(tmp_path):
     run = tmp_path / "run"
-    runs.create(run, {"command": "python train.py", "seed": 0, "train": ["mug"], "held_out": ["decanter"]})
+    runs.create(
+        run, {"command": "python train.py", "seed": 0, "train": ["mug"], "held_out": ["decanter"]}
+    )
     runs.update_results(run, **summary(evaluate(BUILT_IN["zero"], ("mug",), 2)))
     page = write_report(run).read_text()
     assert "mug" in page and "python train.py" in page
-    assert "<td>seed</td><td><code>0</code>" in page and f"torch {torch.__version__}" in page and "{&#x27;" not in page
+    assert (
+        "<td>seed</td><td><code>0</code>" in page
+        and f"torch {torch.__version__}" in page
+        and "{&#x27;" not in page
+    )
     assert "src='http" not in page and 'src="http' not in page
 
 
@@ -119,12 +139,16 @@ def test_metrics_go_to_every_logger_that_is_asked_for(tmp_path, monkeypatch):
         "def init(**about):\n    sent.append(about)\n    return Run()\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(sys.modules, "wandb", None)  # whatever is installed here is put back afterwards
+    monkeypatch.setitem(
+        sys.modules, "wandb", None
+    )  # whatever is installed here is put back afterwards
     del sys.modules["wandb"]
     require("wandb")
     run = tmp_path / "run"
     run.mkdir()
-    metrics = runs.Metrics(run / "metrics.csv", ["phase", "env_steps", "loss"], loggers=[LOGGERS["wandb"](run)])
+    metrics = runs.Metrics(
+        run / "metrics.csv", ["phase", "env_steps", "loss"], loggers=[LOGGERS["wandb"](run)]
+    )
     metrics.row(phase="ppo", env_steps=640, loss=0.5)
     metrics.close()
     about, row, end = sys.modules["wandb"].sent

@@ -17,7 +17,9 @@ from evaluation.protocol import BUILT_IN, evaluate
 @pytest.mark.parametrize("near", ["bottle", "cork", "valve", "pill-box", "canister"])
 @pytest.mark.parametrize("wanted", [0.1, 0.3, 0.5])
 def test_generated_closure_lies_at_the_distance_asked_for(near, wanted):
-    drawn = [sample_closure(np.random.default_rng(seed), near=near, distance=wanted) for seed in range(5)]
+    drawn = [
+        sample_closure(np.random.default_rng(seed), near=near, distance=wanted) for seed in range(5)
+    ]
     for c in drawn:
         assert distance(c, near) == pytest.approx(wanted, rel=0.011)
         assert c.mechanism == CLOSURES[near].mechanism
@@ -39,7 +41,9 @@ def test_every_mechanism_can_be_generated(mechanism):
 
 def test_another_mechanism_is_as_far_as_it_must_be():
     least = min(distance("bottle", c) for c in CLOSURES.values() if c.mechanism == "pull")
-    c = sample_closure(np.random.default_rng(0), mechanism="pull", near="bottle", distance=least + 0.3)
+    c = sample_closure(
+        np.random.default_rng(0), mechanism="pull", near="bottle", distance=least + 0.3
+    )
     assert distance(c, "bottle") == pytest.approx(least + 0.3, rel=0.011)
     with pytest.raises(ValueError, match=r"no pull at distance 0.2 from bottle: reached"):
         sample_closure(np.random.default_rng(0), mechanism="pull", near="bottle", distance=0.2)
@@ -56,7 +60,9 @@ def test_mistakes_are_named():
         Closure(**{**_row(), "lead": (0.0, 0.0)})
 
 
-@pytest.mark.parametrize("near", ["jar", "cork", "valve", "pill-box", "canister", "flip-mug", "slide-mug", "pump"])
+@pytest.mark.parametrize(
+    "near", ["jar", "cork", "valve", "pill-box", "canister", "flip-mug", "slide-mug", "pump"]
+)
 def test_generated_neighbours_can_be_opened(near, table):
     for seed in range(3):
         c = sample_closure(np.random.default_rng(seed), near=near, distance=0.25)
@@ -70,15 +76,29 @@ def test_axes_add_up_to_the_distance():
         assert distance(a, b) == pytest.approx(np.sqrt(np.square(parts).sum()))
     assert distance("valve", "grinder", "mechanism") == 0
     assert distance("gas-cap", "bottle", "mechanism") == 0 < distance("gas-cap", "bottle", "motion")
-    assert distance("pill-box", "solvent-can") < distance("pill-box", "spice-jar") < distance("pill-box", "reach")
+    assert (
+        distance("pill-box", "solvent-can")
+        < distance("pill-box", "spice-jar")
+        < distance("pill-box", "reach")
+    )
 
 
 def _row() -> dict:
     return {
-        "name": "ink-bottle", "description": "unscrew an ink bottle", "source": "made up", "mechanism": "screw", "grip": "cap",
-        "look": "jar", "body": (0.030, 0.070), "neck": (0.015, 0.008), "grip_radius": (0.016, 0.018), "grip_height": (0.018, 0.022),
-        "angle": (1.6, 2.0), "lead": (0.006, 0.008), "torque": (0.2, 0.3),
-    }  # fmt: skip
+        "name": "ink-bottle",
+        "description": "unscrew an ink bottle",
+        "source": "made up",
+        "mechanism": "screw",
+        "grip": "cap",
+        "look": "jar",
+        "body": (0.030, 0.070),
+        "neck": (0.015, 0.008),
+        "grip_radius": (0.016, 0.018),
+        "grip_height": (0.018, 0.022),
+        "angle": (1.6, 2.0),
+        "lead": (0.006, 0.008),
+        "torque": (0.2, 0.3),
+    }
 
 
 def test_a_row_added_at_run_time_gets_everything(table):
@@ -90,4 +110,6 @@ def test_a_row_added_at_run_time_gets_everything(table):
     assert len({v.grip_radius for v in pool}) == len(pool) == 8
     assert vectors("parameters", ("ink-bottle",)).shape == (1, 23)
     assert np.mean([e.success for e in evaluate(BUILT_IN["expert"], ("ink-bottle",), 64)]) >= 0.95
-    assert np.mean([e.success_any for e in evaluate(BUILT_IN["random"], ("ink-bottle",), 64)]) < 0.05
+    assert (
+        np.mean([e.success_any for e in evaluate(BUILT_IN["random"], ("ink-bottle",), 64)]) < 0.05
+    )

@@ -9,9 +9,17 @@ from torch import nn
 
 from agents.gradients import RULES, GradientRule, cosines
 
-OPTIONAL = {"cagrad": "cvxpy", "nash_mtl": "ecos", "fairgrad": "scipy", "dualproj": "quadprog", "upgrad": "quadprog"}
+OPTIONAL = {
+    "cagrad": "cvxpy",
+    "nash_mtl": "ecos",
+    "fairgrad": "scipy",
+    "dualproj": "quadprog",
+    "upgrad": "quadprog",
+}
 DRAWN = ("pcgrad", "gradvac", "graddrop", "random")
-CONFLICT = torch.tensor([[1.0, 0.2, 0.0], [-2.0, 0.2, 0.1]])  # two tasks' gradients; their mean harms the first
+CONFLICT = torch.tensor(
+    [[1.0, 0.2, 0.0], [-2.0, 0.2, 0.1]]
+)  # two tasks' gradients; their mean harms the first
 
 
 @pytest.fixture(params=[r for r in RULES if r != "sum"])
@@ -50,7 +58,9 @@ def test_the_mean_of_two_conflicting_quadratics_harms_one_and_surgery_none():
     for rule in ("sum", "pcgrad", "upgrad", "dualproj"):
         p = nn.Parameter(torch.zeros(2))
         GradientRule(rule, 2).backward(((p - centres) ** 2).sum(1) / 2, [p])
-        harmed[rule] = ((-centres) @ p.grad).min().item()  # the gradient of a quadratic at 0 is minus its centre
+        harmed[rule] = (
+            ((-centres) @ p.grad).min().item()
+        )  # the gradient of a quadratic at 0 is minus its centre
     assert harmed["sum"] < -0.1
     assert min(harmed["pcgrad"], harmed["upgrad"], harmed["dualproj"]) > -1e-6
 
@@ -60,7 +70,10 @@ def test_cone_projections_never_conflict_however_short_a_gradient(rule):
     pytest.importorskip("quadprog")
     rng = torch.Generator().manual_seed(1)
     for _ in range(20):
-        gradients = torch.randn(5, 30, generator=rng) - torch.randn(30, generator=rng) * torch.tensor([1.0, -1, 1, -1, 1])[:, None]
+        gradients = (
+            torch.randn(5, 30, generator=rng)
+            - torch.randn(30, generator=rng) * torch.tensor([1.0, -1, 1, -1, 1])[:, None]
+        )
         gradients *= torch.tensor([1.0, 0.03, 3.0, 0.3, 1.0])[:, None]
         combined = combine(GradientRule(rule, 5), gradients)
         cosine = (gradients @ combined) / gradients.norm(dim=1) / combined.norm()
@@ -79,37 +92,57 @@ def test_sum_is_ordinary_backpropagation_of_the_mean():
 
 def test_tasks_that_agree_get_the_mean_of_their_gradients(name):
     gradient = torch.randn(50)
-    assert torch.allclose(combine(GradientRule(name, 6), gradient.expand(6, 50)), gradient, rtol=1e-3, atol=1e-5)
+    assert torch.allclose(
+        combine(GradientRule(name, 6), gradient.expand(6, 50)), gradient, rtol=1e-3, atol=1e-5
+    )
 
 
 def test_losses_times_c_give_the_gradient_times_c(name):
     small, large = GradientRule(name, 2), GradientRule(name, 2)
-    for factor in (1.0, 1e-4):  # as small as a policy's gradients are, where absolute tolerances would bite
+    for factor in (
+        1.0,
+        1e-4,
+    ):  # as small as a policy's gradients are, where absolute tolerances would bite
         torch.manual_seed(3)
         one = combine(small, CONFLICT)
         torch.manual_seed(3)
-        assert torch.allclose(combine(large, CONFLICT * factor), one * factor, rtol=1e-3, atol=factor * 1e-5)
+        assert torch.allclose(
+            combine(large, CONFLICT * factor), one * factor, rtol=1e-3, atol=factor * 1e-5
+        )
 
 
 def test_a_head_gets_its_own_gradient_and_the_body_the_rule(name):
     body, head, losses = network(4)
-    own = torch.stack([torch.autograd.grad(loss, head, retain_graph=True)[0] for loss in losses()])  # (k, k, 5)
-    rows = torch.stack([torch.autograd.grad(loss, body, retain_graph=True)[0].flatten() for loss in losses()])
+    own = torch.stack(
+        [torch.autograd.grad(loss, head, retain_graph=True)[0] for loss in losses()]
+    )  # (k, k, 5)
+    rows = torch.stack(
+        [torch.autograd.grad(loss, body, retain_graph=True)[0].flatten() for loss in losses()]
+    )
     torch.manual_seed(1)
     GradientRule(name, 4).backward(losses(), [body, head])
     torch.manual_seed(1)
     alone = combine(GradientRule(name, 4), rows)
     assert torch.allclose(head.grad, own.diagonal().T / 4, atol=1e-6)
     assert torch.allclose(body.grad.flatten(), alone, rtol=1e-3, atol=1e-5)
-    assert not torch.allclose(body.grad.flatten(), rows.mean(0), rtol=1e-2) or name == "dualproj"  # there is no conflict
+    assert (
+        not torch.allclose(body.grad.flatten(), rows.mean(0), rtol=1e-2) or name == "dualproj"
+    )  # there is no conflict
 
 
 def test_absent_and_silent_tasks_have_no_say_and_frozen_parameters_no_gradient(name):
     rule, alone = GradientRule(name, 3), combine(GradientRule(name, 2), CONFLICT)
-    absent, silent = combine(rule, CONFLICT), combine(rule, torch.cat([CONFLICT, torch.zeros(1, 3)])) * 3 / 2
+    absent, silent = (
+        combine(rule, CONFLICT),
+        combine(rule, torch.cat([CONFLICT, torch.zeros(1, 3)])) * 3 / 2,
+    )
     if name not in DRAWN:
-        assert torch.allclose(absent, alone, rtol=1e-3, atol=1e-5) and torch.allclose(silent, alone, rtol=1e-3, atol=1e-5)
-    short = combine(GradientRule(name, 2), torch.tensor([[1.0, 0.0, 0.0], [0.0, 1e-5, 1e-5]]).roll(1, 0) + 1e-9)
+        assert torch.allclose(absent, alone, rtol=1e-3, atol=1e-5) and torch.allclose(
+            silent, alone, rtol=1e-3, atol=1e-5
+        )
+    short = combine(
+        GradientRule(name, 2), torch.tensor([[1.0, 0.0, 0.0], [0.0, 1e-5, 1e-5]]).roll(1, 0) + 1e-9
+    )
     assert absent.any() and silent.any() and short.any()
     frozen = nn.Parameter(torch.ones(2), requires_grad=False)
     rule.backward(torch.zeros(2), [frozen])

@@ -27,7 +27,9 @@ class Loads:
         for name, value in joints.items():
             self.force[:, self.batch.model.joint(f"lid_{name}").dofadr[0]] = value
         for _ in range(steps):
-            away = np.where(self.batch.measure()["height"] < 0.25, 1.0, 0.0)  # up, and stay within reach
+            away = np.where(
+                self.batch.measure()["height"] < 0.25, 1.0, 0.0
+            )  # up, and stay within reach
             self.batch.step(np.column_stack([np.zeros((8, 2)), away, np.zeros(8), np.ones(8)]))
         return self.batch.measure()["lid"]
 
@@ -44,7 +46,9 @@ class Loads:
 def test_child_proof_cap_turns_only_while_pressed(name):
     loads = Loads(name)
     assert np.abs(loads.run(20, twist=3 * loads.torque)[:, TWIST]).max() < 1e-3
-    half = loads.run(20, lift=-0.6 * loads.spring, twist=3 * loads.torque)  # a light press does not unlock it
+    half = loads.run(
+        20, lift=-0.6 * loads.spring, twist=3 * loads.torque
+    )  # a light press does not unlock it
     assert np.abs(half[:, TWIST]).max() < 1e-3
     assert np.abs(loads.run(10, lift=-1.5 * loads.spring)[:, TWIST]).max() < 1e-3
     turned = loads.run(4, lift=-1.5 * loads.spring, twist=1.4 * loads.torque)[:, TWIST]
@@ -57,13 +61,19 @@ def test_child_proof_cap_turns_only_while_pressed(name):
 @pytest.mark.parametrize("name", rows("push_twist"))
 def test_child_proof_cap_does_not_turn_below_its_torque_even_pressed(name):
     loads = Loads(name)
-    assert np.abs(loads.run(20, lift=-1.5 * loads.spring, twist=0.7 * loads.torque)[:, TWIST]).max() < 2e-3
+    assert (
+        np.abs(loads.run(20, lift=-1.5 * loads.spring, twist=0.7 * loads.torque)[:, TWIST]).max()
+        < 2e-3
+    )
 
 
 @pytest.mark.parametrize("name", rows("push_twist", "press"))
 def test_spring_obeys_its_law_and_returns(name):
     loads = Loads(name)
-    depth, weight = loads.own["depth"], 9.81 * np.array([v.mass for v in loads.batch.pool])[loads.batch.variant]
+    depth, weight = (
+        loads.own["depth"],
+        9.81 * np.array([v.mass for v in loads.batch.pool])[loads.batch.variant],
+    )
     assert np.abs(loads.run(5)[:, LIFT]).max() < 1e-4
     pressed = loads.run(40, lift=-0.75 * loads.spring)[:, LIFT]
     # half the force at rest and all of it at the depth: three quarters hold it half way
@@ -86,7 +96,9 @@ def test_bayonet_does_not_lift_before_its_angle(name):
     held = ~loads.batch.released
     while (sense * loads.batch.measure()["lid"][:, TWIST] < angle)[held].any():
         loads.run(1, twist=1.4 * sense * loads.torque)
-    assert (sense * loads.run(20, twist=1.4 * sense * loads.torque)[:, TWIST] < 1.1 * angle + 0.1)[held].all()  # its track ends
+    assert (sense * loads.run(20, twist=1.4 * sense * loads.torque)[:, TWIST] < 1.1 * angle + 0.1)[
+        held
+    ].all()  # its track ends
     loads.run(20, lift=30.0)
     assert loads.batch.released.all()
 
@@ -94,12 +106,18 @@ def test_bayonet_does_not_lift_before_its_angle(name):
 @pytest.mark.parametrize("name", rows("flip"))
 def test_flip_lid_obeys_its_hinge(name):
     loads = Loads(name)
-    assert np.abs(loads.run(20, tilt_y=-0.6 * loads.torque, lift=20.0, x=20.0)).max() < 2e-3  # below its torque it stays shut
+    assert (
+        np.abs(loads.run(20, tilt_y=-0.6 * loads.torque, lift=20.0, x=20.0)).max() < 2e-3
+    )  # below its torque it stays shut
     opened = loads.run(40, tilt_y=-(loads.torque + 0.3))
     assert (opened[:, TILT_Y] < -loads.own["angle"]).all()
-    assert np.abs(np.delete(opened, TILT_Y, axis=1)).max() < 2e-3  # and it turns about its hinge only
+    assert (
+        np.abs(np.delete(opened, TILT_Y, axis=1)).max() < 2e-3
+    )  # and it turns about its hinge only
     height = loads.xpos[:, loads.batch.model.body("lid").id, 2] - loads.own["seat"]
-    assert height == pytest.approx(CLOSURES[name].cap_radius * np.sin(-opened[:, TILT_Y]), abs=2e-3)  # its axis lies at the rim
+    assert height == pytest.approx(
+        CLOSURES[name].cap_radius * np.sin(-opened[:, TILT_Y]), abs=2e-3
+    )  # its axis lies at the rim
 
 
 @pytest.mark.parametrize("name", rows("turn", "flip", "screw"))
@@ -119,15 +137,33 @@ def test_slider_keeps_to_its_rail(name):
     loads = Loads(name)
     assert np.abs(loads.run(20, x=0.8 * loads.spring)).max() < 3e-4
     moved = loads.run(20, x=1.5 * loads.spring, y=20.0, lift=20.0, twist=0.5)
-    assert (moved[:, X] > loads.own["depth"]).all() and (moved[:, X] < loads.own["depth"] + 0.004).all()
+    assert (moved[:, X] > loads.own["depth"]).all() and (
+        moved[:, X] < loads.own["depth"] + 0.004
+    ).all()
     assert np.abs(np.delete(moved, X, axis=1)).max() < 1e-3
 
 
 def test_progress_adds_the_shares_and_release_is_for_good():
-    inverse, shares = np.array([[0, 0, 1 / 0.01, 1 / 0.8, 0, 0]]), np.array([[0, 0, 0.5, 0.5, 0, 0]])
-    for lift, twist, expected in ((0, 0, 0), (0, 0.4, 0.25), (0, 0.8, 0.5), (0.005, 0.8, 0.75), (0.02, 0.9, 1.0), (-0.01, -1, 0)):
-        assert progress(np.array([[0, 0, lift, twist, 0, 0]]), inverse, shares) == pytest.approx(expected)
-    assert list(released(np.array([1.0, 1.0, 0.2]), np.array([True, False, True]), np.array([False, False, True]))) == [True, False, True]
+    inverse, shares = (
+        np.array([[0, 0, 1 / 0.01, 1 / 0.8, 0, 0]]),
+        np.array([[0, 0, 0.5, 0.5, 0, 0]]),
+    )
+    for lift, twist, expected in (
+        (0, 0, 0),
+        (0, 0.4, 0.25),
+        (0, 0.8, 0.5),
+        (0.005, 0.8, 0.75),
+        (0.02, 0.9, 1.0),
+        (-0.01, -1, 0),
+    ):
+        assert progress(np.array([[0, 0, lift, twist, 0, 0]]), inverse, shares) == pytest.approx(
+            expected
+        )
+    assert list(
+        released(
+            np.array([1.0, 1.0, 0.2]), np.array([True, False, True]), np.array([False, False, True])
+        )
+    ) == [True, False, True]
 
 
 def test_every_mechanism_is_in_the_catalogue_and_adds_up():

@@ -99,7 +99,9 @@ def test_no_force_of_the_mechanism_remains_after_release(name):
 def test_energy_never_grows_when_untouched(name):
     bench = Bench(name)
     moving = np.flatnonzero(MECHANISMS[CLOSURES[name].mechanism].engaged()[:6] == 0)
-    bench.data.qvel[bench.v + moving] = np.where(moving >= 3, 0.5, 0.05)  # a lid that someone let go while moving it
+    bench.data.qvel[bench.v + moving] = np.where(
+        moving >= 3, 0.5, 0.05
+    )  # a lid that someone let go while moving it
     if CLOSURES[name].mechanism == "screw":
         bench.data.qvel[bench.v + 2] = 0.0  # the thread moves it
     bench.model.opt.enableflags |= mujoco.mjtEnableBit.mjENBL_ENERGY
@@ -127,7 +129,9 @@ def test_a_dropped_lid_gains_no_energy_and_sinks_no_deeper_than_a_step(name, hei
     assert depth < step * fall**0.5 + 0.001
 
 
-@pytest.mark.parametrize("name", [n for n, c in CLOSURES.items() if c.mechanism not in ("press", "reach")])
+@pytest.mark.parametrize(
+    "name", [n for n, c in CLOSURES.items() if c.mechanism not in ("press", "reach")]
+)
 def test_fingers_do_not_enter_lids(name):
     batch = ClosureBatch((name,), 16)
     ids = np.arange(16)
@@ -138,21 +142,29 @@ def test_fingers_do_not_enter_lids(name):
         batch.step(expert_action(m))
 
 
-@pytest.mark.parametrize("name", [n for n, c in CLOSURES.items() if c.mechanism not in ("reach", "flip")])
+@pytest.mark.parametrize(
+    "name", [n for n, c in CLOSURES.items() if c.mechanism not in ("reach", "flip")]
+)
 def test_a_closed_fist_cannot_be_pressed_through_a_lid(name):
     batch = ClosureBatch((name,), 8)
     ids = np.arange(8)
     batch.reset(ids, np.zeros(8, int), [np.random.default_rng(i) for i in ids])
     for _ in range(50):
         offset = batch.measure()["grip_offset"]
-        across = np.clip(4 * offset[:, :2] / 0.03, -1, 1)  # a hand that yields slides off what is narrow
+        across = np.clip(
+            4 * offset[:, :2] / 0.03, -1, 1
+        )  # a hand that yields slides off what is narrow
         down = np.where(np.linalg.norm(offset[:, :2], axis=1) < 0.004, -1.0, 0.0)
         batch.step(np.column_stack([across, down, np.zeros(8), -np.ones(8)]))
     m = batch.measure()
-    top = np.array([base_height(v) + v.grip_height - grip_height(v) for v in batch.pool])[batch.variant]  # above the held point
+    top = np.array([base_height(v) + v.grip_height - grip_height(v) for v in batch.pool])[
+        batch.variant
+    ]  # above the held point
     tips = -m["grip_offset"][:, 2] - FINGERTIP
     over = np.linalg.norm(m["grip_offset"][:, :2], axis=1) < 0.02
-    assert over.all() or (CLOSURES[name].mechanism == "push" and over.any())  # a puck slides from under it
+    assert over.all() or (
+        CLOSURES[name].mechanism == "push" and over.any()
+    )  # a puck slides from under it
     assert (tips > top - 0.004)[over].all()
 
 
@@ -195,18 +207,29 @@ def test_fingers_enter_neither_container_nor_lid(name, way):
     for step in range(40):
         action = np.tile(drive, (16, 1))
         if way == "onto":  # over the container's shoulder, or its middle
-            aim = batch.measure()["grip_offset"][:, :2] + np.linspace(-1, 1, 16)[:, None] * [0.0, CLOSURES[name].body[0]]
+            aim = batch.measure()["grip_offset"][:, :2] + np.linspace(-1, 1, 16)[:, None] * [
+                0.0,
+                CLOSURES[name].body[0],
+            ]
             action[:, :2] = np.clip(aim / 0.03, -1, 1)
         batch.step(action)
         for i in np.flatnonzero(~batch.released):
             m, d = models[batch.variant[i]], data[batch.variant[i]]
-            d.qpos[:], d.mocap_pos[:], d.mocap_quat[:] = batch.qpos[i], batch.mocap_pos[i], batch.mocap_quat[i]
+            d.qpos[:], d.mocap_pos[:], d.mocap_quat[:] = (
+                batch.qpos[i],
+                batch.mocap_pos[i],
+                batch.mocap_quat[i],
+            )
             mujoco.mj_kinematics(m, d)
             mujoco.mj_comPos(m, d)
             mujoco.mj_collision(m, d)
             for c in d.contact[: d.ncon]:
                 bodies = {m.body(m.geom_bodyid[g]).name for g in (c.geom1, c.geom2)}
-                if bodies & {"lid", "container"} and bodies & {"finger_left", "finger_right"} and step > 10:
+                if (
+                    bodies & {"lid", "container"}
+                    and bodies & {"finger_left", "finger_right"}
+                    and step > 10
+                ):
                     deepest = max(deepest, -c.dist)
     assert deepest < 0.008
 
@@ -216,15 +239,29 @@ def test_heights_fit_the_workspace():
         assert 0.05 < seat_height(closure.draw(np.random.default_rng(0))) < 0.30
 
 
-@pytest.mark.parametrize("name", [n for n, c in CLOSURES.items() if c.grip == "cap" and c.mechanism != "reach"])
+@pytest.mark.parametrize(
+    "name", [n for n, c in CLOSURES.items() if c.grip == "cap" and c.mechanism != "reach"]
+)
 def test_a_fist_that_leans_on_a_lid_does_not_hold_it(name):
     """Closed fingers press on the lid from above, over it and beside its middle."""
     batch, ids = ClosureBatch((name,), 16), np.arange(16)
     batch.reset(ids, np.zeros(16, int), [np.random.default_rng(i) for i in ids])
-    aside, leaned = np.linspace(-0.8, 0.8, 16)[:, None] * [0.0, 1.0] * CLOSURES[name].grip_radius[0], 0
+    aside, leaned = (
+        np.linspace(-0.8, 0.8, 16)[:, None] * [0.0, 1.0] * CLOSURES[name].grip_radius[0],
+        0,
+    )
     for step in range(50):
-        to, down = batch.measure()["grip_offset"], np.full(16, -1.0 if step >= 15 else 0.0)  # once the fist is made
-        batch.step(np.clip(np.column_stack([(to[:, :2] + aside) / 0.03, down, np.zeros(16), -np.ones(16)]), -1, 1))
+        to, down = (
+            batch.measure()["grip_offset"],
+            np.full(16, -1.0 if step >= 15 else 0.0),
+        )  # once the fist is made
+        batch.step(
+            np.clip(
+                np.column_stack([(to[:, :2] + aside) / 0.03, down, np.zeros(16), -np.ones(16)]),
+                -1,
+                1,
+            )
+        )
         m = batch.measure()
         leaned += (m["touch"] > 0.5).all(1).sum()
         assert not m["holds"].any()
@@ -254,7 +291,9 @@ def test_the_hand_is_moved_by_the_least_squares_of_mujocos_jacobian():
     batch.qpos[:, :7] += rng.uniform(-0.1, 0.1, (4, 7))  # hands that lean
     batch.sim.forward(np.arange(4))
     offset, turn = 0.01 * rng.uniform(-1, 1, (4, 3)), rng.uniform(-0.4, 0.4, 4)
-    found = joint_steps(np.arange(4), batch._anchor, batch._axis, batch._tcp, batch._tool, offset, turn)
+    found = joint_steps(
+        np.arange(4), batch._anchor, batch._axis, batch._tcp, batch._tool, offset, turn
+    )
     for i in range(4):
         data, jac, tool = mujoco.MjData(batch.model), np.zeros((6, batch.model.nv)), batch._tool[i]
         data.qpos[:7] = batch.qpos[i, :7]
@@ -262,8 +301,15 @@ def test_the_hand_is_moved_by_the_least_squares_of_mujocos_jacobian():
         mujoco.mj_comPos(batch.model, data)
         mujoco.mj_jacSite(batch.model, data, jac[:3], jac[3:], batch.model.site("tcp").id)
         jac = jac[:, :7]
-        c, s = np.cos(yaw_of(tool[None]) + turn[i]).item(), np.sin(yaw_of(tool[None]) + turn[i]).item()
-        lean = np.array([[c, s, 0], [s, -c, 0], [0, 0, -1]]) @ tool.T  # from the tool to where it is wanted, straight down
+        c, s = (
+            np.cos(yaw_of(tool[None]) + turn[i]).item(),
+            np.sin(yaw_of(tool[None]) + turn[i]).item(),
+        )
+        lean = (
+            np.array([[c, s, 0], [s, -c, 0], [0, 0, -1]]) @ tool.T
+        )  # from the tool to where it is wanted, straight down
         error = np.array([*offset[i], *0.5 * (lean - lean.T)[[2, 0, 1], [1, 2, 0]]])
         assert np.abs(error[3:]).min() > 1e-3
-        assert found[i] == pytest.approx(jac.T @ np.linalg.solve(jac @ jac.T + DAMPING * np.eye(6), error), abs=1e-9)
+        assert found[i] == pytest.approx(
+            jac.T @ np.linalg.solve(jac @ jac.T + DAMPING * np.eye(6), error), abs=1e-9
+        )

@@ -19,7 +19,14 @@ from envs import ClosureVectorEnv
 from envs.observations import SIZE
 
 TASKS = ("bottle", "mug")
-SMALL = SACConfig(batch_size=32, buffer_size=800, train_freq=4, gradient_steps=4, learning_starts=32, critic_warmup=2)
+SMALL = SACConfig(
+    batch_size=32,
+    buffer_size=800,
+    train_freq=4,
+    gradient_steps=4,
+    learning_starts=32,
+    critic_warmup=2,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -30,10 +37,16 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def learner(tasks=TASKS, warm=False, body="mlp", head="shared", seed=3, conditioning="parameters", **changes):
-    env = ClosureVectorEnv(tasks, 8, conditioning=conditioning, autoreset_mode=AutoresetMode.SAME_STEP)
+def learner(
+    tasks=TASKS, warm=False, body="mlp", head="shared", seed=3, conditioning="parameters", **changes
+):
+    env = ClosureVectorEnv(
+        tasks, 8, conditioning=conditioning, autoreset_mode=AutoresetMode.SAME_STEP
+    )
     config = dataclasses.replace(SMALL, **changes)
-    return make_sac(TaskVecEnv(env, scaled=False), config, NetworkConfig(body, head, 32), seed, warm)
+    return make_sac(
+        TaskVecEnv(env, scaled=False), config, NetworkConfig(body, head, 32), seed, warm
+    )
 
 
 def learn(algorithm, steps):
@@ -52,9 +65,14 @@ def transitions(n=40, tasks=2, reward=7.0):
     rng = np.random.default_rng(0)
     index = np.arange(n)[:, None] % tasks
     arrays = {
-        "state": rng.normal(size=(n, SIZE)), "next_state": rng.normal(size=(n, SIZE)), "task": rng.normal(size=(n, 23)), "index": index,
-        "action": rng.uniform(-1, 1, (n, 5)), "reward": np.full((n, 1), reward), "done": np.zeros((n, 1)),
-    }  # fmt: skip
+        "state": rng.normal(size=(n, SIZE)),
+        "next_state": rng.normal(size=(n, SIZE)),
+        "task": rng.normal(size=(n, 23)),
+        "index": index,
+        "action": rng.uniform(-1, 1, (n, 5)),
+        "reward": np.full((n, 1), reward),
+        "done": np.zeros((n, 1)),
+    }
     return {name: array.astype(np.float32) for name, array in arrays.items()}
 
 
@@ -68,7 +86,10 @@ def filled(algorithm, truncated, reward=1.0):
     """A replay of whole steps of all environments, of random observations, that all end."""
     n, buffer = algorithm.n_envs, algorithm.replay_buffer
     for _ in range(8):
-        now, then = ({k: v.numpy() for k, v in observations(algorithm, np.arange(n) % 2).items()} for _ in range(2))
+        now, then = (
+            {k: v.numpy() for k, v in observations(algorithm, np.arange(n) % 2).items()}
+            for _ in range(2)
+        )
         infos = [{"TimeLimit.truncated": truncated}] * n
         buffer.add(now, then, np.zeros((n, 5)), np.full(n, reward), np.ones(n, bool), infos)
     return algorithm
@@ -96,8 +117,14 @@ def test_a_loss_reaches_its_own_parameters_alone():
     for name, loss in algorithm.losses(algorithm.replay_buffer.sample(32)).items():
         algorithm.policy.zero_grad()
         loss.backward()
-        reached = {n for n, p in algorithm.policy.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
-        assert reached == {n for n, _ in algorithm.policy.named_parameters() if n.startswith(own[name])}, name
+        reached = {
+            n
+            for n, p in algorithm.policy.named_parameters()
+            if p.grad is not None and p.grad.abs().sum() > 0
+        }
+        assert reached == {
+            n for n, _ in algorithm.policy.named_parameters() if n.startswith(own[name])
+        }, name
 
 
 @pytest.mark.parametrize("share", [0.5, 0.25])
@@ -109,11 +136,18 @@ def test_a_share_of_each_batch_is_demonstrations(share):
     batch = algorithm.replay_buffer.sample(32)
     shown = batch.rewards[:, 0] == 7
     assert shown.sum() == share * 32 and algorithm.replay_buffer.size() == 8
-    drawn = (batch.observations["state"], batch.next_observations["state"], batch.next_observations["task"], batch.actions)
+    drawn = (
+        batch.observations["state"],
+        batch.next_observations["state"],
+        batch.next_observations["task"],
+        batch.actions,
+    )
     for state, following, task, action in zip(*(x[shown].numpy() for x in drawn), strict=True):
         row = np.flatnonzero((data["state"] == state).all(1))
         assert len(row) == 1
-        assert np.array_equal(data["next_state"][row[0]], following) and np.array_equal(data["task"][row[0]], task)
+        assert np.array_equal(data["next_state"][row[0]], following) and np.array_equal(
+            data["task"][row[0]], task
+        )
         assert np.array_equal(data["action"][row[0]], action)
     filled(algorithm, truncated=True)  # and new experience takes nothing of them away
     assert len(algorithm.replay_buffer.demos.rewards) == 40
@@ -121,7 +155,11 @@ def test_a_share_of_each_batch_is_demonstrations(share):
 
 def test_demonstrations_that_do_not_fit_are_refused():
     algorithm, data = learner(), transitions()
-    for wrong in ({"state": data["state"][:, :-1]}, {"task": data["task"][:, :0]}, {"index": data["index"] + 1}):
+    for wrong in (
+        {"state": data["state"][:, :-1]},
+        {"task": data["task"][:, :0]},
+        {"index": data["index"] + 1},
+    ):
         with pytest.raises(ValueError, match="do not fit"):
             algorithm.add_demonstrations({**data, **wrong})
 
@@ -132,12 +170,17 @@ def test_a_time_limit_is_bootstrapped_and_an_end_is_not(truncated):
     batch = algorithm.replay_buffer.sample(32)
     assert (batch.dones == (0 if truncated else 1)).all()
     with torch.no_grad():
-        for net in (*algorithm.critic.nets, *algorithm.critic_target.nets):  # critics that say 3 everywhere
+        for net in (
+            *algorithm.critic.nets,
+            *algorithm.critic_target.nets,
+        ):  # critics that say 3 everywhere
             net.head.linear.weight.zero_()
             net.head.linear.bias.fill_(3.0)
         algorithm.policy.log_ent_coef.fill_(-np.inf)  # no bonus for entropy
         error = 2 + (algorithm.gamma * 3 if truncated else 0) - 3
-        assert algorithm.losses(batch)["critic"].item() == pytest.approx(2 * 0.5 * error**2, rel=1e-5)
+        assert algorithm.losses(batch)["critic"].item() == pytest.approx(
+            2 * 0.5 * error**2, rel=1e-5
+        )
 
 
 def test_the_environments_time_limit_reaches_the_replay():
@@ -145,11 +188,15 @@ def test_the_environments_time_limit_reaches_the_replay():
     buffer = algorithm.replay_buffer
     assert buffer.dones[79].all() and buffer.timeouts[79].all() and not buffer.dones[:79].any()
     assert np.array_equal(buffer.next_observations["state"][40], buffer.observations["state"][41])
-    assert (buffer.next_observations["state"][79] != buffer.observations["state"][80]).any(1).all()  # the last of the old episode
+    assert (
+        (buffer.next_observations["state"][79] != buffer.observations["state"][80]).any(1).all()
+    )  # the last of the old episode
 
 
 def test_scaled_rewards_are_refused():
-    env = ClosureVectorEnv(TASKS, 2, conditioning="parameters", autoreset_mode=AutoresetMode.SAME_STEP)
+    env = ClosureVectorEnv(
+        TASKS, 2, conditioning="parameters", autoreset_mode=AutoresetMode.SAME_STEP
+    )
     with pytest.raises(ValueError, match="scaled=False"):
         make_sac(TaskVecEnv(env), SMALL, NetworkConfig(width=32), 0)
 
@@ -157,10 +204,14 @@ def test_scaled_rewards_are_refused():
 def test_per_task_heads_are_isolated():
     algorithm = filled(learner(head="per_task"), truncated=True)
     batch = algorithm.replay_buffer.sample(32)
-    mine = batch._replace(observations={**batch.observations, "index": torch.ones(32, 1)},
-                          next_observations={**batch.next_observations, "index": torch.ones(32, 1)})  # fmt: skip
+    mine = batch._replace(
+        observations={**batch.observations, "index": torch.ones(32, 1)},
+        next_observations={**batch.next_observations, "index": torch.ones(32, 1)},
+    )
     sum(algorithm.losses(mine).values()).backward()
-    heads = [p for net in (algorithm.actor.net, *algorithm.critic.nets) for p in net.head.parameters()]
+    heads = [
+        p for net in (algorithm.actor.net, *algorithm.critic.nets) for p in net.head.parameters()
+    ]
     assert len(heads) == 8
     assert all(not p.grad[0].any() and p.grad[1].any() for p in heads)
 
@@ -176,7 +227,12 @@ def test_every_body_acts_and_is_updated(body):
     assert not torch.allclose(algorithm.critic(obs, action), algorithm.critic(obs, -action))
     before = copied(algorithm.policy)
     algorithm.train(2, 32)
-    assert {name.split(".")[0] for name in changed(algorithm.policy, before)} >= {"actor", "critic", "critic_target", "log_ent_coef"}
+    assert {name.split(".")[0] for name in changed(algorithm.policy, before)} >= {
+        "actor",
+        "critic",
+        "critic_target",
+        "log_ent_coef",
+    }
 
 
 def test_log_probabilities_are_the_squashed_gaussians():
@@ -196,9 +252,14 @@ def test_critic_warm_up_leaves_the_actor_alone():
     before = copied(algorithm.policy)
     learn(algorithm, 64)  # the first 32 steps only fill the replay
     assert algorithm.critic_warmup == 1
-    assert {name.split(".")[0] for name in changed(algorithm.policy, before)} == {"critic", "critic_target"}
+    assert {name.split(".")[0] for name in changed(algorithm.policy, before)} == {
+        "critic",
+        "critic_target",
+    }
     algorithm.learn(96, log_interval=10**9, reset_num_timesteps=False)
-    assert algorithm.critic_warmup == 0 and changed(algorithm.actor, {k[6:]: v for k, v in before.items() if k.startswith("actor.")})
+    assert algorithm.critic_warmup == 0 and changed(
+        algorithm.actor, {k[6:]: v for k, v in before.items() if k.startswith("actor.")}
+    )
     assert set(algorithm.seconds) == {"rollout", "update"}
 
 
@@ -238,7 +299,10 @@ def test_saved_and_loaded():
         algorithm.policy.zero_grad()
         sum(algorithm.losses(batch).values()).backward()
         algorithm.policy.optimizer.step()
-    assert all(torch.equal(a, b) for a, b in zip(source.policy.parameters(), target.policy.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(source.policy.parameters(), target.policy.parameters(), strict=True)
+    )
 
 
 def test_the_replay_returns_to_a_saved_state():
@@ -263,12 +327,22 @@ def test_adopts_a_policy_of_the_same_tasks():
 
 def test_learns_a_bandit_of_each_task():
     """One step is all: what is best is known, and the entropy keeps to its goal."""
-    algorithm = learner(learning_rate=3e-3, temperature_rate=3e-2, actor_every=1, demo_share=1.0, reward_scale=1.0, temperature=0.1)
+    algorithm = learner(
+        learning_rate=3e-3,
+        temperature_rate=3e-2,
+        actor_every=1,
+        demo_share=1.0,
+        reward_scale=1.0,
+        temperature=0.1,
+    )
     rng, data = np.random.default_rng(0), transitions(2000)
     data["task"] = np.repeat(1 - 2 * data["index"], 23, 1)
     best = (1 - 2 * data["index"]) * np.array([1, 1, 1, -1, -1], np.float32)
     data["action"] = rng.uniform(-1, 1, (2000, 5)).astype(np.float32)
-    data["reward"], data["done"] = (data["action"] * best).sum(1, keepdims=True), np.ones((2000, 1), np.float32)
+    data["reward"], data["done"] = (
+        (data["action"] * best).sum(1, keepdims=True),
+        np.ones((2000, 1), np.float32),
+    )
     algorithm.add_demonstrations(data)
     filled(algorithm, truncated=False).train(300, 64)
     obs = {name: torch.as_tensor(data[name]) for name in ("state", "task", "index")}
@@ -280,13 +354,20 @@ def test_learns_a_bandit_of_each_task():
 def test_demonstrations_are_what_was_executed(tmp_path):
     pytest.importorskip("h5py")
     minari = pytest.importorskip("minari")
-    demonstrations.record(tmp_path, "two-v0", ("flip-mug", "mug"), DemoConfig(episodes=2, seed=1, perturb=0.4))
+    demonstrations.record(
+        tmp_path, "two-v0", ("flip-mug", "mug"), DemoConfig(episodes=2, seed=1, perturb=0.4)
+    )
     vectors = np.arange(4.0).reshape(2, 2)
     data = demonstration_transitions(tmp_path, ("mug", "flip-mug"), vectors)
-    assert all(len(column) == 2 * (80 + 100) and column.dtype == np.float32 for column in data.values())
+    assert all(
+        len(column) == 2 * (80 + 100) and column.dtype == np.float32 for column in data.values()
+    )
     start = 0
     for e in minari.MinariDataset(tmp_path / "two-v0" / "data"):
-        own, index = slice(start, start + len(e)), 1 - e.infos["task"][0]  # the learner's order is the other one
+        own, index = (
+            slice(start, start + len(e)),
+            1 - e.infos["task"][0],
+        )  # the learner's order is the other one
         assert np.array_equal(data["state"][own], e.observations["state"][:-1])
         assert np.array_equal(data["next_state"][own], e.observations["state"][1:])
         assert np.array_equal(data["action"][own], e.actions)

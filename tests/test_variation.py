@@ -38,7 +38,9 @@ def test_randomised_draws_every_number_within_its_range():
     ratio = env.batch.sim.expand("body_mass") / plain.batch.sim.expand("body_mass")
     lid = env.batch.model.body("lid").id
     assert ratio[:, lid] == pytest.approx(env.batch.variation.values["mass"])
-    assert np.delete(ratio, [0, lid, env.batch.model.body("container").id], axis=1)[:, 1:9] == pytest.approx(1.0, nan_ok=True)
+    assert np.delete(ratio, [0, lid, env.batch.model.body("container").id], axis=1)[
+        :, 1:9
+    ] == pytest.approx(1.0, nan_ok=True)
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -63,7 +65,9 @@ def test_tilted_lids_lean_as_far_as_drawn():
     assert env.batch.variation.values["tilt"].max() > 0.25
 
 
-@pytest.mark.parametrize("level, least", [("randomised", 0.4), ("shelf", 0.95)])  # late actions make it sway
+@pytest.mark.parametrize(
+    "level, least", [("randomised", 0.4), ("shelf", 0.95)]
+)  # late actions make it sway
 def test_the_expert_still_opens(level, least):
     env = ClosureVectorEnv(TASKS, 48, level=level, autoreset_mode=AutoresetMode.DISABLED)
     env.reset(seed=5)
@@ -74,16 +78,25 @@ def test_the_expert_still_opens(level, least):
 
 def test_history_stacks_the_last_states_oldest_first():
     k, size = 3, observations.SIZE
-    env, plain = (ClosureVectorEnv(TASKS, 6, history=h, autoreset_mode=AutoresetMode.SAME_STEP) for h in (k, 1))
+    env, plain = (
+        ClosureVectorEnv(TASKS, 6, history=h, autoreset_mode=AutoresetMode.SAME_STEP)
+        for h in (k, 1)
+    )
     first, _ = env.reset(seed=0)
     plain.reset(seed=0)
-    assert first["state"].shape == (6, k * size) == (6, env.single_observation_space["state"].shape[0])
+    assert (
+        first["state"].shape == (6, k * size) == (6, env.single_observation_space["state"].shape[0])
+    )
     assert np.array_equal(first["state"][:, :size], first["state"][:, -size:])
     stacked, single = roll(env, 90), roll(plain, 90)
     for t in (20, 79, 80, 85):
         assert np.array_equal(stacked[t][:, -size:], single[t])
-    assert np.array_equal(stacked[50][:, :size], single[48]) and np.array_equal(stacked[50][:, size : 2 * size], single[49])
-    assert np.array_equal(stacked[79][:, :size], single[79])  # a new episode remembers nothing of the last one
+    assert np.array_equal(stacked[50][:, :size], single[48]) and np.array_equal(
+        stacked[50][:, size : 2 * size], single[49]
+    )
+    assert np.array_equal(
+        stacked[79][:, :size], single[79]
+    )  # a new episode remembers nothing of the last one
 
 
 def test_pictures_show_the_scene_from_two_sides():
@@ -99,7 +112,10 @@ def test_pictures_show_the_scene_from_two_sides():
     second = env.step(np.tile([1.0, 0, 0, 0, 1.0], (2, 1)))[0]
     assert abs(second["rgb"].astype(float) - first["rgb"]).mean() > 0.3
     env.close()
-    assert set(ClosureVectorEnv("jar", 1, observation="rgb").single_observation_space) == {"rgb", "task"}
+    assert set(ClosureVectorEnv("jar", 1, observation="rgb").single_observation_space) == {
+        "rgb",
+        "task",
+    }
 
 
 def test_one_camera_draws_every_variant_as_its_own_would():

@@ -35,7 +35,12 @@ def test_same_seed_same_bytes_for_any_thread_count():
     for threads in (1, 2):
         env = ClosureVectorEnv(TASKS, 12, threads=threads)
         first, _ = env.reset(seed=5)
-        outputs.append([first["state"].tobytes(), *(o["state"].tobytes() + r.tobytes() for o, r, *_ in roll(env, MAX_STEPS + 5))])
+        outputs.append(
+            [
+                first["state"].tobytes(),
+                *(o["state"].tobytes() + r.tobytes() for o, r, *_ in roll(env, MAX_STEPS + 5)),
+            ]
+        )
     assert outputs[0] == outputs[1]
     other, _ = env.reset(seed=6)
     assert other["state"].tobytes() != outputs[0][0]
@@ -77,7 +82,9 @@ def test_autoreset_modes():
     same = ClosureVectorEnv("mug", 2, autoreset_mode="SameStep")
     same.reset(seed=0)
     obs, _, _, truncated, info = roll(same, MAX_STEPS)[-1]
-    assert truncated.all() and info["_final_obs"].all() and info["final_info"]["steps"][0] == MAX_STEPS
+    assert (
+        truncated.all() and info["_final_obs"].all() and info["final_info"]["steps"][0] == MAX_STEPS
+    )
     assert not np.array_equal(info["final_obs"][0]["state"], obs["state"][0])
     assert (info["steps"] == 0).all()
     following = ClosureVectorEnv("mug", 2)
@@ -102,7 +109,10 @@ def test_terms_are_named_and_bounded():
 def test_layout_of_observations():
     env = ClosureVectorEnv(TASKS, 3, conditioning="parameters")
     obs, _ = env.reset(seed=0)
-    assert obs["state"].shape == (3, sum(size for _, size, *_ in observations.PARTS)) and obs["state"].dtype == np.float32
+    assert (
+        obs["state"].shape == (3, sum(size for _, size, *_ in observations.PARTS))
+        and obs["state"].dtype == np.float32
+    )
     assert np.array_equal(obs["task"], np.stack([CLOSURES[t].vector for t in TASKS]))
     assert "task" not in ClosureVectorEnv(TASKS, 3, conditioning="none").reset(seed=0)[0]
     eye, _ = ClosureVectorEnv(TASKS, 3).reset(seed=0)
@@ -116,7 +126,9 @@ def test_state_tells_progress_from_progress_that_counts():
     for _ in range(40):  # the second lever turns by itself
         action = expert_action(env.batch.measure())
         action[1] = (0, 0, 1, 0, 1)
-        env.batch.sim.bind("qfrc_applied")[1, env.batch.lid_v.start + TWIST] = 3 * env.batch.own["direction"][1]
+        env.batch.sim.bind("qfrc_applied")[1, env.batch.lid_v.start + TWIST] = (
+            3 * env.batch.own["direction"][1]
+        )
         obs, *_ = env.step(action)
     progress, held = (obs["state"][:, names.index(name)] for name in ("progress", "held"))
     np.testing.assert_allclose(progress, [1, 1], atol=0.02)
@@ -158,8 +170,14 @@ def test_progress_counts_from_a_finger_at_the_lid_or_to_a_hold():
     env = ClosureVectorEnv("bottle", 1)
     env.reset(seed=0)
     measured, gained = env.batch.measure(), []
-    for step, (contact, holds) in enumerate([(True, False), (True, False), (False, False), (False, False), (True, True)]):
-        changed = {"contact": np.array([contact]), "holds": np.array([holds]), "progress": np.array([0.1 * (step + 1)])}
+    for step, (contact, holds) in enumerate(
+        [(True, False), (True, False), (False, False), (False, False), (True, True)]
+    ):
+        changed = {
+            "contact": np.array([contact]),
+            "holds": np.array([holds]),
+            "progress": np.array([0.1 * (step + 1)]),
+        }
         env._track({**measured, **changed}, np.ones(1, bool))
         gained.append(env.held_progress[0])
     np.testing.assert_allclose(gained, [0.0, 0.1, 0.2, 0.2, 0.3])
