@@ -26,8 +26,8 @@ import torch
 from agents.dagger import fit
 from agents.networks import MultiTaskPolicy
 from envs import CLOSURES, TASK_SETS, ClosureVectorEnv
-from envs.closures import lookup
 from envs.experts import expert_action
+from envs.tables import lookup
 
 FORMAT = 1  # of what `record` adds to Minari's metadata
 BURST = 4  # control steps of the longest burst of random actions: 0.2 s

@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import torch
 
-from envs.closures import lookup
+from envs.tables import lookup
 
 # Aggregators of a module torchjd for a number of tasks; None is ordinary backpropagation. `c` and `alpha` are those of the
 # authors' code for Meta-World's MT10; torchjd's own eps, 1e-4, makes cagrad, dualproj and upgrad fail short gradients.

@@ -10,11 +10,12 @@ import mujoco.batch
 import numpy as np
 
 from envs import mechanisms, robot
-from envs.closures import CLOSURES, lookup
+from envs.closures import CLOSURES
 from envs.constants import MARK, constants
 from envs.mechanisms import LID_JOINTS, TWIST
 from envs.scene import SUBSTEPS, TIMESTEP, WORKSPACE, build
 from envs.structure import Variant
+from envs.tables import lookup
 from envs.variation import LEVELS, Variation
 
 CONTROL_DT = TIMESTEP * SUBSTEPS  # s

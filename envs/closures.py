@@ -22,13 +22,13 @@ torque constants of top entry valves); guides for low-torque ones name 1.7 to 4 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 
 import gymnasium as gym
 
 from envs import structure
 from envs.structure import Closure
+from envs.tables import lookup
 
 _ROWS = (
     Closure(
@@ -290,25 +290,6 @@ def register(row: Closure | TaskSet) -> None:
             vector_entry_point="envs.vector_env:ClosureVectorEnv",
             kwargs={"tasks": row.train},
         )
-
-
-class UnknownName(KeyError, ValueError):
-    """A name that is in no table: a user's mistake, unlike other KeyErrors."""
-
-    __str__ = Exception.__str__  # a KeyError's would quote the message
-
-
-def lookup(table: dict, name: str, kind: str):
-    """Return table[name], or raise a one-line error with close matches.
-
-    Raises:
-        UnknownName: no such name; the message lists what is allowed.
-    """
-    if name in table:
-        return table[name]
-    close = difflib.get_close_matches(name, table, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
-    raise UnknownName(f"unknown {kind} {name!r}: {hint}allowed: {', '.join(table)}")
 
 
 def named_set(name: str) -> TaskSet:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from envs.closures import CLOSURES, lookup
+from envs.closures import CLOSURES
+from envs.tables import lookup
 
 SENTENCE_SIZE = 32  # numbers that a sentence's vector is projected to
 HISTORY = 8  # states that `history` stacks: 0.4 s

@@ -7,9 +7,10 @@ import hashlib
 
 import numpy as np
 
-from envs.closures import CLOSURES, lookup
+from envs.closures import CLOSURES
 from envs.mechanisms import MECHANISMS
 from envs.structure import BOUNDS, Closure, distance
+from envs.tables import lookup
 
 # What the generator may move, and by how much a ray moves it per unit (the table's spread, SI units)
 _STRIDES = {

@@ -12,8 +12,9 @@ from gymnasium.vector.utils import batch_space
 from envs import conditioning as conditionings
 from envs import observations, rewards
 from envs.batch import CONTROL_DT, ClosureBatch
-from envs.closures import CLOSURES, lookup
+from envs.closures import CLOSURES
 from envs.pixels import Pixels
+from envs.tables import lookup
 
 OBSERVATIONS = {"state": ("state",), "rgb": ("rgb",), "state+rgb": ("state", "rgb")}
 _TRACKERS = ("held_progress", "last_progress", "last_contact", "open_steps", "ever", "steps")

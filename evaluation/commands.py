@@ -18,9 +18,10 @@ from agents.gradients import RULES
 from agents.learner import POLICIES
 from agents.networks import HEADS
 from envs import CLOSURES, TASK_SETS
-from envs.closures import TaskSet, lookup, named_set
+from envs.closures import TaskSet, named_set
 from envs.conditioning import CONDITIONINGS, UNSEEN
 from envs.opengl import RenderingUnavailable
+from envs.tables import lookup
 from envs.variation import LEVELS
 from evaluation import alone, experiment, runs
 from evaluation.benchmark import benchmark, inference

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import envs
-from envs.closures import CLOSURES, TASK_SETS, TaskSet, distance, lookup, register
+from envs.closures import CLOSURES, TASK_SETS, TaskSet, distance, register
 from envs.scene import build
+from envs.tables import lookup
 
 ROWS = list(CLOSURES.values())
 

@@ -6,11 +6,11 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from envs import CLOSURES, Closure, distance, register, sample_closure
-from envs.closures import lookup
 from envs.conditioning import vectors
 from envs.mechanisms import MECHANISMS
 from envs.scene import build
 from envs.structure import AXES
+from envs.tables import lookup
 from evaluation.protocol import BUILT_IN, evaluate
 
 
