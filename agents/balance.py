@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 
@@ -54,9 +52,3 @@ def zipf(success: np.ndarray) -> np.ndarray:
     """A long tail: the k-th task of the set is practised 1/k as often as the first."""
     share = 1.0 / np.arange(1, len(success) + 1)
     return share / share.sum()
-
-
-# success rates (tasks,), nan where unknown, to probabilities (tasks,) of the next episode's task
-SAMPLINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    f.__name__: f for f in (uniform, by_failure, zipf)
-}

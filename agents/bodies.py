@@ -277,13 +277,3 @@ class Transformer(nn.Module):
         for layer in self.layers:
             asker = layer(asker, tokens)
         return self.readout(asker)
-
-
-BODIES = {
-    "mlp": MLP,
-    "film": FiLM,
-    "soft_modules": SoftModules,
-    "moore": Moore,
-    "paco": PaCo,
-    "transformer": Transformer,
-}

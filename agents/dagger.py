@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 
+from agents.config import DaggerConfig
 from agents.networks import MultiTaskPolicy, split_observation
 from agents.vec_env import TaskVecEnv
-
-
-@dataclasses.dataclass(frozen=True)
-class DaggerConfig:
-    """Settings of the warm start."""
-
-    steps_per_task: int = 24_000
-    rollout: int = 20  # control steps per environment and round
-    updates: int = 100  # minibatches per round
-    minibatch: int = 512
-    learning_rate: float = 1e-3
 
 
 def dagger(

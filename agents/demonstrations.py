@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 
+from agents.config import CloneConfig
 from agents.dagger import fit
 from agents.networks import MultiTaskPolicy
 from envs import CLOSURES, TASK_SETS, ClosureVectorEnv
@@ -43,16 +44,6 @@ class DemoConfig:
     seed: int = 0  # of starts and bursts
     conditioning: str = "parameters"  # what observations tell of the task
     perturb: float = 0.2  # share of random actions in the first half of an episode; the second half is for recovery
-
-
-@dataclasses.dataclass(frozen=True)
-class CloneConfig:
-    """Settings of behaviour cloning."""
-
-    epochs: int = 100
-    updates: int = 100  # minibatches per epoch
-    minibatch: int = 512
-    learning_rate: float = 1e-3  # falls linearly to a tenth
 
 
 def record(

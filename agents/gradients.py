@@ -31,42 +31,94 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import torch
 
+from agents.tables import RULES
 from envs.tables import lookup
 
-# Aggregators of a module torchjd for a number of tasks; None is ordinary backpropagation. `c` and `alpha` are those of the
-# authors' code for Meta-World's MT10; torchjd's own eps, 1e-4, makes cagrad, dualproj and upgrad fail short gradients.
-RULES: dict[str, Callable | None] = {
-    "sum": None,
-    "pcgrad": lambda jd, _: jd.aggregation.PCGrad(),
-    "gradvac": lambda jd, _: jd.aggregation.GradVac(),
-    "graddrop": lambda jd, _: jd.aggregation.GradDrop(),
-    "cagrad": lambda jd, _: jd.aggregation.CAGrad(c=0.9, norm_eps=1e-8),
-    "mgda": lambda jd, _: jd.aggregation.MGDA(),
-    "imtl_g": lambda jd, _: jd.aggregation.IMTLG(),
-    "nash_mtl": lambda jd, tasks: jd.aggregation.NashMTL(n_tasks=tasks),
-    "fairgrad": lambda jd, _: jd.aggregation.FairGrad(alpha=2.0),
-    "aligned_mtl": lambda jd, _: jd.aggregation.AlignedMTL(scale_mode="rmse"),
-    "config": lambda jd, _: jd.aggregation.ConFIG(),
-    "dualproj": lambda jd, _: jd.aggregation.DualProj(
-        projector=jd.linalg.QuadprogProjector(reg_eps=1e-8)
-    ),
-    "upgrad": lambda jd, _: jd.aggregation.UPGrad(
-        projector=jd.linalg.QuadprogProjector(reg_eps=1e-8)
-    ),
-    "random": lambda jd, _: jd.aggregation.Random(),
-}
+# Aggregators of torchjd for a number of tasks. `c` and `alpha` are those of the authors' code for
+# Meta-World's MT10; torchjd's own eps, 1e-4, makes cagrad, dualproj and upgrad fail short gradients.
+
+
+def plain_sum(jd, tasks: int) -> None:
+    """Ordinary backpropagation of the mean loss: no aggregator."""
+    return None
+
+
+def pcgrad(jd, tasks: int) -> Callable:
+    """Yu et al., 2020."""
+    return jd.aggregation.PCGrad()
+
+
+def gradvac(jd, tasks: int) -> Callable:
+    """Wang et al., 2021."""
+    return jd.aggregation.GradVac()
+
+
+def graddrop(jd, tasks: int) -> Callable:
+    """Chen et al., 2020."""
+    return jd.aggregation.GradDrop()
+
+
+def cagrad(jd, tasks: int) -> Callable:
+    """B. Liu et al., 2021."""
+    return jd.aggregation.CAGrad(c=0.9, norm_eps=1e-8)
+
+
+def mgda(jd, tasks: int) -> Callable:
+    """Désidéri, 2012; Sener and Koltun, 2018."""
+    return jd.aggregation.MGDA()
+
+
+def imtl_g(jd, tasks: int) -> Callable:
+    """L. Liu et al., 2021."""
+    return jd.aggregation.IMTLG()
+
+
+def nash_mtl(jd, tasks: int) -> Callable:
+    """Navon et al., 2022."""
+    return jd.aggregation.NashMTL(n_tasks=tasks)
+
+
+def fairgrad(jd, tasks: int) -> Callable:
+    """Ban and Ji, 2024."""
+    return jd.aggregation.FairGrad(alpha=2.0)
+
+
+def aligned_mtl(jd, tasks: int) -> Callable:
+    """Senushkin et al., 2023."""
+    return jd.aggregation.AlignedMTL(scale_mode="rmse")
+
+
+def config(jd, tasks: int) -> Callable:
+    """Q. Liu et al., 2024."""
+    return jd.aggregation.ConFIG()
+
+
+def dualproj(jd, tasks: int) -> Callable:
+    """Lopez-Paz and Ranzato, 2017."""
+    return jd.aggregation.DualProj(projector=jd.linalg.QuadprogProjector(reg_eps=1e-8))
+
+
+def upgrad(jd, tasks: int) -> Callable:
+    """Quinton and Rey, 2024."""
+    return jd.aggregation.UPGrad(projector=jd.linalg.QuadprogProjector(reg_eps=1e-8))
+
+
+def random(jd, tasks: int) -> Callable:
+    """Lin et al., 2022."""
+    return jd.aggregation.Random()
 
 
 def _make(name: str, tasks: int) -> Callable[[torch.Tensor], torch.Tensor] | None:
     """The rule as a function of gradients (tasks, p), scaled as the module says."""
-    if lookup(RULES, name, "gradient rule") is None:
+    make = lookup(RULES, name, "gradient rule")
+    if make is plain_sum:
         return None
     import torchjd.aggregation  # not above: its solvers take a second, and it may be missing
 
     warnings.filterwarnings(
         "ignore", "You are solving a parameterized problem that is not DPP", UserWarning
     )  # Nash-MTL's
-    fresh, rule = (RULES[name](torchjd, tasks) for _ in range(2))
+    fresh, rule = (make(torchjd, tasks) for _ in range(2))
     scale = tasks**-0.5 / fresh(torch.full((tasks, 1), tasks**-0.5, dtype=torch.float64))
     return lambda matrix: rule(matrix / matrix.norm()) * matrix.norm() * scale
 

@@ -13,12 +13,13 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents import checkpoints, demonstrations
-from agents.balance import SAMPLINGS
-from agents.dagger import DaggerConfig, dagger
-from agents.networks import MultiTaskPolicy, NetworkConfig
+from agents.config import DaggerConfig, NetworkConfig, PPOConfig, SACConfig
+from agents.dagger import dagger
+from agents.networks import MultiTaskPolicy
 from agents.plain import PlainPolicy, make_plain_ppo
-from agents.ppo import PPOConfig, make_ppo
-from agents.sac import MultiTaskSACPolicy, SACConfig, demonstration_transitions, make_sac
+from agents.ppo import make_ppo
+from agents.sac import MultiTaskSACPolicy, demonstration_transitions, make_sac
+from agents.tables import SAMPLINGS
 from agents.vec_env import TaskVecEnv
 from envs import CLOSURES, ClosureVectorEnv
 from envs.conditioning import vectors

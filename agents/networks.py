@@ -14,18 +14,9 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import CombinedExtractor
 from torch import nn
 
-from agents.bodies import BODIES, EMBEDDING
-
-
-@dataclasses.dataclass(frozen=True)
-class NetworkConfig:
-    """What every network of a learner is made of."""
-
-    body: str = "mlp"  # a row of BODIES
-    head: str = "shared"  # a row of HEADS
-    width: int = 256  # units per hidden layer
-    embedding: bool = False  # the body is told a learned vector of the index
-    blind: bool = False  # the body is told nothing of the task: conditioning `none` and `history`
+from agents.bodies import EMBEDDING
+from agents.config import NetworkConfig
+from agents.tables import BODIES, HEADS
 
 
 class SharedHead(nn.Module):
@@ -52,9 +43,6 @@ class PerTaskHead(nn.Module):
     def forward(self, latent: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """Map (n, width) to (n, outputs) with the head of index (n,)."""
         return torch.bmm(latent[:, None], self.weight[index])[:, 0] + self.bias[index]
-
-
-HEADS = {"shared": SharedHead, "per_task": PerTaskHead}
 
 
 class TaskNetwork(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from stable_baselines3.common.policies import MultiInputActorCriticPolicy
 
-from agents.networks import NetworkConfig
+from agents.config import NetworkConfig
 from agents.ppo import TimedPPO
 from agents.vec_env import TaskVecEnv
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import time
 from collections.abc import Iterator
 
@@ -13,9 +12,10 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import DictRolloutBuffer
 
 from agents.balance import PopArt
+from agents.config import NetworkConfig, PPOConfig
 from agents.dagger import fit
 from agents.gradients import GradientRule, cosines
-from agents.networks import MultiTaskPolicy, NetworkConfig, split_observation
+from agents.networks import MultiTaskPolicy, split_observation
 from agents.vec_env import TaskVecEnv
 
 # From nothing these bodies' actors learn at a share of the rate: at all of it, `target_kl` soon ended a transformer's
@@ -23,40 +23,9 @@ from agents.vec_env import TaskVecEnv
 ACTOR_RATE = {"transformer": 0.3}
 
 
-@dataclasses.dataclass(frozen=True)
-class PPOConfig:
-    """Settings of PPO; the same for every task."""
-
-    learning_rate: float = 3e-4
-    warm_learning_rate: float = (
-        5e-5  # of the actor after a warm start or at a transfer; the critic keeps learning_rate
-    )
-    rollout: int = 80  # control steps per environment and update
-    warm_rollout: int = 320  # after a warm start: near the top, gradients of few episodes are noise
-    minibatches: int = 8  # per epoch
-    epochs: int = 8  # at most, see target_kl
-    warm_epochs: int = 4
-    gamma: float = 0.98
-    gae_lambda: float = 0.95
-    clip: float = 0.2
-    target_kl: float = 0.02
-    # (environment steps, largest standard deviation of the actions there), straight lines between; the first is the initial one
-    deviations: tuple[tuple[int, float], ...] = (
-        (0, 0.5),
-        (750_000, 0.2),
-        (2_000_000, 0.2),
-        (3_000_000, 0.08),
-    )
-    correlation: float = 0.8  # of the fingers' noise between control steps, from scratch
-    warm_deviation: float = 0.04  # after a warm start or at a transfer
-    critic_warmup: int = 5  # updates that train the critic alone, after a warm start
-    guidance: int = 32  # minibatches of imitation per update, after a warm start by DAgger
-    rule: str = "sum"  # a row of gradients.RULES
-    popart: bool = False  # values normalised per task by PopArt, instead of rewards by their return
-
-    def largest_deviation(self, env_steps: int) -> float:
-        """Of the actions, after so many environment steps."""
-        return float(np.interp(env_steps, *np.transpose(self.deviations)))
+def largest_deviation(config: PPOConfig, env_steps: int) -> float:
+    """Largest standard deviation of the actions after so many environment steps."""
+    return float(np.interp(env_steps, *np.transpose(config.deviations)))
 
 
 # Smallest deviation that advantages are divided by, in deviations of the return: on a
@@ -147,9 +116,9 @@ class MultiTaskPPO(TimedPPO):
         super()._update_learning_rate(optimizers)
         actor, critic = self.policy.optimizer.param_groups
         if not self.warm:  # the narrower the actions, the more a step changes the policy
-            actor["lr"] *= self.config.largest_deviation(
-                self.num_timesteps
-            ) / self.config.largest_deviation(0)
+            actor["lr"] *= self.config.largest_deviation(self.num_timesteps) / largest_deviation(
+                self.config, 0
+            )
             actor["lr"] *= ACTOR_RATE.get(self.policy.network.body, 1.0)
         critic["lr"] = self.config.learning_rate
 
@@ -174,7 +143,7 @@ class MultiTaskPPO(TimedPPO):
         self.critic_warmup = max(0, self.critic_warmup - 1)
         with torch.no_grad():
             self.policy.log_std.clamp_(
-                np.log(0.03), np.log(self.config.largest_deviation(self.num_timesteps))
+                np.log(0.03), np.log(largest_deviation(self.config, self.num_timesteps))
             )
 
     def _imitate(self) -> None:
@@ -271,7 +240,7 @@ def make_ppo(
             "num_tasks": tasks,
             "network": network,
             "popart": config.popart,
-            "deviation": config.warm_deviation if warm else config.largest_deviation(0),
+            "deviation": config.warm_deviation if warm else largest_deviation(config, 0),
             "correlation": 0.0 if warm else config.correlation,
         },
     )

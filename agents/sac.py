@@ -27,44 +27,14 @@ from torch import nn
 from torch.nn import functional
 
 from agents import demonstrations
-from agents.networks import HEADS, MultiTaskPolicy, NetworkConfig, TaskNetwork, split_observation
+from agents.config import NetworkConfig
+from agents.networks import MultiTaskPolicy, TaskNetwork, split_observation
 from agents.ppo import TimedPPO
+from agents.tables import HEADS
 from agents.vec_env import TaskVecEnv
 from envs.observations import SIZE
 
 LOG_STD = (-5.0, 0.5)  # bounds of the logarithm of the actions' deviation before squashing
-
-
-@dataclasses.dataclass(frozen=True)
-class SACConfig:
-    """Settings of SAC; the same for every task."""
-
-    learning_rate: float = 5e-4  # of actor and critics
-    warm_learning_rate: float = (
-        5e-5  # of the actor after a warm start or at a transfer; the critics keep learning_rate
-    )
-    temperature_rate: float = 3e-3  # learning rate of the temperatures' logarithms
-    gamma: float = 0.98
-    tau: float = 0.01  # share of the critics in their targets, per gradient step
-    batch_size: int = 256
-    buffer_size: int = 300_000  # transitions, about 0.5 kB each
-    train_freq: int = 20  # control steps per environment between updates
-    gradient_steps: int = 40  # of an update
-    actor_every: int = 2  # gradient steps of the critics per one of actor and temperatures, which is half of the cost
-    learning_starts: int = 5_000  # environment steps before the first update
-    critic_warmup: int = 150  # updates that train the critics alone, after a warm start
-    demo_share: float = 0.5  # of each batch, once there are demonstrations
-    per_task_temperature: bool = True
-    temperature: float = 0.003  # initial
-    target_entropy: float = -1.0  # per dimension of the action
-    warm_target_entropy: float = (
-        -4.0
-    )  # after a warm start, about that of imitation with warm_deviation: -1 would undo it
-    reward_scale: float = (
-        0.2  # constant, see above; values then lie in [0, 10], which critics reach soon
-    )
-    deviation: float = 0.8  # initial, of the actions before squashing, from scratch
-    warm_deviation: float = 0.04  # after a warm start or at a transfer
 
 
 class GaussianHead(nn.Module):

@@ -8,10 +8,9 @@ import time
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from agents.bodies import BODIES
+from agents.config import NetworkConfig, PPOConfig
 from agents.learner import Learner, acting
-from agents.networks import NetworkConfig
-from agents.ppo import PPOConfig
+from agents.tables import BODIES
 from envs import ClosureVectorEnv
 from envs.batch import CONTROL_DT
 from envs.scene import SUBSTEPS

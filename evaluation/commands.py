@@ -12,11 +12,8 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from agents.balance import SAMPLINGS
-from agents.bodies import BODIES
-from agents.gradients import RULES
 from agents.learner import POLICIES
-from agents.networks import HEADS
+from agents.tables import BODIES, HEADS, RULES, SAMPLINGS
 from envs import CLOSURES, TASK_SETS
 from envs.closures import TaskSet, named_set
 from envs.conditioning import CONDITIONINGS, UNSEEN

@@ -12,12 +12,8 @@ import numpy as np
 import torch
 
 from agents import demonstrations
-from agents.dagger import DaggerConfig
-from agents.demonstrations import CloneConfig
+from agents.config import CloneConfig, DaggerConfig, NetworkConfig, PPOConfig, SACConfig
 from agents.learner import Learner, acting, load_policy
-from agents.networks import NetworkConfig
-from agents.ppo import PPOConfig
-from agents.sac import SACConfig
 from envs import rewards
 from envs.closures import named_set
 from envs.opengl import RenderingUnavailable

@@ -16,10 +16,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from agents.dagger import DaggerConfig
+from agents.config import DaggerConfig, PPOConfig
 from agents.learner import Learner, acting
 from agents.networks import MultiTaskPolicy
-from agents.ppo import PPOConfig
 from envs import CLOSURES
 from evaluation.protocol import EVALUATION_SEED, evaluate, summary
 from evaluation.statistics import area, steps_to_threshold, wilson

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from agents import checkpoints, dagger
-from agents.balance import SAMPLINGS, PopArt
-from agents.bodies import BODIES
-from agents.dagger import DaggerConfig
+from agents.balance import PopArt
+from agents.config import DaggerConfig, NetworkConfig, PPOConfig
 from agents.learner import Learner, acting, load_policy
-from agents.networks import HEADS, NetworkConfig, TaskNetwork
-from agents.ppo import ADVANTAGE_FLOOR, PPOConfig, TaskRolloutBuffer
+from agents.networks import TaskNetwork
+from agents.ppo import ADVANTAGE_FLOOR, TaskRolloutBuffer
+from agents.tables import BODIES, HEADS, SAMPLINGS
 from agents.vec_env import ReturnScale
 from envs import ClosureVectorEnv
 from envs.observations import SIZE

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from agents.bodies import (
-    BODIES,
     EMBEDDING,
     ENCODER,
     FEATURE,
@@ -16,6 +15,7 @@ from agents.bodies import (
     TaskEncoder,
     Transformer,
 )
+from agents.tables import BODIES
 from envs.observations import PARTS, SIZE
 
 torch.set_num_threads(1)  # as learners do

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from agents import demonstrations
-from agents.demonstrations import BURST, CloneConfig, DemoConfig, clone, load, metadata, record
+from agents.config import CloneConfig, PPOConfig
+from agents.demonstrations import BURST, DemoConfig, clone, load, metadata, record
 from agents.learner import Learner
-from agents.ppo import PPOConfig
 from envs import CLOSURES, TASK_SETS, ClosureVectorEnv
 from envs.experts import expert_action
 from envs.observations import SIZE

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from agents.gradients import RULES, GradientRule, cosines
+from agents.gradients import GradientRule, cosines
+from agents.tables import RULES
 
 OPTIONAL = {
     "cagrad": "cvxpy",

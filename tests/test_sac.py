@@ -9,11 +9,12 @@ import torch
 from gymnasium.vector import AutoresetMode
 
 from agents import demonstrations
-from agents.bodies import BODIES
+from agents.config import NetworkConfig, SACConfig
 from agents.dagger import fit
 from agents.demonstrations import DemoConfig
-from agents.networks import NetworkConfig, split_observation
-from agents.sac import SACConfig, demonstration_transitions, make_sac
+from agents.networks import split_observation
+from agents.sac import demonstration_transitions, make_sac
+from agents.tables import BODIES
 from agents.vec_env import TaskVecEnv
 from envs import ClosureVectorEnv
 from envs.observations import SIZE

@@ -1,0 +1,180 @@
+"""Settings: fields of dataclasses that say what they mean and what they may be.
+
+A setting is the one place of a flag: its type and default are the field's, its help and its
+limits stand beside them. The command line, the grids of `compare` and the checks are made from
+it. This module, and those that declare settings, import neither torch nor the environments:
+tables of choices are named, and loaded when a choice is listed or checked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import types
+import typing
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What a field may be, and what it means.
+
+    Attributes:
+        help: one line.
+        least: smallest value.
+        above: values are larger than this.
+        most: largest value.
+        choices: the values it may have, or `module:TABLE`, whose names they are.
+        accepts: `module:function` that returns for further values and raises for all others.
+        check: returns what is wrong with a value, or None.
+        flag: its name on the command line and in grids, where that is not its path.
+    """
+
+    help: str
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+    choices: str | tuple[str, ...] | None = None
+    accepts: str | None = None
+    check: Callable[[Any], str | None] | None = None
+    flag: str | None = None
+
+    def names(self) -> tuple[str, ...]:
+        """The choices; empty where any value of the type is one."""
+        if isinstance(self.choices, str):
+            return tuple(load(self.choices))
+        return self.choices or ()
+
+    def problem(self, value: Any, name: str) -> str | None:
+        """What is wrong with a value, in one line that begins with its name; None if nothing is."""
+        if value is None:
+            return None
+        if self.choices is not None:
+            return self._unknown(value, name)
+        if self.least is not None and value < self.least:
+            return f"{name} must be at least {self.least}, not {value}"
+        if self.above is not None and not value > self.above:
+            return f"{name} must be above {self.above}, not {value}"
+        if self.most is not None and value > self.most:
+            return f"{name} must be at most {self.most}, not {value}"
+        wrong = self.check(value) if self.check else None
+        return wrong and f"{name} {wrong}, not {value}"
+
+    def _unknown(self, value: Any, name: str) -> str | None:
+        from envs.tables import lookup
+
+        try:
+            if self.accepts:
+                load(self.accepts)(value)
+            else:
+                kind = name.lstrip("-").replace("-", " ").replace("_", " ")
+                lookup(dict.fromkeys(self.names()), value, kind)
+        except ValueError as error:
+            return str(error)
+        return None
+
+
+def setting(default: Any, help: str, **limits: Any) -> Any:
+    """A field of a dataclass with its default, help and limits, see `Setting`."""
+    return dataclasses.field(default=default, metadata={"setting": Setting(help, **limits)})
+
+
+def load(entry_point: str) -> Any:
+    """The object at `package.module:name`."""
+    module, _, name = entry_point.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Flag:
+    """A setting with its place in a tree of dataclasses.
+
+    Attributes:
+        key: its name in grids, such as `body` or `ppo.learning_rate`.
+        path: names of the fields that lead to it.
+        type: of its values, without None.
+        default: value.
+        setting: what it may be.
+    """
+
+    key: str
+    path: tuple[str, ...]
+    type: Any
+    default: Any
+    setting: Setting
+
+    @property
+    def name(self) -> str:
+        """As it is typed, `--ppo.learning-rate`."""
+        return "--" + self.key.replace("_", "-")
+
+    def get(self, config: Any) -> Any:
+        """Its value in a configuration."""
+        for part in self.path:
+            config = getattr(config, part)
+        return config
+
+
+def flags(config: Any, path: tuple[str, ...] = ()) -> Iterator[Flag]:
+    """The settings of a configuration and of those nested in it, in their order.
+
+    Args:
+        config: an instance; its values are the defaults.
+        path: where it is nested.
+    """
+    hints = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        value, here = getattr(config, field.name), (*path, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from flags(value, here)
+        elif found := field.metadata.get("setting"):
+            key = found.flag or ".".join(here)
+            yield Flag(key, here, without_none(hints[field.name]), value, found)
+
+
+def without_none(hint: Any) -> Any:
+    """The type `int` of a hint `int | None`; other hints as they are."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        parts = [part for part in typing.get_args(hint) if part is not type(None)]
+        return parts[0] if len(parts) == 1 else hint
+    return hint
+
+
+def check(config: Any) -> None:
+    """Check every setting of a configuration.
+
+    Raises:
+        ValueError: the first that is out of its limits, with what is allowed.
+    """
+    for flag in flags(config):
+        if problem := flag.setting.problem(flag.get(config), flag.name):
+            raise ValueError(problem)
+
+
+def replaced(config: Any, values: dict[tuple[str, ...], Any]) -> Any:
+    """A copy of a configuration with values at paths of fields."""
+    changes: dict[str, Any] = {}
+    nested: dict[str, dict[tuple[str, ...], Any]] = {}
+    for (first, *rest), value in values.items():
+        if rest:
+            nested.setdefault(first, {})[tuple(rest)] = value
+        else:
+            changes[first] = value
+    for name, inner in nested.items():
+        changes[name] = replaced(getattr(config, name), inner)
+    return dataclasses.replace(config, **changes)
+
+
+def from_dict(make: type, values: dict) -> Any:
+    """A configuration from what `dataclasses.asdict` gave, through JSON.
+
+    Raises:
+        TypeError: a name that it does not have, or a value that is no dictionary where one nests.
+    """
+    hints = typing.get_type_hints(make)
+    made = {}
+    for name, value in values.items():
+        hint = hints.get(name)
+        made[name] = from_dict(hint, value) if dataclasses.is_dataclass(hint) else value
+    return make(**made)
