@@ -1,27 +1,61 @@
-"""The control: stable-baselines3's PPO as it comes, on our environment as it is."""
+"""The control: stable-baselines3's PPO as it comes, on the environment as it is."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from stable_baselines3.common.policies import MultiInputActorCriticPolicy
 
-from agents.config import NetworkConfig
+from agents.algorithm import Algorithm
+from agents.config import LearnerConfig, NetworkConfig
 from agents.ppo import TimedPPO
 from agents.vec_env import TaskVecEnv
 
+ROLLOUT = 80  # control steps per environment and update, as in `PPOConfig`: for 64 environments
+
 
 class PlainPolicy(MultiInputActorCriticPolicy):
-    """stable-baselines3's policy for Dict observations: all parts side by side, two hidden layers of 64 tanh units."""
+    """stable-baselines3's policy for Dict observations: two hidden layers of 64 tanh units."""
 
-    num_tasks, network, popart = 1, NetworkConfig(), False  # as a checkpoint tells them
+    num_tasks = 1  # what a checkpoint says of the other algorithms' policies
+    network = NetworkConfig()
+    popart = False
 
     def act(self, obs: dict[str, torch.Tensor]) -> torch.Tensor:
         """Mean actions (n, a)."""
-        return self._predict(
-            {name: obs[name] for name in self.observation_space.spaces}, deterministic=True
-        )
+        parts = {name: obs[name] for name in self.observation_space.spaces}  # pyright: ignore[reportAttributeAccessIssue] - a Dict
+        return self._predict(parts, deterministic=True)
 
 
-def make_plain_ppo(env: TaskVecEnv, seed: int) -> TimedPPO:
-    """PPO with stable-baselines3's settings but for `n_steps`: rollouts as long as ours, for batches of 64 environments."""
-    return TimedPPO(PlainPolicy, env, n_steps=80, seed=seed, device="cpu")
+class PlainPPO(Algorithm):
+    """stable-baselines3's PPO with its own settings, but for the length of a rollout."""
+
+    policy_class = PlainPolicy
+    plain = True
+    fixed = {
+        "warm_start": "none",
+        "transfer_steps": 0,
+        "rule": "sum",
+        "popart": False,
+        "cosines": False,
+    }
+
+    @classmethod
+    def build(cls, env: TaskVecEnv, config: LearnerConfig, seed: int) -> TimedPPO:
+        """Make the model."""
+        return TimedPPO(PlainPolicy, env, n_steps=ROLLOUT, seed=seed, device="cpu")
+
+    @classmethod
+    def build_policy(cls, observation_space, action_space, meta) -> PlainPolicy:
+        """Make an untrained policy."""
+        return PlainPolicy(observation_space, action_space, lambda _: 0.0)
+
+    def warm_start(self, teach: Callable[[Any], None]) -> None:
+        """Refuse: it learns from scratch.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("plain_ppo learns from scratch: --warm-start none")

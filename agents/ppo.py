@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
+import stable_baselines3
 import torch
-from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import DictRolloutBuffer
+from stable_baselines3.common.type_aliases import DictRolloutBufferSamples
 
+from agents import sb3
+from agents.algorithm import Algorithm
 from agents.balance import PopArt
-from agents.config import NetworkConfig, PPOConfig
+from agents.config import LearnerConfig, NetworkConfig, PPOConfig
 from agents.dagger import fit
 from agents.gradients import GradientRule, cosines
 from agents.networks import MultiTaskPolicy, split_observation
 from agents.vec_env import TaskVecEnv
 
-# From nothing these bodies' actors learn at a share of the rate: at all of it, `target_kl` soon ended a transformer's
-# updates after 2 to 18 of 64 minibatches, and its critic's with them.
+# From scratch, the actors of these bodies learn at this share of the rate: at all of it,
+# `target_kl` soon ended a transformer's updates after 2 to 18 of 64 minibatches, and its
+# critic's with them.
 ACTOR_RATE = {"transformer": 0.3}
+
+# Smallest deviation that advantages are divided by, in deviations of the return: on a task that
+# is solved, advantages are the critic's noise, and noise of deviation 1 unlearns it.
+ADVANTAGE_FLOOR = 0.3
+SMALLEST_DEVIATION = 0.03  # of the actions
 
 
 def largest_deviation(config: PPOConfig, env_steps: int) -> float:
     """Largest standard deviation of the actions after so many environment steps."""
-    return float(np.interp(env_steps, *np.transpose(config.deviations)))
-
-
-# Smallest deviation that advantages are divided by, in deviations of the return: on a
-# task that is solved, advantages are the critic's noise, and unit noise unlearns it.
-ADVANTAGE_FLOOR = 0.3
+    steps, deviations = np.transpose(config.deviations)
+    return float(np.interp(env_steps, steps, deviations))
 
 
 class TaskRolloutBuffer(DictRolloutBuffer):
@@ -42,213 +47,271 @@ class TaskRolloutBuffer(DictRolloutBuffer):
 
     popart: PopArt | None = None
 
-    def compute_returns_and_advantage(self, last_values, dones) -> None:
+    def compute_returns_and_advantage(self, last_values: torch.Tensor, dones: np.ndarray) -> None:
         """Generalised advantages, then normalisation over each task's share of the rollout."""
         super().compute_returns_and_advantage(last_values, dones)
         task = self.observations["index"][..., 0]  # (steps, n)
-        for t in np.unique(task).astype(int):
-            own = task == t
+        for index in np.unique(task).astype(int):
+            of_task = task == index  # (steps, n)
             if self.popart:
-                self.popart.update(t, self.returns[own])
-                mean, spread = (
-                    self.popart.policy.value_mean[t].item(),
-                    self.popart.policy.value_std[t].item(),
-                )
-                self.returns[own] = (self.returns[own] - mean) / spread
-                self.values[own] = (self.values[own] - mean) / spread
-            spread = max(self.advantages[own].std(), ADVANTAGE_FLOOR)
-            self.advantages[own] = (self.advantages[own] - self.advantages[own].mean()) / spread
+                self._normalise_values(index, of_task)
+            advantages = self.advantages[of_task]
+            spread = max(advantages.std(), ADVANTAGE_FLOOR)
+            self.advantages[of_task] = (advantages - advantages.mean()) / spread
+
+    def _normalise_values(self, index: int, of_task: np.ndarray) -> None:
+        """Normalise returns and values of a task by statistics that move with its returns."""
+        assert self.popart is not None
+        self.popart.update(index, self.returns[of_task])
+        mean = self.popart.policy.value_mean[index].item()
+        spread = self.popart.policy.value_std[index].item()
+        self.returns[of_task] = (self.returns[of_task] - mean) / spread
+        self.values[of_task] = (self.values[of_task] - mean) / spread
 
 
-class TimedPPO(PPO):
-    """stable-baselines3's PPO, timed.
-
-    Attributes:
-        seconds: spent in rollouts and in updates, so far.
-    """
-
-    critic_warmup, watch_cosines, cosines = 0, False, None  # see MultiTaskPPO
-
-    def __init__(self, *args, **kwargs):
-        self.seconds: dict[str, float] = {}
-        super().__init__(*args, **kwargs)
-
-    def collect_rollouts(self, *args, **kwargs) -> bool:
-        """One rollout."""
-        with self._timed("rollout"):
-            return super().collect_rollouts(*args, **kwargs)
+class TimedPPO(sb3.Timed, stable_baselines3.PPO):
+    """stable-baselines3's PPO, timed."""
 
     def train(self) -> None:
         """One update."""
-        with self._timed("update"):
+        with self.timed("update"):
             super().train()
 
-    @contextlib.contextmanager
-    def _timed(self, part: str) -> Iterator[None]:
-        began = time.perf_counter()
-        yield
-        self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - began
+
+class TaskLosses(NamedTuple):
+    """Losses of a minibatch, of the k tasks that are present in it."""
+
+    actor: list[torch.Tensor]  # k clipped surrogates
+    critic: list[torch.Tensor]  # k losses of the values
+    present: torch.Tensor  # (k,) their indices
+    log_ratio: torch.Tensor  # (batch,) of the actions' probabilities, now over then
 
 
 class MultiTaskPPO(TimedPPO):
     """PPO whose critic has a learning rate of its own, and can train alone for the first updates.
 
-    A policy that was learned elsewhere is tuned gently; its critic starts from nothing
-    and must be quick, or its errors unlearn the policy.
+    A policy that was learned elsewhere is tuned gently; its critic starts from nothing and must
+    be quick, or its errors unlearn the policy.
 
     Attributes:
+        config: settings.
+        warm: whether the policy did not start from nothing.
         rules: the gradient rules of actor and critic; None: stable-baselines3's own update.
         critic_warmup: updates that still train the critic alone.
-        cosines: (tasks, tasks) between the tasks' actor gradients of the last update's
-            first minibatch, when `watch_cosines` is set.
+        guidance: minibatches of imitation after each update.
+        watch_cosines: record `cosines`.
+        cosines: (tasks, tasks) between the tasks' actor gradients of the last update's first
+            minibatch.
     """
 
-    rules: tuple[GradientRule, GradientRule] | None = None
-    guidance = 0
-    config, warm = PPOConfig(), False
+    policy: MultiTaskPolicy
+    rollout_buffer: TaskRolloutBuffer
+    seed: int
+    target_kl: float | None
 
-    def collect_rollouts(self, *args, **kwargs) -> bool:
-        """One rollout, with a noise of its own: a resumed run then goes on as if it had not stopped."""
+    def __init__(self, *args: Any, config: PPOConfig | None = None, warm: bool = False, **kwargs):
+        self.config = config or PPOConfig()
+        self.warm = warm
+        self.rules: tuple[GradientRule, GradientRule] | None = None
+        self.critic_warmup = 0
+        self.guidance = 0
+        self.watch_cosines = False
+        self.cosines: np.ndarray | None = None
+        super().__init__(*args, **kwargs)
+
+    def collect_rollouts(self, *args: Any, **kwargs: Any) -> bool:
+        """One rollout, whose noise begins anew: a resumed run then equals an uninterrupted one."""
         self.policy.noise = None
         return super().collect_rollouts(*args, **kwargs)
 
-    def _update_learning_rate(self, optimizers) -> None:
+    def _update_learning_rate(self, optimizers: Any) -> None:
         super()._update_learning_rate(optimizers)
         actor, critic = self.policy.optimizer.param_groups
         if not self.warm:  # the narrower the actions, the more a step changes the policy
-            actor["lr"] *= self.config.largest_deviation(self.num_timesteps) / largest_deviation(
-                self.config, 0
-            )
+            now = largest_deviation(self.config, self.num_timesteps)
+            actor["lr"] *= now / largest_deviation(self.config, 0)
             actor["lr"] *= ACTOR_RATE.get(self.policy.network.body, 1.0)
         critic["lr"] = self.config.learning_rate
 
     def train(self) -> None:
         """One update; while the critic warms up the actor stands still."""
-        warming = self.critic_warmup > 0
-        frozen = [*self.policy.actor.parameters(), self.policy.log_std] if warming else []
+        warming_up = self.critic_warmup > 0
         if self.watch_cosines:
-            self._watch()
-        for p in frozen:
-            p.requires_grad_(False)
-        if self.rules is None:
-            super().train()
-        else:
-            with self._timed("update"):
-                self._train_by_rule()
-        for p in frozen:
-            p.requires_grad_(True)
-        if self.guidance and not warming:
-            with self._timed("update"):
+            self._record_cosines()
+        with self._actor_frozen() if warming_up else contextlib.nullcontext():
+            if self.rules is None:
+                super().train()
+            else:
+                with self.timed("update"):
+                    self._train_by_rule(*self.rules)
+        if self.guidance and not warming_up:
+            with self.timed("update"):
                 self._imitate()
         self.critic_warmup = max(0, self.critic_warmup - 1)
+        largest = largest_deviation(self.config, self.num_timesteps)
         with torch.no_grad():
-            self.policy.log_std.clamp_(
-                np.log(0.03), np.log(largest_deviation(self.config, self.num_timesteps))
-            )
+            self.policy.log_std.clamp_(np.log(SMALLEST_DEVIATION), np.log(largest))
+
+    @contextlib.contextmanager
+    def _actor_frozen(self) -> Iterator[None]:
+        parameters = [*self.policy.actor.parameters(), self.policy.log_std]
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+        yield
+        for parameter in parameters:
+            parameter.requires_grad_(True)
 
     def _imitate(self) -> None:
-        """Some minibatches of imitation in the states of the rollout, so that what was imitated is not unlearned."""
-        data = {
-            k: torch.as_tensor(v.reshape(-1, v.shape[-1]))
-            for k, v in self.rollout_buffer.observations.items()
+        """Imitate the expert in the states of the rollout, so that imitation is not unlearned."""
+        observations = {
+            name: torch.as_tensor(values.reshape(-1, values.shape[-1]))  # (steps x n, size)
+            for name, values in self.rollout_buffer.observations.items()
         }
-        state, task, index = split_observation(data)
-        data |= {"state": state, "task": task, "index": index}
+        state, task, index = split_observation(observations)
+        data = {**observations, "state": state, "task": task, "index": index}
         rng = np.random.default_rng([self.seed, self.num_timesteps])
         fit(self.policy, self.policy.optimizer, data, self.guidance, self.batch_size, rng)
 
-    def _losses(
-        self, batch
-    ) -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor, torch.Tensor]:
-        """Clipped surrogate and value loss of every task that is present, their indices, and log ratios (b,).
+    def _losses(self, batch: DictRolloutBufferSamples) -> TaskLosses:
+        """Clipped surrogate (Schulman et al., 2017) and value loss of every task in a minibatch.
 
-        One forward pass per task: a loss then reaches its own samples only, and its gradient costs no more than they do.
+        One forward pass per task: a loss then reaches its own samples only, and its gradient
+        costs no more than they do.
         """
-        clip, index = (
-            self.clip_range(self._current_progress_remaining),
-            batch.observations["index"][:, 0].long(),
-        )
-        actor, critic, log_ratios, present = [], [], [], index.unique()
-        for own in (index == task for task in present):
-            observations = {name: values[own] for name, values in batch.observations.items()}
-            values, log_prob, _ = self.policy.evaluate_actions(observations, batch.actions[own])
-            log_ratio, advantages = log_prob - batch.old_log_prob[own], batch.advantages[own]
+        clip = self.clip_range(sb3.remaining(self))
+        index = batch.observations["index"][:, 0].long()  # (batch,)
+        present = index.unique()
+        losses = TaskLosses([], [], present, torch.empty(0))
+        log_ratios = []
+        for task in present:
+            of_task = index == task
+            observations = {name: values[of_task] for name, values in batch.observations.items()}
+            values, log_prob, _ = self.policy.evaluate_actions(observations, batch.actions[of_task])
+            log_ratio = log_prob - batch.old_log_prob[of_task]
+            advantages = batch.advantages[of_task]
             ratio = log_ratio.exp()
-            actor.append(
-                -torch.min(advantages * ratio, advantages * ratio.clamp(1 - clip, 1 + clip)).mean()
-            )
-            critic.append(self.vf_coef * ((batch.returns[own] - values[:, 0]) ** 2).mean())
+            clipped = ratio.clamp(1 - clip, 1 + clip)
+            losses.actor.append(-torch.min(advantages * ratio, advantages * clipped).mean())
+            squared = (batch.returns[of_task] - values[:, 0]) ** 2
+            losses.critic.append(self.vf_coef * squared.mean())
             log_ratios.append(log_ratio.detach())
-        return actor, critic, present, torch.cat(log_ratios)
+        return losses._replace(log_ratio=torch.cat(log_ratios))
 
-    def _train_by_rule(self) -> None:
+    def _train_by_rule(self, actor_rule: GradientRule, critic_rule: GradientRule) -> None:
         """stable-baselines3's update, with the gradients of the tasks' losses combined by rules."""
         self._update_learning_rate(self.policy.optimizer)
-        parts = (
-            [*self.policy.actor.parameters(), self.policy.log_std],
-            list(self.policy.critic.parameters()),
-        )
-        for rule in self.rules:
-            rule.reset()
+        actor = [*self.policy.actor.parameters(), self.policy.log_std]
+        critic = list(self.policy.critic.parameters())
+        actor_rule.reset()
+        critic_rule.reset()
         for _ in range(self.n_epochs):
-            self._n_updates += 1
+            sb3.set_updates(self, sb3.updates(self) + 1)
             for batch in self.rollout_buffer.get(self.batch_size):
-                *losses, _, log_ratio = self._losses(batch)
-                if (
-                    self.target_kl is not None
-                    and (log_ratio.exp() - 1 - log_ratio).mean() > 1.5 * self.target_kl
-                ):
+                losses = self._losses(batch)
+                if self._diverged(losses.log_ratio):
                     return
                 self.policy.optimizer.zero_grad()
-                for rule, loss, parameters in zip(self.rules, losses, parts, strict=True):
-                    rule.backward(loss, parameters)
+                actor_rule.backward(losses.actor, actor)
+                critic_rule.backward(losses.critic, critic)
                 torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
                 self.policy.optimizer.step()
 
-    def _watch(self) -> None:
-        state = np.random.get_state()  # noqa: NPY002 - looking must not change which minibatches follow
+    def _diverged(self, log_ratio: torch.Tensor) -> bool:
+        """Whether the policy moved too far in this update, as stable-baselines3 tells it."""
+        if self.target_kl is None:
+            return False
+        divergence = (log_ratio.exp() - 1 - log_ratio).mean()
+        return bool(divergence > 1.5 * self.target_kl)
+
+    def _record_cosines(self) -> None:
+        state = np.random.get_state()  # noqa: NPY002 - looking must not change the minibatches
         batch = next(iter(self.rollout_buffer.get(self.batch_size)))
         np.random.set_state(state)  # noqa: NPY002
-        actor, _, present, _ = self._losses(batch)
-        self.cosines = np.full((self.policy.num_tasks,) * 2, np.nan)
-        self.cosines[np.ix_(present, present)] = cosines(actor, self.policy.actor.parameters())
+        losses = self._losses(batch)
+        tasks = self.policy.num_tasks
+        self.cosines = np.full((tasks, tasks), np.nan)
+        between = cosines(losses.actor, self.policy.actor.parameters())
+        self.cosines[np.ix_(losses.present, losses.present)] = between
 
 
-def make_ppo(
-    env: TaskVecEnv, config: PPOConfig, network: NetworkConfig, seed: int, warm: bool
-) -> MultiTaskPPO:
-    """A learner for env; `warm` when its policy will not start from nothing."""
-    rate = config.warm_learning_rate if warm else config.learning_rate
-    rollout = config.warm_rollout if warm else config.rollout
-    tasks = len(env.env.tasks)
-    algorithm = MultiTaskPPO(
-        MultiTaskPolicy,
-        env,
-        learning_rate=rate,
-        n_steps=rollout,
-        batch_size=rollout * env.num_envs // config.minibatches,
-        n_epochs=config.warm_epochs if warm else config.epochs,
-        gamma=config.gamma,
-        gae_lambda=config.gae_lambda,
-        clip_range=config.clip,
-        target_kl=config.target_kl,
-        normalize_advantage=False,
-        rollout_buffer_class=TaskRolloutBuffer,
-        seed=seed,
-        device="cpu",
-        policy_kwargs={
-            "num_tasks": tasks,
-            "network": network,
-            "popart": config.popart,
-            "deviation": config.warm_deviation if warm else largest_deviation(config, 0),
-            "correlation": 0.0 if warm else config.correlation,
-        },
-    )
-    algorithm.config, algorithm.warm = config, warm
-    algorithm.critic_warmup = config.critic_warmup if warm else 0
-    algorithm.guidance = config.guidance if env.expert else 0
-    if config.popart:
-        algorithm.rollout_buffer.popart = PopArt(algorithm.policy)
-    if config.rule != "sum":
-        algorithm.rules = (GradientRule(config.rule, tasks), GradientRule(config.rule, tasks))
-    return algorithm
+class PPO(Algorithm):
+    """Multi-task PPO."""
+
+    policy_class = MultiTaskPolicy
+    guided = True
+    model: MultiTaskPPO
+
+    @staticmethod
+    def scales_rewards(config: LearnerConfig) -> bool:
+        """Unless PopArt normalises values instead."""
+        return not config.ppo.popart
+
+    @classmethod
+    def build(cls, env: TaskVecEnv, config: LearnerConfig, seed: int) -> MultiTaskPPO:
+        """Make the model, with the `warm_*` settings where its policy does not start from nothing.
+
+        Raises:
+            ValueError: a minibatch would be empty.
+        """
+        ppo, warm = config.ppo, config.warm
+        tasks = len(env.env.tasks)
+        rollout = ppo.warm_rollout if warm else ppo.rollout
+        minibatch = rollout * env.num_envs // ppo.minibatches
+        if minibatch < 2:
+            raise ValueError(
+                f"--ppo.minibatches {ppo.minibatches} leaves fewer than 2 of the "
+                f"{rollout * env.num_envs} environment steps of a rollout for each"
+            )
+        model = MultiTaskPPO(
+            MultiTaskPolicy,
+            env,
+            config=ppo,
+            warm=warm,
+            learning_rate=ppo.warm_learning_rate if warm else ppo.learning_rate,
+            n_steps=rollout,
+            batch_size=minibatch,
+            n_epochs=ppo.warm_epochs if warm else ppo.epochs,
+            gamma=ppo.gamma,
+            gae_lambda=ppo.gae_lambda,
+            clip_range=ppo.clip,
+            target_kl=ppo.target_kl,
+            normalize_advantage=False,
+            rollout_buffer_class=TaskRolloutBuffer,
+            seed=seed,
+            device="cpu",
+            policy_kwargs={
+                "num_tasks": tasks,
+                "network": config.network,
+                "popart": ppo.popart,
+                "deviation": ppo.warm_deviation if warm else largest_deviation(ppo, 0),
+                "correlation": 0.0 if warm else ppo.correlation,
+            },
+        )
+        model.critic_warmup = ppo.critic_warmup if warm else 0
+        model.guidance = ppo.guidance if env.expert else 0
+        if ppo.popart:
+            model.rollout_buffer.popart = PopArt(model.policy)
+        if ppo.rule != "sum":
+            model.rules = (GradientRule(ppo.rule, tasks), GradientRule(ppo.rule, tasks))
+        return model
+
+    @classmethod
+    def build_policy(cls, observation_space, action_space, meta) -> MultiTaskPolicy:
+        """Make an untrained policy from what a checkpoint says of it."""
+        return MultiTaskPolicy(
+            observation_space,
+            action_space,
+            lambda _: 0.0,
+            num_tasks=meta["num_tasks"],
+            network=NetworkConfig(**meta["network"]),
+            popart=meta["popart"],
+        )
+
+    @property
+    def cosines(self) -> np.ndarray | None:
+        """Cosines (tasks, tasks) between the tasks' gradients in the last update, where watched."""
+        return self.model.cosines
+
+    def watch_cosines(self) -> None:
+        """Record the cosines between the tasks' gradients from now on."""
+        self.model.watch_cosines = True

@@ -1,11 +1,13 @@
-"""Multi-task SAC: stable-baselines3's, on the networks of PPO, with a temperature per task and demonstrations in the replay.
+"""Multi-task SAC: stable-baselines3's, on the networks of PPO, with a temperature per task.
 
-Soft actor-critic (Haarnoja et al., 2018) as for many tasks in Meta-World (Yu et al., 2019). A share of every batch can come from
-demonstrations, and the critics' last features are normalised, so that they promise little for untried actions: RLPD (Ball et al., 2023).
+Soft actor-critic (Haarnoja et al., 2018) as for many tasks in Meta-World (Yu et al., 2019). A
+share of every batch can come from demonstrations, and the critics' last features are normalised,
+so that they promise little for untried actions: RLPD (Ball et al., 2023).
 
-A replay outlives every running scale. Rewards are therefore stored as the environment gives them, all in [0, 1], and multiplied by one
-constant when they are used; what PPO's scale per task is for, the temperature per task does. A time limit is no end: values are
-bootstrapped through it, by `TimeLimit.truncated` of TaskVecEnv and stable-baselines3's replay.
+A replay outlives every running scale. Rewards are therefore stored as the environment gives them,
+all in [0, 1], and multiplied by one constant when they are used; what PPO's scale per task is for,
+the temperature per task does. A time limit is not an end: values are bootstrapped through it, by
+`TimeLimit.truncated` of TaskVecEnv and stable-baselines3's replay.
 """
 
 from __future__ import annotations
@@ -14,10 +16,11 @@ import dataclasses
 import math
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import stable_baselines3
 import torch
-from stable_baselines3 import SAC
 from stable_baselines3.common.buffers import DictReplayBuffer
 from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
 from stable_baselines3.common.policies import BasePolicy
@@ -26,10 +29,10 @@ from stable_baselines3.common.utils import polyak_update
 from torch import nn
 from torch.nn import functional
 
-from agents import demonstrations
-from agents.config import NetworkConfig
+from agents import checkpoints, demonstrations, sb3
+from agents.algorithm import Algorithm
+from agents.config import LearnerConfig, NetworkConfig, SACConfig
 from agents.networks import MultiTaskPolicy, TaskNetwork, split_observation
-from agents.ppo import TimedPPO
 from agents.tables import HEADS
 from agents.vec_env import TaskVecEnv
 from envs.observations import SIZE
@@ -38,13 +41,17 @@ LOG_STD = (-5.0, 0.5)  # bounds of the logarithm of the actions' deviation befor
 
 
 class GaussianHead(nn.Module):
-    """Means of the actions and, added to a constant, logarithms of their deviations, by a head each; the latter are 0 at first."""
+    """Means of the actions and logarithms of their deviations, by a head each.
+
+    The logarithms are added to a constant of the policy, and are 0 at first.
+    """
 
     def __init__(self, head: str, width: int, actions: int, num_tasks: int):
         super().__init__()
-        self.mean, self.spread = (HEADS[head](width, actions, num_tasks) for _ in range(2))
-        for p in self.spread.parameters():
-            nn.init.zeros_(p)
+        self.mean = HEADS[head](width, actions, num_tasks)
+        self.spread = HEADS[head](width, actions, num_tasks)
+        for parameter in self.spread.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, latent: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """Map (n, width) to (n, 2 a)."""
@@ -61,39 +68,56 @@ class SquashedActor(nn.Module):
 
     def forward(self, state: torch.Tensor, task: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """Map state (n, state), task (n, task) and index (n,) to actions (n, a) in [-1, 1]."""
-        return self.net(state, task, index).chunk(2, 1)[0].tanh()
+        mean, _ = self.net(state, task, index).chunk(2, 1)
+        return mean.tanh()
 
 
 class TwinCritic(nn.Module):
-    """Two estimates of an action's value."""
+    """Two estimates of an action's value.
+
+    The action stands beside the state. A body that reads the state as whole observations, such
+    as the transformer, gets the action padded to the size of one more.
+    """
 
     def __init__(self, state: int, task: int, actions: int, num_tasks: int, config: NetworkConfig):
         super().__init__()
-        # The action stands beside the state. A transformer reads states as whole observations: for it, the action is one more.
-        self.pad = SIZE - actions if config.body == "transformer" else 0
-        self.nets = nn.ModuleList(
-            TaskNetwork(state + actions + self.pad, task, 1, num_tasks, config) for _ in range(2)
-        )
-        for net in self.nets:  # what a head reads is normalised: its weights bound what it says
-            net.head.register_forward_pre_hook(
-                lambda head, given: (functional.layer_norm(given[0], given[0].shape[1:]), given[1])
-            )
+        self.padding = SIZE - actions if config.body == "transformer" else 0
+        inputs = state + actions + self.padding
+        self.nets = nn.ModuleList(TaskNetwork(inputs, task, 1, num_tasks, config) for _ in range(2))
+        for net in self.nets:  # what a head reads is normalised: its weights bound its output
+            net.head.register_forward_pre_hook(_normalise_features)  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue] - a module
 
     def forward(self, obs: dict[str, torch.Tensor], actions: torch.Tensor) -> torch.Tensor:
         """Values (n, 2) of actions (n, a) for observations (n, ...)."""
         state, task, index = split_observation(obs)
-        state = torch.cat([state, functional.pad(actions, (0, self.pad))], 1)
-        return torch.cat([net(state, task, index) for net in self.nets], 1)
+        padded = functional.pad(actions, (0, self.padding))
+        inputs = torch.cat([state, padded], 1)
+        return torch.cat([net(inputs, task, index) for net in self.nets], 1)
+
+
+def _normalise_features(head: nn.Module, inputs: tuple) -> tuple:
+    latent, index = inputs
+    return functional.layer_norm(latent, latent.shape[1:]), index
 
 
 class MultiTaskSACPolicy(BasePolicy):
-    """Actor, twin critics and their targets, and a temperature per task, for observations {state, task?, index}.
+    """Actor, twin critics and their targets, and a temperature per task.
 
-    Made as stable-baselines3 makes policies, and of `num_tasks` heads and temperatures, and networks of `network`; `deviation` of the
-    actions, before the tanh, and `temperature` are where these begin.
+    For observations {state, task?, index}.
+
+    Args:
+        observation_space: a Dict.
+        action_space: a Box in [-1, 1].
+        lr_schedule: of stable-baselines3.
+        num_tasks: heads and temperatures.
+        network: what the networks are made of.
+        deviation: initial, of the actions before the tanh.
+        temperature: initial.
+        use_sde: taken from stable-baselines3's call, and not used.
     """
 
-    popart, adopt = False, MultiTaskPolicy.adopt
+    popart = False
+    adopt = MultiTaskPolicy.adopt
 
     def __init__(
         self,
@@ -108,106 +132,106 @@ class MultiTaskSACPolicy(BasePolicy):
         use_sde: bool = False,
     ):
         super().__init__(observation_space, action_space, squash_output=True)
-        self.num_tasks, self.network = num_tasks, network
-        sizes = [
-            s.shape[0] if (s := observation_space.spaces.get(name)) else 0
-            for name in ("state", "task")
-        ]
-        made = (*sizes, action_space.shape[0], num_tasks, network)
-        self.actor, self.critic, self.critic_target = (
-            SquashedActor(*made),
-            TwinCritic(*made),
-            TwinCritic(*made),
-        )
+        self.num_tasks = num_tasks
+        self.network = network
+        spaces = observation_space.spaces
+        state, task = (spaces[n].shape[0] if n in spaces else 0 for n in ("state", "task"))
+        sizes = (state, task, action_space.shape[0], num_tasks, network)
+        self.actor = SquashedActor(*sizes)
+        self.critic = TwinCritic(*sizes)
+        self.critic_target = TwinCritic(*sizes)
         self.critic_target.load_state_dict(self.critic.state_dict())
         self.critic_target.requires_grad_(False)
         self.log_std = nn.Parameter(torch.full(action_space.shape, math.log(deviation)))
         self.log_ent_coef = nn.Parameter(torch.full((num_tasks,), math.log(temperature)))
-        groups = (
-            [*self.actor.parameters(), self.log_std],
-            list(self.critic.parameters()),
-            [self.log_ent_coef],
-        )
-        self.optimizer = torch.optim.Adam(
-            [{"params": g} for g in groups], lr=lr_schedule(1), fused=True
-        )
+        groups = [
+            {"params": [*self.actor.parameters(), self.log_std]},
+            {"params": list(self.critic.parameters())},
+            {"params": [self.log_ent_coef]},
+        ]
+        self.optimizer = torch.optim.Adam(groups, lr=lr_schedule(1), fused=True)
 
     def draw(self, obs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Random actions (n, a) in [-1, 1] and their log probabilities (n,)."""
         mean, spread = self.actor.net(*split_observation(obs)).chunk(2, 1)
-        return SquashedDiagGaussianDistribution(mean.shape[1]).log_prob_from_params(
-            mean, (self.log_std + spread).clamp(*LOG_STD)
-        )
+        log_std = (self.log_std + spread).clamp(*LOG_STD)
+        distribution = SquashedDiagGaussianDistribution(mean.shape[1])
+        return distribution.log_prob_from_params(mean, log_std)
 
     def act(self, obs: dict[str, torch.Tensor]) -> torch.Tensor:
         """Deterministic actions (n, a)."""
         return self.actor(*split_observation(obs))
 
-    def _predict(self, observation, deterministic: bool = False):
+    def _predict(self, observation: Any, deterministic: bool = False) -> torch.Tensor:
         return self.act(observation) if deterministic else self.draw(observation)[0]
 
 
 class TaskReplayBuffer(DictReplayBuffer):
     """Replay of which `share` of each batch is drawn from `demos` instead, while there are any."""
 
+    COLUMNS = ("actions", "rewards", "dones", "timeouts")
+    NESTED = ("observations", "next_observations")  # dictionaries of columns
+
     demos: DictReplayBufferSamples | None = None
     share: float = 0.5
 
-    def sample(self, batch_size: int, env=None) -> DictReplayBufferSamples:
+    def sample(self, batch_size: int, env: Any = None) -> DictReplayBufferSamples:
         """Draw a batch; its last rows are demonstrations."""
         if self.demos is None:
             return super().sample(batch_size, env)
         count = round(self.share * batch_size)
-        rows = torch.as_tensor(np.random.randint(len(self.demos.rewards), size=count))  # noqa: NPY002 - as stable-baselines3 draws
+        drawn = np.random.randint(len(self.demos.rewards), size=count)  # noqa: NPY002 - as stable-baselines3
+        rows = torch.as_tensor(drawn)
+        experience = super().sample(batch_size - count, env)
+        parts = zip(experience[:5], self.demos[:5], strict=True)
+        return DictReplayBufferSamples(*(_joined(own, demos, rows) for own, demos in parts))
 
-        def mixed(own, shown):
-            return (
-                {k: mixed(own[k], shown[k]) for k in own}
-                if isinstance(own, dict)
-                else torch.cat([own, shown[rows]])
-            )
-
-        own = super().sample(batch_size - count, env)
-        return DictReplayBufferSamples(*map(mixed, own[:5], self.demos[:5]))
-
-    def state(self) -> dict:
+    def state(self) -> dict[str, Any]:
         """The experience it holds, by name; demonstrations stay where they came from."""
-        columns = {
-            name: getattr(self, name)[: self.size()]
-            for name in ("actions", "rewards", "dones", "timeouts")
-        }
-        seen = {
-            name: {k: v[: self.size()] for k, v in getattr(self, name).items()}
-            for name in ("observations", "next_observations")
-        }
-        return {**columns, **seen, "place": np.array([self.pos, self.full])}
+        size = self.size()
+        state: dict[str, Any] = {name: getattr(self, name)[:size] for name in self.COLUMNS}
+        for name in self.NESTED:
+            state[name] = {key: column[:size] for key, column in getattr(self, name).items()}
+        return {**state, "place": np.array([self.pos, self.full])}
 
-    def load(self, state: dict) -> None:
+    def load(self, state: dict[str, Any]) -> None:
         """Return to a saved state."""
-        for name in state.keys() - {"place"}:
-            own, given = getattr(self, name), state[name]
-            for old, new in (
-                ((own[k], given[k]) for k in given) if isinstance(own, dict) else ((own, given),)
-            ):
-                old[: len(new)] = new
-        self.pos, self.full = int(state["place"][0]), bool(state["place"][1])
+        for name in self.COLUMNS:
+            getattr(self, name)[: len(state[name])] = state[name]
+        for name in self.NESTED:
+            for key, column in state[name].items():
+                getattr(self, name)[key][: len(column)] = column
+        position, full = state["place"]
+        self.pos = int(position)
+        self.full = bool(full)
 
 
-class MultiTaskSAC(SAC):
+def _joined(experience: Any, demos: Any, rows: torch.Tensor) -> Any:
+    """Experience followed by some rows of demonstrations, by name where there are names."""
+    if isinstance(experience, dict):
+        return {name: _joined(value, demos[name], rows) for name, value in experience.items()}
+    return torch.cat([experience, demos[rows]])
+
+
+class MultiTaskSAC(sb3.Timed, stable_baselines3.SAC):
     """SAC with a temperature per task, timed.
 
-    It acts by its policy from the first step on: no uniform actions hide a warm start. One optimizer moves all at once.
+    It acts by its policy from the first step on: uniform actions would hide a warm start. One
+    optimizer moves all parameters at once.
 
     Attributes:
-        seconds: spent in rollouts and in updates, so far.
+        config: settings.
         critic_warmup: updates that still train the critics alone.
     """
 
-    critic_warmup, watch_cosines, cosines = 0, False, None  # see ppo.MultiTaskPPO
-    _timed = TimedPPO._timed
+    policy: MultiTaskSACPolicy
+    critic: TwinCritic
+    critic_target: TwinCritic
+    replay_buffer: TaskReplayBuffer
 
-    def __init__(self, *args, config: SACConfig, **kwargs):
-        self.config, self.seconds = config, {}
+    def __init__(self, *args: Any, config: SACConfig, **kwargs: Any):
+        self.config = config
+        self.critic_warmup = 0
         super().__init__(*args, **kwargs)
         self.replay_buffer.share = config.demo_share
 
@@ -217,84 +241,89 @@ class MultiTaskSAC(SAC):
         Raises:
             ValueError: they are of other observations or of more tasks.
         """
-        takes = {name: s.shape[0] for name, s in self.observation_space.spaces.items()}
-        given = {
-            name: data[name].shape[1] for name in ("state", "task", "index") if data[name].shape[1]
-        }
-        if given != takes or not 0 <= data["index"].max(initial=-1) < self.policy.num_tasks:
+        spaces: Any = self.observation_space
+        expected = {name: space.shape[0] for name, space in spaces.spaces.items()}
+        names = [name for name in ("state", "task", "index") if data[name].shape[1]]
+        given = {name: data[name].shape[1] for name in names}
+        tasks = self.policy.num_tasks
+        if given != expected or not 0 <= data["index"].max(initial=-1) < tasks:
             raise ValueError(
-                f"demonstrations of {given} do not fit a policy made for {takes} and {self.policy.num_tasks} tasks"
+                f"demonstrations of {given} do not fit a policy made for {expected} "
+                f"and {tasks} tasks"
             )
-        data = {name: torch.as_tensor(column) for name, column in data.items()}
-        now = {name: data[name] for name in given}
+        tensors = {name: torch.as_tensor(column) for name, column in data.items()}
+        now = {name: tensors[name] for name in names}
+        following = {**now, "state": tensors["next_state"]}
         self.replay_buffer.demos = DictReplayBufferSamples(
-            now, data["action"], {**now, "state": data["next_state"]}, data["done"], data["reward"]
+            now, tensors["action"], following, tensors["done"], tensors["reward"]
         )
 
-    def collect_rollouts(self, *args, **kwargs):
-        """One rollout."""
-        with self._timed("rollout"):
-            return super().collect_rollouts(*args, **kwargs)
-
-    def _sample_action(self, learning_starts, action_noise=None, n_envs: int = 1):
+    def _sample_action(self, learning_starts: int, action_noise: Any = None, n_envs: int = 1):
         return super()._sample_action(0, action_noise, n_envs)
 
     def train(self, gradient_steps: int, batch_size: int = 256) -> None:
         """One update: gradient steps; while the critics warm up the actor stands still."""
-        with self._timed("update"):
+        with self.timed("update"):
             self.policy.set_training_mode(True)
             for step in range(gradient_steps):
                 actor = self.critic_warmup == 0 and step % self.config.actor_every == 0
-                losses = self.losses(self.replay_buffer.sample(batch_size), actor)
-                self.policy.optimizer.zero_grad()
-                sum(losses.values()).backward()
-                self.policy.optimizer.step()
-                polyak_update(self.critic.parameters(), self.critic_target.parameters(), self.tau)
-            self._n_updates += gradient_steps
+                batch = self.replay_buffer.sample(batch_size)
+                self._step(sum(self.losses(batch, actor).values()))
+            sb3.set_updates(self, sb3.updates(self) + gradient_steps)
             self.critic_warmup = max(0, self.critic_warmup - 1)
 
+    def _step(self, loss: Any) -> None:
+        self.policy.optimizer.zero_grad()
+        loss.backward()
+        self.policy.optimizer.step()
+        polyak_update(self.critic.parameters(), self.critic_target.parameters(), self.tau)
+
     def losses(self, batch: DictReplayBufferSamples, actor: bool = True) -> dict[str, torch.Tensor]:
-        """Losses of the critics and, if asked for, of actor and temperatures; each reaches its own parameters alone."""
-        index = batch.observations["index"][:, 0].long()
-        own = self.policy.log_ent_coef[
-            index if self.config.per_task_temperature else torch.zeros_like(index)
-        ]  # (n,)
-        temperature = own.detach().exp()
-        with torch.no_grad():
-            actions, log_prob = self.policy.draw(batch.next_observations)
-            following = (
-                self.critic_target(batch.next_observations, actions).amin(1)
-                - temperature * log_prob
-            )
-            target = (
-                self.config.reward_scale * batch.rewards[:, 0]
-                + self.gamma * (1 - batch.dones[:, 0]) * following
-            )
-        losses = {
-            "critic": 0.5
-            * ((self.critic(batch.observations, batch.actions) - target[:, None]) ** 2)
-            .mean(0)
-            .sum()
-        }
+        """Losses of the critics and, if asked for, of actor and temperatures.
+
+        Each reaches its own parameters alone.
+        """
+        index = batch.observations["index"][:, 0].long()  # (batch,)
+        if not self.config.per_task_temperature:
+            index = torch.zeros_like(index)
+        log_temperature = self.policy.log_ent_coef[index]  # (batch,)
+        temperature = log_temperature.detach().exp()
+        target = self._target(batch, temperature)
+        error = self.critic(batch.observations, batch.actions) - target[:, None]  # (batch, 2)
+        losses = {"critic": 0.5 * (error**2).mean(0).sum()}
         if actor:
             actions, log_prob = self.policy.draw(batch.observations)
             self.critic.requires_grad_(False)
-            losses["actor"] = (
-                temperature * log_prob - self.critic(batch.observations, actions).amin(1)
-            ).mean()
+            value = self.critic(batch.observations, actions).amin(1)
+            losses["actor"] = (temperature * log_prob - value).mean()
             self.critic.requires_grad_(True)
             goal = self.config.target_entropy * actions.shape[1]
-            losses["temperature"] = -(own * (log_prob.detach() + goal)).mean()
+            losses["temperature"] = -(log_temperature * (log_prob.detach() + goal)).mean()
         return losses
+
+    def _target(self, batch: DictReplayBufferSamples, temperature: torch.Tensor) -> torch.Tensor:
+        """Soft targets (batch,) of the critics."""
+        with torch.no_grad():
+            actions, log_prob = self.policy.draw(batch.next_observations)
+            value = self.critic_target(batch.next_observations, actions).amin(1)
+            following = value - temperature * log_prob
+            reward = self.config.reward_scale * batch.rewards[:, 0]
+            return reward + self.gamma * (1 - batch.dones[:, 0]) * following
 
 
 def demonstration_transitions(
     folder: pathlib.Path, tasks: Sequence[str], task_vectors: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """The executed transitions of a recording that are of `tasks`, told by task_vectors (tasks, t), as float32 arrays by name.
+    """The executed transitions of a recording that are of `tasks`, as float32 arrays by name.
 
-    `state`, `next_state` (n, s), `task` (n, t), `index` (n, 1) in `tasks`, `action` (n, a), `reward` (n, 1), unscaled, and
-    `done` (n, 1), ends that are no time limits. `folder` is of `demonstrations.record`.
+    Args:
+        folder: of `demonstrations.record`.
+        tasks: rows, in the order of their indices.
+        task_vectors: (tasks, t) conditioning vectors.
+
+    Returns:
+        `state`, `next_state` (n, s), `task` (n, t), `index` (n, 1) in `tasks`, `action` (n, a),
+        `reward` (n, 1), unscaled, and `done` (n, 1), ends that are no time limits.
 
     Raises:
         ValueError: see `demonstrations.load`; or it lacks a task.
@@ -302,7 +331,8 @@ def demonstration_transitions(
     told, recorded = demonstrations.load(folder), demonstrations.metadata(folder)
     if missing := [t for t in tasks if t not in recorded["tasks"]]:
         raise ValueError(
-            f"{folder} has no demonstrations of {', '.join(missing)} (recorded: {', '.join(recorded['tasks'])})"
+            f"{folder} has no demonstrations of {', '.join(missing)} "
+            f"(recorded: {', '.join(recorded['tasks'])})"
         )
     import minari
 
@@ -313,10 +343,8 @@ def demonstration_transitions(
     following, action, reward, done = (
         np.concatenate(column) for column in zip(*steps, strict=True)
     )
-    index = np.array([tasks.index(t) if t in tasks else -1 for t in recorded["tasks"]])[
-        told["index"]
-    ]
-    own = index >= 0
+    places = np.array([tasks.index(t) if t in tasks else -1 for t in recorded["tasks"]])
+    index = places[told["index"]]  # (n,), -1 for other tasks
     columns = {
         "state": told["state"],
         "next_state": following,
@@ -326,47 +354,73 @@ def demonstration_transitions(
         "reward": reward[:, None],
         "done": done[:, None],
     }
-    return {name: column[own].astype(np.float32) for name, column in columns.items()}
+    known = index >= 0
+    return {name: column[known].astype(np.float32) for name, column in columns.items()}
 
 
-def make_sac(
-    env: TaskVecEnv, config: SACConfig, network: NetworkConfig, seed: int, warm: bool = False
-) -> MultiTaskSAC:
-    """A learner for env; `warm` when its policy will not start from nothing.
+class SAC(Algorithm):
+    """Multi-task SAC."""
 
-    Raises:
-        ValueError: the environment's rewards are scaled by what drifts.
-    """
-    if env.scaled:
-        raise ValueError("SAC's replay needs rewards as they are: TaskVecEnv(..., scaled=False)")
-    config = dataclasses.replace(
-        config, target_entropy=config.warm_target_entropy if warm else config.target_entropy
-    )
-    algorithm = MultiTaskSAC(
-        MultiTaskSACPolicy,
-        env,
-        config=config,
-        learning_rate=config.learning_rate,
-        buffer_size=config.buffer_size,
-        learning_starts=config.learning_starts,
-        batch_size=config.batch_size,
-        tau=config.tau,
-        gamma=config.gamma,
-        train_freq=config.train_freq,
-        gradient_steps=config.gradient_steps,
-        replay_buffer_class=TaskReplayBuffer,
-        ent_coef=config.temperature,
-        seed=seed,
-        device="cpu",
-        policy_kwargs={
-            "num_tasks": len(env.env.tasks),
-            "network": network,
-            "temperature": config.temperature,
-            "deviation": config.warm_deviation if warm else config.deviation,
-        },
-    )
-    actor, _, temperatures = algorithm.policy.optimizer.param_groups
-    actor["lr"] = config.warm_learning_rate if warm else config.learning_rate
-    temperatures["lr"] = config.temperature_rate
-    algorithm.critic_warmup = config.critic_warmup if warm else 0
-    return algorithm
+    policy_class = MultiTaskSACPolicy
+    phase = "sac"
+    replays_demonstrations = True
+    fixed = {"rule": "sum", "popart": False, "cosines": False, "transfer_steps": 0}
+    model: MultiTaskSAC
+
+    @classmethod
+    def build(cls, env: TaskVecEnv, config: LearnerConfig, seed: int) -> MultiTaskSAC:
+        """Make the model, with the `warm_*` settings where its policy does not start from nothing.
+
+        Raises:
+            ValueError: the environment's rewards are scaled by what drifts.
+        """
+        if env.scaled:
+            raise ValueError("SAC's replay needs rewards as they are: TaskVecEnv(scaled=False)")
+        sac, warm = config.sac, config.warm
+        if warm:
+            sac = dataclasses.replace(sac, target_entropy=sac.warm_target_entropy)
+        model = MultiTaskSAC(
+            MultiTaskSACPolicy,
+            env,
+            config=sac,
+            learning_rate=sac.learning_rate,
+            buffer_size=sac.buffer_size,
+            learning_starts=sac.learning_starts,
+            batch_size=sac.batch_size,
+            tau=sac.tau,
+            gamma=sac.gamma,
+            train_freq=sac.train_freq,
+            gradient_steps=sac.gradient_steps,
+            replay_buffer_class=TaskReplayBuffer,
+            ent_coef=sac.temperature,
+            seed=seed,
+            device="cpu",
+            policy_kwargs={
+                "num_tasks": len(env.env.tasks),
+                "network": config.network,
+                "temperature": sac.temperature,
+                "deviation": sac.warm_deviation if warm else sac.deviation,
+            },
+        )
+        actor, _, temperatures = model.policy.optimizer.param_groups
+        actor["lr"] = sac.warm_learning_rate if warm else sac.learning_rate
+        temperatures["lr"] = sac.temperature_rate
+        model.critic_warmup = sac.critic_warmup if warm else 0
+        return model
+
+    def add_demonstrations(self, transitions: dict[str, np.ndarray]) -> None:
+        """Draw a share of each batch from recorded transitions from now on."""
+        self.model.add_demonstrations(transitions)
+
+    def save(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """The exact state, replay included."""
+        tensors, meta = super().save()
+        if self.has_begun:
+            tensors |= checkpoints.flatten(self.model.replay_buffer.state(), "replay/")
+        return tensors, meta
+
+    def resume(self, tensors, meta) -> None:
+        """Return to a saved state, replay included."""
+        super().resume(tensors, meta)
+        if "starts" in tensors:
+            self.model.replay_buffer.load(checkpoints.unflatten(tensors, "replay/"))

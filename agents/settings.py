@@ -24,21 +24,25 @@ class Setting:
         help: one line.
         least: smallest value.
         above: values are larger than this.
+        below: values are smaller than this.
         most: largest value.
         choices: the values it may have, or `module:TABLE`, whose names they are.
         accepts: `module:function` that returns for further values and raises for all others.
         check: returns what is wrong with a value, or None.
         flag: its name on the command line and in grids, where that is not its path.
+        positional: typed without a name.
     """
 
     help: str
     least: float | None = None
     above: float | None = None
+    below: float | None = None
     most: float | None = None
     choices: str | tuple[str, ...] | None = None
     accepts: str | None = None
     check: Callable[[Any], str | None] | None = None
     flag: str | None = None
+    positional: bool = False
 
     def names(self) -> tuple[str, ...]:
         """The choices; empty where any value of the type is one."""
@@ -46,16 +50,25 @@ class Setting:
             return tuple(load(self.choices))
         return self.choices or ()
 
+    def meanings(self) -> dict[str, str]:
+        """A few words on every choice, where its table has them."""
+        rows = getattr(load(self.choices), "rows", {}) if isinstance(self.choices, str) else {}
+        return {name: row.words for name, row in rows.items()}
+
     def problem(self, value: Any, name: str) -> str | None:
         """What is wrong with a value, in one line that begins with its name; None if nothing is."""
         if value is None:
             return None
         if self.choices is not None:
-            return self._unknown(value, name)
+            values = value if isinstance(value, tuple) else (value,)
+            unknown = (self._unknown(each, name) for each in values)
+            return next((text for text in unknown if text), None)
         if self.least is not None and value < self.least:
             return f"{name} must be at least {self.least}, not {value}"
         if self.above is not None and not value > self.above:
             return f"{name} must be above {self.above}, not {value}"
+        if self.below is not None and not value < self.below:
+            return f"{name} must be below {self.below}, not {value}"
         if self.most is not None and value > self.most:
             return f"{name} must be at most {self.most}, not {value}"
         wrong = self.check(value) if self.check else None
@@ -75,9 +88,17 @@ class Setting:
         return None
 
 
+REQUIRED: Any = dataclasses.MISSING  # default of a setting that must be given
+
+
 def setting(default: Any, help: str, **limits: Any) -> Any:
     """A field of a dataclass with its default, help and limits, see `Setting`."""
     return dataclasses.field(default=default, metadata={"setting": Setting(help, **limits)})
+
+
+def nested(default: Any) -> Any:
+    """A field that holds further settings, whose flags get no prefix from it."""
+    return dataclasses.field(default=default, metadata={"prefix": ""})
 
 
 def load(entry_point: str) -> Any:
@@ -116,20 +137,23 @@ class Flag:
         return config
 
 
-def flags(config: Any, path: tuple[str, ...] = ()) -> Iterator[Flag]:
+def flags(config: Any, path: tuple[str, ...] = (), prefix: str = "") -> Iterator[Flag]:
     """The settings of a configuration and of those nested in it, in their order.
 
     Args:
-        config: an instance; its values are the defaults.
+        config: an instance, whose values are the defaults; or a class.
         path: where it is nested.
+        prefix: of the keys.
     """
-    hints = typing.get_type_hints(type(config))
+    hints = typing.get_type_hints(config if isinstance(config, type) else type(config))
     for field in dataclasses.fields(config):
-        value, here = getattr(config, field.name), (*path, field.name)
+        value = field.default if isinstance(config, type) else getattr(config, field.name)
+        here = (*path, field.name)
         if dataclasses.is_dataclass(value):
-            yield from flags(value, here)
+            inner = field.metadata.get("prefix", f"{field.name}.")
+            yield from flags(value, here, prefix + inner)
         elif found := field.metadata.get("setting"):
-            key = found.flag or ".".join(here)
+            key = found.flag or prefix + field.name
             yield Flag(key, here, without_none(hints[field.name]), value, found)
 
 

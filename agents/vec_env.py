@@ -1,55 +1,70 @@
-"""Adapter: our vector environment as a stable-baselines3 VecEnv, with rewards scaled per task."""
+"""Adapter: the vector environment as a stable-baselines3 VecEnv, with rewards scaled per task."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import VecEnv
 
+from agents import sb3
 from envs import ClosureVectorEnv
+
+VARIANCE_FLOOR = 1e-2  # added to the variance of returns: rewards of a task without any stay small
 
 
 class ReturnScale:
-    """Running standard deviation of the discounted return, one per task (Welford).
+    """Running standard deviation of the discounted return, one per task (Welford, 1962).
 
     Dividing rewards by it gives every task value targets of the same size.
+
+    Args:
+        num_tasks: tasks.
+        num_envs: sub-environments.
+        gamma: discount per control step.
+
+    Attributes:
+        returns: (n,) discounted return of each present episode.
+        count: (tasks,) returns seen.
+        mean: (tasks,) of the returns.
+        m2: (tasks,) sum of their squared deviations from the mean.
     """
 
     def __init__(self, num_tasks: int, num_envs: int, gamma: float):
         self.gamma = gamma
         self.returns = np.zeros(num_envs)
-        self.count, self.mean, self.m2 = (
-            np.full(num_tasks, 1e-4),
-            np.zeros(num_tasks),
-            np.zeros(num_tasks),
-        )
+        self.count = np.full(num_tasks, 1e-4)
+        self.mean = np.zeros(num_tasks)
+        self.m2 = np.zeros(num_tasks)
 
     def __call__(self, reward: np.ndarray, done: np.ndarray, task: np.ndarray) -> np.ndarray:
         """Scale rewards (n,) of the tasks (n,), and learn from them."""
         self.returns = self.returns * self.gamma + reward
         tasks = len(self.count)
-        n = np.bincount(task, minlength=tasks)
-        mean = np.bincount(task, self.returns, tasks) / np.maximum(n, 1)
-        spread = np.bincount(task, (self.returns - mean[task]) ** 2, tasks)
-        delta, total = mean - self.mean, self.count + n
-        self.m2 += spread + delta**2 * self.count * n / total
-        self.mean += delta * n / total
+        count = np.bincount(task, minlength=tasks)  # (tasks,), of this step
+        mean = np.bincount(task, self.returns, tasks) / np.maximum(count, 1)
+        m2 = np.bincount(task, (self.returns - mean[task]) ** 2, tasks)
+        delta = mean - self.mean
+        total = self.count + count
+        self.m2 += m2 + delta**2 * self.count * count / total
+        self.mean += delta * count / total
         self.count = total
         self.returns[done] = 0.0
-        return reward / np.sqrt(self.m2 / self.count + 1e-2)[task]
+        variance = self.m2 / self.count
+        return reward / np.sqrt(variance + VARIANCE_FLOOR)[task]
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything it has learned, by name."""
-        return {k: getattr(self, k).copy() for k in ("returns", "count", "mean", "m2")}
+        return {name: getattr(self, name).copy() for name in ("returns", "count", "mean", "m2")}
 
     def load(self, state: dict[str, np.ndarray]) -> None:
         """Return to a saved state."""
-        for k, value in state.items():
-            setattr(self, k, np.array(value))
+        for name, value in state.items():
+            setattr(self, name, np.array(value))
 
 
 class TaskVecEnv(VecEnv):
@@ -59,8 +74,14 @@ class TaskVecEnv(VecEnv):
         env: the environment, with autoreset_mode SAME_STEP.
         gamma: discount of the returns that rewards are scaled by.
         scaled: scale rewards per task.
-        plain: leave observations and rewards as they are: for stable-baselines3's own algorithms.
-        expert: gives the expert's actions (n, a) for the present states; they join the observations as `label`.
+        plain: leave observations and rewards as they are: for stable-baselines3's algorithms.
+        expert: gives the expert's actions (n, a) for the present states; they join the
+            observations as `label`.
+
+    Attributes:
+        seconds: spent in steps, so far.
+        returns: (n,) sum of the rewards of each present episode, unscaled.
+        episodes: (task, success) of the episodes that ended since they were last taken.
     """
 
     def __init__(
@@ -74,92 +95,99 @@ class TaskVecEnv(VecEnv):
         if env.autoreset_mode != AutoresetMode.SAME_STEP:
             raise ValueError("stable-baselines3 needs an environment with autoreset_mode SAME_STEP")
         self.env = env
-        self.seconds, self.scaled, self.plain = (
-            0.0,
-            scaled and not plain,
-            plain,
-        )  # seconds: spent in steps
-        self.scale = ReturnScale(len(env.tasks), env.num_envs, gamma)
-        self.episodes: list[tuple[int, bool]] = []  # (task, success) since last taken
+        self.seconds = 0.0
+        self.scaled = scaled and not plain
+        self.plain = plain
         self.expert = expert
-        own = {} if plain else {"index": gym.spaces.Box(0, len(env.tasks), (1,), np.float32)}
-        own |= {"label": env.single_action_space} if expert else {}
-        space = gym.spaces.Dict({**env.single_observation_space.spaces, **own})
-        super().__init__(env.num_envs, space, env.single_action_space)
-        self._return = np.zeros(env.num_envs)
+        self.scale = ReturnScale(len(env.tasks), env.num_envs, gamma)
+        self.episodes: list[tuple[int, bool]] = []
+        self.returns = np.zeros(env.num_envs)
+        super().__init__(env.num_envs, self._space(), env.single_action_space)
+
+    def _space(self) -> gym.spaces.Dict:
+        single: Any = self.env.single_observation_space
+        spaces = dict(single.spaces)
+        if not self.plain:
+            spaces["index"] = gym.spaces.Box(0, len(self.env.tasks), (1,), np.float32)
+        if self.expert:
+            spaces["label"] = self.env.single_action_space
+        return gym.spaces.Dict(spaces)
 
     def observe(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Add the tasks' indices, and the expert's labels, to a batched observation."""
-        labels = {"label": self.expert().astype(np.float32)} if self.expert else {}
-        return (
-            observation
-            if self.plain
-            else {**observation, "index": self.env.task[:, None].astype(np.float32), **labels}
-        )
+        if self.plain:
+            return observation
+        observation = {**observation, "index": self.env.task[:, None].astype(np.float32)}
+        if self.expert:
+            observation["label"] = self.expert().astype(np.float32)
+        return observation
 
-    def reset(self):
+    def reset(self) -> Any:
         """Start all episodes."""
-        seeds = [s for s in self._seeds if s is not None]
-        observation, _ = self.env.reset(seed=seeds[0] if seeds else None)
-        self._reset_seeds()
-        self._return[:] = 0
+        observation, _ = self.env.reset(seed=sb3.take_seed(self))
+        self.returns[:] = 0
         return self.observe(observation)
 
-    def step_async(self, actions) -> None:
+    def step_async(self, actions: np.ndarray) -> None:
         """Keep the actions for `step_wait`."""
         self._actions = actions
 
-    def step_wait(self):
+    def step_wait(self) -> Any:
         """Step all; infos are filled for finished episodes only."""
         began = time.perf_counter()
-        task_then = self.env.task.copy()  # a finished sub-environment may have drawn another task
+        task = self.env.task.copy()  # a finished sub-environment may draw another one
         observation, reward, _, done, info = self.env.step(self._actions)
-        self._return += reward
+        self.returns += reward
         if self.scaled:
-            reward = self.scale(reward, done, task_then)
+            reward = self.scale(reward, done, task)
         infos: list[dict] = [{} for _ in range(self.num_envs)]
         for i in np.flatnonzero(done):
-            task, success = int(task_then[i]), bool(info["final_info"]["success"][i])
-            self.episodes.append((task, success))
-            terminal = {
-                **info["final_obs"][i],
-                **({} if self.plain else {"index": np.array([task], np.float32)}),
-            }
-            infos[i] = {
-                "terminal_observation": terminal,
-                "TimeLimit.truncated": True,
-                "is_success": success,
-                "episode": {"r": self._return[i], "l": int(info["final_info"]["steps"][i])},
-            }
-        self._return[done] = 0
+            infos[i] = self._episode_info(i, int(task[i]), info)
+        self.returns[done] = 0
         self.seconds += time.perf_counter() - began
         return self.observe(observation), reward.astype(np.float32), done, infos
 
+    def _episode_info(self, i: int, task: int, info: dict) -> dict[str, Any]:
+        """What stable-baselines3 reads of an episode that ended."""
+        success = bool(info["final_info"]["success"][i])
+        self.episodes.append((task, success))
+        terminal = dict(info["final_obs"][i])
+        if not self.plain:
+            terminal["index"] = np.array([task], np.float32)
+        length = int(info["final_info"]["steps"][i])
+        return {
+            "terminal_observation": terminal,
+            "TimeLimit.truncated": True,
+            "is_success": success,
+            "episode": {"r": self.returns[i], "l": length},
+        }
+
     def take_successes(self) -> np.ndarray:
         """Success rate (tasks,) of the episodes finished since the last call; nan where none."""
-        finished, self.episodes = self.episodes, []
+        finished = self.episodes
+        self.episodes = []
         rates = np.full(len(self.env.tasks), np.nan)
-        for t in range(len(rates)):
-            if hits := [s for task, s in finished if task == t]:
-                rates[t] = np.mean(hits)
+        for index in range(len(rates)):
+            if successes := [success for task, success in finished if task == index]:
+                rates[index] = np.mean(successes)
         return rates
 
     def close(self) -> None:
         """Close the environment."""
         self.env.close()
 
-    def get_attr(self, attr_name, indices=None):
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
         """The environment's attribute, once per sub-environment."""
         return [getattr(self.env, attr_name)] * len(list(self._get_indices(indices)))
 
-    def set_attr(self, attr_name, value, indices=None):
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
         """Set the environment's attribute."""
         setattr(self.env, attr_name, value)
 
-    def env_method(self, method_name, *args, indices=None, **kwargs):
+    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list:
         """Call a method of the environment."""
         return [getattr(self.env, method_name)(*args, **kwargs)]
 
-    def env_is_wrapped(self, wrapper_class, indices=None):
+    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> Sequence[bool]:
         """No sub-environment is wrapped."""
         return [False] * self.num_envs

@@ -8,8 +8,8 @@ import time
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from agents.config import NetworkConfig, PPOConfig
-from agents.learner import Learner, acting
+from agents.config import LearnerConfig, NetworkConfig, PPOConfig
+from agents.learner import Acting, Learner
 from agents.tables import BODIES
 from envs import ClosureVectorEnv
 from envs.batch import CONTROL_DT
@@ -81,22 +81,17 @@ def inference(
     """Median milliseconds of a policy's `act` by body, for num_envs environments and for one, on one thread."""
     found = {}
     for body in BODIES:
-        learner = Learner(
-            tasks,
-            conditioning="parameters",
-            ppo=PPOConfig(rollout=8),
-            num_envs=num_envs,
-            seed=0,
-            warm=False,
-            network=NetworkConfig(body),
+        config = LearnerConfig(
+            num_envs=num_envs, network=NetworkConfig(body), ppo=PPOConfig(rollout=8)
         )
+        learner = Learner(tasks, config, seed=0)
         found[body] = {}
         for n in (num_envs, 1):
             env = ClosureVectorEnv(
                 tasks, n, conditioning="parameters", autoreset_mode=AutoresetMode.DISABLED
             )
             observation, info = env.reset(seed=0)
-            act, times = acting(learner.policy, tasks)(env), []
+            act, times = Acting(learner.policy, tasks)(env), []
             for _ in range(repeats):
                 began = time.perf_counter()
                 act(observation, info["task"])

@@ -1,4 +1,4 @@
-"""What the commands of the command line do, with their input checked first."""
+"""What the commands of the command line do: a function each, with its settings."""
 
 from __future__ import annotations
 
@@ -6,464 +6,405 @@ import dataclasses
 import json
 import pathlib
 import shutil
-import signal
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from agents.learner import POLICIES
-from agents.tables import BODIES, HEADS, RULES, SAMPLINGS
-from envs import CLOSURES, TASK_SETS
-from envs.closures import TaskSet, named_set
-from envs.conditioning import CONDITIONINGS, UNSEEN
+from agents.settings import flags
+from agents.tables import ALGORITHMS
+from envs import TASK_SETS
+from envs.closures import named_set
+from envs.conditioning import UNSEEN
 from envs.opengl import RenderingUnavailable
-from envs.tables import lookup
-from envs.variation import LEVELS
-from evaluation import alone, experiment, runs
-from evaluation.benchmark import benchmark, inference
-from evaluation.experiment import QUICK, JobConfig, run_policy
+from evaluation import compare as comparison
+from evaluation import experiment, grid, runs, single_task
+from evaluation.benchmark import benchmark as measure_speed
+from evaluation.benchmark import inference
+from evaluation.config import (
+    AuditConfig,
+    BenchmarkConfig,
+    CompareConfig,
+    DemosConfig,
+    EvaluateConfig,
+    GalleryConfig,
+    JobConfig,
+    ReportConfig,
+    TrainConfig,
+    TransferConfig,
+    TransferRunConfig,
+    VideoConfig,
+    resolved,
+)
+from evaluation.interrupt import Interrupt
 from evaluation.loggers import LOGGERS, require
-from evaluation.options import TrainOptions
 from evaluation.progress import Bars
-from evaluation.protocol import BUILT_IN, EVALUATION_SEED, Policy, evaluate, summary, write_episodes
+from evaluation.protocol import (
+    BUILT_IN,
+    EVALUATION_SEED,
+    Episode,
+    Policy,
+    summary,
+    write_episodes,
+)
+from evaluation.protocol import (
+    evaluate as evaluate_policy,
+)
 from evaluation.report import write_report
+from evaluation.training import Session, Training
 
-Print = Callable[[str], None]
-_CHOICES = {
-    "algorithm": POLICIES,
-    "warm_start": dict.fromkeys(("dagger", "clone", "none")),
-    "conditioning": CONDITIONINGS,
-    "body": BODIES,
-    "head": HEADS,
-    "rule": RULES,
-    "sampling": SAMPLINGS,
-}
+PICTURED_STEPS, STEPS = 20, 300  # control steps of a benchmark, with and without pictures
 
 
-def _positive(name: str, value: int | None, least: int = 1) -> None:
-    if value is not None and value < least:
-        raise ValueError(f"--{name} must be at least {least}, not {value}")
-
-
-def job_config(quick: bool, options: TrainOptions) -> JobConfig:
-    """The job a user asked for.
+def check_job(job: JobConfig) -> None:
+    """Refuse settings that do not go together, and what is not installed.
 
     Raises:
-        KeyError, ValueError: a choice that does not exist or a number out of range.
+        ValueError: what is wrong and what is allowed.
     """
-    named_set(options.task_set)
-    for table, kind in _CHOICES.items():
-        lookup(kind, getattr(options, table), table.replace("_", " "))
-    for name, least in (
-        ("env_steps", 1),
-        ("episodes", 1),
-        ("validations", 1),
-        ("transfer_steps", 0),
-        ("num_envs", 1),
-        ("width", 4),
-    ):
-        _positive(name.replace("_", "-"), getattr(options, name), least)
+    values = {flag.key: flag.get(job) for flag in flags(job)}
+    algorithm = ALGORITHMS[job.algorithm]
+    wrong = {key: value for key, value in algorithm.fixed.items() if values[key] != value}
+    if wrong:
+        needed = " ".join(_typed(key, value) for key, value in algorithm.fixed.items())
+        raise ValueError(f"--algorithm {job.algorithm} works with these flags only: {needed}")
+    clones = job.warm_start == "clone"
+    takes_demos = clones or algorithm.replays_demonstrations
+    if (clones and not job.demos) or (job.demos and not takes_demos):
+        raise ValueError(
+            "--demos FOLDER goes with --warm-start clone, or with sac: make a folder with "
+            "`python train.py demos`"
+        )
     for name in LOGGERS:
-        if getattr(options, name):
+        if getattr(job, name):
             require(name)
-    if options.minutes is not None and options.minutes <= 0:
-        raise ValueError(f"--minutes must be above 0, not {options.minutes}")
-    if options.algorithm == "plain_ppo" and (
-        options.warm_start != "none" or options.transfer_steps != 0
-    ):
-        raise ValueError(
-            "plain_ppo learns from scratch and is not transferred: --warm-start none --transfer-steps 0"
-        )
-    if options.algorithm == "sac" and (
-        options.rule != "sum" or options.popart or options.cosines or options.transfer_steps != 0
-    ):
-        raise ValueError(
-            "sac has no --rule, --popart and --cosines, and is not transferred yet: --transfer-steps 0"
-        )
-    clones = options.warm_start == "clone"
-    if clones and not options.demos or options.demos and not clones and options.algorithm != "sac":
-        raise ValueError(
-            "--demos FOLDER goes with --warm-start clone, or with sac: make a folder with `python train.py demos`"
-        )
-    base = QUICK if quick else JobConfig()
-    given = {k: v for k, v in dataclasses.asdict(options).items() if v is not None}
-    if options.minutes and options.env_steps is None:
-        given["env_steps"] = 10**9
-    network = dataclasses.replace(
-        base.network, **{k: given.pop(k) for k in ("body", "head", "width") if k in given}
-    )
-    ppo = dataclasses.replace(base.ppo, rule=given.pop("rule"), popart=given.pop("popart"))
-    transfer = dataclasses.replace(
-        base.transfer, env_steps=given.pop("transfer_steps", base.transfer.env_steps)
-    )
-    return dataclasses.replace(
-        base, **{**given, "network": network, "ppo": ppo, "transfer": transfer}
-    )
 
 
-def stop_on_interrupt(say: Print) -> Callable[[], bool]:
-    """Make Ctrl-C ask for a stop instead of ending at once; the second one ends. Returns whether it was asked."""
-    asked: list[bool] = []
-
-    def interrupt(*_) -> None:
-        if asked:
-            raise SystemExit("error: interrupted twice: ended without saving the last update")
-        asked.append(True)
-        say("stopping after this update; the state will be saved ...")
-
-    signal.signal(signal.SIGINT, interrupt)
-    return lambda: bool(asked)
+def _typed(key: str, value: Any) -> str:
+    """A flag with its value, as it is typed."""
+    name = key.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    return f"--{name} {value}"
 
 
-def main_job(
-    out: pathlib.Path | None,
-    resume: pathlib.Path | None,
-    options: TrainOptions,
-    quick: bool,
-    seed: int,
-    command: str,
-    videos: bool,
-    console: Console,
-) -> None:
-    """`train`: the whole job in one run folder `out`, or what is left of it in `resume`."""
-    bars, stop = Bars(console), stop_on_interrupt(console.print)
-    _positive("seed", seed, 0)
-    run = resume or out or pathlib.Path("runs") / time.strftime("%Y%m%d-%H%M%S")
-    if resume:
-        kept, config = experiment.stored_job(run)
-        seed, split = kept["seed"], named_set(config.task_set)
-        if kept["split_hash"] != split.hash:
-            raise runs.RunError(
-                f"{run} was trained on other rows (split {kept['split_hash']}, now {split.hash}): it cannot go on"
-            )
+def train(config: TrainConfig, console: Console) -> None:
+    """The whole job in a new run folder, or what is left of it in one to resume."""
+    if config.resume:
+        run = config.resume
+        stored, job = experiment.stored_job(run)
+        seed = stored["seed"]
+        _check_split(run, stored, job)
     else:
-        config = job_config(quick, options)
-        split = named_set(config.task_set)
-        experiment.start(run, config, seed, command)
+        run = config.out or pathlib.Path("runs") / time.strftime("%Y%m%d-%H%M%S")
+        job, seed = resolved(config.job, config.quick), config.seed
+        check_job(job)
+        experiment.start(run, job, seed, " ".join(["python train.py", *sys.argv[1:]]))
+    bars, stop = Bars(console), Interrupt(console.print)
+    session = Session(run, job, seed, bars, stop)
     with bars.progress:
-        _main_job(run, config, split, seed, bars, stop, videos, bool(resume), console.print)
+        _Job(session, console).run(resume=config.resume is not None, videos=config.videos)
 
 
-def _main_job(
-    run,
-    config: JobConfig,
-    split: TaskSet,
-    seed: int,
-    report,
-    stop,
-    videos: bool,
-    resumed: bool,
-    say: Print,
-) -> None:
-    began = time.perf_counter()
-    say(
-        f"run {run}  |  split {split.hash}: train {', '.join(split.train)}; held out {', '.join(split.held_out)}"
-    )
-    results = (
-        json.loads((run / "results.json").read_text()) if (run / "results.json").exists() else {}
-    )
-    stopped = f"stopped; go on with: python train.py --resume {run}"
-    if config.alone:
-        if not alone.train(run, config, seed, report, stop):
-            say(stopped)
-            return
-        results = json.loads((run / "results.json").read_text())
-    else:
-        if "train" not in results and not experiment.train(
-            run, config, seed, report, stop, resumed
-        ):
-            if not (run / "latest").exists():
-                say("the warm start was not finished and begins again")
-            say(stopped)
-            return
-        results = experiment.evaluate_run(run, config)
-    say(
-        f"mean success {results['mean_success']:.3f}, worst {results['worst_success']:.2f} ({config.episodes} episodes per task)"
-    )
-    targets = (
-        split.held_out
-        if not config.alone and config.transfer.env_steps and config.conditioning in UNSEEN
-        else ()
-    )
-    if config.conditioning not in UNSEEN and config.transfer.env_steps:
-        say(
-            f"no transfer: {config.conditioning} has no vector for an unseen closure; use --conditioning parameters"
-        )
-    for target in targets:
-        if target not in results.get("transfer", {}) and not stop():
-            experiment.transfer_run(run, target, config, seed, report, stop)
-    if config.alone:
-        say("no transfer and no videos: policies of single rows are a control")
-    if stop():
-        say(stopped)
-        return
-    problem = None
-    if videos and not config.alone:
-        problem = experiment.film_run(run, [*split.train, *targets], report, config.film_width)
-    if problem:
-        say(f"no videos: {problem}")
-    runs.update_results(run, total_seconds=time.perf_counter() - began)
-    say(f"report: {write_report(run)}")
-
-
-def transfer_job(
-    run: pathlib.Path,
-    target: str,
-    seed: int,
-    env_steps: int | None,
-    seeds: int,
-    few_shot: int,
-    out: pathlib.Path | None,
-    console: Console,
-) -> None:
-    """`transfer`: add a target to a run's results and report."""
-    config, bars = experiment.stored_job(run)[1], Bars(console)
-    if config.alone:
-        row = named_set(config.task_set).train[0]
+def _check_split(run: pathlib.Path, stored: dict, job: JobConfig) -> None:
+    now = named_set(job.task_set).hash
+    if stored["split_hash"] != now:
         raise runs.RunError(
-            f"{run} has a policy per row: transfer one of them, such as {run / 'alone' / row}"
+            f"{run} was trained on other rows (split {stored['split_hash']}, now {now}): "
+            "it cannot go on"
         )
-    lookup(CLOSURES, target, "closure")
-    _positive("env-steps", env_steps)
-    _positive("seeds", seeds)
-    _positive("few-shot", few_shot, 0)
-    env_steps = (
-        env_steps or config.transfer.env_steps or JobConfig().transfer.env_steps
-    )  # a run may have had no transfer of its own
+
+
+class _Job:
+    """The main job: learn, evaluate, transfer, film, report."""
+
+    def __init__(self, session: Session, console: Console):
+        self.session = session
+        self.run_folder = session.run
+        self.config = session.config
+        self.split = named_set(session.config.task_set)
+        self.say = console.print
+
+    def run(self, resume: bool, videos: bool) -> None:
+        """Do what is not done yet."""
+        began = time.perf_counter()
+        train, held_out = ", ".join(self.split.train), ", ".join(self.split.held_out)
+        self.say(
+            f"run {self.run_folder}  |  split {self.split.hash}: train {train}; held out {held_out}"
+        )
+        if not self._learn(resume):
+            self._say_stopped()
+            return
+        targets = self._targets()
+        for target in targets:
+            done = runs.read_results(self.run_folder).get("transfer", {})
+            if target not in done and not self.session.stop():
+                experiment.transfer_run(self.session, target)
+        if self.config.alone:
+            self.say("no transfer and no videos: policies of single rows are a control")
+        if self.session.stop():
+            self._say_stopped()
+            return
+        if videos and not self.config.alone:
+            problem = experiment.film_run(self.session, [*self.split.train, *targets])
+            if problem:
+                self.say(f"no videos: {problem}")
+        runs.update_results(self.run_folder, total_seconds=time.perf_counter() - began)
+        self.say(f"report: {write_report(self.run_folder)}")
+
+    def _learn(self, resume: bool) -> bool:
+        """Learn and evaluate; False when a stop was asked for."""
+        if self.config.alone:
+            if not single_task.train(self.session):
+                return False
+            results = runs.read_results(self.run_folder)
+        else:
+            results = runs.read_results(self.run_folder)
+            if "train" not in results and not Training(self.session, resume).run():
+                if not (self.run_folder / "latest").exists():
+                    self.say("the warm start was not finished and begins again")
+                return False
+            results = experiment.evaluate_run(self.run_folder, self.config)
+        self.say(
+            f"mean success {results['mean_success']:.3f}, worst {results['worst_success']:.2f} "
+            f"({self.config.episodes} episodes per task)"
+        )
+        return True
+
+    def _targets(self) -> tuple[str, ...]:
+        """Held-out rows to transfer to."""
+        if not self.config.transfer.env_steps:
+            return ()
+        if self.config.conditioning not in UNSEEN:
+            self.say(
+                f"no transfer: {self.config.conditioning} has no vector for an unseen closure; "
+                "use --conditioning parameters"
+            )
+            return ()
+        return () if self.config.alone else self.split.held_out
+
+    def _say_stopped(self) -> None:
+        self.say(f"stopped; go on with: python train.py --resume {self.run_folder}")
+
+
+def transfer(config: TransferRunConfig, console: Console) -> None:
+    """Add a target to a run's results and report."""
+    run = config.run
+    _, job = experiment.stored_job(run)
+    if job.alone:
+        row, *_ = named_set(job.task_set).train
+        folder = run / single_task.FOLDER / row
+        raise runs.RunError(f"{run} has a policy per row: transfer one of them, such as {folder}")
+    own = job.transfer.env_steps or TransferConfig().env_steps  # a run may have had no transfer
     budget = dataclasses.replace(
-        config.transfer, seeds=seeds, few_shot=few_shot, env_steps=env_steps
+        job.transfer,
+        seeds=config.seeds,
+        few_shot=config.few_shot,
+        env_steps=config.env_steps or own,
     )
+    job = dataclasses.replace(job, transfer=budget)
+    bars = Bars(console)
     with bars.progress:
-        results = experiment.transfer_run(
-            run, target, dataclasses.replace(config, transfer=budget), seed, bars
-        )
-    entry = results["transfer"][target]
-    console.print(
-        json.dumps(
-            {
-                k: entry[k]
-                for k in ("zero_shot", "steps_to_threshold", "jumpstart", "final", "area")
-            },
-            indent=1,
-        )
-    )
-    if out:
-        runs.write_json(out, entry)
+        session = Session(run, job, config.seed, bars, stop=lambda: False)
+        results = experiment.transfer_run(session, config.target)
+    assert results is not None
+    entry = results["transfer"][config.target]
+    shown = ("zero_shot", "steps_to_threshold", "jumpstart", "final", "area")
+    console.print(json.dumps({name: entry[name] for name in shown}, indent=1))
+    if config.out:
+        runs.write_json(config.out, entry)
     console.print(f"report: {write_report(run)}")
 
 
-def _policies(
-    name: pathlib.Path, tasks: Sequence[str]
-) -> list[tuple[Policy, dict, tuple[str, ...]]]:
-    """Who acts in which rows, and what it is told: one policy in all, or, of an `--alone` run, each row's own."""
-    if str(name) in BUILT_IN:
-        return [
-            (
-                BUILT_IN[str(name)],
-                {"known": None, "conditioning": "parameters"},
-                tuple(tasks) or TASK_SETS["first"].train,
-            )
-        ]
-    if not name.exists() and len(name.parts) == 1:
+class Actor(NamedTuple):
+    """A policy, what it is told, and in which rows it acts."""
+
+    policy: Policy
+    conditioning: Any
+    known_tasks: Sequence[str] | None
+    tasks: tuple[str, ...]
+
+
+def actors(run: pathlib.Path, tasks: Sequence[str]) -> list[Actor]:
+    """Who acts in which rows: one policy in all, or, of a single-task control, each row's own.
+
+    Args:
+        run: a run folder, or the name of a built-in policy.
+        tasks: rows; by default those of the run.
+
+    Raises:
+        RunError: no such run.
+    """
+    if str(run) in BUILT_IN:
+        rows = tuple(tasks) or TASK_SETS["first"].train
+        return [Actor(BUILT_IN[str(run)], "parameters", None, rows)]
+    if not run.exists() and len(run.parts) == 1:
         raise runs.RunError(
-            f"there is no run folder {name} and no policy of that name (policies: {', '.join(BUILT_IN)})"
+            f"there is no run folder {run} and no policy of that name "
+            f"(policies: {', '.join(BUILT_IN)})"
         )
-    config = runs.open_run(name)
-    if config.get("job", {}).get("alone"):
-        return [
-            p for row in tasks or config["train"] for p in _policies(name / "alone" / row, (row,))
-        ]
-    policy, meta = run_policy(name)
-    return [(policy, meta, tuple(tasks) or tuple(meta["tasks"]))]
+    stored = runs.open_run(run)
+    if stored.get("job", {}).get("alone"):
+        rows = tasks or stored["train"]
+        return [actor for row in rows for actor in actors(run / single_task.FOLDER / row, (row,))]
+    policy, meta = experiment.run_policy(run)
+    rows = tuple(tasks) or tuple(meta["tasks"])
+    return [Actor(policy, meta["conditioning"], meta["known"], rows)]
 
 
-def evaluate_job(
-    run: pathlib.Path,
-    tasks: Sequence[str],
-    episodes: int,
-    seed: int | None,
-    level: str,
-    out: pathlib.Path | None,
-    say: Print,
-) -> dict:
-    """`evaluate`: print success per task with intervals."""
-    for task in tasks:
-        lookup(CLOSURES, task, "closure")
-    lookup(LEVELS, level, "level")
-    _positive("episodes", episodes)
-    if out and out.exists() and any(out.iterdir()):
-        raise runs.RunError(f"{out} exists and is not empty: choose another --out")
-    seed, table = EVALUATION_SEED if seed is None else seed, []
-    for policy, meta, rows in _policies(run, tasks):
-        table += evaluate(
-            policy,
-            rows,
-            episodes,
-            conditioning=meta["conditioning"],
-            known_tasks=meta["known"],
-            seed=seed,
-            level=level,
+def evaluate(config: EvaluateConfig, console: Console) -> dict:
+    """Print success per task with intervals."""
+    if config.out and config.out.exists() and any(config.out.iterdir()):
+        raise runs.RunError(f"{config.out} exists and is not empty: choose another --out")
+    table: list[Episode] = []
+    for actor in actors(config.run, config.tasks):
+        table += evaluate_policy(
+            actor.policy,
+            actor.tasks,
+            config.episodes,
+            conditioning=actor.conditioning,
+            known_tasks=actor.known_tasks,
+            seed=EVALUATION_SEED if config.seed is None else config.seed,
+            level=config.level,
         )
     found = summary(table)
-    for name, t in found["per_task"].items():
-        say(
-            f"{name:12} {t['success']:.2f}  [{t['low']:.2f}, {t['high']:.2f}]  at any time {t['success_any']:.2f}  n={t['episodes']}"
+    for name, row in found["per_task"].items():
+        console.print(
+            f"{name:12} {row['success']:.2f}  [{row['low']:.2f}, {row['high']:.2f}]  "
+            f"at any time {row['success_any']:.2f}  n={row['episodes']}"
         )
-    say(f"{'mean':12} {found['mean_success']:.3f}   worst {found['worst_success']:.2f}")
-    if out:
-        out.mkdir(parents=True, exist_ok=True)
-        write_episodes(table, out / "episodes.csv")
-        runs.write_json(out / "results.json", {**found, "machine": runs.machine()})
+    console.print(f"{'mean':12} {found['mean_success']:.3f}   worst {found['worst_success']:.2f}")
+    if config.out:
+        config.out.mkdir(parents=True, exist_ok=True)
+        write_episodes(table, config.out / "episodes.csv")
+        runs.write_json(config.out / "results.json", {**found, "machine": runs.machine()})
     return found
 
 
-def video_job(
-    run: pathlib.Path, task: str, start: int, out: pathlib.Path | None, say: Print
-) -> None:
-    """`video`: film one episode."""
+def video(config: VideoConfig, console: Console) -> None:
+    """Film one episode."""
     from evaluation.video import record
 
-    lookup(CLOSURES, task, "closure")
-    _positive("seed", start, 0)
-    [(policy, meta, _)] = _policies(run, (task,))
-    path = out or (
-        pathlib.Path(f"{run}-{task}.mp4")
-        if str(run) in BUILT_IN
-        else run / "videos" / f"{task}.mp4"
-    )
+    [actor] = actors(config.run, (config.task,))
+    if str(config.run) in BUILT_IN:
+        own = pathlib.Path(f"{config.run}-{config.task}.mp4")
+    else:
+        own = config.run / "videos" / f"{config.task}.mp4"
+    path = config.out or own
     if path.suffix != ".mp4":
         raise ValueError(f"--out must end in .mp4, not {path.name!r}")
     outcome = record(
-        policy,
-        task,
+        actor.policy,
+        config.task,
         path,
-        conditioning=meta["conditioning"],
-        known_tasks=meta["known"],
-        start=start,
+        conditioning=actor.conditioning,
+        known_tasks=actor.known_tasks,
+        start=config.seed,
     )
-    say(
-        f"{path}: {'success' if outcome['success'] else 'not opened'}, progress {outcome['progress']:.2f}"
-    )
+    success = "success" if outcome["success"] else "not opened"
+    console.print(f"{path}: {success}, progress {outcome['progress']:.2f}")
 
 
-def report_job(run: pathlib.Path, out: pathlib.Path | None) -> pathlib.Path:
-    """`report`: write the page again."""
-    runs.open_run(run)
-    page = write_report(run)
-    if out:
-        shutil.copyfile(page, out)
-    return page
+def report(config: ReportConfig, console: Console) -> None:
+    """Write the page again."""
+    runs.open_run(config.run)
+    page = write_report(config.run)
+    if config.out:
+        shutil.copyfile(page, config.out)
+    console.print(str(page))
 
 
-def benchmark_job(
-    task_set: str,
-    num_envs: int,
-    steps: int | None,
-    observation: str,
-    seed: int,
-    out: pathlib.Path | None,
-) -> dict:
-    """`benchmark`: one thread and all."""
-    tasks = named_set(task_set).train
-    _positive("num-envs", num_envs)
-    _positive("steps", steps)
-    steps = steps or (300 if observation == "state" else 20)
+def benchmark(config: BenchmarkConfig, console: Console) -> None:
+    """Speed with one thread and with all, and of the policies."""
+    tasks = named_set(config.task_set).train
+    steps = config.steps or (STEPS if config.observation == "state" else PICTURED_STEPS)
+    speed = {
+        name: measure_speed(tasks, config.num_envs, steps, threads, config.seed, config.observation)
+        for name, threads in (("one_thread", 1), ("all_threads", 0))
+    }
     found = {
         "machine": runs.machine(),
-        "one_thread": benchmark(tasks, num_envs, steps, 1, seed, observation),
-        "all_threads": benchmark(tasks, num_envs, steps, 0, seed, observation),
-        "inference_milliseconds": inference(tasks, num_envs),
+        **speed,
+        "inference_milliseconds": inference(tasks, config.num_envs),
     }
-    if out:
-        runs.write_json(out, found)
-    return found
+    if config.out:
+        runs.write_json(config.out, found)
+    console.print_json(data=found)
 
 
-def gallery_job(out: pathlib.Path, seed: int, console: Console) -> pathlib.Path:
-    """`gallery`: every row, closed and open."""
-    from evaluation.gallery import gallery
+def gallery(config: GalleryConfig, console: Console) -> None:
+    """Every row, closed and open."""
+    from evaluation.gallery import gallery as draw
 
-    _positive("seed", seed, 0)
     bars = Bars(console)
+
+    def on_row(done: int, total: int, name: str) -> None:
+        bars("gallery", done, total, name)
+
     with bars.progress:
-        return gallery(out, seed, lambda done, total, name: bars("gallery", done, total, name))
+        page = draw(config.out, config.seed, on_row)
+    console.print(f"gallery: {page}")
 
 
-def audit_job(out: pathlib.Path, tasks: Sequence[str], seed: int, console: Console) -> dict:
-    """`audit`: search every row for a cheat and film the nearest misses."""
-    from evaluation.audit import replay, rows, search
+def audit(config: AuditConfig, console: Console) -> None:
+    """Search every row for a cheat and film the nearest misses."""
+    from evaluation.audit import rows
+
+    names = config.tasks or tuple(rows())
+    bars, found = Bars(console), {}
+    with bars.progress:
+        for number, name in enumerate(names, start=1):
+            found[name] = _audit_row(name, config)
+            bars("audit", number, len(names), name)
+    config.out.mkdir(parents=True, exist_ok=True)
+    runs.write_json(config.out / "audit.json", found)
+    console.print_json(data=found)
+
+
+def _audit_row(name: str, config: AuditConfig) -> dict[str, Any]:
+    from evaluation.audit import replay, search
     from evaluation.video import record
 
-    for task in tasks:
-        lookup(CLOSURES, task, "closure")
-    _positive("seed", seed, 0)
-    bars, names, found = Bars(console), tuple(tasks) or rows(), {}
-    with bars.progress:
-        for k, name in enumerate(names):
-            result = search(name, seed)
-            found[name] = {
-                "candidates": result.candidates,
-                "cheats": result.cheats,
-                "honest": result.honest,
-                "untouched": result.untouched,
-            }
-            try:
-                record(
-                    replay(result.plan),
-                    name,
-                    out / f"{name}.mp4",
-                    conditioning="parameters",
-                    known_tasks=None,
-                    seed=seed,
-                    width=320,
-                )
-            except RenderingUnavailable as error:
-                found[name]["film"] = str(error)
-            bars("audit", k + 1, len(names), name)
-    out.mkdir(parents=True, exist_ok=True)
-    runs.write_json(out / "audit.json", found)
+    result = search(name, config.seed)
+    found: dict[str, Any] = {
+        "candidates": result.candidates,
+        "cheats": result.cheats,
+        "honest": result.honest,
+        "untouched": result.untouched,
+    }
+    try:
+        record(
+            replay(result.plan),
+            name,
+            config.out / f"{name}.mp4",
+            conditioning="parameters",
+            known_tasks=None,
+            seed=config.seed,
+            width=320,
+        )
+    except RenderingUnavailable as error:
+        found["film"] = str(error)
     return found
 
 
-def demos_job(
-    task_set: str, episodes: int, seed: int, perturb: float, out: pathlib.Path, console: Console
-) -> pathlib.Path:
-    """`demos`: record expert episodes of a task set's training rows."""
+def demos(config: DemosConfig, console: Console) -> None:
+    """Record expert episodes of a task set's training rows."""
     from agents.demonstrations import DemoConfig, record
 
-    split = named_set(task_set)
-    _positive("episodes", episodes)
-    _positive("seed", seed, 0)
-    if not 0 <= perturb < 1:
-        raise ValueError(f"--perturb must lie in [0, 1), not {perturb}")
+    tasks = named_set(config.task_set).train
     bars = Bars(console)
+
+    def on_progress(done: int, total: int) -> None:
+        bars("demonstrations", done, total, "")
+
+    settings = DemoConfig(config.episodes, config.seed, perturb=config.perturb)
     with bars.progress:
-        return record(
-            out,
-            f"uncap/{task_set}-v0",
-            split.train,
-            DemoConfig(episodes, seed, perturb=perturb),
-            lambda done, total: bars("demonstrations", done, total, ""),
-        )
+        folder = record(config.out, f"uncap/{config.task_set}-v0", tasks, settings, on_progress)
+    console.print(f"demonstrations: {folder}")
 
 
-def compare(
-    grid: pathlib.Path, out: pathlib.Path | None, jobs: int, seed: int, console: Console
-) -> dict:
-    """`compare`: train the cells of a grid."""
-    from evaluation.compare import compare_job
-
-    return compare_job(grid, out, jobs, seed, grid_kinds(), console)
-
-
-def grid_kinds() -> dict[str, type | tuple]:
-    """What the flags of a grid may be."""
-    from evaluation.compare import flag_kinds
-
-    sets = [*TASK_SETS, *(f"{s.name}/{row}" for s in TASK_SETS.values() for row in s.train)]
-    return {
-        **flag_kinds(TrainOptions, choices={**_CHOICES, "task_set": sets}),
-        "quick": bool,
-        "videos": bool,
-    }
+def compare(config: CompareConfig, console: Console) -> dict:
+    """Train the cells of a grid."""
+    return comparison.compare(config, grid.axes(), console)

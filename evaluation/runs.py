@@ -9,7 +9,9 @@ import os
 import pathlib
 import platform
 from collections.abc import Sequence
+from typing import Any
 
+from agents.tables import WARM_STARTS
 from envs.batch import cores
 
 FORMAT = 1  # of the run folder
@@ -59,7 +61,8 @@ def open_run(path: pathlib.Path) -> dict:
         raise RunError(f"{path}/config.json is damaged: it is not JSON") from None
     if config.get("format") != FORMAT:
         raise RunError(
-            f"{path} was written by another version: its format is {config.get('format')}, this one reads {FORMAT}"
+            f"{path} was written by another version: its format is {config.get('format')}, "
+            f"this one reads {FORMAT}"
         )
     return config
 
@@ -71,23 +74,43 @@ def write_json(path: pathlib.Path, value: dict) -> None:
     os.replace(temporary, path)
 
 
-def update_results(run: pathlib.Path, **entries) -> dict:
-    """Merge entries into results.json (dictionaries one level deep) and return it."""
+def read_results(run: pathlib.Path) -> dict:
+    """A run's results.json; empty when there is none.
+
+    Raises:
+        RunError: it is damaged.
+    """
     path = run / "results.json"
-    results = json.loads(path.read_text()) if path.exists() else {"machine": machine()}
+    try:
+        return json.loads(path.read_text()) if path.exists() else {}
+    except ValueError:
+        raise RunError(
+            f"{path} is damaged: it is not JSON; delete {run} to train it again"
+        ) from None
+
+
+def update_results(run: pathlib.Path, **entries: Any) -> dict:
+    """Merge entries into results.json and return it.
+
+    An entry replaces the one before; of `transfer`, a target's entry does.
+    """
+    results = read_results(run) or {"machine": machine()}
     for key, value in entries.items():
-        results[key] = {**results[key], **value} if key == "transfer" and key in results else value
-    write_json(path, results)
+        if key == "transfer" and key in results:
+            value = {**results[key], **value}
+        results[key] = value
+    write_json(run / "results.json", results)
     return results
 
 
 class Metrics:
-    """metrics.csv: one row per update, the header from the first row; appends when the file is there.
+    """metrics.csv: a row per update; goes on where the file is there.
 
     Args:
         path: of the file.
         columns: of a row.
-        keep_steps: rows of more environment steps are dropped: they came after what is resumed.
+        keep_steps: rows of more environment steps are dropped: they came after what is resumed;
+            None: all are.
         loggers: that get every number, too, see `loggers.LOGGERS`; they are closed with the file.
     """
 
@@ -96,28 +119,23 @@ class Metrics:
         path: pathlib.Path,
         columns: list[str],
         keep_steps: int | None = None,
-        loggers: Sequence = (),
+        loggers: Sequence[Any] = (),
     ):
-        self.columns, rows, self._loggers = columns, [], loggers
-        if path.exists():
-            with open(path, newline="") as file:
-                warm = ("dagger", "clone") if keep_steps else ()
-                rows = [
-                    r
-                    for r in csv.DictReader(file)
-                    if r["phase"] in warm or int(r["env_steps"]) <= (keep_steps or 0)
-                ]
+        self._loggers = loggers
+        kept = _rows_before(path, keep_steps) if path.exists() else []
         self._file = open(path, "w", newline="")  # noqa: SIM115 - closed by close()
         self._writer = csv.DictWriter(self._file, columns)
         self._writer.writeheader()
-        self._writer.writerows(rows)
+        self._writer.writerows(kept)
 
-    def row(self, **values) -> None:
+    def row(self, **values: Any) -> None:
         """Append a row; missing columns stay empty."""
         self._writer.writerow(values)
         self._file.flush()
         numbers = {
-            k: v for k, v in values.items() if isinstance(v, int | float) and k != "env_steps"
+            name: value
+            for name, value in values.items()
+            if isinstance(value, int | float) and name != "env_steps"
         }
         for logger in self._loggers:
             logger.log(numbers, values["env_steps"])
@@ -129,24 +147,30 @@ class Metrics:
             logger.close()
 
 
-def machine() -> dict:
+def _rows_before(path: pathlib.Path, steps: int | None) -> list[dict[str, str]]:
+    """Rows of metrics.csv up to a number of environment steps; those of a warm start all stay."""
+    whole = WARM_STARTS if steps else ()
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [row for row in rows if row["phase"] in whole or int(row["env_steps"]) <= (steps or 0)]
+
+
+def machine() -> dict[str, Any]:
     """Processor, cores and operating system, for the reader of a number."""
-    model = platform.processor() or platform.machine()
-    info = pathlib.Path("/proc/cpuinfo")
-    if info.exists():
-        model = next(
-            (
-                line.split(":", 1)[1].strip()
-                for line in info.read_text().splitlines()
-                if line.startswith("model name")
-            ),
-            model,
-        )
     return {
-        "processor": model,
+        "processor": _processor(),
         "cores": cores(),
         "system": f"{platform.system()} {platform.machine()}",
     }
+
+
+def _processor() -> str:
+    info = pathlib.Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def versions() -> dict:

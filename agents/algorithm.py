@@ -1,0 +1,166 @@
+"""What a way to learn by reinforcement has to offer: build, warm start, learn, save, resume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+
+from agents import checkpoints, sb3
+from agents.config import LearnerConfig, NetworkConfig
+from agents.vec_env import TaskVecEnv
+
+
+class Algorithm:
+    """An algorithm of stable-baselines3 as a `Learner` uses it.
+
+    A new one is a subclass, and a row in `tables.ALGORITHMS`.
+
+    Args:
+        env: where it acts.
+        config: settings.
+        seed: of weights and minibatches.
+
+    Attributes:
+        model: stable-baselines3's object.
+        policy_class: of its policies.
+        phase: its name in metrics.csv.
+        plain: leaves observations and rewards as the environment gives them.
+        guided: can go on to imitate the scripted experts while it learns.
+        replays_demonstrations: can learn from recorded transitions.
+        fixed: flags that it works with at one value only, by their names in grids.
+    """
+
+    policy_class: ClassVar[type[BasePolicy]]
+    phase: ClassVar[str] = "ppo"
+    plain: ClassVar[bool] = False
+    guided: ClassVar[bool] = False
+    replays_demonstrations: ClassVar[bool] = False
+    fixed: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self, env: TaskVecEnv, config: LearnerConfig, seed: int):
+        self.env = env
+        self.model: Any = self.build(env, config, seed)
+
+    @staticmethod
+    def scales_rewards(config: LearnerConfig) -> bool:
+        """Whether the environment divides rewards by the deviation of each task's returns."""
+        return False
+
+    @classmethod
+    def build(cls, env: TaskVecEnv, config: LearnerConfig, seed: int) -> BaseAlgorithm:
+        """Make stable-baselines3's object."""
+        raise NotImplementedError
+
+    @classmethod
+    def build_policy(
+        cls, observation_space: gym.Space, action_space: gym.Space, meta: Mapping[str, Any]
+    ) -> Any:
+        """Make an untrained policy from what a checkpoint says of it."""
+        return cls.policy_class(
+            observation_space,
+            action_space,
+            lambda _: 0.0,
+            num_tasks=meta["num_tasks"],
+            network=NetworkConfig(**meta["network"]),
+        )
+
+    @property
+    def policy(self) -> Any:
+        """The policy, trained in place."""
+        return self.model.policy
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps of reinforcement learning so far."""
+        return self.model.num_timesteps
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Spent in rollouts and in updates, so far."""
+        return self.model.seconds
+
+    @property
+    def cosines(self) -> np.ndarray | None:
+        """Cosines (tasks, tasks) between the tasks' gradients in the last update, where watched."""
+        return None
+
+    def watch_cosines(self) -> None:
+        """Record the cosines between the tasks' gradients from now on."""
+        raise ValueError(f"{type(self).__name__} has no gradients per task")
+
+    def warm_start(self, teach: Callable[[Any], None]) -> None:
+        """Let a function teach the policy's actor; reinforcement learning goes on from there."""
+        teach(self.policy)
+
+    def add_demonstrations(self, transitions: dict[str, np.ndarray]) -> None:
+        """Learn from recorded transitions, too."""
+        raise ValueError(f"{type(self).__name__} does not learn from recorded transitions")
+
+    def learn(self, env_steps: int, on_update: Callable[[], bool]) -> None:
+        """Learn for so many more environment steps.
+
+        Args:
+            env_steps: from here on.
+            on_update: called after each update; returns whether to go on.
+        """
+        sb3.learn(self.model, env_steps, on_update, fresh=not self.has_begun)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether reinforcement learning has begun."""
+        return sb3.has_begun(self.model)
+
+    def save(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """The exact state: tensors by name, and what goes into JSON. Call between updates."""
+        policy = self.policy
+        tensors = {f"policy/{name}": value.numpy() for name, value in policy.state_dict().items()}
+        optimizer = {
+            str(index): {name: value.numpy() for name, value in state.items()}
+            for index, state in policy.optimizer.state_dict()["state"].items()
+        }
+        tensors |= checkpoints.flatten(optimizer, "optimizer/")
+        if self.has_begun:
+            observations, starts = sb3.rollout_state(self.model)
+            tensors |= checkpoints.flatten(observations, "obs/")
+            tensors["starts"] = starts
+        meta = {
+            "env_steps": self.env_steps,
+            "critic_warmup": getattr(self.model, "critic_warmup", 0),
+            "updates": sb3.updates(self.model),
+            "num_tasks": policy.num_tasks,
+            "popart": policy.popart,
+        }
+        return tensors, meta
+
+    def resume(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+        """Return to a saved state."""
+        load_weights(self.policy, tensors)
+        optimizer = {
+            int(index): {name: torch.tensor(value) for name, value in state.items()}
+            for index, state in checkpoints.unflatten(tensors, "optimizer/").items()
+        }
+        whole = self.policy.optimizer.state_dict()
+        self.policy.optimizer.load_state_dict({**whole, "state": optimizer})
+        self.model.num_timesteps = meta["env_steps"]
+        self.model.critic_warmup = meta["critic_warmup"]
+        sb3.set_updates(self.model, meta["updates"])
+        if "starts" in tensors:
+            observations = checkpoints.unflatten(tensors, "obs/")
+            sb3.set_rollout_state(self.model, observations, tensors["starts"])
+
+
+def load_weights(policy: torch.nn.Module, tensors: Mapping[str, np.ndarray]) -> None:
+    """Load the weights of a policy from a checkpoint's tensors."""
+    prefix = "policy/"
+    weights = {
+        name.removeprefix(prefix): torch.tensor(value)
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
+    policy.load_state_dict(weights)

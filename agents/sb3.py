@@ -1,0 +1,128 @@
+"""What Uncap needs of stable-baselines3 beyond its public names, in one place.
+
+Written for stable-baselines3 2.6 to 2.9. The functions read and write private fields of its
+algorithms; everywhere else only public names and the methods that its subclasses override are
+used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
+
+SILENT = 10**9  # log interval that never comes
+
+
+def has_begun(model: BaseAlgorithm) -> bool:
+    """Whether a model has started its first rollout."""
+    return model._last_obs is not None
+
+
+def rollout_state(model: BaseAlgorithm) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Where the next rollout begins: observations (n, ...) by name, and episode starts (n,)."""
+    observations: Any = model._last_obs
+    starts: Any = model._last_episode_starts
+    return dict(observations), starts
+
+
+def set_rollout_state(
+    model: BaseAlgorithm, observations: dict[str, np.ndarray], starts: np.ndarray
+) -> None:
+    """Begin the next rollout there, see `rollout_state`."""
+    model._last_obs = observations
+    model._last_episode_starts = starts
+
+
+def updates(model: BaseAlgorithm) -> int:
+    """Updates so far, as the model counts them."""
+    return model._n_updates
+
+
+def set_updates(model: BaseAlgorithm, count: int) -> None:
+    """Set the number of updates so far."""
+    model._n_updates = count
+
+
+def remaining(model: BaseAlgorithm) -> float:
+    """Share of the present call of `learn` that is left, the argument of schedules."""
+    return model._current_progress_remaining
+
+
+def prepare(model: BaseAlgorithm) -> None:
+    """Do what `learn` does before its first rollout."""
+    model._setup_learn(1)
+
+
+def learn(model: BaseAlgorithm, env_steps: int, on_update: Callable[[], bool], fresh: bool) -> None:
+    """Let a model learn for a number of environment steps.
+
+    Args:
+        model: stable-baselines3's.
+        env_steps: from here on.
+        on_update: called after each update; returns whether to go on.
+        fresh: count environment steps from 0.
+    """
+    callback = _AfterUpdate(on_update)
+    model.learn(env_steps, callback=callback, reset_num_timesteps=fresh, log_interval=SILENT)
+
+
+def take_seed(env: VecEnv) -> int | None:
+    """The seed that `env.seed` asked for; asked for once."""
+    seeds = [seed for seed in env._seeds if seed is not None]
+    env._reset_seeds()
+    return seeds[0] if seeds else None
+
+
+class Timed:
+    """Mixin that times a model's rollouts and updates.
+
+    Attributes:
+        seconds: spent in `rollout` and in `update`, so far.
+    """
+
+    seconds: dict[str, float]
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        self.seconds = {}
+        super().__init__(*args, **kwargs)
+
+    def collect_rollouts(self, *args: Any, **kwargs: Any) -> Any:
+        """One rollout."""
+        with self.timed("rollout"):
+            return super().collect_rollouts(*args, **kwargs)  # pyright: ignore  # of the model
+
+    @contextlib.contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Add the time that passes to a part."""
+        began = time.perf_counter()
+        yield
+        self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - began
+
+
+class _AfterUpdate(BaseCallback):
+    """Calls a function between updates, and stops learning when it returns False."""
+
+    def __init__(self, function: Callable[[], bool]):
+        super().__init__()
+        self.function = function
+        self.goes_on = True
+        self.first_rollout = True
+
+    def _on_rollout_start(self) -> None:
+        if not self.first_rollout:  # before the first rollout no update has happened
+            self.goes_on = self.function()
+        self.first_rollout = False
+
+    def _on_step(self) -> bool:
+        return self.goes_on
+
+    def _on_training_end(self) -> None:
+        if self.goes_on:
+            self.function()

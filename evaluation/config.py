@@ -1,0 +1,263 @@
+"""What each command of the command line can be told: a dataclass of settings each.
+
+Imports neither torch nor the environments, so that the command line is quick.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+from agents.config import (
+    CloneConfig,
+    DaggerConfig,
+    NetworkConfig,
+    PPOConfig,
+    SACConfig,
+)
+from agents.settings import REQUIRED, nested, setting
+
+ENV_STEPS = 600_000  # of reinforcement learning, after the warm start
+QUICK_ENV_STEPS = 16_000
+UNLIMITED = 10**9  # environment steps of a job that minutes end
+
+CLOSURES = "envs.closures:CLOSURES"
+TASK_SETS = {"choices": "envs.closures:TASK_SETS", "accepts": "envs.closures:named_set"}
+
+
+@dataclasses.dataclass(frozen=True)
+class TransferConfig:
+    """Budget and resolution of a transfer; the same for every learner."""
+
+    env_steps: int = setting(
+        400_000,
+        "environment steps per learner of each transfer, rounded up to whole rollouts; 0 skips "
+        "the transfer",
+        least=0,
+        flag="transfer_steps",
+    )
+    points: int = setting(8, "evaluations along each curve, after the one at 0 steps", least=1)
+    episodes: int = setting(50, "episodes per evaluation", least=1)
+    num_envs: int = setting(64, "sub-environments", least=1)
+    seeds: int = setting(1, "learners of each kind", least=1)
+    few_shot: int = setting(
+        0, "expert episodes that a third learner clones first; 0: no such learner", least=0
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class JobConfig:
+    """What a training does; stored in the run's config.json."""
+
+    task_set: str = setting(
+        "first",
+        "which rows are trained and which are held out; mt16/jar is the row jar of mt16, alone",
+        **TASK_SETS,
+    )
+    algorithm: str = setting(
+        "ppo", "how it learns by reinforcement", choices="agents.tables:ALGORITHMS"
+    )
+    warm_start: str = setting(
+        "dagger", "what it learns before that", choices="agents.tables:WARM_STARTS"
+    )
+    demos: str | None = setting(
+        None,
+        "folder of demonstrations, made by `train.py demos`: to clone, and with sac for a share "
+        "of each batch",
+    )
+    conditioning: str = setting(
+        "parameters",
+        "what the policy is told of its task",
+        choices="envs.conditioning:CONDITIONINGS",
+    )
+    sampling: str = setting(
+        "uniform", "which task is practised next", choices="agents.tables:SAMPLINGS"
+    )
+    alone: bool = setting(
+        False,
+        "a policy of its own for every row, each with its share of the steps: the control of "
+        "multi-task learning",
+    )
+    env_steps: int | None = setting(
+        None,
+        f"environment steps of reinforcement learning (default: {ENV_STEPS:,}, with --quick "
+        f"{QUICK_ENV_STEPS:,}, with --minutes as many as they allow)",
+        least=1,
+    )
+    minutes: float | None = setting(
+        None, "end learning after this many minutes, warm start included", above=0
+    )
+    num_envs: int = setting(64, "sub-environments", least=1)
+    episodes: int = setting(50, "evaluation episodes per task", least=1)
+    validation_episodes: int = setting(
+        25, "episodes per task each time checkpoints are compared", least=1
+    )
+    validations: int = setting(10, "how often checkpoints are compared along the training", least=1)
+    film_width: int = setting(
+        640, "pixels of the films; below 640 every second frame is left out", least=64
+    )
+    cosines: bool = setting(False, "record the cosines between the tasks' gradients")
+    tensorboard: bool = setting(False, "write the metrics for TensorBoard, too")
+    wandb: bool = setting(False, "send the metrics to Weights & Biases, too, if it is installed")
+    network: NetworkConfig = NetworkConfig()
+    ppo: PPOConfig = PPOConfig()
+    sac: SACConfig = SACConfig()
+    dagger: DaggerConfig = DaggerConfig()
+    clone: CloneConfig = CloneConfig()
+    transfer: TransferConfig = TransferConfig()
+
+
+QUICK = JobConfig(
+    film_width=320,
+    num_envs=16,
+    episodes=4,
+    validation_episodes=2,
+    validations=1,
+    ppo=PPOConfig(rollout=40, warm_rollout=40, minibatches=2, critic_warmup=2),
+    dagger=DaggerConfig(steps_per_task=1_600, updates=40),
+    clone=CloneConfig(epochs=10),
+    transfer=TransferConfig(env_steps=5_120, points=2, episodes=4, num_envs=16),
+)
+
+
+def resolved(job: JobConfig, quick: bool) -> JobConfig:
+    """The job with its environment steps, where they were not given."""
+    if job.env_steps is not None:
+        return job
+    steps = UNLIMITED if job.minutes else QUICK_ENV_STEPS if quick else ENV_STEPS
+    return dataclasses.replace(job, env_steps=steps)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Train on a task set, evaluate, transfer to its held-out rows, film and report.
+
+    The main job: `train.py` without a command. Ctrl-C saves.
+    """
+
+    job: JobConfig = nested(JobConfig())
+    out: pathlib.Path | None = setting(None, "run folder to make (default: runs/<time>)")
+    seed: int = setting(0, "of everything random in it", least=0)
+    quick: bool = setting(
+        False, "the same end to end in about a minute, for trying out; poor success"
+    )
+    resume: pathlib.Path | None = setting(None, "go on with an interrupted run folder")
+    videos: bool = setting(True, "film one rollout per task")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransferRunConfig:
+    """Transfer a run's policy to an unseen closure, against the same budget from scratch."""
+
+    run: pathlib.Path = setting(REQUIRED, "run folder", positional=True)
+    target: str = setting(REQUIRED, "a row that was not trained", choices=CLOSURES)
+    seed: int = setting(0, "of everything random in it", least=0)
+    env_steps: int | None = setting(
+        None, "environment steps per learner (default: the run's)", least=1
+    )
+    seeds: int = setting(1, "learners of each kind", least=1)
+    few_shot: int = setting(
+        0, "expert episodes that a third learner clones first; 0: no such learner", least=0
+    )
+    out: pathlib.Path | None = setting(None, "file for the result (default: in the run)")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Evaluate a run with a fixed quota of episodes per task."""
+
+    run: pathlib.Path = setting(
+        REQUIRED, "run folder, or the policy zero, random or expert", positional=True
+    )
+    tasks: tuple[str, ...] = setting(
+        (), "rows (default: the run's; of `first` for a policy)", choices=CLOSURES
+    )
+    episodes: int = setting(50, "per task", least=1)
+    seed: int | None = setting(None, "of the starts (default: the evaluation's own)", least=0)
+    level: str = setting(
+        "default", "what varies beside pose and variant", choices="envs.variation:LEVELS"
+    )
+    out: pathlib.Path | None = setting(None, "folder for episodes.csv and results.json")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VideoConfig:
+    """Film one episode of a run."""
+
+    run: pathlib.Path = setting(
+        REQUIRED, "run folder, or the policy zero, random or expert", positional=True
+    )
+    task: str = setting(REQUIRED, "a row", choices=CLOSURES)
+    seed: int = setting(0, "number of the start", least=0)
+    out: pathlib.Path | None = setting(None, "film to write, .mp4 (default: in the run)")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReportConfig:
+    """Write a run's report.html again."""
+
+    run: pathlib.Path = setting(REQUIRED, "run folder", positional=True)
+    seed: int = setting(0, "not used: the report draws nothing at random", least=0)
+    out: pathlib.Path | None = setting(None, "copy the page there, too")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """Measure environment steps per second against bare physics, and policies' milliseconds."""
+
+    task_set: str = setting("first", "its training rows share the batch", **TASK_SETS)
+    num_envs: int = setting(64, "sub-environments", least=1)
+    steps: int | None = setting(
+        None,
+        "control steps (default: 300, or 20 where pictures are drawn: in software, each takes "
+        "20 ms)",
+        least=1,
+    )
+    observation: str = setting("state", "what is observed", choices="envs.vector_env:OBSERVATIONS")
+    seed: int = setting(0, "of the actions", least=0)
+    out: pathlib.Path | None = setting(None, "file for the result (default: print only)")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GalleryConfig:
+    """Picture every closure, closed and open, with its numbers and the distance matrix."""
+
+    seed: int = setting(0, "of the starts", least=0)
+    out: pathlib.Path = setting(pathlib.Path("runs/gallery"), "folder")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AuditConfig:
+    """Search for success without opening (2,000 candidates per row), and film near misses."""
+
+    tasks: tuple[str, ...] = setting((), "rows (default: all)", choices=CLOSURES)
+    seed: int = setting(7, "of the search", least=0)
+    out: pathlib.Path = setting(pathlib.Path("runs/audit"), "folder")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DemosConfig:
+    """Record expert episodes of a task set's training rows, for --warm-start clone."""
+
+    task_set: str = setting("first", "which rows", **TASK_SETS)
+    episodes: int = setting(20, "per task", least=1)
+    perturb: float = setting(
+        0.2, "share of random actions, from which the expert recovers, below 1", least=0, below=1
+    )
+    seed: int = setting(0, "of starts and perturbations", least=0)
+    out: pathlib.Path = setting(pathlib.Path("runs/demos"), "folder of the Minari dataset")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """Train every cell of a grid that is not trained yet, and set the results side by side."""
+
+    grid: pathlib.Path = setting(
+        REQUIRED,
+        "a TOML file: seeds, flags of `train` in [common], lists of values in [vary], further "
+        "[[cells]]; see benchmarks/",
+        positional=True,
+    )
+    jobs: int = setting(1, "trainings at once", least=1)
+    seed: int = setting(0, "of the bootstrap", least=0)
+    out: pathlib.Path | None = setting(None, "folder (default: runs/<name of the grid>)")

@@ -1,0 +1,243 @@
+"""Grids of trainings: a TOML file says which flags of `train` vary, and over which values."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import pathlib
+import re
+import tomllib
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from agents.settings import Flag, flags
+from evaluation.config import TrainConfig
+
+Axes = Mapping[str, Flag]  # flags of `train` that a grid may set, by their keys
+KEYS = {
+    "name": (str, "a string"),
+    "seeds": ((int, list), "a whole number or a list of them"),
+    "common": (dict, "a table"),
+    "vary": (dict, "a table"),
+    "cells": (list, "tables, as [[cells]]"),
+}
+NOT_AXES = ("seed", "out", "resume")  # a comparison sets these itself
+TYPES = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def axes() -> dict[str, Flag]:
+    """The flags of `train` that a grid may set."""
+    return {flag.key: flag for flag in flags(TrainConfig()) if flag.key not in NOT_AXES}
+
+
+@dataclasses.dataclass(frozen=True)
+class Configuration:
+    """One row of a comparison: flags of `train`, in the order of the file."""
+
+    label: str
+    flags: tuple[tuple[str, Any], ...]
+
+    @property
+    def folder(self) -> str:
+        """The label as a part of a folder's name."""
+        return re.sub(r"[^A-Za-z0-9._=+]+", "-", self.label).strip("-.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One training: a configuration and a seed."""
+
+    configuration: Configuration
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its run folder."""
+        return f"{self.configuration.folder}-seed{self.seed}"
+
+    @property
+    def arguments(self) -> list[str]:
+        """Its flags as the command line takes them."""
+        words: list[str] = []
+        for key, value in self.configuration.flags:
+            words += _words(key.replace("_", "-"), value)
+        return [*words, "--seed", str(self.seed)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """What is compared: every configuration with every seed."""
+
+    name: str
+    configurations: tuple[Configuration, ...]
+    seeds: tuple[int, ...]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Seed by seed, so that a comparison that was stopped early has all configurations."""
+        return [Cell(c, seed) for seed in self.seeds for c in self.configurations]
+
+
+def read_grid(path: pathlib.Path, axes: Axes) -> Grid:
+    """The grid of a TOML file; keys: name, seeds, [common], [vary], [[cells]].
+
+    Args:
+        path: the file.
+        axes: the flags it may set.
+
+    Raises:
+        ValueError: in one line, what is wrong in it and what is allowed.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not TOML: {error}") from None
+    try:
+        return _grid(raw, path.stem, axes)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _grid(raw: dict[str, Any], name: str, axes: Axes) -> Grid:
+    for key, value in raw.items():
+        if key not in KEYS:
+            raise ValueError(f"unknown key {key!r}; allowed: {', '.join(KEYS)}")
+        kind, words = KEYS[key]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ValueError(f"{key} must be {words}, not {value!r}")
+    given = _flattened(raw.get("common", {}), axes)
+    common = {key: _flag(key, value, axes, "[common]") for key, value in given}
+    configurations = _combinations(raw.get("vary", {}), common, axes)
+    for number, entry in enumerate(raw.get("cells", []), start=1):
+        configurations.append(_further_cell(entry, f"[[cells]] {number}", common, axes))
+    if not configurations:
+        raise ValueError("nothing to compare: give [vary] with lists of values, or [[cells]]")
+    _check_different(configurations)
+    return Grid(raw.get("name", name), tuple(configurations), _seeds(raw.get("seeds", 1)))
+
+
+def _flattened(table: dict[str, Any], axes: Axes, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Keys and values; `ppo.clip = 1`, which TOML reads as a table, has the key `ppo.clip`."""
+    for key, value in table.items():
+        whole = prefix + key
+        if isinstance(value, dict) and any(name.startswith(f"{whole}.") for name in axes):
+            yield from _flattened(value, axes, f"{whole}.")
+        else:
+            yield whole, value
+
+
+def _combinations(vary: dict, common: dict[str, Any], axes: Axes) -> list[Configuration]:
+    """Every combination of the values in [vary]."""
+    columns = []
+    for key, values in _flattened(vary, axes):
+        if not isinstance(values, list) or not values:
+            raise ValueError(f"[vary] {key} must be a list of one value or more, not {values!r}")
+        if key in common:
+            raise ValueError(f"{key} is in [common] and in [vary]; allowed in one of them")
+        columns.append([(key, _flag(key, value, axes, "[vary]")) for value in values])
+    if not columns:
+        return []
+    picks = [dict(pick) for pick in itertools.product(*columns)]
+    return [Configuration(_label(pick), tuple({**common, **pick}.items())) for pick in picks]
+
+
+def _further_cell(entry: Any, where: str, common: dict[str, Any], axes: Axes) -> Configuration:
+    if not isinstance(entry, dict):
+        raise ValueError(f"{where} must be a table, not {entry!r}")
+    given = [(key, value) for key, value in _flattened(entry, axes) if key != "label"]
+    own = {key: _flag(key, value, axes, where, "label") for key, value in given}
+    label = entry.get("label", _label(own))
+    if not isinstance(label, str) or not label.strip():
+        raise ValueError(f"{where}: label must be a string that is not empty, not {label!r}")
+    return Configuration(" ".join(label.split()), tuple({**common, **own}.items()))
+
+
+def _label(given: Mapping[str, Any]) -> str:
+    """Names of choices as they are, other values behind their flag."""
+    parts = []
+    for key, value in given.items():
+        flag = f"{key.replace('_', ' ')} {str(value).lower()}"
+        parts.append(value if isinstance(value, str) else flag)
+    return ", ".join(parts)
+
+
+def _flag(key: str, value: Any, axes: Axes, where: str, *more: str) -> Any:
+    """A flag's value, checked.
+
+    Args:
+        key: of the flag.
+        value: as TOML gives it.
+        axes: the flags that a grid may set.
+        where: part of the file, for messages.
+        *more: keys that are allowed there, too.
+    """
+    if key in NOT_AXES:
+        raise ValueError(
+            f"{where} sets {key}, which a comparison sets itself (seeds stand at the top)"
+        )
+    if key not in axes:
+        allowed = ", ".join((*more, *axes))
+        raise ValueError(f"unknown flag {key!r} in {where}; allowed: {allowed}")
+    flag = axes[key]
+    value = _typed(value, flag.type, f"{where} {key}")
+    if problem := flag.setting.problem(value, key):
+        raise ValueError(f"{where}: {problem}")
+    return value
+
+
+def _typed(value: Any, hint: Any, name: str) -> Any:
+    """A value of TOML as the type that a flag has."""
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            raise ValueError(f"{name} must be a list, not {value!r}")
+        inner = typing.get_args(hint)
+        kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else inner
+        if len(kinds) != len(value):
+            raise ValueError(f"{name} must be a list of {len(kinds)} values, not {value!r}")
+        return tuple(_typed(part, kind, name) for part, kind in zip(value, kinds, strict=True))
+    whole_for_float = hint is float and type(value) is int
+    if type(value) is not hint and not whole_for_float:
+        raise ValueError(f"{name} must be {TYPES[hint]}, not {value!r}")
+    return hint(value)
+
+
+def _words(name: str, value: Any) -> list[str]:
+    """A flag and its value as words of the command line."""
+    if isinstance(value, bool):
+        return [f"--{name}" if value else f"--no-{name}"]
+    return [f"--{name}", *_values(value)]
+
+
+def _values(value: Any) -> list[str]:
+    if isinstance(value, tuple):
+        return [word for part in value for word in _values(part)]
+    return [str(value)]
+
+
+def _seeds(seeds: int | list) -> tuple[int, ...]:
+    listed = list(range(seeds)) if isinstance(seeds, int) else seeds
+    whole = all(type(seed) is int and seed >= 0 for seed in listed)
+    if not listed or not whole or len(set(listed)) < len(listed):
+        raise ValueError(
+            "seeds must be how many (1 or more) or a list of different whole numbers from 0, "
+            f"not {seeds!r}"
+        )
+    return tuple(listed)
+
+
+def _check_different(configurations: Sequence[Configuration]) -> None:
+    for a, b in itertools.combinations(configurations, 2):
+        if dict(a.flags) == dict(b.flags):
+            raise ValueError(
+                f"{a.label!r} and {b.label!r} are the same configuration; each is allowed once"
+            )
+        if a.folder.lower() == b.folder.lower():
+            raise ValueError(
+                f"{a.label!r} and {b.label!r} would share a folder; labels must differ in "
+                "letters or digits"
+            )
+    if empty := [c.label for c in configurations if not c.folder]:
+        raise ValueError(
+            f"the label {empty[0]!r} names no folder; it needs a letter or a digit (A to Z, 0 to 9)"
+        )

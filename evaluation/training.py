@@ -1,0 +1,351 @@
+"""The learning part of a job: warm start, reinforcement, validation, and the best checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import shutil
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from agents import checkpoints
+from agents.config import LearnerConfig
+from agents.learner import Acting, Learner
+from agents.tables import ALGORITHMS, WARM_STARTS
+from agents.warm_starts import Progress, WarmStartConfig
+from envs.closures import named_set
+from evaluation import runs
+from evaluation.config import JobConfig
+from evaluation.loggers import LOGGERS
+from evaluation.protocol import evaluate, summary
+
+VALIDATION_SEED = 3_000_000  # of the starts on which checkpoints are compared: no evaluation's
+STEPS_SHOWN = 1000  # into which the progress of reinforcement is divided
+
+Report = Callable[[str, int, int, str], None]  # (phase, done, total, text)
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """What the parts of a job hand along.
+
+    Attributes:
+        run: its folder.
+        config: what it does.
+        seed: of everything random in it.
+        report: called with (phase, done, total, text) as it goes on.
+        stop: whether the user asked for a stop.
+    """
+
+    run: pathlib.Path
+    config: JobConfig
+    seed: int
+    report: Report
+    stop: Callable[[], bool]
+
+
+class Budget:
+    """The steps or minutes that a training may use, and what it has used.
+
+    Attributes:
+        warm_steps: environment steps of the warm start.
+        warm_seconds: of the warm start, without its validations.
+        validation_seconds: of all validations.
+    """
+
+    KEPT = ("warm_steps", "warm_seconds", "validation_seconds")
+
+    def __init__(self, learner: Learner, config: JobConfig):
+        assert config.env_steps is not None
+        self.learner = learner
+        self.env_steps = config.env_steps
+        self.minutes = config.minutes
+        self.warm_steps = 0
+        self.warm_seconds = 0.0
+        self.validation_seconds = 0.0
+        self._began = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Since the training began, without the time that it stood still."""
+        return time.perf_counter() - self._began
+
+    @property
+    def steps(self) -> int:
+        """Environment steps so far, those of the warm start included."""
+        return self.warm_steps + self.learner.env_steps
+
+    def used(self) -> float:
+        """Share of the budget, of steps or of minutes, that is used."""
+        by_steps = self.learner.env_steps / self.env_steps
+        by_time = self.seconds / 60 / self.minutes if self.minutes else 0.0
+        return max(by_steps, by_time)
+
+    def parts(self) -> dict[str, float]:
+        """Seconds of each part of learning; `rest` is the time that belongs to none of them."""
+        parts = {
+            "warm start": self.warm_seconds,
+            **self.learner.seconds,
+            "validation": self.validation_seconds,
+        }
+        return {**parts, "rest": max(0.0, self.seconds - sum(parts.values()))}
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed training has to know."""
+        return {**{name: getattr(self, name) for name in self.KEPT}, "seconds": self.seconds}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Return to a saved state."""
+        self._began -= state["seconds"]
+        for name in self.KEPT:
+            setattr(self, name, state[name])
+
+
+class BestCheckpoint:
+    """Keeps `checkpoint/` at the best mean success on validation starts; the last of equals.
+
+    Attributes:
+        score: its mean success.
+        label: when it was made.
+        after_warm_start: mean success after the warm start.
+        due: share of the budget at which the next validation is due.
+    """
+
+    KEPT = ("score", "label", "after_warm_start", "due")
+
+    def __init__(self, run: pathlib.Path, config: JobConfig, learner: Learner, budget: Budget):
+        self.folder = run / "checkpoint"
+        self.learner = learner
+        self.budget = budget
+        self.episodes = config.validation_episodes
+        self.validations = config.validations
+        self.score = -1.0
+        self.label = ""
+        self.after_warm_start = -1.0
+        self.due = 1 / config.validations
+
+    def validate(self, label: str) -> float:
+        """Measure the policy, keep it if it is the best, and return its mean success."""
+        began = time.perf_counter()
+        learner = self.learner
+        table = evaluate(
+            Acting(learner.policy, learner.tasks),
+            learner.tasks,
+            self.episodes,
+            conditioning=learner.vectors,
+            known_tasks=learner.known_tasks,
+            seed=VALIDATION_SEED,
+        )
+        score = summary(table)["mean_success"]
+        if score >= self.score:
+            self.score = score
+            self.label = label
+            learner.save(self.folder, validation=score)
+        self.budget.validation_seconds += time.perf_counter() - began
+        return score
+
+    def validate_when_due(self, label: str) -> float | None:
+        """Validate if another share of the budget is used."""
+        if self.budget.used() < self.due:
+            return None
+        score = self.validate(label)
+        self.due = (int(self.budget.used() * self.validations) + 1) / self.validations
+        return score
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed training has to know."""
+        return {name: getattr(self, name) for name in self.KEPT}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Return to a saved state."""
+        for name in self.KEPT:
+            setattr(self, name, state[name])
+
+
+class Training:
+    """Learns the training rows of a task set.
+
+    One checkpoint serves all tasks: `checkpoint/` is the one with the best mean success on
+    validation starts, the warm start included; the last of equals. `latest/` is the exact state
+    to resume from.
+
+    Args:
+        session: the job.
+        resume: go on from `latest/`, if it is there.
+
+    Raises:
+        ValueError: demonstrations are missing, or do not fit.
+    """
+
+    def __init__(self, session: Session, resume: bool):
+        config = session.config
+        self.session = session
+        self.tasks = named_set(config.task_set).train
+        self.latest = session.run / "latest"
+        self.learner = self._make_learner()
+        self.budget = Budget(self.learner, config)
+        self.best = BestCheckpoint(session.run, config, self.learner, self.budget)
+        self.resumed = resume and self.latest.exists()
+        if self.resumed:
+            self._load()
+        columns = ["phase", "env_steps", "seconds", "loss", "validation"]
+        self.metrics = runs.Metrics(
+            session.run / "metrics.csv",
+            [*columns, *(f"success/{task}" for task in self.tasks)],
+            keep_steps=self.budget.steps if self.resumed else None,
+            loggers=[make(session.run) for name, make in LOGGERS.items() if getattr(config, name)],
+        )
+
+    def _make_learner(self) -> Learner:
+        config = self.session.config
+        algorithm = ALGORITHMS[config.algorithm]
+        settings = LearnerConfig(
+            conditioning=config.conditioning,
+            algorithm=config.algorithm,
+            sampling=config.sampling,
+            num_envs=config.num_envs,
+            warm=self._is_warm,
+            guided=algorithm.guided and config.warm_start == "dagger",
+            network=config.network,
+            ppo=config.ppo,
+            sac=config.sac,
+        )
+        learner = Learner(self.tasks, settings, self.session.seed)
+        if algorithm.replays_demonstrations and config.demos:
+            learner.replay_demonstrations(pathlib.Path(config.demos))
+        if config.cosines:
+            learner.algorithm.watch_cosines()
+        return learner
+
+    @property
+    def _is_warm(self) -> bool:
+        return self.session.config.warm_start != "none"
+
+    def run(self) -> bool:
+        """Learn.
+
+        Returns:
+            Whether it finished; False when a stop was asked for (the state is saved).
+        """
+        try:
+            if self._is_warm and not self.resumed and not self._warm_start():
+                return False
+            if self.budget.used() < 1:
+                steps = self.session.config.env_steps
+                assert steps is not None
+                self.learner.learn(steps, self._on_update)
+            if self.session.stop():
+                return False
+            rates = self.learner.take_successes()
+            score = self.best.validate("end")
+            self._row(self.learner.algorithm.phase, self.budget.steps, rates, score)
+        finally:
+            self.metrics.close()
+        self._write_results()
+        return True
+
+    def _warm_start(self) -> bool:
+        """Learn before reinforcement, for no longer than the minutes; False if stopped."""
+        config = self.session.config
+        demos = pathlib.Path(config.demos) if config.demos else None
+        settings = WarmStartConfig(config.dagger, config.clone, demos)
+        WARM_STARTS[config.warm_start](self.learner, settings, self._on_warm_start)
+        if self.session.stop():
+            return False
+        self.budget.warm_seconds = self.budget.seconds - self.budget.validation_seconds
+        score = self.best.validate("warm start")
+        self.best.after_warm_start = score
+        rates = self.learner.take_successes()
+        self._row(config.warm_start, self.budget.warm_steps, rates, score)
+        self._save()
+        return True
+
+    def _on_warm_start(self, progress: Progress) -> bool:
+        """Note how far the warm start is; whether it goes on."""
+        self.budget.warm_steps = progress.env_steps
+        rates = self.learner.take_successes()
+        label = f"warm start, {progress.done} of {progress.total}"
+        score = self.best.validate_when_due(label)
+        phase = self.session.config.warm_start
+        self._row(phase, progress.done, rates, score, loss=round(progress.loss, 5))
+        self.session.report("warm start", progress.done, progress.total, phrase(self.tasks, rates))
+        return not self.session.stop() and self.budget.used() < 1
+
+    def _on_update(self) -> bool:
+        """Note an update of reinforcement learning; whether it goes on."""
+        rates = self.learner.take_successes()
+        steps = self.budget.steps
+        score = self.best.validate_when_due(f"{self.learner.env_steps} steps")
+        if score is not None:
+            self._save()
+        self._row(self.learner.algorithm.phase, steps, rates, score)
+        done = round(STEPS_SHOWN * self.budget.used())
+        self.session.report("reinforcement", done, STEPS_SHOWN, phrase(self.tasks, rates))
+        if self.session.stop():
+            self._save()
+            return False
+        return self.budget.used() < 1
+
+    def _row(
+        self, phase: str, steps: int, rates: np.ndarray, score: float | None, **more: float
+    ) -> None:
+        """Append a row to metrics.csv."""
+        named = {
+            f"success/{task}": round(float(rate), 4)
+            for task, rate in zip(self.tasks, rates, strict=True)
+            if not np.isnan(rate)
+        }
+        self.metrics.row(
+            phase=phase,
+            env_steps=steps,
+            seconds=round(self.budget.seconds, 2),
+            validation="" if score is None else round(score, 4),
+            **named,
+            **more,
+        )
+
+    def _save(self) -> None:
+        state = {**self.budget.state(), **self.best.state()}
+        self.learner.save(self.latest, best=state)
+
+    def _load(self) -> None:
+        self.learner.resume(self.latest)
+        _, meta = checkpoints.load(self.latest)
+        self.budget.load(meta["best"])
+        self.best.load(meta["best"])
+
+    def _write_results(self) -> None:
+        run, budget, best = self.session.run, self.budget, self.best
+        if (cosines := self.learner.algorithm.cosines) is not None:
+            rounded = [
+                [None if np.isnan(c) else round(float(c), 4) for c in row] for row in cosines
+            ]
+            runs.write_json(run / "cosines.json", {"tasks": self.tasks, "cosines": rounded})
+        seconds = budget.seconds
+        warm_start = {
+            "mean_success": best.after_warm_start,
+            "kept": best.score,
+            "kept_from": best.label,
+        }
+        runs.update_results(
+            run,
+            train={
+                "env_steps": budget.steps,
+                "wall_seconds": seconds,
+                "env_steps_per_second": budget.steps / seconds,
+                "seconds": budget.parts(),
+            },
+            warm_start=warm_start if self._is_warm else None,
+        )
+        shutil.rmtree(self.latest, ignore_errors=True)
+
+
+def phrase(tasks: tuple[str, ...], rates: np.ndarray) -> str:
+    """A few words on the success rates (tasks,) of the last update, for the progress bar."""
+    if np.isnan(rates).all():
+        return ""
+    worst = int(np.nanargmin(rates))
+    return f"success {np.nanmean(rates):.2f}, worst {tasks[worst]} {rates[worst]:.2f}"
