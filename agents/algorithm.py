@@ -13,7 +13,9 @@ from stable_baselines3.common.policies import BasePolicy
 
 from agents import checkpoints, sb3
 from agents.config import LearnerConfig, NetworkConfig
+from agents.networks import TaskNetwork
 from agents.vec_env import TaskVecEnv
+from envs.observations import SIZE
 
 
 class Algorithm:
@@ -51,6 +53,16 @@ class Algorithm:
     def scales_rewards(config: LearnerConfig) -> bool:
         """Whether the environment divides rewards by the deviation of each task's returns."""
         return False
+
+    @classmethod
+    def check(cls, config: LearnerConfig) -> None:
+        """Refuse settings that cannot be built, before anything is made.
+
+        Raises:
+            ValueError: what is wrong.
+        """
+        with torch.device("meta"):  # sizes only
+            TaskNetwork(SIZE, 1, 1, 1, config.network)
 
     @classmethod
     def build(cls, env: TaskVecEnv, config: LearnerConfig, seed: int) -> BaseAlgorithm:

@@ -247,21 +247,28 @@ class PPO(Algorithm):
         return not config.ppo.popart
 
     @classmethod
-    def build(cls, env: TaskVecEnv, config: LearnerConfig, seed: int) -> MultiTaskPPO:
-        """Make the model, with the `warm_*` settings where its policy does not start from nothing.
+    def check(cls, config: LearnerConfig) -> None:
+        """Refuse a rollout that does not fill its minibatches.
 
         Raises:
-            ValueError: a minibatch would be empty.
+            ValueError: what is wrong.
         """
+        super().check(config)
+        ppo = config.ppo
+        rollout = ppo.warm_rollout if config.warm else ppo.rollout
+        steps = rollout * config.num_envs
+        if steps // ppo.minibatches < 2:
+            raise ValueError(
+                f"--ppo.minibatches {ppo.minibatches} leaves fewer than 2 of the {steps} "
+                "environment steps of a rollout for each"
+            )
+
+    @classmethod
+    def build(cls, env: TaskVecEnv, config: LearnerConfig, seed: int) -> MultiTaskPPO:
+        """Make the model, with the `warm_*` settings where its policy does not start from nothing."""
         ppo, warm = config.ppo, config.warm
         tasks = len(env.env.tasks)
         rollout = ppo.warm_rollout if warm else ppo.rollout
-        minibatch = rollout * env.num_envs // ppo.minibatches
-        if minibatch < 2:
-            raise ValueError(
-                f"--ppo.minibatches {ppo.minibatches} leaves fewer than 2 of the "
-                f"{rollout * env.num_envs} environment steps of a rollout for each"
-            )
         model = MultiTaskPPO(
             MultiTaskPolicy,
             env,
@@ -269,7 +276,7 @@ class PPO(Algorithm):
             warm=warm,
             learning_rate=ppo.warm_learning_rate if warm else ppo.learning_rate,
             n_steps=rollout,
-            batch_size=minibatch,
+            batch_size=rollout * env.num_envs // ppo.minibatches,
             n_epochs=ppo.warm_epochs if warm else ppo.epochs,
             gamma=ppo.gamma,
             gae_lambda=ppo.gae_lambda,

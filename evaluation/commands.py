@@ -53,7 +53,7 @@ from evaluation.protocol import (
     evaluate as evaluate_policy,
 )
 from evaluation.report import write_report
-from evaluation.training import Session, Training
+from evaluation.training import Session, Training, learner_config
 
 PICTURED_STEPS, STEPS = 20, 300  # control steps of a benchmark, with and without pictures
 
@@ -70,6 +70,7 @@ def check_job(job: JobConfig) -> None:
     if wrong:
         needed = " ".join(_typed(key, value) for key, value in algorithm.fixed.items())
         raise ValueError(f"--algorithm {job.algorithm} works with these flags only: {needed}")
+    algorithm.check(learner_config(job))
     clones = job.warm_start == "clone"
     takes_demos = clones or algorithm.replays_demonstrations
     if (clones and not job.demos) or (job.demos and not takes_demos):

@@ -165,6 +165,22 @@ class BestCheckpoint:
             setattr(self, name, state[name])
 
 
+def learner_config(job: JobConfig) -> LearnerConfig:
+    """What the learner of a job is made of."""
+    guided = ALGORITHMS[job.algorithm].guided and job.warm_start == "dagger"
+    return LearnerConfig(
+        conditioning=job.conditioning,
+        algorithm=job.algorithm,
+        sampling=job.sampling,
+        num_envs=job.num_envs,
+        warm=job.warm_start != "none",
+        guided=guided,
+        network=job.network,
+        ppo=job.ppo,
+        sac=job.sac,
+    )
+
+
 class Training:
     """Learns the training rows of a task set.
 
@@ -201,20 +217,8 @@ class Training:
 
     def _make_learner(self) -> Learner:
         config = self.session.config
-        algorithm = ALGORITHMS[config.algorithm]
-        settings = LearnerConfig(
-            conditioning=config.conditioning,
-            algorithm=config.algorithm,
-            sampling=config.sampling,
-            num_envs=config.num_envs,
-            warm=self._is_warm,
-            guided=algorithm.guided and config.warm_start == "dagger",
-            network=config.network,
-            ppo=config.ppo,
-            sac=config.sac,
-        )
-        learner = Learner(self.tasks, settings, self.session.seed)
-        if algorithm.replays_demonstrations and config.demos:
+        learner = Learner(self.tasks, learner_config(config), self.session.seed)
+        if learner.algorithm.replays_demonstrations and config.demos:
             learner.replay_demonstrations(pathlib.Path(config.demos))
         if config.cosines:
             learner.algorithm.watch_cosines()

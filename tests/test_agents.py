@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from agents import checkpoints, dagger
+from agents import checkpoints, dagger, sb3
 from agents.balance import PopArt
-from agents.config import DaggerConfig, NetworkConfig, PPOConfig
-from agents.learner import Learner, acting, load_policy
+from agents.config import DaggerConfig, LearnerConfig, NetworkConfig, PPOConfig
+from agents.learner import Acting, Learner, load_policy
 from agents.networks import TaskNetwork
 from agents.ppo import ADVANTAGE_FLOOR, TaskRolloutBuffer
 from agents.tables import BODIES, HEADS, SAMPLINGS
@@ -32,17 +32,16 @@ def learner(
     guided=False,
     **changes,
 ):
-    return Learner(
-        tasks,
+    config = LearnerConfig(
         conditioning=conditioning,
-        ppo=dataclasses.replace(SMALL, **changes),
-        num_envs=8,
-        seed=3,
-        warm=warm,
         sampling=sampling,
-        network=NetworkConfig(body, head, width),
+        num_envs=8,
+        warm=warm,
         guided=guided,
+        network=NetworkConfig(body, head, width),
+        ppo=dataclasses.replace(SMALL, **changes),
     )
+    return Learner(tasks, config, seed=3)
 
 
 def test_per_task_heads_are_isolated():
@@ -72,12 +71,12 @@ def test_guidance_goes_on_to_imitate_and_leaves_the_critic():
         agent.learn(8 * 8 * 6, lambda: True)
         seen = {
             k: torch.as_tensor(v.reshape(-1, v.shape[-1]))
-            for k, v in agent.ppo.rollout_buffer.observations.items()
+            for k, v in agent.algorithm.model.rollout_buffer.observations.items()
         }
         assert seen["label"].abs().max() <= 1 and seen["label"].std() > 0.1
         off.append((agent.policy.act(seen) - seen["label"]).abs().mean().item())
         before = [p.clone() for p in agent.policy.critic.parameters()]
-        agent.ppo._imitate()
+        agent.algorithm.model._imitate()
         assert all(
             torch.equal(a, b) for a, b in zip(before, agent.policy.critic.parameters(), strict=True)
         )
@@ -89,7 +88,7 @@ def test_guidance_goes_on_to_imitate_and_leaves_the_critic():
 def test_guidance_works_whatever_the_policy_is_told(kind):
     agent = learner(conditioning=kind, guided=True, guidance=2, critic_warmup=0)
     agent.learn(8 * 8, lambda: True)
-    assert agent.ppo.num_timesteps == 8 * 8
+    assert agent.algorithm.model.num_timesteps == 8 * 8
 
 
 @pytest.mark.parametrize("body", BODIES)
@@ -97,7 +96,7 @@ def test_guidance_works_whatever_the_policy_is_told(kind):
 def test_a_body_is_told_what_the_conditioning_says(body, kind):
     agent = learner(conditioning=kind, body=body)
     state, index = torch.randn(1, SIZE).repeat(2, 1), torch.tensor([0, 1])
-    task = torch.as_tensor(agent.simulation.task_vectors)
+    task = torch.as_tensor(agent.closures.task_vectors)
     assert task.shape == (2, 23 if kind == "parameters" else 0)
     if body == "film":  # which starts as if it were told nothing
         torch.nn.init.normal_(agent.policy.actor.body.modulation.net[-1].weight)
@@ -127,13 +126,16 @@ def test_popart_keeps_what_the_critic_says():
 @pytest.mark.parametrize("rule", ["pcgrad", "upgrad"])
 def test_gradient_rules_train_actor_and_critic(rule):
     agent = learner(rule=rule, critic_warmup=0)
-    agent.ppo.watch_cosines = True
+    agent.algorithm.watch_cosines()
     before = [p.detach().clone() for p in agent.policy.parameters()]
     agent.learn(128, lambda: True)
     assert all(
         not torch.equal(a, b) for a, b in zip(before, agent.policy.parameters(), strict=True)
     )
-    assert np.allclose(np.diag(agent.ppo.cosines), 1) and np.abs(agent.ppo.cosines).max() <= 1
+    assert (
+        np.allclose(np.diag(agent.algorithm.cosines), 1)
+        and np.abs(agent.algorithm.cosines).max() <= 1
+    )
 
 
 def test_the_plain_sum_by_rule_is_stable_baselines3s_update():
@@ -142,7 +144,7 @@ def test_the_plain_sum_by_rule_is_stable_baselines3s_update():
     agents = []
     for rules in (None, (GradientRule("sum", 2), GradientRule("sum", 2))):
         agents.append(agent := learner(warm=False))
-        agent.ppo.rules, agent.ppo.batch_size = (
+        agent.algorithm.model.rules, agent.algorithm.model.batch_size = (
             rules,
             64,
         )  # one minibatch, of both tasks equally: their means weigh the same
@@ -168,16 +170,16 @@ def test_a_long_tail_is_practised_by_its_shares():
     agent.take_successes()
     count = np.zeros(4)
     for seed in range(30):
-        agent.simulation.reset(seed=seed)
-        count += np.bincount(agent.simulation.task, minlength=4)
+        agent.closures.reset(seed=seed)
+        count += np.bincount(agent.closures.task, minlength=4)
     assert count[0] > count[1] > count[3]
     assert count / count.sum() == pytest.approx(SAMPLINGS["zipf"](np.zeros(4)), abs=0.1)
-    assert np.array_equal(agent.simulation.task, agent.simulation.batch.task)
+    assert np.array_equal(agent.closures.task, agent.closures.batch.task)
 
 
 def test_advantages_are_normalised_within_each_task():
     agent = learner()
-    buffer = agent.ppo.rollout_buffer
+    buffer = agent.algorithm.model.rollout_buffer
     assert isinstance(buffer, TaskRolloutBuffer)
     rng = np.random.default_rng(0)
     buffer.reset()
@@ -211,7 +213,7 @@ def test_advantages_are_normalised_within_each_task():
 
 def test_gae_matches_hand_computation():
     agent = learner()
-    buffer = agent.ppo.rollout_buffer
+    buffer = agent.algorithm.model.rollout_buffer
     buffer.reset()
     gamma, lam = buffer.gamma, buffer.gae_lambda
     rewards, values = np.arange(8.0) ** 2 / 10, np.linspace(1, 2, 8)
@@ -283,7 +285,7 @@ def test_resume_equals_uninterrupted(tmp_path):
         whole.policy.state_dict().items(), rest.policy.state_dict().values(), strict=True
     ):
         assert torch.equal(a, b), name
-    assert np.array_equal(whole.simulation.batch.qpos, rest.simulation.batch.qpos)
+    assert np.array_equal(whole.closures.batch.qpos, rest.closures.batch.qpos)
 
 
 def test_same_seed_same_weights():
@@ -298,7 +300,7 @@ def test_same_seed_same_weights():
 
 def test_exploration_lasts_in_the_fingers_and_its_deviation_falls():
     agent, kept = learner(warm=False, rollout=400, deviations=((0, 0.5), (6400, 0.2))), []
-    agent.ppo._setup_learn(1)
+    sb3.prepare(agent.algorithm.model)
     agent.policy.noise = torch.full((8, 5), 1e3)  # of another rollout
     forward = agent.policy.forward
     agent.policy.forward = lambda *given: (
@@ -328,8 +330,8 @@ def test_exploration_lasts_in_the_fingers_and_its_deviation_falls():
 )
 def test_a_transformers_actor_learns_slower_from_nothing(body, warm, share):
     agent = learner(body=body, warm=warm)
-    agent.ppo._setup_learn(1)
-    agent.ppo._update_learning_rate(agent.policy.optimizer)
+    sb3.prepare(agent.algorithm.model)
+    agent.algorithm.model._update_learning_rate(agent.policy.optimizer)
     actor, critic = agent.policy.optimizer.param_groups
     rate = SMALL.warm_learning_rate if warm else SMALL.learning_rate
     assert (
@@ -340,7 +342,7 @@ def test_a_transformers_actor_learns_slower_from_nothing(body, warm, share):
 def test_dagger_learns_the_expert():
     agent = learner(("mug",), width=128)
     losses = []
-    agent.warm_start(
+    agent.imitate_experts(
         DaggerConfig(steps_per_task=2_400, updates=60, minibatch=256),
         lambda steps, loss: losses.append(loss) is None,
     )
@@ -351,7 +353,9 @@ def test_dagger_does_not_depend_on_how_long_its_fits_take_and_ends_when_told(mon
     def taught(rounds):
         agent, seen = learner(), []
         config = DaggerConfig(steps_per_task=160, rollout=10, updates=5)
-        agent.warm_start(config, lambda *done: seen.append(done) is None and len(seen) < rounds)
+        agent.imitate_experts(
+            config, lambda *done: seen.append(done) is None and len(seen) < rounds
+        )
         return agent.policy.state_dict(), seen
 
     quick, seen = taught(100)
@@ -380,8 +384,8 @@ def test_checkpoint_round_trip_and_acting(tmp_path, conditioning, head):
     known = ("bottle", "mug")
     env = ClosureVectorEnv(known, 4, conditioning=conditioning)
     obs, info = env.reset(seed=0)
-    action = acting(policy, known)(env)(obs, info["task"])
-    assert np.array_equal(action, acting(agent.policy, known)(env)(obs, info["task"]))
+    action = Acting(policy, known)(env)(obs, info["task"])
+    assert np.array_equal(action, Acting(agent.policy, known)(env)(obs, info["task"]))
     assert sorted(p.name for p in (tmp_path / "checkpoint").iterdir()) == [
         "meta.json",
         "tensors.safetensors",
@@ -389,7 +393,7 @@ def test_checkpoint_round_trip_and_acting(tmp_path, conditioning, head):
     # a task is known by its name, whatever its place in the environment it is evaluated in
     env = ClosureVectorEnv("mug", 1, conditioning=conditioning, known_tasks=known)
     env.reset(seed=0)
-    alone = acting(policy, known)(env)({k: v[1:2] for k, v in obs.items()}, np.array([0]))
+    alone = Acting(policy, known)(env)({k: v[1:2] for k, v in obs.items()}, np.array([0]))
     assert np.allclose(alone[0], action[1], atol=1e-6)
 
 

@@ -1,4 +1,7 @@
-"""Comparisons: statistics by hand, grids that are refused, and runs of a stand-in for training that stop, go on and fail."""
+"""Comparisons: statistics by hand, grids that are refused, and runs of a stand-in for training.
+
+The stand-in stops, goes on and fails.
+"""
 
 import csv
 import dataclasses
@@ -14,20 +17,29 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from evaluation.commands import grid_kinds, job_config
-from evaluation.compare import compare_job, flag_kinds, read_grid
-from evaluation.options import TrainOptions
+from agents.settings import flags, replaced, setting
+from evaluation.commands import check_job
+from evaluation.compare import compare
+from evaluation.config import CompareConfig, TrainConfig, resolved
+from evaluation.grid import axes, read_grid
 from evaluation.runs import RunError
 from evaluation.statistics import iqm, stratified_bootstrap
 
-KINDS = {
-    "conditioning": ("none", "one_hot"),
-    "task_set": str,
-    "env_steps": int,
-    "rate": float,
-    "videos": bool,
-}
-# A training of two validations; --task-set says how it goes, and the numbers follow from conditioning and seed.
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Flags of the stand-in."""
+
+    conditioning: str = setting("none", "what it is told", choices=("none", "one_hot"))
+    task_set: str = setting("first", "how it goes")
+    env_steps: int = setting(100, "steps")
+    rate: float = setting(1.0, "a number")
+    videos: bool = setting(True, "a switch")
+
+
+AXES = {flag.key: flag for flag in flags(Options())}
+# A training of two validations; --task-set says how it goes, and the numbers follow from
+# conditioning and seed.
 STUB = """
 import json, pathlib, signal, sys, time
 words = sys.argv[1:]
@@ -76,21 +88,15 @@ def job(tmp_path):
 
     def run(grid=GRID, jobs=2):
         (tmp_path / "grid.toml").write_text(grid)
-        return compare_job(
-            tmp_path / "grid.toml",
-            tmp_path / "out",
-            jobs,
-            0,
-            KINDS,
-            Console(quiet=True),
-            lambda words: [sys.executable, "-S", str(tmp_path / "stub.py"), *words],
-        )
+        config = CompareConfig(grid=tmp_path / "grid.toml", out=tmp_path / "out", jobs=jobs)
+        return compare(config, AXES, Console(quiet=True), command)
 
-    run.out, run.cells, run.calls = (
-        tmp_path / "out",
-        tmp_path / "out/cells",
-        tmp_path / "out/cells/calls",
-    )
+    def command(words):
+        return [sys.executable, "-S", str(tmp_path / "stub.py"), *words]
+
+    run.out = tmp_path / "out"
+    run.cells = run.out / "cells"
+    run.calls = run.cells / "calls"
     return run
 
 
@@ -143,7 +149,7 @@ def test_stratified_bootstrap_covers_is_deterministic_and_keeps_tasks_apart():
         ("[vary]\nenv_steps = [true]", "whole number"),
         ('[vary]\nrate = ["x"]', "must be a number"),
         ('[common]\nvideos = "no"\n[vary]\nrate = [1]', "true or false"),
-        ('[vary]\nconditioning = ["onehot"]', "one of none, one_hot, not 'onehot'"),
+        ('[vary]\nconditioning = ["onehot"]', "allowed: none, one_hot"),
         ("[common]\nrate = 1\n[vary]\nrate = [1]", "in one of them"),
         ("[vary]\nrate = [1, 1.0]", "same configuration"),
         (
@@ -158,7 +164,7 @@ def test_stratified_bootstrap_covers_is_deterministic_and_keeps_tasks_apart():
 def test_mistakes_in_a_grid_get_one_line(text, says, tmp_path):
     (tmp_path / "grid.toml").write_text(text)
     with pytest.raises(ValueError) as error:
-        read_grid(tmp_path / "grid.toml", KINDS)
+        read_grid(tmp_path / "grid.toml", AXES)
     assert (
         says in str(error.value)
         and "grid.toml" in str(error.value)
@@ -179,7 +185,7 @@ def test_a_grid_is_every_combination_and_the_further_cells(tmp_path):
         rate = 1
         env_steps = 2000
     """)
-    grid = read_grid(tmp_path / "grid.toml", KINDS)
+    grid = read_grid(tmp_path / "grid.toml", AXES)
     assert grid.name == "grid" and len(grid.cells) == 10
     assert [c.label for c in grid.configurations] == [
         "none, videos true",
@@ -201,18 +207,26 @@ def test_a_grid_is_every_combination_and_the_further_cells(tmp_path):
     ]
 
 
-def test_flags_are_read_from_the_command():
-    @dataclasses.dataclass
-    class Options:
-        head: str = "shared"
-        steps: int | None = None
-        rows: tuple[str, ...] = ()
-
-    def train(options: Options, out: pathlib.Path, seed: int, videos: bool = True) -> None:
-        pass
-
-    kinds = flag_kinds(Options, train, choices={"head": {"shared": 1, "per_task": 2}})
-    assert kinds == {"head": ("shared", "per_task"), "steps": int, "videos": bool}
+def test_nested_settings_are_axes_with_their_limits(tmp_path):
+    path = tmp_path / "grid.toml"
+    path.write_text("""
+        [common]
+        ppo.clip = 0.1
+        [vary]
+        body = ["mlp", "film"]
+        ppo.learning_rate = [1e-4, 3e-4]
+        "dagger.updates" = [10]
+        ppo.deviations = [[[0, 0.5], [1000, 0.1]]]
+    """)
+    first, *_ = read_grid(path, axes()).cells
+    words = "--ppo.clip 0.1 --body mlp --ppo.learning-rate 0.0001 --dagger.updates 10"
+    assert first.arguments[:-2] == [*words.split(), "--ppo.deviations", "0", "0.5", "1000", "0.1"]
+    path.write_text("[vary]\nppo.learning_rate = [-1]")
+    with pytest.raises(ValueError, match="ppo.learning_rate must be above 0, not -1"):
+        read_grid(path, axes())
+    path.write_text("[vary]\nppo.rate = [1]")
+    with pytest.raises(ValueError, match="unknown flag 'ppo.rate'"):
+        read_grid(path, axes())
 
 
 def test_the_table_matches_hand_computed_values(job):
@@ -257,7 +271,8 @@ def test_a_grid_that_changed_its_flags_is_refused(job, tmp_path):
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious/file").write_text("x")
     with pytest.raises(RunError, match="no comparison"):
-        compare_job(tmp_path / "grid.toml", tmp_path / "precious", 1, 0, KINDS, Console(quiet=True))
+        config = CompareConfig(grid=tmp_path / "grid.toml", out=tmp_path / "precious")
+        compare(config, AXES, Console(quiet=True))
 
 
 def test_a_failed_cell_is_reported_and_the_others_go_on(job):
@@ -322,8 +337,10 @@ def test_an_interrupt_reaches_each_training_once_and_the_same_command_goes_on(jo
     ids=lambda p: p.stem,
 )
 def test_every_benchmark_is_a_grid_of_jobs(path):
-    grid = read_grid(path, grid_kinds())
+    grid = read_grid(path, axes())
     assert grid.name == path.stem and len(grid.seeds) == 3
     for configuration in grid.configurations:
-        flags = {k: v for k, v in configuration.flags if k != "videos"}
-        assert job_config(False, TrainOptions(**flags)).transfer.env_steps == 0
+        values = {axes()[key].path: value for key, value in configuration.flags}
+        job = resolved(replaced(TrainConfig(), values).job, quick=False)
+        check_job(job)
+        assert job.transfer.env_steps == 0

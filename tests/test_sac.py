@@ -9,11 +9,11 @@ import torch
 from gymnasium.vector import AutoresetMode
 
 from agents import demonstrations
-from agents.config import NetworkConfig, SACConfig
+from agents.config import LearnerConfig, NetworkConfig, SACConfig
 from agents.dagger import fit
 from agents.demonstrations import DemoConfig
 from agents.networks import split_observation
-from agents.sac import demonstration_transitions, make_sac
+from agents.sac import SAC, demonstration_transitions
 from agents.tables import BODIES
 from agents.vec_env import TaskVecEnv
 from envs import ClosureVectorEnv
@@ -44,10 +44,13 @@ def learner(
     env = ClosureVectorEnv(
         tasks, 8, conditioning=conditioning, autoreset_mode=AutoresetMode.SAME_STEP
     )
-    config = dataclasses.replace(SMALL, **changes)
-    return make_sac(
-        TaskVecEnv(env, scaled=False), config, NetworkConfig(body, head, 32), seed, warm
+    config = LearnerConfig(
+        algorithm="sac",
+        warm=warm,
+        network=NetworkConfig(body, head, 32),
+        sac=dataclasses.replace(SMALL, **changes),
     )
+    return SAC.build(TaskVecEnv(env, scaled=False), config, seed)
 
 
 def learn(algorithm, steps):
@@ -199,7 +202,7 @@ def test_scaled_rewards_are_refused():
         TASKS, 2, conditioning="parameters", autoreset_mode=AutoresetMode.SAME_STEP
     )
     with pytest.raises(ValueError, match="scaled=False"):
-        make_sac(TaskVecEnv(env), SMALL, NetworkConfig(width=32), 0)
+        SAC.build(TaskVecEnv(env), LearnerConfig(sac=SMALL), 0)
 
 
 def test_per_task_heads_are_isolated():

@@ -15,7 +15,7 @@ import time
 import pytest
 
 from evaluation import audit
-from evaluation.experiment import JobConfig
+from evaluation.config import JobConfig, TransferRunConfig
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -301,23 +301,22 @@ def test_transfer_of_a_run_without_one_takes_the_default_budget(tmp_path, monkey
 
     from evaluation import commands, experiment
 
-    config = dataclasses.replace(
-        JobConfig(), transfer=dataclasses.replace(JobConfig().transfer, env_steps=0)
-    )
+    default = JobConfig().transfer.env_steps
+    without = dataclasses.replace(JobConfig().transfer, env_steps=0)
+    config = dataclasses.replace(JobConfig(), transfer=without)
     experiment.start(tmp_path / "run", config, 0, "a test")
     asked = []
 
-    def transfer_run(run, target, config, seed, report):
-        asked.append(config.transfer.env_steps)
-        entry = dict.fromkeys(("zero_shot", "steps_to_threshold", "jumpstart", "final", "area"))
-        return {"transfer": {target: entry}}
+    def transfer_run(session, target):
+        asked.append(session.config.transfer.env_steps)
+        names = ("zero_shot", "steps_to_threshold", "jumpstart", "final", "area")
+        return {"transfer": {target: dict.fromkeys(names)}}
 
     monkeypatch.setattr(experiment, "transfer_run", transfer_run)
     for steps in (None, 640):
-        commands.transfer_job(
-            tmp_path / "run", "thermos", 0, steps, 1, 0, None, Console(quiet=True)
-        )
-    assert asked == [JobConfig().transfer.env_steps, 640]
+        settings = TransferRunConfig(run=tmp_path / "run", target="thermos", env_steps=steps)
+        commands.transfer(settings, Console(quiet=True))
+    assert asked == [default, 640]
 
 
 def test_interrupt_saves_and_resumes(tmp_path):
@@ -376,7 +375,18 @@ def test_interrupt_saves_and_resumes(tmp_path):
         (["video", "expert", "--task", "jat"], "'jar'"),
         (["video", "expert", "--task", "jar", "--out", "x.gif"], ".mp4"),
         (["train", "--env-steps", "-5"], "at least 1"),
-        (["train", "--conditioning", "onehot"], "one_hot"),
+        (["train", "--conditioning", "onehot"], "did you mean 'one_hot'"),
+        (["train", "--ppo.learning-rate", "0"], "--ppo.learning-rate must be above 0, not 0.0"),
+        (["train", "--ppo.gamma", "1.5"], "--ppo.gamma must be at most 1"),
+        (["train", "--ppo.deviations", "5", "0.5"], "--ppo.deviations must begin at 0 steps"),
+        (["train", "--ppo.minibatches", "999999"], "fewer than 2"),
+        (["train", "--body", "soft_modules", "--width", "90"], "multiple of the 4 modules"),
+        (["train", "--rule", "pcgrd"], "did you mean 'pcgrad'"),
+        (["train", "--algorithm", "sac"], "works with these flags only: --rule sum"),
+        (["train", "--algorithm", "plain_ppo"], "--warm-start none"),
+        (["train", "--warm-start", "clone"], "--demos FOLDER goes with"),
+        (["train", "--task-set", "mt16/jarr"], "'jar'"),
+        (["demos", "--perturb", "1"], "--perturb must be below 1"),
         (["train", "--task-set", "frist"], "'first'"),
         (["train", "--resume", "nowhere"], "no run folder"),
         (["train", "--seed", "-1"], "at least 0"),
@@ -433,6 +443,42 @@ def test_help(name, within):
     done = within(name, "--help")
     assert done.returncode == 0
     assert "--seed" in done.stdout and "--out" in done.stdout
+
+
+def test_help_lists_every_setting_with_its_default_and_its_choices(within):
+    said = within("train", "--help").stdout
+    for key, default in (("ppo.gae-lambda", "0.95"), ("sac.tau", "0.01"), ("clone.epochs", "100")):
+        assert f"--{key}" in said and f"(default: {default})" in said
+    assert "{mlp,film,soft_modules,moore,paco,transformer}" in said
+    quick = within("train", "--quick", "--help").stdout
+    assert "(default: 16)" in quick  # sub-environments
+
+
+def test_the_list_of_commands_loads_neither_torch_nor_the_environments():
+    code = (
+        "import sys; sys.argv = ['train.py', '--help']; import train; train._main(); "
+        "heavy = {'torch', 'mujoco', 'numba', 'gymnasium', 'envs'} & set(sys.modules); "
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "compare" in done.stdout
+
+
+def test_a_row_added_at_run_time_is_a_choice(within, monkeypatch):
+    from agents.tables import BODIES
+    from envs.tables import Row
+
+    monkeypatch.setitem(BODIES.rows, "mine", Row("agents.bodies:MLP", "my own body"))
+    assert "mine, my own body" in " ".join(within("train", "--help").stdout.split())
+    done = within("train", "--body", "mien", "--out", "nowhere")
+    assert "did you mean 'mine'" in done.stderr
+
+
+def test_the_shell_completes_commands_flags_and_choices(within):
+    said = within("--tyro-print-completion", "bash").stdout
+    for word in ("evaluate", "--ppo.learning-rate", "soft_modules", "mt16"):
+        assert word in said
 
 
 def test_gallery_shows_every_row(tmp_path, within):
