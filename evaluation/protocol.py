@@ -25,7 +25,7 @@ Act = Callable[[dict[str, np.ndarray], np.ndarray], np.ndarray]
 Policy = Callable[[ClosureVectorEnv], Act]
 """A policy is made for the environment that it acts in."""
 EVALUATION_SEED = 7_000_000  # starts of every evaluation; training draws from other seeds
-_MAX_SIMULATIONS = 200  # at a time, if there are not more tasks than that
+_MAX_SIMULATIONS = 200  # at a time (one per task if there are more tasks)
 _ACTION_SIZE = 5
 _FINAL_KEYS = ("success", "success_any", "progress", "contact_fraction")  # of info
 
@@ -91,7 +91,7 @@ class _Record:
 
     @classmethod
     def begin(cls, n: int) -> _Record:
-        """Nothing is recorded yet."""
+        """The record before the first control step."""
         return cls(
             done=np.zeros(n, bool),
             total_reward=np.zeros(n),
@@ -106,8 +106,8 @@ class _Record:
 
         Args:
             step: its number, from 1.
-            reward: (n,)
-            info: of the environment.
+            reward: (n,) of this step.
+            info: of the environment after it.
             ended: (n,) bool: episodes that end with this step.
         """
         done = self.done

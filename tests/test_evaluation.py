@@ -76,8 +76,9 @@ def test_evaluation_does_not_depend_on_what_else_is_evaluated():
 
 
 def test_wilson_matches_published_values():
-    # Newcombe (1998), Statistics in Medicine 17, table I, method 3; the first by the closed form
+    # without successes the upper end is z^2 / (n + z^2)
     assert wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    # Newcombe (1998), table I, method 3
     assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
 
 
