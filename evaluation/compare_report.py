@@ -335,7 +335,7 @@ def _figure(
     _draw_intervals(top, configurations)
     _draw_bands(left, ordered, "seconds", equal_seconds)
     _draw_bands(right, ordered, "env_steps", equal_steps, unit=1000)
-    left.set(xlabel="seconds", ylabel="validation: mean, least, most of seeds")
+    left.set(xlabel="seconds", ylabel="validation: mean and range over seeds")
     right.set(xlabel="environment steps (thousands)")
     return figure
 

@@ -174,7 +174,7 @@ def _learning_figure(metrics: Sequence[Mapping[str, str]]) -> Figure:
         name = column.removeprefix(_SUCCESS_PREFIX)
         axes.plot(steps, _smooth(success), style, color=color, lw=1, alpha=0.7, label=name)
     steps, validation = _curve(metrics, "validation")
-    axes.plot(steps, validation, "ko-", ms=4, lw=2, label="all, without exploration")
+    axes.plot(steps, validation, "ko-", ms=4, lw=2, label="validation, mean over tasks")
     warm_start = [_thousand_steps(m) for m in metrics if m["phase"] in _WARM_START_PHASES]
     if warm_start:
         axes.axvline(warm_start[-1], color=GREY, ls="--", lw=1)
@@ -235,11 +235,11 @@ def _cosines_section(cosines: Mapping) -> str:
     if not cosines:
         return ""
     note = (
-        "Gradients of the actor's shared parameters, in the last update; "
-        "blank: the task was not practised in it."
+        "Gradients of the actor's shared parameters on the last update's first minibatch; "
+        "blank: it had no sample of the task."
     )
     return (
-        "<h2>Do the tasks pull the same way?</h2>"
+        "<h2>Do the tasks' gradients agree?</h2>"
         + picture(_cosines_figure(cosines["tasks"], cosines["cosines"]))
         + f"<p class=note>{note}</p>"
     )
