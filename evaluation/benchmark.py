@@ -1,9 +1,11 @@
-"""Speed of the environments, as a ratio against bare physics in the same process, and of the policies."""
+"""Speed of the environments, as a ratio to bare physics in the same process, and of policies."""
 
 from __future__ import annotations
 
+import math
 import resource
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
@@ -14,6 +16,7 @@ from agents.tables import BODIES
 from envs import ClosureVectorEnv
 from envs.batch import CONTROL_DT
 from envs.scene import SUBSTEPS
+from evaluation.protocol import Policy
 
 BLOCK = 10  # control steps of environment, then of bare physics
 
@@ -28,9 +31,17 @@ def benchmark(
 ) -> dict:
     """Random policy at 20 Hz against `Batch.step` from the same states with the same controls.
 
-    Environment and bare physics alternate in blocks of ten control steps: every bare
-    step repeats the physics of an environment step, so that both see the same contacts
-    and the same load of the machine.
+    Environment and bare physics alternate in blocks of ten control steps. Every bare step
+    repeats the physics of an environment step, so that both have the same contacts and run
+    under the same load of the machine.
+
+    Args:
+        tasks: rows of the table.
+        num_envs: number of sub-environments.
+        steps: control steps, rounded up to whole blocks.
+        threads: of the physics; 0: as many as the process has cores.
+        seed: of the starts and the actions.
+        observation: see `ClosureVectorEnv`.
 
     Returns:
         env_steps_per_second, simulated_seconds_per_second, fraction_of_raw_physics,
@@ -40,63 +51,109 @@ def benchmark(
     began = time.perf_counter()
     env = ClosureVectorEnv(tasks, num_envs, threads=threads, observation=observation)
     env.reset(seed=seed)
-    startup = time.perf_counter() - began
-    rng, sim = np.random.default_rng(seed), env.batch.sim
-    whole = bare = 0.0
-    for _ in range(-(-steps // BLOCK)):
-        done = []
-        for _ in range(BLOCK):
-            action, before = rng.uniform(-1, 1, (num_envs, 5)), sim.state.copy()
-            began = time.perf_counter()
-            env.step(action)
-            whole += time.perf_counter() - began
-            done.append((before, env.batch.ctrl.copy()))
-        after = sim.state.copy()
-        for before, controls in done:
-            sim.state[:] = before
-            env.batch.ctrl[:] = controls
-            began = time.perf_counter()
-            sim.step(nstep=SUBSTEPS)
-            bare += time.perf_counter() - began
-        sim.state[:] = after
-    steps = -(-steps // BLOCK) * BLOCK
-    speed = num_envs * steps / whole
+    startup_seconds = time.perf_counter() - began
+    rng = np.random.default_rng(seed)
+    blocks = math.ceil(steps / BLOCK)
+    env_seconds = 0.0
+    physics_seconds = 0.0
+    for _ in range(blocks):
+        seconds, stepped = _environment_block(env, rng)
+        env_seconds += seconds
+        physics_seconds += _physics_block(env, stepped)
+    control_steps = blocks * BLOCK
+    env_steps_per_second = num_envs * control_steps / env_seconds
     return {
         "threads": env.batch.sim.nthread,
         "num_envs": num_envs,
         "observation": observation,
-        "control_steps": steps,
-        "env_steps_per_second": speed,
-        "simulated_seconds_per_second": speed * CONTROL_DT,
-        "fraction_of_raw_physics": bare / whole,
+        "control_steps": control_steps,
+        "env_steps_per_second": env_steps_per_second,
+        "simulated_seconds_per_second": env_steps_per_second * CONTROL_DT,
+        "fraction_of_raw_physics": physics_seconds / env_seconds,
         "rows": len(tasks),
-        "startup_seconds": startup,
-        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+        "startup_seconds": startup_seconds,
+        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,  # from kB
     }
+
+
+def _environment_block(
+    env: ClosureVectorEnv, rng: np.random.Generator
+) -> tuple[float, list[tuple[np.ndarray, np.ndarray]]]:
+    """BLOCK random control steps.
+
+    Returns:
+        Seconds in `env.step`, and for each step the physics' states before it and its controls.
+    """
+    seconds = 0.0
+    stepped = []
+    for _ in range(BLOCK):
+        action = rng.uniform(-1, 1, (env.num_envs, 5))
+        state = env.batch.sim.state.copy()
+        began = time.perf_counter()
+        env.step(action)
+        seconds += time.perf_counter() - began
+        stepped.append((state, env.batch.ctrl.copy()))
+    return seconds, stepped
+
+
+def _physics_block(
+    env: ClosureVectorEnv, stepped: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> float:
+    """Repeat the physics of control steps; seconds. The environment's state stays what it was."""
+    sim = env.batch.sim
+    seconds = 0.0
+    kept = sim.state.copy()
+    for state, controls in stepped:
+        sim.state[:] = state
+        env.batch.ctrl[:] = controls
+        began = time.perf_counter()
+        sim.step(nstep=SUBSTEPS)
+        seconds += time.perf_counter() - began
+    sim.state[:] = kept
+    return seconds
 
 
 def inference(
     tasks: tuple[str, ...], num_envs: int, repeats: int = 200
 ) -> dict[str, dict[str, float]]:
-    """Median milliseconds of a policy's `act` by body, for num_envs environments and for one, on one thread."""
+    """Median milliseconds of a policy's `act` on one thread.
+
+    Args:
+        tasks: rows of the table.
+        num_envs: a batch size; the other is 1.
+        repeats: calls that are timed.
+
+    Returns:
+        {body: {batch size: milliseconds}}.
+    """
     found = {}
     for body in BODIES:
         config = LearnerConfig(
             num_envs=num_envs, network=NetworkConfig(body), ppo=PPOConfig(rollout=8)
         )
         learner = Learner(tasks, config, seed=0)
-        found[body] = {}
-        for n in (num_envs, 1):
-            env = ClosureVectorEnv(
-                tasks, n, conditioning="parameters", autoreset_mode=AutoresetMode.DISABLED
-            )
-            observation, info = env.reset(seed=0)
-            act, times = Acting(learner.policy, tasks)(env), []
-            for _ in range(repeats):
-                began = time.perf_counter()
-                act(observation, info["task"])
-                times.append(1000 * (time.perf_counter() - began))
-            found[body][str(n)] = float(np.median(times))
-            env.close()
+        policy = Acting(learner.policy, tasks)
+        found[body] = {
+            str(batch_size): _act_milliseconds(policy, tasks, batch_size, repeats)
+            for batch_size in (num_envs, 1)
+        }
         learner.env.close()
     return found
+
+
+def _act_milliseconds(
+    policy: Policy, tasks: tuple[str, ...], batch_size: int, repeats: int
+) -> float:
+    """The median of `repeats` calls with the same observation."""
+    env = ClosureVectorEnv(
+        tasks, batch_size, conditioning="parameters", autoreset_mode=AutoresetMode.DISABLED
+    )
+    observation, info = env.reset(seed=0)
+    act = policy(env)
+    milliseconds = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        act(observation, info["task"])
+        milliseconds.append(1000 * (time.perf_counter() - began))
+    env.close()
+    return float(np.median(milliseconds))

@@ -20,7 +20,7 @@ from typing import Any
 from rich.console import Console
 
 from evaluation import runs
-from evaluation.compare_report import compare_runs, read_results, write_comparison
+from evaluation.compare_report import compare_runs, write_comparison
 from evaluation.config import CompareConfig
 from evaluation.grid import Axes, Cell, Configuration, Grid, read_grid
 from evaluation.progress import Bars
@@ -100,7 +100,7 @@ class Cells:
         self._asked += 1
 
     def _is_finished(self, cell: Cell) -> bool:
-        return "mean_success" in read_results(self.folder / cell.name)
+        return "mean_success" in runs.read_results(self.folder / cell.name)
 
     def _start_waiting(self) -> None:
         while self.waiting and len(self.running) < self.jobs and not self.stopped:

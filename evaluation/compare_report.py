@@ -1,4 +1,4 @@
-"""A comparison's table and page: finished runs side by side, and at equal seconds and equal steps."""
+"""A comparison's table and page: finished runs side by side, also at equal seconds and steps."""
 
 from __future__ import annotations
 
@@ -6,141 +6,142 @@ import csv
 import dataclasses
 import html
 import io
-import json
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
-import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from evaluation.report import page, picture
-from evaluation.runs import RunError, write_json
+from evaluation.pages import GREY, curve_look, page, picture, table, write_text
+from evaluation.runs import RunError, read_results, write_json
 from evaluation.statistics import iqm, stratified_bootstrap
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+Effort = Literal["seconds", "env_steps"]  # what trainings are compared at equal amounts of
+Runs = Mapping[int, pathlib.Path]  # seed -> run folder
 
-_COLORS = plt.get_cmap("tab10")
-_STYLES = ("-", "--", ":")  # of curves, once the colours are used up
+_CURVE_COLUMNS = ("seconds", "env_steps", "validation")  # of metrics.csv
+_SCORE_KEYS = ("iqm", "low", "high", "mean", "worst", "worst_task")
+_EFFORT_KEYS = ("train_seconds", "env_steps", "at_equal_seconds", "at_equal_steps")
+_NOT_AVAILABLE = "n/a"
 
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """Validation along one training; index 0 of a column is its first row."""
+    """Validation along one training; index 0 of a column is its first update."""
 
     seconds: np.ndarray  # (updates,)
     env_steps: np.ndarray  # (updates,)
-    validation: np.ndarray  # (updates,), nan where none was made
+    validation: np.ndarray  # (updates,) success; nan where no validation was made
 
-    def at(self, axis: str, limit: float) -> float | None:
-        """The last validation at or before a number of seconds or env_steps; None if there is none."""
-        seen = self.validation[(getattr(self, axis) <= limit) & ~np.isnan(self.validation)]
+    def spent(self, effort: Effort) -> np.ndarray:
+        """Seconds or environment steps at each update, (updates,)."""
+        return self.seconds if effort == "seconds" else self.env_steps
+
+    def last_validation(self, effort: Effort, limit: float | None) -> float | None:
+        """The last validation at or before so many seconds or steps; None if there is none."""
+        if limit is None:
+            return None
+        within = self.spent(effort) <= limit
+        seen = self.validation[within & ~np.isnan(self.validation)]
         return float(seen[-1]) if len(seen) else None
 
 
-def read_results(run: pathlib.Path) -> dict:
-    """A run's results.json; empty when there is none.
+@dataclasses.dataclass(frozen=True)
+class Band:
+    """Validation of several seeds; arrays are (points,)."""
 
-    Raises:
-        RunError: it is damaged.
-    """
-    path = run / "results.json"
-    try:
-        return json.loads(path.read_text()) if path.exists() else {}
-    except ValueError:
-        raise RunError(
-            f"{path} is damaged: it is not JSON; delete {run} to train it again"
-        ) from None
+    spent: np.ndarray  # seconds or environment steps
+    low: np.ndarray
+    mean: np.ndarray
+    high: np.ndarray
 
 
 def read_curve(run: pathlib.Path) -> Curve:
     """The columns of a run's metrics.csv that a comparison needs; empty when it has none."""
-    path, rows = run / "metrics.csv", []
+    path = run / "metrics.csv"
+    rows = []
     if path.exists():
         with open(path, newline="") as file:
-            rows = [
-                [float(row[name] or "nan") for name in ("seconds", "env_steps", "validation")]
-                for row in csv.DictReader(file)
-            ]
-    return Curve(*np.array(rows).reshape(-1, 3).T)
+            for line in csv.DictReader(file):
+                rows.append([float(line[name] or "nan") for name in _CURVE_COLUMNS])
+    columns = np.array(rows).reshape(-1, len(_CURVE_COLUMNS)).T
+    return Curve(*columns)
 
 
-def compare_runs(
-    folders: Mapping[str, Mapping[int, pathlib.Path]], seed: int
-) -> tuple[dict, dict[str, list[Curve]]]:
+def compare_runs(folders: Mapping[str, Runs], seed: int) -> tuple[dict, dict[str, list[Curve]]]:
     """The numbers of a comparison, from run folders alone.
 
     Args:
-        folders: {configuration: {seed: run folder}}; runs that are not there or have no result are missing.
+        folders: {configuration: {seed: run folder}}; a run without a folder or without a
+            result counts as missing.
         seed: of the bootstrap, the same for every configuration.
 
     Returns:
         What compare.json holds, and the curves of each configuration's finished runs.
+
+    Raises:
+        RunError: a result is damaged, or a configuration's runs have different tasks.
     """
-    results = {
-        label: {s: r for s, f in of.items() if "mean_success" in (r := read_results(f))}
-        for label, of in folders.items()
+    results = {label: _finished(of_label) for label, of_label in folders.items()}
+    curves = {
+        label: [read_curve(folders[label][run_seed]) for run_seed in of_label]
+        for label, of_label in results.items()
     }
-    curves = {label: [read_curve(folders[label][s]) for s in of] for label, of in results.items()}
-    known = [c for of in curves.values() for c in of if len(c.seconds)]
-    limits = {
-        axis: float(min(np.nanmax(getattr(c, axis)) for c in known)) if known else None
-        for axis in ("seconds", "env_steps")
-    }
-    rows = [
-        _row(label, list(folders[label]), results[label], curves[label], limits, seed)
-        for label in folders
-    ]
-    return {
-        "equal_seconds": limits["seconds"],
-        "equal_steps": limits["env_steps"],
+    equal_seconds = _most_reached_by_all(curves, "seconds")
+    equal_steps = _most_reached_by_all(curves, "env_steps")
+    rows = []
+    for label, of_label in folders.items():
+        finished = results[label]
+        rows.append(
+            {
+                "configuration": label,
+                "n": len(finished),
+                "seeds": len(of_label),
+                "missing": [run_seed for run_seed in of_label if run_seed not in finished],
+                **_scores(label, list(finished.values()), seed),
+                **_effort(list(finished.values()), curves[label], equal_seconds, equal_steps),
+            }
+        )
+    found = {
+        "equal_seconds": equal_seconds,
+        "equal_steps": equal_steps,
         "configurations": rows,
-    }, curves
-
-
-def _row(
-    label: str,
-    seeds: Sequence[int],
-    results: dict[int, dict],
-    curves: list[Curve],
-    limits: dict,
-    seed: int,
-) -> dict:
-    row = {
-        "configuration": label,
-        "n": len(results),
-        "seeds": len(seeds),
-        "missing": [s for s in seeds if s not in results],
     }
-    empty = (
-        "iqm",
-        "low",
-        "high",
-        "mean",
-        "worst",
-        "worst_task",
-        "train_seconds",
-        "env_steps",
-        "at_equal_seconds",
-        "at_equal_steps",
-    )
+    return found, curves
+
+
+def _finished(folders: Runs) -> dict[int, dict]:
+    """The results of the runs that have ended, by seed."""
+    results = {seed: read_results(folder) for seed, folder in folders.items()}
+    return {seed: result for seed, result in results.items() if "mean_success" in result}
+
+
+def _most_reached_by_all(curves: Mapping[str, Sequence[Curve]], effort: Effort) -> float | None:
+    """The most seconds or steps that every training reached; None without trainings."""
+    spent = [curve.spent(effort) for of_label in curves.values() for curve in of_label]
+    most = [np.nanmax(of_run) for of_run in spent if len(of_run)]
+    return float(min(most)) if most else None
+
+
+def _scores(label: str, results: Sequence[Mapping], seed: int) -> dict:
+    """Final success of one configuration over runs and tasks: the columns `_SCORE_KEYS`."""
     if not results:
-        return row | dict.fromkeys(empty)
-    tasks = list(next(iter(results.values()))["per_task"])
-    if any(set(r["per_task"]) != set(tasks) for r in results.values()):
+        return dict.fromkeys(_SCORE_KEYS)
+    tasks = list(results[0]["per_task"])
+    if any(set(result["per_task"]) != set(tasks) for result in results):
         raise RunError(
-            f"the runs of {label!r} were evaluated on different rows: they cannot be set side by side"
+            f"the runs of {label!r} were evaluated on different rows: "
+            "they cannot be set side by side"
         )
     scores = np.array(
-        [[r["per_task"][t]["success"] for t in tasks] for r in results.values()]
+        [[result["per_task"][task]["success"] for task in tasks] for result in results]
     )  # (runs, tasks)
-    low, high = (
-        stratified_bootstrap(scores, np.random.default_rng(seed), iqm)
-        if len(scores) > 1
-        else (None, None)
-    )
-    per_task = scores.mean(0)
+    low = high = None
+    if len(scores) > 1:
+        low, high = stratified_bootstrap(scores, np.random.default_rng(seed), iqm)
+    per_task = scores.mean(0)  # (tasks,)
     values = (
         iqm(scores),
         low,
@@ -148,61 +149,68 @@ def _row(
         scores.mean().item(),
         per_task.min().item(),
         tasks[int(per_task.argmin())],
-        _mean([r.get("train", {}).get("wall_seconds") for r in results.values()]),
-        _mean([r.get("train", {}).get("env_steps") for r in results.values()]),
-        _mean([c.at("seconds", limits["seconds"]) if len(c.seconds) else None for c in curves]),
-        _mean([c.at("env_steps", limits["env_steps"]) if len(c.seconds) else None for c in curves]),
     )
-    return row | dict(zip(empty, values, strict=True))
+    return dict(zip(_SCORE_KEYS, values, strict=True))
+
+
+def _effort(
+    results: Sequence[Mapping],
+    curves: Sequence[Curve],
+    equal_seconds: float | None,
+    equal_steps: float | None,
+) -> dict:
+    """What one configuration's trainings cost: the columns `_EFFORT_KEYS`, means over seeds."""
+    if not results:
+        return dict.fromkeys(_EFFORT_KEYS)
+    train = [result.get("train", {}) for result in results]
+    values = (
+        _mean([entry.get("wall_seconds") for entry in train]),
+        _mean([entry.get("env_steps") for entry in train]),
+        _mean([curve.last_validation("seconds", equal_seconds) for curve in curves]),
+        _mean([curve.last_validation("env_steps", equal_steps) for curve in curves]),
+    )
+    return dict(zip(_EFFORT_KEYS, values, strict=True))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """Of all seeds, or of none: the mean of the quick ones only would flatter."""
-    return None if any(v is None for v in values) else float(np.mean(values))
+    """The mean; None if a seed's value is missing, as the mean of the others would be biased."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None
 
 
 def write_comparison(out: pathlib.Path, found: dict, curves: Mapping[str, Sequence[Curve]]) -> str:
-    """Write compare.json, .csv, .txt and .html; returns the table as text."""
-    head, rows = _cells(found)
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.ljust(w) if k == 0 else cell.rjust(w)
-            for k, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in (head, *rows)
-    ]
+    """Write compare.json, .csv, .txt and .html.
+
+    Args:
+        out: folder.
+        found: what compare.json holds: `compare_runs`'s numbers, name, jobs and failed cells.
+        curves: of each configuration's finished runs.
+
+    Returns:
+        The table as text.
+    """
+    configurations = found["configurations"]
+    heading = _heading(found["equal_seconds"], found["equal_steps"])
+    rows = [_cells(configuration) for configuration in configurations]
     notes = _notes(found)
-    text = "\n".join([*lines, "", *notes]) + "\n"
-    table = "".join(
-        "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>"
-        for tag, row in (("th", head), *(("td", row) for row in rows))
-    )
+    title = f"Uncap: {html.escape(found['name'])}"
+    figure = _figure(configurations, curves, found["equal_seconds"], found["equal_steps"])
+    text = "\n".join([*_aligned([heading, *rows]), "", *notes]) + "\n"
     body = (
-        f"<h1>Uncap: {html.escape(found['name'])}</h1>{picture(_figure(found, curves))}<table>{table}</table>"
+        f"<h1>{title}</h1>"
+        + picture(figure)
+        + table([_escaped(cells) for cells in rows], _escaped(heading))
         + "".join(f"<p class=note>{html.escape(note)}</p>" for note in notes)
     )
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(found["configurations"][0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(
-        row | {"missing": " ".join(map(str, row["missing"]))} for row in found["configurations"]
-    )
     write_json(out / "compare.json", found)
-    for name, content in (
-        ("csv", buffer.getvalue()),
-        ("txt", text),
-        ("html", page(f"Uncap: {html.escape(found['name'])}", body)),
-    ):
-        temporary = out / "compare.tmp"
-        temporary.write_text(content)
-        os.replace(temporary, out / f"compare.{name}")
+    write_text(out / "compare.csv", _csv(configurations))
+    write_text(out / "compare.txt", text)
+    write_text(out / "compare.html", page(title, body))
     return text.rstrip("\n")
 
 
-def _cells(found: dict) -> tuple[list[str], list[list[str]]]:
-    seconds, steps = found["equal_seconds"], found["equal_steps"]
-    head = [
+def _heading(equal_seconds: float | None, equal_steps: float | None) -> list[str]:
+    return [
         "configuration",
         "n",
         "IQM",
@@ -211,106 +219,174 @@ def _cells(found: dict) -> tuple[list[str], list[list[str]]]:
         "worst task",
         "seconds",
         "env steps",
-        f"at {_number(seconds, ',.0f')} s",
-        f"at {_number(steps, ',.0f')} steps",
+        f"at {_whole(equal_seconds)} s",
+        f"at {_whole(equal_steps)} steps",
     ]
-    rows = []
-    for r in found["configurations"]:
-        interval = "n/a" if r["low"] is None else f"{r['low']:.3f} to {r['high']:.3f}"
-        worst = "n/a" if r["worst"] is None else f"{r['worst']:.2f} {r['worst_task']}"
-        rows.append(
-            [
-                r["configuration"],
-                _count(r),
-                _number(r["iqm"]),
-                interval,
-                _number(r["mean"]),
-                worst,
-                _number(r["train_seconds"], ",.0f"),
-                _number(r["env_steps"], ",.0f"),
-                _number(r["at_equal_seconds"]),
-                _number(r["at_equal_steps"]),
-            ]
-        )
-    return head, rows
 
 
-def _number(value: float | None, form: str = ".3f") -> str:
-    return "n/a" if value is None else format(value, form)
+def _cells(row: Mapping) -> list[str]:
+    """A configuration's cells, as text."""
+    interval = worst = _NOT_AVAILABLE
+    if row["low"] is not None:
+        interval = f"{row['low']:.3f} to {row['high']:.3f}"
+    if row["worst"] is not None:
+        worst = f"{row['worst']:.2f} {row['worst_task']}"
+    return [
+        row["configuration"],
+        _count(row),
+        _decimal(row["iqm"]),
+        interval,
+        _decimal(row["mean"]),
+        worst,
+        _whole(row["train_seconds"]),
+        _whole(row["env_steps"]),
+        _decimal(row["at_equal_seconds"]),
+        _decimal(row["at_equal_steps"]),
+    ]
 
 
-def _count(row: dict) -> str:
+def _decimal(value: float | None) -> str:
+    return _NOT_AVAILABLE if value is None else f"{value:.3f}"
+
+
+def _whole(value: float | None) -> str:
+    return _NOT_AVAILABLE if value is None else f"{value:,.0f}"
+
+
+def _count(row: Mapping) -> str:
+    """How many runs of a configuration are finished; marked when some are missing."""
     return f"{row['n']} of {row['seeds']} !" if row["missing"] else str(row["n"])
 
 
-def _notes(found: dict) -> list[str]:
+def _escaped(cells: Sequence[str]) -> list[str]:
+    return [html.escape(cell) for cell in cells]
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a text table: the first column to the left, the others to the right."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = [first.ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def _csv(configurations: Sequence[Mapping]) -> str:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(configurations[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in configurations:
+        missing = " ".join(str(seed) for seed in row["missing"])
+        writer.writerow({**row, "missing": missing})
+    return buffer.getvalue()
+
+
+def _notes(found: Mapping) -> list[str]:
+    """What the table's reader has to know."""
     notes = [
-        "IQM: interquartile mean of final success over seeds x tasks, with its 95 % stratified bootstrap interval (n/a for one seed).",
-        "The last two columns: the last validation (on starts of its own) at the most seconds, and the most environment steps, that "
-        "every finished run reached, mean over seeds; n/a: some seed had no validation by then.",
+        "IQM: interquartile mean of final success over seeds x tasks, with its 95 % stratified "
+        "bootstrap interval (n/a for one seed).",
+        "The last two columns: the last validation (on starts of its own) at the most seconds, "
+        "and the most environment steps, that every finished run reached, mean over seeds; "
+        "n/a: some seed had no validation by then.",
     ]
     if found["jobs"] > 1:
         notes.append(
             f"Seconds were measured with up to {found['jobs']} trainings at once on this machine."
         )
-    if any(r["missing"] for r in found["configurations"]):
+    if any(row["missing"] for row in found["configurations"]):
         notes.append("!: seeds are missing; the row is computed from the n that exist.")
-    return notes + [f"failed: {name}: {why}" for name, why in found["failed"].items()]
+    return notes + [f"failed: {name}: {reason}" for name, reason in found["failed"].items()]
 
 
-def _figure(found: dict, curves: Mapping[str, Sequence[Curve]]):
-    rows = found["configurations"]
-    height = 0.3 * len(rows) + 0.9
-    figure = plt.figure(figsize=(10, height + 3.4))
-    grid = figure.add_gridspec(2, 2, height_ratios=(height, 3.4))
-    top, left, right = (
-        figure.add_subplot(grid[0, :]),
-        figure.add_subplot(grid[1, 0]),
-        figure.add_subplot(grid[1, 1]),
-    )
-    for k, r in enumerate(rows):
-        color, style = _COLORS(k % 10), _STYLES[k // 10 % 3]
-        if r["iqm"] is not None:
-            if r["low"] is not None:
-                top.plot([r["low"], r["high"]], [k, k], style, color=color, lw=3)
-            top.plot([r["iqm"]], [k], "o", color=color, ms=8)
-        for axes, name, scale in ((left, "seconds", 1), (right, "env_steps", 1000)):
-            x, low, mean, high = _band(curves[r["configuration"]], name)
-            axes.plot(x / scale, mean, style, color=color, drawstyle="steps-post", lw=1.6)
-            axes.fill_between(x / scale, low, high, step="post", color=color, alpha=0.15, lw=0)
-    top.set_yticks(
-        range(len(rows)),
-        [f"{r['configuration']}{' (' + _count(r) + ')' if r['missing'] else ''}" for r in rows],
-    )
-    for tick, k in zip(top.get_yticklabels(), range(len(rows)), strict=True):
-        tick.set_color(_COLORS(k % 10))
-    top.set(
-        xlim=(-0.02, 1.02),
-        ylim=(len(rows) - 0.5, -0.5),
-        xlabel="final success: IQM over seeds x tasks, 95 % interval",
-    )
-    for axes, limit, scale, name in (
-        (left, "equal_seconds", 1, "seconds"),
-        (right, "equal_steps", 1000, "environment steps (thousands)"),
-    ):
-        if found[limit] is not None:
-            axes.axvline(found[limit] / scale, color="#8a94a0", ls=":", lw=1)
-        axes.set(xlabel=name, ylim=(-0.02, 1.05))
-    left.set_ylabel("validation: mean, least, most of seeds")
+def _figure(
+    configurations: Sequence[Mapping],
+    curves: Mapping[str, Sequence[Curve]],
+    equal_seconds: float | None,
+    equal_steps: float | None,
+) -> Figure:
+    """Intervals of all configurations above; their validations over seconds and steps below."""
+    intervals_height = 0.3 * len(configurations) + 0.9  # inches
+    curves_height = 3.4
+    figure = Figure(figsize=(10, intervals_height + curves_height))
+    grid = figure.add_gridspec(2, 2, height_ratios=(intervals_height, curves_height))
+    top = figure.add_subplot(grid[0, :])
+    left = figure.add_subplot(grid[1, 0])
+    right = figure.add_subplot(grid[1, 1])
+    ordered = [curves[row["configuration"]] for row in configurations]
+    _draw_intervals(top, configurations)
+    _draw_bands(left, ordered, "seconds", equal_seconds)
+    _draw_bands(right, ordered, "env_steps", equal_steps, unit=1000)
+    left.set(xlabel="seconds", ylabel="validation: mean and range over seeds")
+    right.set(xlabel="environment steps (thousands)")
     return figure
 
 
-def _band(
-    curves: Sequence[Curve], axis: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Least, mean and most over seeds of the last validation, from where all have one to where the first ends."""
-    pairs = [(getattr(c, axis)[~np.isnan(c.validation)], getattr(c, axis)) for c in curves]
-    if not pairs or any(not len(checks) for checks, _ in pairs):
-        return (np.empty(0),) * 4
-    begin, end = max(checks[0] for checks, _ in pairs), min(np.nanmax(x) for _, x in pairs)
-    x = np.unique(np.concatenate([*(checks for checks, _ in pairs), [end]]))
-    x = x[(x >= begin) & (x <= end)]
-    y = np.array([[c.at(axis, value) for value in x] for c in curves]).reshape(
-        len(curves), -1
-    )  # (seeds, points)
-    return x, y.min(0), y.mean(0), y.max(0)
+def _draw_intervals(axes: Axes, configurations: Sequence[Mapping]) -> None:
+    """A point and its interval per configuration, the first on top."""
+    labels = []
+    for k, row in enumerate(configurations):
+        color, style = curve_look(k)
+        if row["low"] is not None:
+            axes.plot([row["low"], row["high"]], [k, k], style, color=color, lw=3)
+        if row["iqm"] is not None:
+            axes.plot([row["iqm"]], [k], "o", color=color, ms=8)
+        missing = f" ({_count(row)})" if row["missing"] else ""
+        labels.append(row["configuration"] + missing)
+    axes.set_yticks(range(len(labels)), labels)
+    for k, label in enumerate(axes.get_yticklabels()):
+        color, _ = curve_look(k)
+        label.set_color(color)
+    axes.set(
+        xlim=(-0.02, 1.02),
+        ylim=(len(labels) - 0.5, -0.5),
+        xlabel="final success: IQM over seeds x tasks, 95 % interval",
+    )
+
+
+def _draw_bands(
+    axes: Axes,
+    curves: Sequence[Sequence[Curve]],
+    effort: Effort,
+    equal: float | None,
+    unit: int = 1,
+) -> None:
+    """Validation of every configuration, over seconds or environment steps.
+
+    Args:
+        axes: to draw on.
+        curves: of each configuration's finished runs.
+        effort: what the horizontal axis is.
+        equal: where the configurations are compared.
+        unit: of the horizontal axis.
+    """
+    for k, of_configuration in enumerate(curves):
+        color, style = curve_look(k)
+        band = _band(of_configuration, effort)
+        x = band.spent / unit
+        axes.plot(x, band.mean, style, color=color, drawstyle="steps-post", lw=1.6)
+        axes.fill_between(x, band.low, band.high, step="post", color=color, alpha=0.15, lw=0)
+    if equal is not None:
+        axes.axvline(equal / unit, color=GREY, ls=":", lw=1)
+    axes.set(ylim=(-0.02, 1.05))
+
+
+def _band(curves: Sequence[Curve], effort: Effort) -> Band:
+    """Range and mean over seeds of the last validation.
+
+    It begins where every seed has a validation and ends where the first training ends; it is
+    empty if a seed has no validation at all.
+    """
+    checks = [curve.spent(effort)[~np.isnan(curve.validation)] for curve in curves]
+    if not checks or any(not len(of_seed) for of_seed in checks):
+        empty = np.empty(0)
+        return Band(empty, empty, empty, empty)
+    begin = max(of_seed[0] for of_seed in checks)
+    end = min(np.nanmax(curve.spent(effort)) for curve in curves)
+    points = np.unique(np.concatenate([*checks, [end]]))
+    points = points[(points >= begin) & (points <= end)]
+    validations = [[curve.last_validation(effort, point) for point in points] for curve in curves]
+    by_seed = np.array(validations).reshape(len(curves), -1)  # (seeds, points)
+    return Band(points, by_seed.min(0), by_seed.mean(0), by_seed.max(0))

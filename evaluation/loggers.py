@@ -1,4 +1,4 @@
-"""Where metrics go beside metrics.csv, if asked for and installed."""
+"""Loggers that get the metrics in addition to metrics.csv, if asked for and installed."""
 
 from __future__ import annotations
 
@@ -10,37 +10,40 @@ from evaluation.runs import RunError
 
 
 class TensorBoard:
-    """Event files in tensorboard/ of the run folder."""
+    """Writes event files into tensorboard/ of the run folder."""
 
     def __init__(self, run: pathlib.Path):
-        from torch.utils.tensorboard import SummaryWriter
+        from torch.utils.tensorboard import SummaryWriter  # its package is optional
 
         self._writer = SummaryWriter(str(run / "tensorboard"))
 
-    def log(self, numbers: Mapping[str, float], step: int) -> None:
-        """Write numbers by name, at a number of environment steps."""
-        for name, value in numbers.items():
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Write metrics by name, at a number of environment steps."""
+        for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """End the log."""
+        """Flush and close the event file."""
         self._writer.close()
 
 
 class WeightsAndBiases:
-    """A run of the project `uncap`, named as the run folder; local files only where WANDB_MODE=offline."""
+    """A run of the project `uncap`, named as the run folder.
+
+    With WANDB_MODE=offline it writes local files only.
+    """
 
     def __init__(self, run: pathlib.Path):
-        import wandb
+        import wandb  # pyright: ignore[reportMissingImports] - optional, in no extra
 
         self._run = wandb.init(project="uncap", name=run.name, dir=str(run))
 
-    def log(self, numbers: Mapping[str, float], step: int) -> None:
-        """Send numbers by name, at a number of environment steps."""
-        self._run.log(dict(numbers), step=step)
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Send metrics by name, at a number of environment steps."""
+        self._run.log(dict(metrics), step=step)
 
     def close(self) -> None:
-        """End the run."""
+        """Finish the run."""
         self._run.finish()
 
 
@@ -49,10 +52,10 @@ _INSTALL = {"tensorboard": "pip install 'uncap[tensorboard]'", "wandb": "pip ins
 
 
 def require(name: str) -> None:
-    """Ask for the package of a logger.
+    """Check that a logger's package is installed.
 
     Raises:
-        RunError: it is not installed.
+        RunError: it is not; the message says how to install it.
     """
     if importlib.util.find_spec(name) is None:
         raise RunError(f"--{name} needs the package {name}: {_INSTALL[name]}")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
+    TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -14,7 +17,11 @@ from rich.progress import (
 
 
 class Bars:
-    """One bar per phase: share done, time taken, time left, and a phrase."""
+    """One bar per phase: share done, time taken, time left, and a text.
+
+    Attributes:
+        progress: rich's bars, a context manager that shows them.
+    """
 
     def __init__(self, console: Console):
         columns = (
@@ -27,12 +34,11 @@ class Bars:
             TextColumn("{task.fields[text]}"),
         )
         self.progress = Progress(*columns, console=console)
-        self._ids: dict[str, int] = {}
+        self._ids: dict[str, TaskID] = {}  # by phase
 
-    def __call__(self, phase: str, done: int, total: int, text: str) -> None:
+    def __call__(self, phase: str, done: float, total: float, text: str) -> None:
         """Show how far a phase is; an empty text keeps the last one."""
         if phase not in self._ids:
             self._ids[phase] = self.progress.add_task(phase, total=total, text="")
-        self.progress.update(
-            self._ids[phase], completed=done, total=total, **({"text": text} if text else {})
-        )
+        fields: dict[str, Any] = {"text": text} if text else {}
+        self.progress.update(self._ids[phase], completed=done, total=total, **fields)

@@ -1,7 +1,8 @@
-"""Evaluation: a fixed quota of episodes per (task, start), and a table of episodes.
+"""Evaluation: one episode per (task, start), and the table of these episodes.
 
-Every (task, start) pair has its own sub-environment and runs exactly one episode, so
-quick successes cannot crowd out slow failures.
+Every (task, start) pair has a sub-environment of its own and runs exactly one episode. A quota
+of episodes in parallel environments would be biased instead: episodes that end early would be
+counted more often.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from envs import ClosureVectorEnv
 from envs.experts import expert_action
 from evaluation.statistics import wilson
 
-Act = Callable[
-    [dict[str, np.ndarray], np.ndarray], np.ndarray
-]  # act(observation, task index) -> (n, 5)
-Policy = Callable[[ClosureVectorEnv], Act]  # a policy is made for the environment it acts in
+Act = Callable[[dict[str, np.ndarray], np.ndarray], np.ndarray]
+"""act(observation, task index (n,)) -> actions (n, 5) in [-1, 1]"""
+Policy = Callable[[ClosureVectorEnv], Act]
+"""A policy is made for the environment that it acts in."""
 EVALUATION_SEED = 7_000_000  # starts of every evaluation; training draws from other seeds
-_CHUNK = 200  # sub-environments at a time
+_MAX_SIMULATIONS = 200  # at a time (one per task if there are more tasks)
+_ACTION_SIZE = 5
+_FINAL_KEYS = ("success", "success_any", "progress", "contact_fraction")  # of info
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,64 +44,128 @@ class Episode:
     total_reward: float
 
 
-def zero(env: ClosureVectorEnv) -> Act:
+class Zero:
     """The policy that does nothing."""
-    return lambda observation, task: np.zeros((len(task), 5))
+
+    def __init__(self, env: ClosureVectorEnv):
+        pass
+
+    def __call__(self, observation: dict[str, np.ndarray], task_index: np.ndarray) -> np.ndarray:
+        """Zero actions, (n, 5)."""
+        return np.zeros((len(task_index), _ACTION_SIZE))
 
 
-def random(env: ClosureVectorEnv) -> Act:
+class Random:
     """Uniform actions, from a fixed seed."""
-    rng = np.random.default_rng(0)
-    return lambda observation, task: rng.uniform(-1, 1, (len(task), 5))
+
+    def __init__(self, env: ClosureVectorEnv):
+        self._rng = np.random.default_rng(0)
+
+    def __call__(self, observation: dict[str, np.ndarray], task_index: np.ndarray) -> np.ndarray:
+        """Actions, (n, 5)."""
+        return self._rng.uniform(-1, 1, (len(task_index), _ACTION_SIZE))
 
 
-def expert(env: ClosureVectorEnv) -> Act:
+class Expert:
     """The scripted opener; it reads the simulation, not the observation."""
-    return lambda observation, task: expert_action(env.batch.measure())
+
+    def __init__(self, env: ClosureVectorEnv):
+        self._batch = env.batch
+
+    def __call__(self, observation: dict[str, np.ndarray], task_index: np.ndarray) -> np.ndarray:
+        """The expert's actions, (n, 5)."""
+        return expert_action(self._batch.measure())
 
 
-BUILT_IN: dict[str, Policy] = {f.__name__: f for f in (zero, random, expert)}
+BUILT_IN: dict[str, Policy] = {"zero": Zero, "random": Random, "expert": Expert}
+
+
+@dataclasses.dataclass
+class _Record:
+    """What is recorded of the episodes of n sub-environments while they run."""
+
+    done: np.ndarray  # (n,) bool: the episode has ended, nothing is recorded any more
+    total_reward: np.ndarray  # (n,) up to now
+    first_success: np.ndarray  # (n,) control step of the first success; -1 without one
+    last_info: dict[str, np.ndarray]  # {key of _FINAL_KEYS: (n,)} at each one's last control step
+
+    @classmethod
+    def begin(cls, n: int) -> _Record:
+        """The record before the first control step."""
+        return cls(
+            done=np.zeros(n, bool),
+            total_reward=np.zeros(n),
+            first_success=np.full(n, -1),
+            last_info={key: np.zeros(n) for key in _FINAL_KEYS},
+        )
+
+    def add(
+        self, step: int, reward: np.ndarray, info: dict[str, np.ndarray], ended: np.ndarray
+    ) -> None:
+        """Record a control step of the episodes that still run.
+
+        Args:
+            step: its number, from 1.
+            reward: (n,) of this step.
+            info: of the environment after it.
+            ended: (n,) bool: episodes that end with this step.
+        """
+        done = self.done
+        newly_solved = (self.first_success < 0) & info["success_any"] & ~done
+        self.total_reward += np.where(done, 0.0, reward)
+        self.first_success = np.where(newly_solved, step, self.first_success)
+        self.last_info = {
+            key: np.where(done, value, info[key]) for key, value in self.last_info.items()
+        }
+        self.done = done | ended
+
+    def episodes(self, task_names: Sequence[str], starts: np.ndarray) -> list[Episode]:
+        """The table's rows, one per sub-environment."""
+        last = self.last_info
+        numbers = range(len(self.done))  # of the sub-environments
+        return [
+            Episode(
+                task=name,
+                start=int(start),
+                success=bool(last["success"][i]),
+                success_any=bool(last["success_any"][i]),
+                progress=float(last["progress"][i]),
+                steps_to_success=int(self.first_success[i]),
+                contact_fraction=float(last["contact_fraction"][i]),
+                total_reward=float(self.total_reward[i]),
+            )
+            for i, name, start in zip(numbers, task_names, starts, strict=True)
+        ]
 
 
 def run_episodes(
-    env, act: Act, task_names: Sequence[str], starts: np.ndarray, seeds: Sequence[int]
+    env: ClosureVectorEnv,
+    act: Act,
+    task_names: Sequence[str],
+    starts: np.ndarray,
+    seeds: Sequence[int],
 ) -> list[Episode]:
     """One episode in every sub-environment of env.
 
     Args:
-        env: vector environment with autoreset disabled.
-        act: the policy.
+        env: vector environment of n sub-environments with autoreset disabled.
+        act: the policy, made for env.
         task_names: (n,) task of each sub-environment.
         starts: (n,) number of the start of each.
         seeds: (n,) seed of each start.
+
+    Returns:
+        Episodes, in the order of the sub-environments.
     """
     observation, info = env.reset(seed=list(seeds))
-    first, reward = np.full(env.num_envs, -1), np.zeros(env.num_envs)
-    done = np.zeros(env.num_envs, bool)
-    last = {
-        k: np.zeros(env.num_envs)
-        for k in ("success", "success_any", "progress", "contact_fraction")
-    }  # at each one's end
+    record = _Record.begin(env.num_envs)
     step = 0
-    while not done.all():
-        observation, r, terminated, truncated, info = env.step(act(observation, info["task"]))
+    while not record.done.all():
+        action = act(observation, info["task"])
+        observation, reward, terminated, truncated, info = env.step(action)
         step += 1
-        reward += np.where(done, 0.0, r)
-        first = np.where((first < 0) & info["success_any"] & ~done, step, first)
-        last = {k: np.where(done, value, info[k]) for k, value in last.items()}
-        done |= terminated | truncated
-    columns = (
-        last["success"],
-        last["success_any"],
-        last["progress"],
-        first,
-        last["contact_fraction"],
-        reward,
-    )
-    return [
-        Episode(name, int(start), bool(s), bool(a), float(p), int(f), float(c), float(r))
-        for name, start, s, a, p, f, c, r in zip(task_names, starts, *columns, strict=True)
-    ]
+        record.add(step, reward, info, terminated | truncated)
+    return record.episodes(task_names, starts)
 
 
 def evaluate(
@@ -115,60 +182,52 @@ def evaluate(
     """Run `episodes` episodes of every task; start k of a task is the same for every policy.
 
     Args:
-        policy: makes act(observation, task) for an environment.
+        policy: makes act(observation, task index) for an environment.
         tasks: rows of the table.
         episodes: per task.
-        conditioning: what the policy is told, see `envs.conditioning`.
+        conditioning: what the policy is told of its task, see `envs.conditioning`.
         known_tasks: rows that `one_hot` has components for.
-        seed: of the starts.
+        seed: of start 0; start k has seed + k.
         threads: of the physics; results do not depend on it.
         level: what varies beside pose and variant, a row of `variation.LEVELS`.
 
     Returns:
         Episodes, sorted by task and start.
+
+    Raises:
+        ValueError: no episodes.
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, not {episodes}")
     table: list[Episode] = []
-    share = max(1, _CHUNK // len(tasks))
-    for low in range(0, episodes, share):
-        count = min(share, episodes - low)
+    starts_at_once = max(1, _MAX_SIMULATIONS // len(tasks))
+    for first_start in range(0, episodes, starts_at_once):
+        num_starts = min(starts_at_once, episodes - first_start)
         env = ClosureVectorEnv(
             tasks,
-            count * len(tasks),
+            num_starts * len(tasks),
             conditioning=conditioning,
             known_tasks=known_tasks,
             threads=threads,
             autoreset_mode=AutoresetMode.DISABLED,
             level=level,
         )
-        starts = low + np.arange(env.num_envs) // len(tasks)
-        names = [tasks[t] for t in env.task]
-        table += run_episodes(env, policy(env), names, starts, [seed + int(s) for s in starts])
+        # sub-environment i has task i % len(tasks)
+        starts = first_start + np.arange(env.num_envs) // len(tasks)
+        task_names = [tasks[index] for index in env.task.tolist()]
+        seeds = [seed + start for start in starts.tolist()]
+        table += run_episodes(env, policy(env), task_names, starts, seeds)
         env.close()
     order = {name: k for k, name in enumerate(tasks)}
-    return sorted(table, key=lambda e: (order[e.task], e.start))
+    return sorted(table, key=lambda episode: (order[episode.task], episode.start))
 
 
 def summary(table: Sequence[Episode]) -> dict:
     """Success per task with 95 % Wilson intervals, mean and worst over tasks."""
     per_task = {}
-    for name in dict.fromkeys(e.task for e in table):
-        rows = [e for e in table if e.task == name]
-        wins = sum(e.success for e in rows)
-        low, high = wilson(wins, len(rows))
-        times = [e.steps_to_success for e in rows if e.success]
-        per_task[name] = {
-            "success": wins / len(rows),
-            "low": low,
-            "high": high,
-            "episodes": len(rows),
-            "success_any": float(np.mean([e.success_any for e in rows])),
-            "progress": float(np.mean([e.progress for e in rows])),
-            "contact_fraction": float(np.mean([e.contact_fraction for e in rows])),
-            "steps_to_success": float(np.median(times)) if times else None,
-        }
-    rates = [t["success"] for t in per_task.values()]
+    for name in dict.fromkeys(episode.task for episode in table):
+        per_task[name] = _task_summary([episode for episode in table if episode.task == name])
+    rates = [task["success"] for task in per_task.values()]
     return {
         "mean_success": float(np.mean(rates)),
         "worst_success": float(np.min(rates)),
@@ -176,11 +235,28 @@ def summary(table: Sequence[Episode]) -> dict:
     }
 
 
+def _task_summary(episodes: Sequence[Episode]) -> dict:
+    """Of the episodes of one task; steps to success is the median of the successful ones."""
+    successes = sum(episode.success for episode in episodes)
+    low, high = wilson(successes, len(episodes))
+    steps_to_success = [episode.steps_to_success for episode in episodes if episode.success]
+    return {
+        "success": successes / len(episodes),
+        "low": low,
+        "high": high,
+        "episodes": len(episodes),
+        "success_any": float(np.mean([episode.success_any for episode in episodes])),
+        "progress": float(np.mean([episode.progress for episode in episodes])),
+        "contact_fraction": float(np.mean([episode.contact_fraction for episode in episodes])),
+        "steps_to_success": float(np.median(steps_to_success)) if steps_to_success else None,
+    }
+
+
 def write_episodes(table: Sequence[Episode], path: pathlib.Path) -> None:
     """Write the table as CSV, whole or not at all."""
     temporary = path.with_suffix(".tmp")
     with open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, [f.name for f in dataclasses.fields(Episode)])
+        writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Episode)])
         writer.writeheader()
-        writer.writerows(dataclasses.asdict(e) for e in table)
+        writer.writerows(dataclasses.asdict(episode) for episode in table)
     os.replace(temporary, path)

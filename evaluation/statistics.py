@@ -1,4 +1,11 @@
-"""Statistics: pure functions, with an explicit Generator where they draw."""
+"""Statistics of evaluations and learning curves: pure functions; those that draw get a Generator.
+
+References:
+    Wilson (1927), Probable inference, the law of succession, and statistical inference.
+    Efron (1979), Bootstrap methods: another look at the jackknife.
+    Agarwal et al. (2021), Deep reinforcement learning at the edge of the statistical precipice.
+    Taylor & Stone (2009), Transfer learning for reinforcement learning domains: a survey.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +13,22 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+Z_95 = 1.959964  # 0.975 quantile of the standard normal distribution
+PERCENTILES_95 = (2.5, 97.5)
 
 
-def wilson(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval of a rate (Wilson, 1927); 95 % by default.
+def wilson(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
+    """Wilson's score interval of a success rate (Wilson, 1927).
+
+    Args:
+        successes: how many of the trials succeeded.
+        trials: at least one.
+        z: quantile of the standard normal distribution; by default that of 95 %.
+
+    Returns:
+        The interval's ends, in [0, 1].
 
     Raises:
         ValueError: no trials, or more successes than trials.
@@ -18,47 +37,45 @@ def wilson(successes: int, trials: int, z: float = 1.959964) -> tuple[float, flo
         raise ValueError(
             f"need 0 <= successes <= trials and trials >= 1, not {successes} of {trials}"
         )
-    p, n = successes / trials, trials
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    rate = successes / trials
+    shrinkage = 1 + z * z / trials
+    centre = (rate + z * z / (2 * trials)) / shrinkage
+    spread = math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
+    half_width = z / shrinkage * spread
+    return max(0.0, centre - half_width), min(1.0, centre + half_width)
+
+
+def iqm(scores: ArrayLike) -> float:
+    """Interquartile mean: a quarter of all scores is cut at each end (Agarwal et al., 2021).
+
+    Args:
+        scores: of any shape, for example (runs, tasks).
+
+    Raises:
+        ValueError: no scores.
+    """
+    ordered = np.sort(np.asarray(scores, float), axis=None)  # (scores,)
+    if not len(ordered):
+        raise ValueError("need at least one score")
+    cut = len(ordered) // 4
+    return float(ordered[cut : len(ordered) - cut].mean())
 
 
 def bootstrap(
     scores: np.ndarray, rng: np.random.Generator, draws: int = 2000
 ) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the mean of scores (runs x tasks), resampling runs."""
-    scores = np.atleast_2d(scores)
-    picks = rng.integers(len(scores), size=(draws, len(scores)))
-    low, high = np.percentile(scores[picks].mean(axis=(1, 2)), [2.5, 97.5])
-    return float(low), float(high)
+    """95 % percentile bootstrap interval of the mean score (Efron, 1979), resampling whole runs.
 
-
-def steps_to_threshold(
-    steps: Sequence[int], success: Sequence[float], threshold: float = 0.8
-) -> int | None:
-    """First env step at which a learning curve reaches the threshold; None when it never does (censored)."""
-    return next((int(s) for s, y in zip(steps, success, strict=True) if y >= threshold), None)
-
-
-def area(steps: Sequence[int], success: Sequence[float]) -> float:
-    """Mean height of a learning curve: its area over its range of steps."""
-    if len(steps) < 2:
-        return float(success[0])
-    return float(np.trapezoid(success, steps) / (steps[-1] - steps[0]))
-
-
-def iqm(scores: np.ndarray) -> float:
-    """Interquartile mean of all entries of scores (runs x tasks): a quarter is cut at each end (Agarwal et al., 2021).
-
-    Raises:
-        ValueError: no scores.
+    Args:
+        scores: (runs, tasks).
+        rng: of the resampling.
+        draws: how many resamples.
     """
-    ordered = np.sort(np.asarray(scores, float), axis=None)
-    if not len(ordered):
-        raise ValueError("need at least one score")
-    cut = len(ordered) // 4
-    return float(ordered[cut : len(ordered) - cut].mean())
+    scores = np.atleast_2d(scores)
+    runs = len(scores)
+    picks = rng.integers(runs, size=(draws, runs))
+    means = scores[picks].mean(axis=(1, 2))  # (draws,)
+    return _percentile_interval(means)
 
 
 def stratified_bootstrap(
@@ -67,10 +84,56 @@ def stratified_bootstrap(
     statistic: Callable[[np.ndarray], float] = iqm,
     draws: int = 2000,
 ) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of a statistic of scores (runs x tasks), resampling runs for each task by itself."""
+    """95 % percentile bootstrap interval with tasks as strata (Agarwal et al., 2021).
+
+    Runs are resampled for each task independently of the other tasks.
+
+    Args:
+        scores: (runs, tasks).
+        rng: of the resampling.
+        statistic: of scores of that shape.
+        draws: how many resamples.
+    """
     scores = np.atleast_2d(scores)
-    picks = rng.integers(len(scores), size=(draws, *scores.shape))
-    low, high = np.percentile(
-        [statistic(np.take_along_axis(scores, pick, 0)) for pick in picks], [2.5, 97.5]
-    )
+    picks = rng.integers(len(scores), size=(draws, *scores.shape))  # (draws, runs, tasks)
+    values = [statistic(np.take_along_axis(scores, pick, axis=0)) for pick in picks]
+    return _percentile_interval(values)
+
+
+def _percentile_interval(values: np.ndarray | Sequence[float]) -> tuple[float, float]:
+    low, high = np.percentile(values, PERCENTILES_95)
     return float(low), float(high)
+
+
+def steps_to_threshold(
+    steps: Sequence[int], success: Sequence[float], threshold: float = 0.8
+) -> int | None:
+    """Time to threshold of a learning curve (Taylor & Stone, 2009).
+
+    Args:
+        steps: (points,) environment steps.
+        success: (points,) success at each.
+        threshold: success that has to be reached.
+
+    Returns:
+        The first point's steps with at least that success; None if there is none (censored).
+    """
+    for count, value in zip(steps, success, strict=True):
+        if value >= threshold:
+            return int(count)
+    return None
+
+
+def area(steps: Sequence[int], success: Sequence[float]) -> float:
+    """Area under a learning curve (Taylor & Stone, 2009), divided by its range of steps.
+
+    Args:
+        steps: (points,) environment steps, ascending.
+        success: (points,) success at each.
+
+    Returns:
+        The curve's mean height by the trapezoidal rule; the height of a single point.
+    """
+    if len(steps) < 2:
+        return float(success[0])
+    return float(np.trapezoid(success, steps) / (steps[-1] - steps[0]))

@@ -215,12 +215,13 @@ def test_nested_settings_are_axes_with_their_limits(tmp_path):
         [vary]
         body = ["mlp", "film"]
         ppo.learning_rate = [1e-4, 3e-4]
-        "dagger.updates" = [10]
+        dagger.updates = [10]
         ppo.deviations = [[[0, 0.5], [1000, 0.1]]]
     """)
     first, *_ = read_grid(path, axes()).cells
-    words = "--ppo.clip 0.1 --body mlp --ppo.learning-rate 0.0001 --dagger.updates 10"
-    assert first.arguments[:-2] == [*words.split(), "--ppo.deviations", "0", "0.5", "1000", "0.1"]
+    words = "--ppo.clip 0.1 --body mlp --ppo.learning-rate 0.0001"
+    schedule = ["--ppo.deviations", "0", "0.5", "1000", "0.1"]
+    assert first.arguments[:-2] == [*words.split(), *schedule, "--dagger.updates", "10"]
     path.write_text("[vary]\nppo.learning_rate = [-1]")
     with pytest.raises(ValueError, match="ppo.learning_rate must be above 0, not -1"):
         read_grid(path, axes())
