@@ -255,10 +255,11 @@ class PaCo(nn.Module):
 
 
 class Attention(nn.Module):
-    """A transformer layer (Vaswani et al., 2017) in which one token attends to many others.
+    """A transformer layer (Vaswani et al., 2017) in which one latent token attends to many others.
 
-    One query for many tokens is as in Perceiver (Jaegle et al., 2021). The tokens themselves are
-    the keys and values of every head: maps of their own would fold into those of query and output.
+    A latent that queries the inputs is as in Perceiver (Jaegle et al., 2021). The tokens themselves
+    are the keys and values of every head: maps of their own would fold into those of query and
+    output.
     Attention and feed-forward run side by side behind one normalisation, as in PaLM (Chowdhery et
     al., 2022), which takes a tenth less time.
 
@@ -275,22 +276,22 @@ class Attention(nn.Module):
         self.out = nn.Linear(heads * size, size)
         self.feed = nn.Sequential(nn.Linear(size, 4 * size), nn.ELU(), nn.Linear(4 * size, size))
 
-    def forward(self, asker: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """Update the token that attends.
+    def forward(self, latent: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Update the latent token.
 
         Args:
-            asker: the token that attends (n, size).
+            latent: the token that attends (n, size).
             tokens: those that it attends to (n, t, size), normalised.
 
         Returns:
             (n, size).
         """
         size = tokens.shape[2]
-        normalised = self.norm(asker)  # (n, size)
+        normalised = self.norm(latent)  # (n, size)
         query = self.query(normalised).view(-1, self.heads, size)  # (n, heads, size)
         scores = query @ tokens.mT * size**-0.5  # (n, heads, t)
         attended = (scores.softmax(2) @ tokens).flatten(1)  # (n, heads * size)
-        return asker + self.out(attended) + self.feed(normalised)
+        return latent + self.out(attended) + self.feed(normalised)
 
 
 class Transformer(nn.Module):
@@ -348,7 +349,7 @@ class Transformer(nn.Module):
     def forward(self, state: torch.Tensor, task: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """Map state (n, state_size), task (n, task_size) and index (n,) to (n, width)."""
         tokens = self.tokens(state)  # (n, parts, token)
-        asker = self.task(task, index)  # (n, token)
+        latent = self.task(task, index)  # (n, token)
         for layer in self.layers:
-            asker = layer(asker, tokens)  # (n, token)
-        return self.readout(asker)
+            latent = layer(latent, tokens)  # (n, token)
+        return self.readout(latent)

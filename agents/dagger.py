@@ -48,7 +48,7 @@ def dagger(
     collector = _Collector(env, expert, copy.deepcopy(policy.actor), lead_rng)
     data: list[Labelled] = []
     fitting: Future[float] | None = None
-    with ThreadPoolExecutor(1) as core:
+    with ThreadPoolExecutor(1) as executor:
         for k in range(rounds):
             data += collector.collect(config.rollout, _expert_share(k, rounds))
             if fitting is not None:  # the fit after round k - 1
@@ -59,7 +59,7 @@ def dagger(
             collector.actor.load_state_dict(policy.actor.state_dict())
             data = [_joined(data)]
             tensors = {name: torch.as_tensor(values) for name, values in data[0].items()}
-            fitting = core.submit(
+            fitting = executor.submit(
                 fit, policy, optimizer, tensors, config.updates, config.minibatch, minibatch_rng
             )
         if fitting is not None:
