@@ -1,10 +1,13 @@
-"""Demonstrations: episodes of the scripted experts as a Minari dataset, and behaviour cloning from them.
+"""Demonstrations: episodes of the scripted experts as a Minari dataset, and behaviour cloning.
 
 In short bursts the hand acts at random and the expert has to recover (after DART, Laskey et al.,
-2017), so that the data hold more than the expert's own path. As Minari wants, `actions` are those
-that were executed; what the expert would have done is `infos["expert_action"]`, and is cloned. A root
-folder holds datasets by id. Minari's own loader reads one as `minari.load_dataset(id)` where
-MINARI_DATASETS_PATH names the root, anywhere as `minari.MinariDataset("<root>/<id>/data")`.
+2017), so that the data hold more than the expert's own path. `actions` are those that were
+executed, as Minari defines them. What the expert would have done is `infos["expert_action"]`, and
+that is cloned.
+
+A root folder holds datasets by id. Minari's own loader reads one as `minari.load_dataset(id)`
+where MINARI_DATASETS_PATH names the root, and anywhere as
+`minari.MinariDataset("<root>/<id>/data")`.
 """
 
 from __future__ import annotations
@@ -19,31 +22,42 @@ import pathlib
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 from agents.config import CloneConfig
 from agents.dagger import fit
-from agents.networks import MultiTaskPolicy
+from agents.networks import MultiTaskPolicy, input_sizes
 from envs import CLOSURES, TASK_SETS, ClosureVectorEnv
 from envs.experts import expert_action
 from envs.tables import lookup
 
-FORMAT = 1  # of what `record` adds to Minari's metadata
+FORMAT = 1  # version of what `record` adds to Minari's metadata
 BURST = 4  # control steps of the longest burst of random actions: 0.2 s
-_ENTROPY = 0xDE40  # separates the starts of demonstrations from those of training and evaluation
+_ENTROPY = 0xDE40  # separates the seeds of demonstrations from those of training and evaluation
 _CHUNK = 128  # sub-environments at a time
+_TEMPORARY = ".demos-"  # prefix of the folder of a recording that is not yet whole
+_PACKAGES = ("uncap", "mujoco", "gymnasium", "numpy", "minari", "h5py")  # versions are noted
 
 
 @dataclasses.dataclass(frozen=True)
 class DemoConfig:
-    """What is recorded."""
+    """What is recorded.
 
-    episodes: int = 20  # per task
-    seed: int = 0  # of starts and bursts
-    conditioning: str = "parameters"  # what observations tell of the task
-    perturb: float = 0.2  # share of random actions in the first half of an episode; the second half is for recovery
+    Attributes:
+        episodes: per task.
+        seed: of starts and bursts.
+        conditioning: what the observations tell of the task.
+        perturb: share of random actions in the first half of an episode; the second half is for
+            recovery.
+    """
+
+    episodes: int = 20
+    seed: int = 0
+    conditioning: str = "parameters"
+    perturb: float = 0.2
 
 
 def record(
@@ -53,7 +67,7 @@ def record(
     config: DemoConfig,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> pathlib.Path:
-    """Run the experts, write `<root>/<dataset_id>`, whole or not at all, and return that folder.
+    """Run the experts and write `<root>/<dataset_id>`, whole or not at all.
 
     Every task has a fixed quota of episodes, successful or not: Minari's episode e is number
     e // len(tasks) of tasks[e % len(tasks)]. It depends on the seed, its row and its number
@@ -66,112 +80,177 @@ def record(
         config: settings.
         on_progress: called with (episodes done, all of them).
 
+    Returns:
+        The dataset's folder.
+
     Raises:
-        KeyError, ValueError: no such row or conditioning; a setting out of range; the dataset exists; no Minari.
+        KeyError: no such row or conditioning.
+        ValueError: a setting out of range; the dataset exists; no Minari.
     """
-    minari, tasks, target = _minari(), tuple(tasks), pathlib.Path(root) / dataset_id
-    packages = ("uncap", "mujoco", "gymnasium", "numpy", "minari", "h5py")
-    rows = {name: lookup(CLOSURES, name, "closure") for name in tasks}
-    if (
-        len(rows) != len(tasks)
-        or not rows
-        or config.episodes < 1
-        or config.seed < 0
-        or not 0 <= config.perturb < 1
-    ):
-        raise ValueError(
-            f"needed: different tasks, episodes from 1, a seed from 0, perturb in [0, 1); not {len(tasks)} tasks, {config}"
-        )
-    named = minari.dataset.minari_dataset.DATASET_ID_RE.fullmatch(dataset_id)
-    if not named or not named["version"]:
-        raise ValueError(f"{dataset_id!r} is no dataset id of Minari's, such as uncap/first-v0")
-    if target.exists():
-        raise ValueError(f"{target} exists: choose another --out, or remove it first")
-    noted = {
-        "format": FORMAT,
-        "commit": _commit(),
-        "tasks": tasks,
-        **dataclasses.asdict(config),
-        "splits": {s.name: s.hash for s in TASK_SETS.values() if s.train == tasks},
-        "rows": {
-            name: {**dataclasses.asdict(row), "vector": row.vector.tolist()}
-            for name, row in rows.items()
-        },
-        "versions": {
-            d.name: d.version for d in importlib.metadata.distributions() if d.name in packages
-        },
-    }
-    seeds = np.stack(
-        [
-            np.random.SeedSequence([_ENTROPY, config.seed, *t.encode()]).generate_state(
-                config.episodes
-            )
-            for t in tasks
-        ],
-        1,
-    )
-    share = max(1, _CHUNK // len(tasks))  # episodes per task at a time
+    minari = _minari()
+    tasks = tuple(tasks)
+    folder = pathlib.Path(root) / dataset_id
+    _check_request(minari, folder, dataset_id, tasks, config)
+    notes = _notes(tasks, config)
     pathlib.Path(root).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".demos-", dir=root) as temporary:
-        data, storage = pathlib.Path(temporary) / "dataset" / "data", None
-        data.parent.mkdir()
-        for low in range(0, config.episodes, share):
-            some = seeds[low : low + share].ravel().tolist()
-            env = ClosureVectorEnv(
-                tasks, len(some), conditioning=config.conditioning, autoreset_mode="Disabled"
-            )
-            spaces = env.single_observation_space, env.single_action_space
-            storage = storage or minari.dataset.minari_storage.MinariStorage.new(
-                data, *spaces, data_format="hdf5"
-            )
-            storage.update_episodes(
-                [
-                    minari.data_collector.EpisodeBuffer(**e)
-                    for e in _episodes(env, some, config.perturb)
-                ]
-            )
-            env.close()
-            on_progress(low * len(tasks) + len(some), seeds.size)
-        noted["sha256"] = _digest(data)
+    with tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=root) as temporary:
+        dataset = pathlib.Path(temporary) / "dataset"
+        dataset.mkdir()
+        data = dataset / "data"
+        storage = _write_episodes(minari, data, tasks, config, on_progress)
+        notes["sha256"] = _digest(data)
         storage.update_metadata(
             {
                 "dataset_id": dataset_id,
                 "minari_version": minari.__version__,
                 "algorithm_name": "scripted experts",
                 "description": f"A Panda opens: {', '.join(tasks)}",
-                "uncap": noted,
+                "uncap": notes,
             }
         )
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(data.parent, target)
-    return target
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(dataset, folder)
+    return folder
 
 
-def _episodes(env: ClosureVectorEnv, seeds: list[int], perturb: float) -> Iterator[dict]:
-    """One episode of every sub-environment, as arguments of Minari's EpisodeBuffer; observations and infos are one longer."""
+def _check_request(
+    minari: Any,
+    folder: pathlib.Path,
+    dataset_id: str,
+    tasks: tuple[str, ...],
+    config: DemoConfig,
+) -> None:
+    """Raise what `record` raises for arguments that it cannot serve."""
+    for name in tasks:
+        lookup(CLOSURES, name, "closure")
+    different = len(set(tasks)) == len(tasks) > 0
+    in_range = config.episodes >= 1 and config.seed >= 0 and 0 <= config.perturb < 1
+    if not different or not in_range:
+        raise ValueError(
+            "needed: different tasks, episodes from 1, a seed from 0, perturb in [0, 1); "
+            f"not {len(tasks)} tasks, {config}"
+        )
+    match = minari.dataset.minari_dataset.DATASET_ID_RE.fullmatch(dataset_id)
+    if not match or not match["version"]:
+        raise ValueError(f"{dataset_id!r} is no dataset id of Minari's, such as uncap/first-v0")
+    if folder.exists():
+        raise ValueError(f"{folder} exists: choose another --out, or remove it first")
+
+
+def _notes(tasks: tuple[str, ...], config: DemoConfig) -> dict[str, Any]:
+    """What `record` adds to Minari's metadata, but for the digest."""
+    rows = {}
+    for name in tasks:
+        row = CLOSURES[name]
+        rows[name] = {**dataclasses.asdict(row), "vector": row.vector.tolist()}
+    return {
+        "format": FORMAT,
+        "commit": _commit(),
+        "tasks": tasks,
+        **dataclasses.asdict(config),
+        "splits": {split.name: split.hash for split in TASK_SETS.values() if split.train == tasks},
+        "rows": rows,
+        "versions": {
+            package.name: package.version
+            for package in importlib.metadata.distributions()
+            if package.name in _PACKAGES
+        },
+    }
+
+
+def _episode_seeds(tasks: tuple[str, ...], config: DemoConfig) -> np.ndarray:
+    """Seeds (episodes, tasks); a task's do not depend on the other tasks."""
+    columns = []
+    for name in tasks:
+        sequence = np.random.SeedSequence([_ENTROPY, config.seed, *name.encode()])
+        columns.append(sequence.generate_state(config.episodes))  # (episodes,)
+    return np.stack(columns, 1)
+
+
+def _write_episodes(
+    minari: Any,
+    data: pathlib.Path,
+    tasks: tuple[str, ...],
+    config: DemoConfig,
+    on_progress: Callable[[int, int], None],
+) -> Any:
+    """Record all episodes, some at a time, into the new folder data; returns Minari's storage."""
+    seeds = _episode_seeds(tasks, config)  # (episodes, tasks)
+    per_task = max(1, _CHUNK // len(tasks))  # episodes of each task at a time
+    storage = None
+    for first in range(0, config.episodes, per_task):
+        chunk = seeds[first : first + per_task].ravel().tolist()
+        env = ClosureVectorEnv(
+            tasks, len(chunk), conditioning=config.conditioning, autoreset_mode="Disabled"
+        )
+        if storage is None:
+            storage = minari.dataset.minari_storage.MinariStorage.new(
+                data, env.single_observation_space, env.single_action_space, data_format="hdf5"
+            )
+        episodes = _episodes(env, chunk, config.perturb)
+        buffers = [minari.data_collector.EpisodeBuffer(**episode) for episode in episodes]
+        storage.update_episodes(buffers)
+        env.close()
+        on_progress(first * len(tasks) + len(chunk), seeds.size)
+    return storage
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rollout:
+    """One episode of each of n sub-environments, all as long as the longest.
+
+    Attributes:
+        lengths: control steps of each episode (n,).
+        steps: actions, rewards and ends (n, longest, ...).
+        observations: (n, longest + 1, ...); they include those at the end.
+        infos: (n, longest + 1, ...).
+    """
+
+    lengths: np.ndarray
+    steps: dict[str, np.ndarray]
+    observations: dict[str, np.ndarray]
+    infos: dict[str, np.ndarray]
+
+
+def _episodes(env: ClosureVectorEnv, seeds: list[int], perturb: float) -> Iterator[dict[str, Any]]:
+    """One episode of every sub-environment, as arguments of Minari's EpisodeBuffer."""
+    rollout = _run(env, seeds, perturb)
+    for i, length in enumerate(rollout.lengths):
+        yield {
+            "seed": seeds[i],
+            **{name: values[i, :length] for name, values in rollout.steps.items()},
+            "observations": {
+                name: values[i, : length + 1] for name, values in rollout.observations.items()
+            },
+            "infos": {name: values[i, : length + 1] for name, values in rollout.infos.items()},
+        }
+
+
+def _run(env: ClosureVectorEnv, seeds: list[int], perturb: float) -> _Rollout:
+    """Run the experts in all n sub-environments until the longest episode ends."""
     observation, info = env.reset(seed=seeds)
-    lengths, done, seen, told = env.max_steps.copy(), [], [], []
-    drawn = [
-        _bursts(np.random.default_rng([_ENTROPY, s]), n, lengths.max(), perturb)
-        for s, n in zip(seeds, lengths, strict=True)
-    ]
-    burst, chance = (
-        np.stack(x, 1) for x in zip(*drawn, strict=True)
-    )  # (steps + 1, n) and (steps + 1, n, 5)
-    for t in range(lengths.max() + 1):
+    lengths = env.max_steps.copy()  # (n,)
+    longest = lengths.max()
+    perturbed, random_actions = _all_bursts(seeds, lengths, perturb)
+    steps = []
+    observations = []
+    infos = []
+    for t in range(longest + 1):
         label = expert_action(env.batch.measure()).astype(np.float32)  # (n, 5)
-        seen.append(observation)
-        told.append(
+        observations.append(observation)
+        infos.append(
             {
-                **{k: info[k] for k in ("success", "progress", "task")},
+                "success": info["success"],
+                "progress": info["progress"],
+                "task": info["task"],
                 "expert_action": label,
-                "perturbed": burst[t],
+                "perturbed": perturbed[t],
             }
         )
-        if t < lengths.max():
-            action = np.where(burst[t, :, None], chance[t], label)
+        if t < longest:
+            action = np.where(perturbed[t, :, None], random_actions[t], label)  # (n, 5)
             observation, reward, terminated, truncated, info = env.step(action)
-            done.append(
+            steps.append(
                 {
                     "actions": action,
                     "rewards": reward,
@@ -179,87 +258,163 @@ def _episodes(env: ClosureVectorEnv, seeds: list[int], perturb: float) -> Iterat
                     "truncations": truncated,
                 }
             )
-    done, seen, told = (
-        {k: np.stack([step[k] for step in steps], 1) for k in steps[0]}
-        for steps in (done, seen, told)
-    )  # (n, steps, ...)
-    for i, n in enumerate(lengths):
-        yield {
-            "seed": seeds[i],
-            **{k: v[i, :n] for k, v in done.items()},
-            "observations": {k: v[i, : n + 1] for k, v in seen.items()},
-            "infos": {k: v[i, : n + 1] for k, v in told.items()},
-        }
+    return _Rollout(lengths, _stacked(steps), _stacked(observations), _stacked(infos))
+
+
+def _stacked(steps: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Arrays (n, ...) of each control step as arrays (n, steps, ...)."""
+    return {name: np.stack([step[name] for step in steps], 1) for name in steps[0]}
+
+
+def _all_bursts(
+    seeds: list[int], lengths: np.ndarray, share: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """`_bursts` of all n episodes: bool (longest + 1, n) and float32 (longest + 1, n, 5)."""
+    perturbed = []
+    actions = []
+    for seed, length in zip(seeds, lengths, strict=True):
+        rng = np.random.default_rng([_ENTROPY, seed])
+        own_perturbed, own_actions = _bursts(rng, length, lengths.max(), share)
+        perturbed.append(own_perturbed)
+        actions.append(own_actions)
+    return np.stack(perturbed, 1), np.stack(actions, 1)
 
 
 def _bursts(
     rng: np.random.Generator, steps: int, longest: int, share: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """When to act at random, bool (longest + 1,), and how, float32 (longest + 1, 5): one action per burst."""
-    burst, chance, t = np.zeros(longest + 1, bool), np.zeros((longest + 1, 5), np.float32), 0
-    start = share / (
-        share + (1 - share) * (BURST + 1) / 2
-    )  # probability, so that `share` of the steps lie in bursts
+    """When to act at random in the first half of an episode, and how: one action per burst.
+
+    Args:
+        rng: draws bursts and actions.
+        steps: control steps of the episode.
+        longest: control steps of the longest episode of the batch.
+        share: of the steps in the first half that lie in bursts.
+
+    Returns:
+        Whether a step lies in a burst, bool (longest + 1,), and its action, float32
+        (longest + 1, 5).
+    """
+    perturbed = np.zeros(longest + 1, bool)
+    actions = np.zeros((longest + 1, 5), np.float32)
+    # Probability that a burst begins, for bursts of (BURST + 1) / 2 steps on average.
+    start = share / (share + (1 - share) * (BURST + 1) / 2)
+    t = 0
     while t < steps // 2:
-        length = int(rng.integers(1, BURST + 1)) if rng.random() < start else 0
-        burst[t : t + length], chance[t : t + length] = True, rng.uniform(-1, 1, 5)
+        begins = rng.random() < start
+        length = int(rng.integers(1, BURST + 1)) if begins else 0
+        perturbed[t : t + length] = True
+        actions[t : t + length] = rng.uniform(-1, 1, 5)  # drawn even where no burst begins
         t += max(1, length)
-    return burst, chance
+    return perturbed, actions
 
 
-def metadata(folder: pathlib.Path) -> dict:
-    """What `record` noted (tasks, rows, settings, commit, versions), and `data`, the path that Minari reads. Raises as `load`."""
+def metadata(folder: pathlib.Path) -> dict[str, Any]:
+    """What `record` noted, and `data`, the path that Minari reads.
+
+    Args:
+        folder: of a dataset, or a root that holds one.
+
+    Returns:
+        Tasks, rows, settings, commit, versions and so on, see `_notes`.
+
+    Raises:
+        ValueError: the folder has no dataset, several, or a damaged one.
+    """
+    path = _find_metadata(pathlib.Path(folder))
+    try:
+        notes = json.loads(path.read_text())["uncap"]
+    except (ValueError, KeyError, TypeError):
+        notes = None
+    if not isinstance(notes, dict) or notes.get("format") != FORMAT:
+        raise ValueError(f"{path} is damaged, or not of this version of Uncap")
+    return {**notes, "data": path.parent}
+
+
+def _find_metadata(folder: pathlib.Path) -> pathlib.Path:
+    """The metadata file of the one dataset in folder; recordings not yet whole do not count."""
     found = [
-        p
-        for p in sorted(pathlib.Path(folder).glob("**/metadata.json"))
-        if not any(x.startswith(".demos-") for x in p.parts)
+        path
+        for path in sorted(folder.glob("**/metadata.json"))
+        if not any(part.startswith(_TEMPORARY) for part in path.parts)
     ]
     if len(found) != 1:
+        datasets = ", ".join(str(path.parent.parent) for path in found)
         raise ValueError(
-            f"{folder} holds {len(found)} datasets, not one: {', '.join(str(p.parent.parent) for p in found) or 'record it'}"
+            f"{folder} holds {len(found)} datasets, not one: {datasets or 'record it'}"
         )
-    try:
-        noted = json.loads(found[0].read_text())["uncap"]
-    except (ValueError, KeyError, TypeError):
-        noted = None
-    if not isinstance(noted, dict) or noted.get("format") != FORMAT:
-        raise ValueError(f"{found[0]} is damaged, or not of this version of Uncap")
-    return {**noted, "data": found[0].parent}
+    return found[0]
+
+
+def task_indices(folder: pathlib.Path, tasks: Sequence[str]) -> np.ndarray:
+    """Where the tasks of a recording are among tasks.
+
+    Args:
+        folder: see `metadata`.
+        tasks: rows, all of which must have been recorded.
+
+    Returns:
+        (recorded tasks,) int, -1 for a recorded task that is not among tasks. Indexed by `index`
+        of `load`, it gives the index in tasks of every step.
+
+    Raises:
+        ValueError: see `metadata`; or a task was not recorded.
+    """
+    recorded = metadata(folder)["tasks"]
+    missing = [name for name in tasks if name not in recorded]
+    if missing:
+        raise ValueError(
+            f"{folder} has no demonstrations of {', '.join(missing)} "
+            f"(recorded: {', '.join(recorded)})"
+        )
+    return np.array([tasks.index(name) if name in tasks else -1 for name in recorded])
 
 
 def load(folder: pathlib.Path) -> dict[str, np.ndarray]:
-    """The control steps of all episodes, one after the other, as arrays by name.
+    """The control steps of all episodes, one after the other.
 
-    `state` (n, 32 x history) and `task` (n, size; 0 where there is none), as observed; `label` (n, 5), the expert's action;
-    `index` (n,), of the row in the dataset's tasks; `success` (n,) bool, of the episode's end; `episode` (n,).
+    Args:
+        folder: see `metadata`.
+
+    Returns:
+        Arrays by name:
+            state: (n, observations.SIZE x history), as observed.
+            task: task vector (n, size; 0 where there is none), as observed.
+            label: the expert's action (n, 5).
+            index: of the row in the dataset's tasks (n,).
+            success: of the episode's end, bool (n,).
+            episode: number of the episode (n,).
 
     Raises:
-        ValueError: the folder, of a dataset or a root with one, has none, several, or a damaged one; no Minari.
+        ValueError: see `metadata`; the data are damaged; no Minari.
     """
-    minari, noted, steps = _minari(), metadata(folder), []
+    minari = _minari()
+    notes = metadata(folder)
     try:
-        if _digest(noted["data"]) != noted["sha256"]:
+        if _digest(notes["data"]) != notes["sha256"]:
             raise ValueError("damaged, not what was recorded")
-        for e in minari.MinariDataset(noted["data"]):
-            task = e.observations.get("task", np.zeros((len(e) + 1, 0), np.float32))
-            whole = {
-                "state": e.observations["state"],
-                "task": task,
-                "label": e.infos["expert_action"],
-                "index": e.infos["task"],
-            }
-            steps.append(
-                {
-                    **{k: v[: len(e)] for k, v in whole.items()},
-                    "success": np.full(len(e), e.infos["success"][-1]),
-                    "episode": np.full(len(e), e.id),
-                }
-            )
-        return {name: np.concatenate([s[name] for s in steps]) for name in steps[0]}
+        episodes = [_labelled_steps(episode) for episode in minari.MinariDataset(notes["data"])]
+        return {
+            name: np.concatenate([episode[name] for episode in episodes]) for name in episodes[0]
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
-        raise ValueError(
-            f"cannot read the demonstrations in {folder}: {' '.join(str(error).split())}"
-        ) from None
+        problem = " ".join(str(error).split())
+        raise ValueError(f"cannot read the demonstrations in {folder}: {problem}") from None
+
+
+def _labelled_steps(episode: Any) -> dict[str, np.ndarray]:
+    """The arrays of `load` for one of Minari's episodes, without the observation at its end."""
+    steps = len(episode)
+    no_vector = np.zeros((steps + 1, 0), np.float32)
+    task = episode.observations.get("task", no_vector)
+    return {
+        "state": episode.observations["state"][:steps],
+        "task": task[:steps],
+        "label": episode.infos["expert_action"][:steps],
+        "index": episode.infos["task"][:steps],
+        "success": np.full(steps, episode.infos["success"][-1]),
+        "episode": np.full(steps, episode.id),
+    }
 
 
 def clone(
@@ -269,10 +424,10 @@ def clone(
     rng: np.random.Generator,
     on_epoch: Callable[[int, float], bool] = lambda done, loss: True,
 ) -> None:
-    """Teach the actor of a policy, made for the data's tasks in their order, the expert's actions (L1 on the mean action, Adam).
+    """Teach a policy's actor the expert's actions: L1 on the mean action, by Adam.
 
     Args:
-        policy: its actor is trained in place.
+        policy: made for the data's tasks in their order; its actor is trained in place.
         data: of `load`, or a selection of its steps.
         config: settings.
         rng: draws minibatches.
@@ -281,31 +436,41 @@ def clone(
     Raises:
         ValueError: no data, or a policy that is made for other observations or fewer tasks.
     """
-    spaces = policy.observation_space.spaces
-    takes = (
-        *(spaces[k].shape[0] if k in spaces else 0 for k in ("state", "task")),
-        policy.num_tasks,
-    )
-    given = (data["state"].shape[1], data["task"].shape[1], int(data["index"].max(initial=-1)) + 1)
-    if given[:2] != takes[:2] or not 0 < given[2] <= takes[2]:
-        raise ValueError(
-            f"demonstrations of (state, task vector, tasks) {given} do not fit a policy made for {takes}"
-        )
+    _check_fits(policy, data)
     optimizer = torch.optim.Adam(policy.actor.parameters(), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, config.epochs)
-    tensors = {k: torch.as_tensor(data[k]) for k in ("state", "task", "index", "label")}
+    tensors = {name: torch.as_tensor(data[name]) for name in ("state", "task", "index", "label")}
     for epoch in range(config.epochs):
         loss = fit(policy, optimizer, tensors, config.updates, config.minibatch, rng)
         schedule.step()
-        if not on_epoch(epoch + 1, loss):
+        going = on_epoch(epoch + 1, loss)
+        if not going:
             return
 
 
+def _check_fits(policy: MultiTaskPolicy, data: dict[str, np.ndarray]) -> None:
+    """Raise what `clone` raises for data that do not fit the policy."""
+    sizes = input_sizes(policy.observation_space)  # (state, task vector)
+    given_sizes = (data["state"].shape[1], data["task"].shape[1])
+    given_tasks = int(data["index"].max(initial=-1)) + 1  # 0 where there are no data
+    if given_sizes != sizes or not 0 < given_tasks <= policy.num_tasks:
+        raise ValueError(
+            f"demonstrations of (state, task vector, tasks) {(*given_sizes, given_tasks)} "
+            f"do not fit a policy made for {(*sizes, policy.num_tasks)}"
+        )
+
+
 def _digest(data: pathlib.Path) -> str:
+    """SHA-256 of the file that holds a dataset's arrays."""
     return hashlib.sha256((data / "main_data.hdf5").read_bytes()).hexdigest()
 
 
-def _minari():
+def _minari() -> Any:
+    """The library, which is optional.
+
+    Raises:
+        ValueError: it is not installed.
+    """
     try:
         importlib.import_module("h5py")  # in which Minari stores
         return importlib.import_module("minari")
@@ -313,7 +478,8 @@ def _minari():
         raise ValueError('demonstrations need Minari: pip install "uncap[demos]"') from None
 
 
-def _commit() -> str:  # of the checkout; -dirty where tracked files were changed
+def _commit() -> str:
+    """Commit of the checkout, with -dirty where tracked files were changed; or "unknown"."""
     root = pathlib.Path(__file__).parent.parent
     command = [
         "git",

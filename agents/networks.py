@@ -1,13 +1,17 @@
-"""Task-conditioned networks: a body shared by all tasks, and a head; the actor-critic made of two of them.
+"""Task-conditioned networks and the actor-critic policy made of two of them.
 
-The task's index is an argument of the networks, never sliced out of the observation.
+A network is a body (`agents/bodies.py`), which all tasks share, and a head. The task index is an
+argument of the networks. It is never sliced out of a flat observation.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Any, Protocol, cast
 
+import gymnasium as gym
 import torch
 from stable_baselines3.common.distributions import DiagGaussianDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy
@@ -18,6 +22,9 @@ from agents.bodies import EMBEDDING
 from agents.config import NetworkConfig
 from agents.tables import BODIES, HEADS
 
+Observation = dict[str, torch.Tensor]  # state (n, s), task (n, t) where there is one, index (n, 1)
+DEFAULT_NETWORK = NetworkConfig()
+
 
 class SharedHead(nn.Module):
     """One linear output for all tasks."""
@@ -26,9 +33,9 @@ class SharedHead(nn.Module):
         super().__init__()
         self.linear = nn.Linear(width, outputs)
 
-    def forward(self, latent: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        """Map (n, width) to (n, outputs)."""
-        return self.linear(latent)
+    def forward(self, features: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """Map features (n, width) to (n, outputs)."""
+        return self.linear(features)
 
 
 class PerTaskHead(nn.Module):
@@ -36,97 +43,125 @@ class PerTaskHead(nn.Module):
 
     def __init__(self, width: int, outputs: int, num_tasks: int):
         super().__init__()
-        bound = 1 / math.sqrt(width)
+        bound = 1 / math.sqrt(width)  # as nn.Linear draws its weights
         self.weight = nn.Parameter(torch.empty(num_tasks, width, outputs).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.zeros(num_tasks, outputs))
 
-    def forward(self, latent: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        """Map (n, width) to (n, outputs) with the head of index (n,)."""
-        return torch.bmm(latent[:, None], self.weight[index])[:, 0] + self.bias[index]
+    def forward(self, features: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """Map features (n, width) to (n, outputs), each sample by the head of its index (n,)."""
+        weight = self.weight[index]  # (n, width, outputs)
+        product = torch.bmm(features[:, None], weight)[:, 0]  # (n, outputs)
+        return product + self.bias[index]
 
 
 class TaskNetwork(nn.Module):
-    """A body on state and task, then a head chosen by the task's index.
+    """A body on state and task, then a head, which may depend on the task index.
 
     Args:
-        state: size of the state.
-        task: size of the task's vector.
-        outputs: numbers to give.
-        num_tasks: tasks that embeddings and `per_task` heads are made for.
-        config: what it is made of.
+        state_size: size of the state.
+        task_size: size of the task vector, 0 where there is none.
+        outputs: size of the output.
+        num_tasks: number of embeddings and of `per_task` heads.
+        config: what the network is made of.
     """
 
-    def __init__(self, state: int, task: int, outputs: int, num_tasks: int, config: NetworkConfig):
+    def __init__(
+        self,
+        state_size: int,
+        task_size: int,
+        outputs: int,
+        num_tasks: int,
+        config: NetworkConfig,
+    ):
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(num_tasks, EMBEDDING) if config.embedding else None
-        self.body = BODIES[config.body](
-            state, EMBEDDING if config.embedding else task, num_tasks, config.width
-        )
+        body_task_size = EMBEDDING if config.embedding else task_size
+        self.body = BODIES[config.body](state_size, body_task_size, num_tasks, config.width)
         self.head = HEADS[config.head](config.width, outputs, num_tasks)
 
     def forward(self, state: torch.Tensor, task: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        """Map state (n, state), task (n, task) and index (n,) to (n, outputs)."""
+        """Map state (n, state_size), task (n, task_size) and index (n,) to (n, outputs)."""
         if self.embedding is not None:
-            task = self.embedding(index)
-        told = torch.zeros_like(index) if self.config.blind else index
-        return self.head(self.body(state, task, told), index)
+            task = self.embedding(index)  # (n, EMBEDDING)
+        body_index = torch.zeros_like(index) if self.config.blind else index
+        features = self.body(state, task, body_index)  # (n, width)
+        return self.head(features, index)
+
+
+def input_sizes(observation_space: gym.Space) -> tuple[int, int]:
+    """Sizes of the state and of the task vector, 0 where there is none."""
+    spaces = cast(gym.spaces.Dict, observation_space).spaces
+    state_size, task_size = (
+        cast(gym.spaces.Box, spaces[name]).shape[0] if name in spaces else 0
+        for name in ("state", "task")
+    )
+    return state_size, task_size
 
 
 def split_observation(
-    obs: dict[str, torch.Tensor],
+    obs: Observation,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """State (n, state), task vector (n, task; size 0 where there is none) and index (n,) of an observation."""
+    """The inputs of a `TaskNetwork` in a batched observation.
+
+    Returns:
+        State (n, state_size), task vector (n, task_size; size 0 where there is none) and task
+        index (n,).
+    """
     state = obs["state"]
     task = obs["task"] if "task" in obs else state.new_zeros(len(state), 0)
-    return state, task, obs["index"][:, 0].long()
+    index = obs["index"][:, 0].long()
+    return state, task, index
 
 
 class MultiTaskPolicy(ActorCriticPolicy):
-    """Gaussian actor and critic for observations {state, task?, index}.
+    """Gaussian actor, and critic, for observations {state, task?, index}.
 
-    Values are normalised per task where `value_mean` and `value_std` (tasks,) say so, see `balance.PopArt`.
+    The critic gives values that are normalised per task, by the buffers `value_mean` and
+    `value_std` (tasks,). These are 0 and 1 unless `balance.PopArt` moves them.
 
     Args:
-        num_tasks: tasks a `per_task` head is made for.
+        *args: of stable-baselines3's policies, passed by its algorithms.
+        num_tasks: number of tasks, of embeddings and of `per_task` heads.
         network: what actor and critic are made of.
         popart: give the critic a head per task, whatever the actor has.
         deviation: initial standard deviation of the actions.
         correlation: of the fingers' noise between one control step of a rollout and the next.
         **kwargs: of stable-baselines3's policies, passed by its algorithms.
+
+    Attributes:
+        noise: standard normal noise of the last actions (n, a); None when a rollout begins.
     """
+
+    value_mean: torch.Tensor  # (tasks,)
+    value_std: torch.Tensor  # (tasks,)
 
     def __init__(
         self,
         *args,
         num_tasks: int = 1,
-        network: NetworkConfig = NetworkConfig(),
+        network: NetworkConfig = DEFAULT_NETWORK,
         popart: bool = False,
         deviation: float = 0.5,
         correlation: float = 0.0,
         **kwargs,
     ):
-        self.num_tasks, self.network, self.popart, self.deviation = (
-            num_tasks,
-            network,
-            popart,
-            deviation,
-        )
-        self.correlation, self.noise = (
-            correlation,
-            None,
-        )  # noise: (n, a) of the last actions, None when a rollout begins
+        self.num_tasks = num_tasks
+        self.network = network
+        self.popart = popart
+        self.deviation = deviation
+        self.correlation = correlation
+        self.noise: torch.Tensor | None = None
         super().__init__(*args, features_extractor_class=CombinedExtractor, **kwargs)
 
     def _build(self, lr_schedule) -> None:
-        sizes = [
-            s.shape[0] if (s := self.observation_space.spaces.get(name)) else 0
-            for name in ("state", "task")
-        ]
-        actions = self.action_space.shape[0]
-        self.actor = TaskNetwork(*sizes, actions, self.num_tasks, self.network)
-        critic = dataclasses.replace(self.network, head="per_task") if self.popart else self.network
-        self.critic = TaskNetwork(*sizes, 1, self.num_tasks, critic)
+        """Make the networks and their optimizer; stable-baselines3 calls this."""
+        state_size, task_size = input_sizes(self.observation_space)
+        actions = cast(gym.spaces.Box, self.action_space).shape[0]
+        network = self.network
+        critic_network = dataclasses.replace(network, head="per_task") if self.popart else network
+        self.actor = TaskNetwork(state_size, task_size, actions, self.num_tasks, network)
+        self.critic = TaskNetwork(state_size, task_size, 1, self.num_tasks, critic_network)
         self.register_buffer("value_mean", torch.zeros(self.num_tasks))
         self.register_buffer("value_std", torch.ones(self.num_tasks))
         self.log_std = nn.Parameter(torch.full((actions,), math.log(self.deviation)))
@@ -135,77 +170,123 @@ class MultiTaskPolicy(ActorCriticPolicy):
             {"params": [*self.actor.parameters(), self.log_std]},
             {"params": list(self.critic.parameters())},
         ]
-        self.optimizer = self.optimizer_class(groups, lr=lr_schedule(1), **self.optimizer_kwargs)
-
-    def get_distribution(self, obs):
-        """Gaussian over actions for observations (n, ...)."""
-        return self.action_dist.proba_distribution(
-            self.actor(*split_observation(obs)), self.log_std
+        # The base class Optimizer, which stable-baselines3 names as the type, has no `lr`.
+        self.optimizer = self.optimizer_class(
+            groups,
+            lr=lr_schedule(1),  # pyright: ignore[reportCallIssue]
+            **self.optimizer_kwargs,
         )
 
-    def predict_values(self, obs):
+    def get_distribution(self, obs: Observation) -> DiagGaussianDistribution:
+        """Gaussian over actions for observations (n, ...)."""
+        mean = self.actor(*split_observation(obs))  # (n, a)
+        return self.action_dist.proba_distribution(mean, self.log_std)
+
+    def predict_values(self, obs: Observation) -> torch.Tensor:
         """Values (n, 1), in rewards."""
         state, task, index = split_observation(obs)
-        return (
-            self.value_std[index, None] * self.critic(state, task, index)
-            + self.value_mean[index, None]
-        )
+        normalised = self.critic(state, task, index)  # (n, 1)
+        return self.value_std[index, None] * normalised + self.value_mean[index, None]
 
-    def forward(self, obs, deterministic: bool = False):
-        """Actions (n, a), values (n, 1) and log probabilities (n,).
-
-        Actions are Gaussian; the noise of the fingers, the last action, is autoregressive: once they close they stay closed
-        for some steps, long enough to feel a hold (coloured noise in PPO: Hollenstein et al., 2024).
-        """
+    def forward(
+        self, obs: Observation, deterministic: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Actions (n, a), values (n, 1) and log probabilities (n,)."""
         distribution = self.get_distribution(obs)
-        mean, spread = distribution.distribution.mean, distribution.distribution.stddev
-        last, self.noise = self.noise, torch.randn_like(mean)
-        if last is not None and self.correlation:
-            self.noise[:, -1] = (
-                self.correlation * last[:, -1]
-                + (1 - self.correlation**2) ** 0.5 * self.noise[:, -1]
-            )
-        actions = mean if deterministic else mean + spread * self.noise
+        mean = distribution.distribution.mean  # (n, a)
+        deviation = distribution.distribution.stddev  # (n, a)
+        noise = self._next_noise(mean)  # drawn in any case
+        actions = mean if deterministic else mean + deviation * noise
         return actions, self.predict_values(obs), distribution.log_prob(actions)
 
-    def evaluate_actions(self, obs, actions):
-        """Values (n, 1), normalised, log probabilities (n,) and entropy (n,) of given actions."""
-        distribution = self.get_distribution(obs)
-        return (
-            self.critic(*split_observation(obs)),
-            distribution.log_prob(actions),
-            distribution.entropy(),
-        )
+    def _next_noise(self, mean: torch.Tensor) -> torch.Tensor:
+        """Standard normal noise of the shape of mean (n, a), and keep it in `noise`.
 
-    def _predict(self, observation, deterministic: bool = False):
+        The noise of the last action, the fingers, is autoregressive: once they close they stay
+        closed for some control steps, long enough to feel a hold (coloured noise in PPO:
+        Hollenstein et al., 2024).
+        """
+        last = self.noise
+        noise = torch.randn_like(mean)
+        if last is not None and self.correlation:
+            fresh_share = (1 - self.correlation**2) ** 0.5  # keeps the variance at 1
+            noise[:, -1] = self.correlation * last[:, -1] + fresh_share * noise[:, -1]
+        self.noise = noise
+        return noise
+
+    def evaluate_actions(
+        self, obs: Observation, actions: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Evaluate given actions (n, a).
+
+        Returns:
+            Values (n, 1), normalised; log probabilities (n,); entropies (n,).
+        """
+        distribution = self.get_distribution(obs)
+        values = self.critic(*split_observation(obs))
+        return values, distribution.log_prob(actions), distribution.entropy()
+
+    def _predict(self, observation: Observation, deterministic: bool = False) -> torch.Tensor:
         return self.get_distribution(observation).get_actions(deterministic=deterministic)
 
-    def act(self, obs: dict[str, torch.Tensor]) -> torch.Tensor:
+    def act(self, obs: Observation) -> torch.Tensor:
         """Mean actions (n, a)."""
         return self.actor(*split_observation(obs))
 
     def adopt(self, source: MultiTaskPolicy) -> None:
-        """Copy another policy's weights; new tasks' heads start as the mean of the source's.
+        """Copy another policy's weights, see the function `adopt`."""
+        adopt(self, source)
 
-        Raises:
-            ValueError: the networks differ in more than their tasks.
-        """
-        own, weights = self.state_dict(), {}
-        for name, value in source.state_dict().items():
-            per_task = (
-                ".head." in name
-                or "embedding" in name
-                or name.startswith(("value_", "log_ent_coef"))
+
+class TaskPolicy(Protocol):
+    """A policy for a number of tasks, as `adopt` needs it."""
+
+    num_tasks: int
+
+    def state_dict(self) -> dict[str, Any]:
+        """Its tensors by name."""
+        ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
+        """Take tensors by name."""
+        ...
+
+
+def adopt(policy: TaskPolicy, source: TaskPolicy) -> None:
+    """Copy the weights of source into policy.
+
+    Where the two have different numbers of tasks, everything that there is one of per task starts
+    as the mean over the source's tasks.
+
+    Raises:
+        ValueError: the networks differ in more than their tasks.
+    """
+    weights = {}
+    targets = policy.state_dict()
+    for name, value in source.state_dict().items():
+        target = targets[name]
+        if _is_per_task(name) and _task_counts_differ(value, source, target, policy):
+            value = value.mean(0, keepdim=True).expand_as(target)
+        if value.shape != target.shape:
+            raise ValueError(
+                f"cannot adopt {name}: {tuple(value.shape)} here is {tuple(target.shape)}"
             )
-            if (
-                per_task
-                and value.shape[:1] == (source.num_tasks,)
-                and own[name].shape[:1] == (self.num_tasks,) != value.shape[:1]
-            ):
-                value = value.mean(0, keepdim=True).expand_as(own[name])
-            if value.shape != own[name].shape:
-                raise ValueError(
-                    f"cannot adopt {name}: {tuple(value.shape)} here is {tuple(own[name].shape)}"
-                )
-            weights[name] = value
-        self.load_state_dict(weights)
+        weights[name] = value
+    policy.load_state_dict(weights)
+
+
+def _is_per_task(name: str) -> bool:
+    """Whether a tensor of this name can have an entry per task along its first axis."""
+    if ".head." in name or "embedding" in name:
+        return True
+    return name.startswith(("value_", "log_ent_coef"))
+
+
+def _task_counts_differ(
+    value: torch.Tensor, source: TaskPolicy, target: torch.Tensor, policy: TaskPolicy
+) -> bool:
+    """Whether both tensors have an entry per task of their policy, and not equally many."""
+    given = value.shape[:1]
+    needed = target.shape[:1]
+    per_task = given == (source.num_tasks,) and needed == (policy.num_tasks,)
+    return per_task and given != needed

