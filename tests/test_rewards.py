@@ -131,7 +131,7 @@ def test_terms_are_bounded_and_the_experts_climb_them():
     for _ in range(100):
         _, reward, _, _, info = env.step(expert_action(env.batch.measure()))
         first = reward if first is None else first
-        for name in (*rewards.WEIGHTS, "success"):
+        for name in (*rewards.TERMS, "success"):
             assert (info[name] >= 0).all() and (info[name] <= 1).all()
         m = env.batch.measure()
         assert (info["grasp"][m["holds"]] == 1).all()  # whatever the load turns their hands by
