@@ -88,11 +88,12 @@ def expert_action(measured: Measured) -> np.ndarray:
         (n, 5) in [-1, 1].
     """
     who = measured["moves"]  # (n,), a bool for each move
-    for name in who.dtype.names or ():
+    names = who.dtype.names or ()
+    for name in names:
         lookup(MOVES, name, "move")
     plan = Plan.stay(len(who))
     for name, make in MOVES.items():
-        if name in who.dtype.names and who[name].any():
+        if name in names and who[name].any():
             make(measured, who[name], plan)
     return plan.action()
 

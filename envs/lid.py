@@ -8,6 +8,9 @@ at 3e-3; a 25 N cork creeps 1 mm/s without 0.1 kg and 0.08 mm/s with it). A free
 next to none.
 """
 
+# mujoco's extension modules come without stubs: pyright knows none of their names
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 from typing import Any

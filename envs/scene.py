@@ -6,6 +6,9 @@ Heights are above the table top (z = 0). `seat` is the plane between container a
 lid; collision shapes meet there, so the part of a neck inside its lid is only drawn.
 """
 
+# mujoco's extension modules come without stubs: pyright knows none of their names
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 from typing import Any
