@@ -22,19 +22,34 @@ from envs.tables import lookup
 
 Measured = dict[str, np.ndarray]
 
+# Above the lid and down to it
 _CLEARANCE = 0.035  # m above the grip at which the hand aligns
+_LOW = 0.6 * _CLEARANCE  # m above the grip, below which the hand must be inside the cone
 _CENTRED = 0.006  # m off the axis at which the hand may descend or close
-_LIFT_TO = 0.09  # m from the seat at which a free lid is held still
-_OVERTURN = 0.06  # rad past the angle of a lid that stays: the fingers spring back when they stop
+_PLAY = 0.6  # of the room between finger and lid that the hand may be off the axis
+_STRAIGHT = 0.12  # rad off the yaw it should have, with which the hand may descend
+_ASKEW = 0.5  # rad off a bar's direction with which a low hand must rise again
 _SPARE = 0.012  # m between finger and lid on the way down
-_WIDE = 0.005  # m between finger and lid at which they have let go
+# The fingers close, and stay closed
+_AT_GRIP = 0.006  # m off the grip's height at which fingers close
+_KEPT_HEIGHT = 0.010  # m off the grip's height within which a lid that they hold is not let go
+_KEPT_CENTRED = 0.012  # m off the axis, likewise
+_GENTLE = 0.012  # m that a tab is squeezed by, so that it can pivot in the fingers
+# They let go, and grip anew
 _STRETCH = 0.15  # rad before the wrist's limit at which the hand grips anew
+_WIDE = 0.005  # m between finger and lid at which they have let go
+_UNWOUND = 0.3  # rad off the yaw it should have, to which an open hand turns back round the lid
+# They open the lid
+_OVERTURN = 0.06  # rad past the angle of a lid that stays: the fingers spring back when they stop
+_LIFT_TO = 0.09  # m from the seat at which a free lid is held still
+_HOLD_STEP = 0.02  # m at most that the target leads up or down to there
 _PRESS = 0.004  # m that the target leads downwards: about 50 N through the arm's servos
 _PRESS_TURNING = 0.5  # of that while turning: at 0.75 fingers slip when the cap is down
 _TURN_PRESSING = 0.6  # of the full turn in a step while pressing
-_PRESSED = 0.6  # of the depth from which on a cap that is pressed may be turned
+_PRESSED = 0.6  # share of the depth from which on a cap that is pressed may be turned
 _PRESS_HEAD = 1.5  # of _PRESS on a head that is pressed with closed fingers
-_GENTLE = 0.012  # m that a tab is squeezed by, so that it can pivot in the fingers
+_OVER_HEAD = 0.008  # m off the axis within which the fist may press a head
+_FIST = 0.003  # m of each finger's opening below which the hand is a fist
 _ARC_LEAD = 0.015  # m that the target leads along a hinge's arc
 _RAIL_LEAD = 0.0015  # m past the end of the way along a rail
 _DRAG_STEP = 0.025  # m at most that the target leads sideways
@@ -107,13 +122,15 @@ def grasp(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
     round_lid = ~measured["bar"]
     turns = measured["direction"] != 0
 
-    low = above < _CLEARANCE * 0.6
+    low = above < _LOW
     aligned = _aligned(measured, across, yaw, low)
-    at_grip = aligned & (np.abs(above) < 0.006) & (across < 2 * _CENTRED)
-    still_held = measured["holds"] & (np.abs(above) < 0.010) & (across < 0.012)
+    at_grip = aligned & (np.abs(above) < _AT_GRIP) & (across < 2 * _CENTRED)
+    near = (np.abs(above) < _KEPT_HEIGHT) & (across < _KEPT_CENTRED)
+    still_held = measured["holds"] & near
+    # at the wrist's end: let go, turn back while the fingers are open, and close again
     spent = turns & round_lid & _wrist_spent(measured)
     let_go = measured["opening"] > measured["grip_radius"] + _WIDE
-    unwind = low & aligned & round_lid & turns & let_go & (np.abs(yaw) > 0.3)
+    unwind = low & aligned & round_lid & turns & let_go & (np.abs(yaw) > _UNWOUND)
     closing = (at_grip | still_held) & ~spent & ~unwind
     gripped = closing & measured["holds"]
 
@@ -149,10 +166,11 @@ def _aligned(
         low: bool (n,), it is below the height at which it aligns.
     """
     # a wide lid leaves little play
-    play = np.clip(FINGER_OPEN - measured["grip_radius"], 0.0, _CENTRED) * 0.6  # (n,) m
+    play = np.clip(FINGER_OPEN - measured["grip_radius"], 0.0, _CENTRED) * _PLAY  # (n,) m
     askew = np.where(measured["bar"], np.abs(measured["bar_yaw_offset"]), 0.0)  # (n,) rad
-    may_stay_low = (across < 1.5 * play) & (askew < 0.5)
-    may_descend = (across < play) & (np.abs(yaw) < 0.12)
+    # hysteresis: a hand that is low already may be further off
+    may_stay_low = (across < 1.5 * play) & (askew < _ASKEW)
+    may_descend = (across < play) & (np.abs(yaw) < _STRAIGHT)
     return np.where(low, may_stay_low, may_descend)
 
 
@@ -182,17 +200,17 @@ def _yaw_error(measured: Measured) -> np.ndarray:
 
 def unscrew(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
     """Turn until the lid is off."""
-    turning = mine & plan.gripped & ~(measured["progress"] >= 1.0)
+    turning = mine & plan.gripped & (measured["progress"] < 1.0)
     _turn_lid(measured, turning, plan)
 
 
 def unscrew_pressed(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
     """Press the lid down and turn it while it is down, until it is off."""
-    pressing = mine & plan.gripped & ~(measured["progress"] >= 1.0)
+    pressing = mine & plan.gripped & (measured["progress"] < 1.0)
     # not back to the grip's middle: that would lift the lid
     plan.move[pressing, 2] = -_PRESS_TURNING * _PRESS
-    lift = measured["lid"][:, LIFT]  # (n,) m, negative while pressed
-    down = ~(lift > _PRESSED * measured["full"][:, LIFT])
+    height = measured["lid"][:, LIFT]  # (n,) m, negative while pressed
+    down = height <= _PRESSED * measured["full"][:, LIFT]
     _turn_lid(measured, pressing & down, plan, speed=_TURN_PRESSING)
 
 
@@ -222,7 +240,7 @@ def lift(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
     released = measured["released"]
     nothing_to_turn = (measured["direction"] == 0) | _turned(measured, 0.5 * _OVERTURN)
     pulling = mine & plan.gripped & (released | nothing_to_turn)
-    to_hold = np.clip(_LIFT_TO - measured["separation"], -0.02, 0.02)  # (n,) m
+    to_hold = np.clip(_LIFT_TO - measured["separation"], -_HOLD_STEP, _HOLD_STEP)  # (n,) m
     rise = np.where(released, to_hold, STEP_POSITION)
     plan.move[pulling] = 0.0
     plan.move[pulling, 2] = rise[pulling]
@@ -274,8 +292,8 @@ def press(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
     """Press the head with the closed fingers, and stay."""
     ids = np.flatnonzero(mine)  # (k,)
     to_grip = measured["grip_offset"][ids]  # (k, 3) m
-    centred = np.linalg.norm(to_grip[:, :2], axis=1) < 0.008
-    closed = measured["opening"][ids] < 0.003
+    centred = np.linalg.norm(to_grip[:, :2], axis=1) < _OVER_HEAD
+    closed = measured["opening"][ids] < _FIST
     plan.move[ids] = to_grip
     plan.move[ids, 2] += np.where(centred & closed, -_PRESS_HEAD * _PRESS, _CLEARANCE)
     plan.turn[ids] = 0.0
