@@ -1,5 +1,8 @@
 """The laws of the closures' physics, for every row of the table."""
 
+# mujoco's extension modules come without stubs: pyright knows none of their names
+# pyright: reportAttributeAccessIssue=false
+
 import mujoco
 import numpy as np
 import pytest
