@@ -203,7 +203,7 @@ class ClosureBatch:
             self.lid_q.start + gated["gate_key"],
         )
         self._jammed = self._gated, self.lid_v.start + gated["gate_jammed"]
-        quat, moves = self.mocap_quat[:, 0], self.own["moves"]
+        quat, moves = self.mocap_quat[:, 0], self.own["sideways"]
         self._yaw = 2 * np.arctan2(quat[:, 3], quat[:, 0])
         self._floor = self.own["seat"] + self.mocap_pos[:, 0, 2]  # world z of the lid's seat (m)
         c, s = np.cos(self._yaw), np.sin(self._yaw)
@@ -407,7 +407,8 @@ _NOT_PHYSICS = ("eq_active0", "names_map", "geom_rgba")  # states or labels, not
 
 
 _MEASURED = (
-    "mechanism",
+    "moves",
+    "pays",
     "hold_rule",
     "grip_radius",
     "grip_height",

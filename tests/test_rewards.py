@@ -7,6 +7,8 @@ from envs import CLOSURES, ClosureVectorEnv, rewards
 from envs.experts import expert_action
 from envs.robot import FINGER_OPEN
 
+ALL_TERMS = np.ones(1, [(name, bool) for name in rewards.TERMS])
+
 
 def measured(**changes):
     """Measurements of one lid of 15 mm radius with the hand open at its grip, unless changed."""
@@ -23,12 +25,23 @@ def measured(**changes):
         "progress": np.zeros(1),
         "bar": np.array([False]),
         "bar_yaw_offset": np.zeros(1),
+        "pays": ALL_TERMS,
     }
     return m | {k: np.asarray(v) for k, v in changes.items()}
 
 
+def terms_of(held_progress=0.0, **changes) -> dict[str, float]:
+    """The terms of one lid, without success."""
+    terms = rewards.reward_terms(
+        measured(**changes),
+        held_progress=np.array([held_progress]),
+        success=np.array([False]),
+    )
+    return {name: value[0] for name, value in terms.items()}
+
+
 def grasp(**changes) -> float:
-    return rewards.reward_terms(measured(**changes), np.zeros(1), np.array([False]))["grasp"][0]
+    return terms_of(**changes)["grasp"]
 
 
 def test_each_stage_of_a_grasp_pays_more():
@@ -41,12 +54,10 @@ def test_each_stage_of_a_grasp_pays_more():
         grasp(opening=[0.016]),
         grasp(opening=[0.015], contact=[True], holds=[True]),
     ]
-    assert (
-        stages == sorted(stages)
-        and len(set(stages)) == len(stages)
-        and stages[0] < 0.01
-        and stages[-1] == 1.0
-    )
+    assert stages == sorted(stages)
+    assert len(set(stages)) == len(stages)
+    assert stages[0] < 0.01
+    assert stages[-1] == 1.0
 
 
 def test_a_closed_hand_at_the_grip_is_not_around_the_lid():
@@ -55,10 +66,8 @@ def test_a_closed_hand_at_the_grip_is_not_around_the_lid():
 
 @pytest.mark.parametrize("radius", [0.007, 0.015, 0.035])
 def test_closing_pays_from_wide_open_to_the_lid(radius):
-    paid = [
-        grasp(grip_radius=[radius], opening=[opening])
-        for opening in np.linspace(FINGER_OPEN, radius + 1e-6, 9)
-    ]
+    openings = np.linspace(FINGER_OPEN, radius + 1e-6, 9)
+    paid = [grasp(grip_radius=[radius], opening=[opening]) for opening in openings]
     assert np.diff(paid) == pytest.approx(0.5 / 8, abs=1e-3)
 
 
@@ -68,71 +77,95 @@ def test_pads_that_give_way_keep_their_pay():
 
 
 def test_fingers_close_along_a_bar_rather_than_across_it():
-    paid = [
-        grasp(bar=[True], bar_yaw_offset=[angle], opening=[0.016]) for angle in (0.0, 0.1, 0.3, 1.2)
-    ]
-    assert (
-        paid == sorted(paid, reverse=True)
-        and paid[2] < 0.4 * paid[1]
-        and paid[0] == grasp(opening=[0.016])
-    )
-    askew = [
-        grasp(bar=[True], bar_yaw_offset=[0.3], opening=[opening]) for opening in (0.04, 0.016)
-    ]
-    assert askew[1] <= askew[0]  # turn first, then close
+    def on_a_bar(angle, opening=0.016):
+        return grasp(bar=[True], bar_yaw_offset=[angle], opening=[opening])
+
+    paid = [on_a_bar(angle) for angle in (0.0, 0.1, 0.3, 1.2)]
+    assert paid == sorted(paid, reverse=True)
+    assert paid[2] < 0.4 * paid[1]
+    assert paid[0] == grasp(opening=[0.016])
+    assert on_a_bar(0.3, opening=0.016) <= on_a_bar(0.3, opening=0.04)  # turn first, then close
 
 
 def test_fingers_that_clamp_the_ends_of_a_bar_do_not_hold_it():
     held = {"bar": [True], "opening": [0.015], "contact": [True], "holds": [True]}
-    assert (
-        grasp(bar_yaw_offset=[0.2], **held) == 1.0
-    )  # a turn against friction leaves a hand a little askew
-    assert grasp(bar_yaw_offset=[0.6], **held) < grasp(
-        bar=[True], bar_yaw_offset=[0.0], opening=[0.04]
-    )
+    around = grasp(bar=[True], bar_yaw_offset=[0.0], opening=[0.04])
+    # a turn against friction leaves a hand a little askew
+    assert grasp(bar_yaw_offset=[0.2], **held) == 1.0
+    assert grasp(bar_yaw_offset=[0.6], **held) < around
 
 
 def test_what_opened_by_itself_pays_nothing_but_the_hand_near_it():
-    by_itself = rewards.reward_terms(measured(progress=[1.0]), np.zeros(1), np.array([False]))
-    by_hand = rewards.reward_terms(measured(progress=[1.0]), np.ones(1), np.array([False]))
-    assert by_itself["open"][0] == by_itself["separate"][0] == 0.0
-    assert by_hand["open"][0] == by_hand["separate"][0] == 1.0
+    by_itself = terms_of(held_progress=0.0, progress=[1.0])
+    by_hand = terms_of(held_progress=1.0, progress=[1.0])
+    assert by_itself["open"] == by_itself["separate"] == 0.0
+    assert by_hand["open"] == by_hand["separate"] == 1.0
 
 
 def test_a_lid_pays_for_its_opening_only_while_it_is_in_the_fingers():
     lid = {"progress": [1.0], "separates": [True], "released": [True], "separation": [0.06]}
-    flung, held = (
-        rewards.reward_terms(measured(**lid, holds=[h]), np.ones(1), np.array([False]))
-        for h in (False, True)
-    )
-    assert flung["open"][0] == flung["separate"][0] == 0.0
-    assert held["open"][0] == held["separate"][0] == 1.0
+    flung = terms_of(held_progress=1.0, **lid, holds=[False])
+    held = terms_of(held_progress=1.0, **lid, holds=[True])
+    assert flung["open"] == flung["separate"] == 0.0
+    assert held["open"] == held["separate"] == 1.0
 
 
 def test_one_finger_that_turns_a_lid_is_paid_half_until_it_comes_off_and_less_askew_on_a_bar():
     def opened(**changes) -> float:
-        m = measured(progress=[0.5], separates=[True], **changes)
-        return rewards.reward_terms(m, np.full(1, 0.5), np.array([False]))["open"][0]
+        return terms_of(held_progress=0.5, progress=[0.5], separates=[True], **changes)["open"]
 
-    assert opened(contact=[True]) == pytest.approx(0.5 * opened(contact=[True], holds=[True]))
-    assert (
-        0.0
-        < opened(contact=[True], bar=[True], bar_yaw_offset=[1.0])
-        < 0.2
-        < opened(contact=[True])
-    )
+    one_finger = opened(contact=[True])
+    askew = opened(contact=[True], bar=[True], bar_yaw_offset=[1.0])
+    assert one_finger == pytest.approx(0.5 * opened(contact=[True], holds=[True]))
+    assert 0.0 < askew < 0.2 < one_finger
     assert opened() == opened(contact=[True], released=[True]) == 0.0
+
+
+def test_a_term_that_is_not_paid_is_zero():
+    pays = ALL_TERMS.copy()
+    pays["reach"] = False
+    assert terms_of()["reach"] == 1.0
+    assert terms_of(pays=pays) == terms_of() | {"reach": 0.0}
+
+
+def test_every_term_says_what_it_pays_and_all_of_them_add_up_to_one():
+    for term in rewards.TERMS.values():
+        assert term.weight > 0
+        assert len(term.words) > 20 and "\n" not in term.words
+    assert sum(term.weight for term in rewards.TERMS.values()) == 1.0
+    full = {name: np.ones(1) for name in (*rewards.TERMS, "success")}
+    assert rewards.total(full) == pytest.approx(1.0)
 
 
 def test_terms_are_bounded_and_the_experts_climb_them():
     env = ClosureVectorEnv(tuple(CLOSURES), 2 * len(CLOSURES), autoreset_mode="Disabled")
     env.reset(seed=0)
-    first = None
+    rewards_so_far = []
     for _ in range(100):
         _, reward, _, _, info = env.step(expert_action(env.batch.measure()))
-        first = reward if first is None else first
-        for name in (*rewards.WEIGHTS, "success"):
-            assert (info[name] >= 0).all() and (info[name] <= 1).all()
-        m = env.batch.measure()
-        assert (info["grasp"][m["holds"]] == 1).all()  # whatever the load turns their hands by
-    assert (reward > first).all()
+        rewards_so_far.append(reward)
+        for name in (*rewards.TERMS, "success"):
+            assert (info[name] >= 0).all()
+            assert (info[name] <= 1).all()
+        holds = env.batch.measure()["holds"]
+        assert (info["grasp"][holds] == 1).all()  # whatever the load turns their hands by
+    assert (rewards_so_far[-1] > rewards_so_far[0]).all()
+
+
+def test_a_new_term_is_one_function_and_one_row(monkeypatch):
+    def gentle(situation: rewards.Situation) -> np.ndarray:
+        return 1 / (1 + situation.measured["touch"].sum(1))
+
+    words = "the fingers press on the lid no more than they must"
+    monkeypatch.setitem(rewards.TERMS, "gentle", rewards.Term(gentle, 0.25, words))
+    env = ClosureVectorEnv(tuple(CLOSURES), len(CLOSURES), autoreset_mode="Disabled")
+    env.reset(seed=0)
+    for _ in range(40):
+        _, reward, _, _, info = env.step(expert_action(env.batch.measure()))
+        assert ((info["gentle"] > 0) & (info["gentle"] <= 1)).all()
+        assert ((reward >= 0) & (reward <= 1)).all()
+        others = {name: info[name] for name in (*rewards.TERMS, "success")}
+        without = rewards.total(others | {"gentle": np.zeros(len(reward))})
+        # a quarter beside weights of one: a fifth of the potential, which is a tenth of the reward
+        assert reward - without == pytest.approx(0.1 * 0.2 * info["gentle"])
+    assert info["gentle"].min() < 0.5

@@ -10,7 +10,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from envs import CLOSURES, ClosureEnv, ClosureVectorEnv, observations
 from envs.experts import expert_action
 from envs.mechanisms import TWIST
-from envs.rewards import WEIGHTS
+from envs.rewards import TERMS
 
 MAX_STEPS = CLOSURES["bottle"].steps
 
@@ -100,7 +100,7 @@ def test_terms_are_named_and_bounded():
     env.reset(seed=0)
     for _ in range(MAX_STEPS - 1):
         _, reward, _, _, info = env.step(expert_action(env.batch.measure()))
-        for name in (*WEIGHTS, "progress", "contact_fraction"):
+        for name in (*TERMS, "progress", "contact_fraction"):
             assert (info[name] >= 0).all() and (info[name] <= 1 + 1e-9).all(), name
         assert ((reward >= 0) & (reward <= 1)).all()
     assert list(info["task_name"][:3]) == list(CLOSURES)[:3]
