@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import shutil
+from collections.abc import Mapping
 
 import numpy as np
 from safetensors import SafetensorError
@@ -70,7 +71,7 @@ def flatten(tree: dict, prefix: str = "") -> dict[str, np.ndarray]:
     return flat
 
 
-def unflatten(flat: dict[str, np.ndarray], prefix: str) -> dict:
+def unflatten(flat: Mapping[str, np.ndarray], prefix: str) -> dict:
     """The nested dictionary under a prefix of `flatten`ed names."""
     tree: dict = {}
     for name, value in flat.items():

@@ -42,7 +42,7 @@ def dagger(
     """
     minibatch_rng, lead_rng = rng.spawn(2)
     steps = env.num_envs * config.rollout  # environment steps per round
-    rounds = max(1, config.steps_per_task * len(env.env.tasks) // steps)
+    rounds = max(1, config.steps_per_task * len(env.closures.tasks) // steps)
     optimizer = torch.optim.Adam(policy.actor.parameters(), lr=config.learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, rounds)
     collector = _Collector(env, expert, copy.deepcopy(policy.actor), lead_rng)

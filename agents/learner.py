@@ -164,14 +164,8 @@ class Learner:
         Raises:
             ValueError: no such recording, or it lacks a task.
         """
-        recorded, data = demonstrations.metadata(folder)["tasks"], demonstrations.load(folder)
-        if missing := [t for t in self.tasks if t not in recorded]:
-            raise ValueError(
-                f"{folder} has no demonstrations of {', '.join(missing)} "
-                f"(recorded: {', '.join(recorded)})"
-            )
-        places = np.array([self.tasks.index(t) if t in self.tasks else -1 for t in recorded])
-        index = places[data["index"]]  # (steps,), -1 for other tasks
+        data = demonstrations.load(folder)
+        index = demonstrations.task_indices(folder, self.tasks)[data["index"]]  # -1: other tasks
         known = index >= 0
         steps = {name: column[known] for name, column in data.items()}
         index = index[known]
@@ -223,7 +217,8 @@ class Learner:
         if self.algorithm.has_begun:
             snapshot = self.closures.snapshot()
             meta["rngs"] = snapshot.pop("rngs")
-            _, keys, *position = np.random.get_state()  # noqa: NPY002 - stable-baselines3's
+            generator: Any = np.random.get_state()  # noqa: NPY002 - stable-baselines3's
+            _, keys, *position = generator
             meta["shuffle"] = position
             tensors |= checkpoints.flatten(snapshot, "env/")
             tensors |= {"success": self.success, "return": self.env.returns, "shuffle": keys}

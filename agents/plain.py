@@ -48,7 +48,7 @@ class PlainPPO(Algorithm):
         return TimedPPO(PlainPolicy, env, n_steps=ROLLOUT, seed=seed, device="cpu")
 
     @classmethod
-    def build_policy(cls, observation_space, action_space, meta) -> PlainPolicy:
+    def build_policy(cls, observation_space: Any, action_space, meta) -> PlainPolicy:
         """Make an untrained policy."""
         return PlainPolicy(observation_space, action_space, lambda _: 0.0)
 

@@ -178,7 +178,8 @@ class MultiTaskPPO(TimedPPO):
         One forward pass per task: a loss then reaches its own samples only, and its gradient
         costs no more than they do.
         """
-        clip = self.clip_range(sb3.remaining(self))
+        schedule: Any = self.clip_range  # a function, once the model is set up
+        clip = schedule(sb3.remaining(self))
         index = batch.observations["index"][:, 0].long()  # (batch,)
         present = index.unique()
         losses = TaskLosses([], [], present, torch.empty(0))
@@ -231,7 +232,8 @@ class MultiTaskPPO(TimedPPO):
         tasks = self.policy.num_tasks
         self.cosines = np.full((tasks, tasks), np.nan)
         between = cosines(losses.actor, self.policy.actor.parameters())
-        self.cosines[np.ix_(losses.present, losses.present)] = between
+        present = losses.present.numpy()
+        self.cosines[np.ix_(present, present)] = between
 
 
 class PPO(Algorithm):
@@ -267,7 +269,7 @@ class PPO(Algorithm):
     def build(cls, env: TaskVecEnv, config: LearnerConfig, seed: int) -> MultiTaskPPO:
         """Make the model, with the `warm_*` settings where its policy does not start from nothing."""
         ppo, warm = config.ppo, config.warm
-        tasks = len(env.env.tasks)
+        tasks = len(env.closures.tasks)
         rollout = ppo.warm_rollout if warm else ppo.rollout
         model = MultiTaskPPO(
             MultiTaskPolicy,

@@ -32,7 +32,7 @@ from torch.nn import functional
 from agents import checkpoints, demonstrations, sb3
 from agents.algorithm import Algorithm
 from agents.config import LearnerConfig, NetworkConfig, SACConfig
-from agents.networks import MultiTaskPolicy, TaskNetwork, split_observation
+from agents.networks import TaskNetwork, TaskPolicy, adopt, input_sizes, split_observation
 from agents.tables import HEADS
 from agents.vec_env import TaskVecEnv
 from envs.observations import SIZE
@@ -117,7 +117,6 @@ class MultiTaskSACPolicy(BasePolicy):
     """
 
     popart = False
-    adopt = MultiTaskPolicy.adopt
 
     def __init__(
         self,
@@ -134,9 +133,8 @@ class MultiTaskSACPolicy(BasePolicy):
         super().__init__(observation_space, action_space, squash_output=True)
         self.num_tasks = num_tasks
         self.network = network
-        spaces = observation_space.spaces
-        state, task = (spaces[n].shape[0] if n in spaces else 0 for n in ("state", "task"))
-        sizes = (state, task, action_space.shape[0], num_tasks, network)
+        state_size, task_size = input_sizes(observation_space)
+        sizes = (state_size, task_size, action_space.shape[0], num_tasks, network)
         self.actor = SquashedActor(*sizes)
         self.critic = TwinCritic(*sizes)
         self.critic_target = TwinCritic(*sizes)
@@ -161,6 +159,10 @@ class MultiTaskSACPolicy(BasePolicy):
     def act(self, obs: dict[str, torch.Tensor]) -> torch.Tensor:
         """Deterministic actions (n, a)."""
         return self.actor(*split_observation(obs))
+
+    def adopt(self, source: TaskPolicy) -> None:
+        """Copy another policy's weights, see `networks.adopt`."""
+        adopt(self, source)
 
     def _predict(self, observation: Any, deterministic: bool = False) -> torch.Tensor:
         return self.act(observation) if deterministic else self.draw(observation)[0]
@@ -328,12 +330,9 @@ def demonstration_transitions(
     Raises:
         ValueError: see `demonstrations.load`; or it lacks a task.
     """
-    told, recorded = demonstrations.load(folder), demonstrations.metadata(folder)
-    if missing := [t for t in tasks if t not in recorded["tasks"]]:
-        raise ValueError(
-            f"{folder} has no demonstrations of {', '.join(missing)} "
-            f"(recorded: {', '.join(recorded['tasks'])})"
-        )
+    data = demonstrations.load(folder)
+    recorded = demonstrations.metadata(folder)
+    index = demonstrations.task_indices(folder, tasks)[data["index"]]  # (n,), -1 for other tasks
     import minari
 
     steps = [
@@ -343,10 +342,8 @@ def demonstration_transitions(
     following, action, reward, done = (
         np.concatenate(column) for column in zip(*steps, strict=True)
     )
-    places = np.array([tasks.index(t) if t in tasks else -1 for t in recorded["tasks"]])
-    index = places[told["index"]]  # (n,), -1 for other tasks
     columns = {
-        "state": told["state"],
+        "state": data["state"],
         "next_state": following,
         "task": np.asarray(task_vectors)[index],
         "index": index[:, None],
@@ -396,7 +393,7 @@ class SAC(Algorithm):
             seed=seed,
             device="cpu",
             policy_kwargs={
-                "num_tasks": len(env.env.tasks),
+                "num_tasks": len(env.closures.tasks),
                 "network": config.network,
                 "temperature": sac.temperature,
                 "deviation": sac.warm_deviation if warm else sac.deviation,

@@ -190,7 +190,7 @@ def replaced(config: Any, values: dict[tuple[str, ...], Any]) -> Any:
     return dataclasses.replace(config, **changes)
 
 
-def from_dict(make: type, values: dict) -> Any:
+def from_dict(make: Any, values: dict) -> Any:
     """A configuration from what `dataclasses.asdict` gave, through JSON.
 
     Raises:

@@ -79,6 +79,7 @@ class TaskVecEnv(VecEnv):
             observations as `label`.
 
     Attributes:
+        closures: the environment.
         seconds: spent in steps, so far.
         returns: (n,) sum of the rewards of each present episode, unscaled.
         episodes: (task, success) of the episodes that ended since they were last taken.
@@ -94,7 +95,7 @@ class TaskVecEnv(VecEnv):
     ):
         if env.autoreset_mode != AutoresetMode.SAME_STEP:
             raise ValueError("stable-baselines3 needs an environment with autoreset_mode SAME_STEP")
-        self.env = env
+        self.closures = env
         self.seconds = 0.0
         self.scaled = scaled and not plain
         self.plain = plain
@@ -105,26 +106,26 @@ class TaskVecEnv(VecEnv):
         super().__init__(env.num_envs, self._space(), env.single_action_space)
 
     def _space(self) -> gym.spaces.Dict:
-        single: Any = self.env.single_observation_space
+        single: Any = self.closures.single_observation_space
         spaces = dict(single.spaces)
         if not self.plain:
-            spaces["index"] = gym.spaces.Box(0, len(self.env.tasks), (1,), np.float32)
+            spaces["index"] = gym.spaces.Box(0, len(self.closures.tasks), (1,), np.float32)
         if self.expert:
-            spaces["label"] = self.env.single_action_space
+            spaces["label"] = self.closures.single_action_space
         return gym.spaces.Dict(spaces)
 
     def observe(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Add the tasks' indices, and the expert's labels, to a batched observation."""
         if self.plain:
             return observation
-        observation = {**observation, "index": self.env.task[:, None].astype(np.float32)}
+        observation = {**observation, "index": self.closures.task[:, None].astype(np.float32)}
         if self.expert:
             observation["label"] = self.expert().astype(np.float32)
         return observation
 
     def reset(self) -> Any:
         """Start all episodes."""
-        observation, _ = self.env.reset(seed=sb3.take_seed(self))
+        observation, _ = self.closures.reset(seed=sb3.take_seed(self))
         self.returns[:] = 0
         return self.observe(observation)
 
@@ -135,14 +136,14 @@ class TaskVecEnv(VecEnv):
     def step_wait(self) -> Any:
         """Step all; infos are filled for finished episodes only."""
         began = time.perf_counter()
-        task = self.env.task.copy()  # a finished sub-environment may draw another one
-        observation, reward, _, done, info = self.env.step(self._actions)
+        task = self.closures.task.copy()  # a finished sub-environment may draw another one
+        observation, reward, _, done, info = self.closures.step(self._actions)
         self.returns += reward
         if self.scaled:
             reward = self.scale(reward, done, task)
         infos: list[dict] = [{} for _ in range(self.num_envs)]
         for i in np.flatnonzero(done):
-            infos[i] = self._episode_info(i, int(task[i]), info)
+            infos[i] = self._episode_info(int(i), int(task[i]), info)
         self.returns[done] = 0
         self.seconds += time.perf_counter() - began
         return self.observe(observation), reward.astype(np.float32), done, infos
@@ -166,7 +167,7 @@ class TaskVecEnv(VecEnv):
         """Success rate (tasks,) of the episodes finished since the last call; nan where none."""
         finished = self.episodes
         self.episodes = []
-        rates = np.full(len(self.env.tasks), np.nan)
+        rates = np.full(len(self.closures.tasks), np.nan)
         for index in range(len(rates)):
             if successes := [success for task, success in finished if task == index]:
                 rates[index] = np.mean(successes)
@@ -174,19 +175,19 @@ class TaskVecEnv(VecEnv):
 
     def close(self) -> None:
         """Close the environment."""
-        self.env.close()
+        self.closures.close()
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
         """The environment's attribute, once per sub-environment."""
-        return [getattr(self.env, attr_name)] * len(list(self._get_indices(indices)))
+        return [getattr(self.closures, attr_name)] * len(list(self._get_indices(indices)))
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
         """Set the environment's attribute."""
-        setattr(self.env, attr_name, value)
+        setattr(self.closures, attr_name, value)
 
     def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list:
         """Call a method of the environment."""
-        return [getattr(self.env, method_name)(*args, **kwargs)]
+        return [getattr(self.closures, method_name)(*args, **kwargs)]
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> Sequence[bool]:
         """No sub-environment is wrapped."""

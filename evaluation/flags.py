@@ -121,12 +121,12 @@ def _choice(hint: Any, names: Sequence[str]) -> Any:
     """A string, or a tuple of strings, of which some are suggested."""
     listed = "{" + ",".join(names) + "}" if names else "NAME"
     several = hint is not str
-    spec = PrimitiveConstructorSpec(
+    spec: Any = PrimitiveConstructorSpec(
         nargs="*" if several else 1,
         metavar=f"[{listed} ...]" if several else listed,
         instance_from_str=tuple if several else _only,
         is_instance=lambda value: isinstance(value, tuple if several else str),
-        str_from_instance=list if several else _listed,
+        str_from_instance=_listed,
         choices=Suggestions(names) if names else None,
     )
     return Annotated[hint, spec]
@@ -137,5 +137,5 @@ def _only(words: Sequence[str]) -> str:
     return word
 
 
-def _listed(word: str) -> list[str]:
-    return [word]
+def _listed(value: Any) -> list[str]:
+    return list(value) if isinstance(value, tuple) else [value]

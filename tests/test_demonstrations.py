@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from agents import demonstrations
-from agents.config import CloneConfig, PPOConfig
+from agents.config import CloneConfig, LearnerConfig
 from agents.demonstrations import (
     BURST,
     DemoConfig,
@@ -185,9 +185,7 @@ def test_cloning_opens_a_mug(tmp_path):
     record(tmp_path, "mug-v0", ("mug",), DemoConfig(episodes=20, perturb=0.0))
     data = load(tmp_path)
     assert data["success"].mean() >= 0.95
-    learner = Learner(
-        ("mug",), conditioning="parameters", ppo=PPOConfig(), num_envs=20, seed=0, warm=True
-    )
+    learner = Learner(("mug",), LearnerConfig(num_envs=20, warm=True), seed=0)
     losses = []
 
     def on_epoch(done, loss):
@@ -211,9 +209,8 @@ def test_data_that_do_not_fit_the_policy_are_refused(root):
     data = load(root)
     other_vector = {**data, "task": data["task"][:, :1]}
     nothing = {name: values[:0] for name, values in data.items()}
-    learner = Learner(
-        ("mug",), conditioning="one_hot", ppo=PPOConfig(), num_envs=1, seed=0, warm=True
-    )
+    config = LearnerConfig(conditioning="one_hot", num_envs=1, warm=True)
+    learner = Learner(("mug",), config, seed=0)
     for wrong in (data, other_vector, nothing):
         with pytest.raises(ValueError, match="do not fit"):
             clone(learner.policy, wrong, CloneConfig(), np.random.default_rng(0))
