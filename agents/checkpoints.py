@@ -7,6 +7,7 @@ import os
 import pathlib
 import shutil
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -21,13 +22,13 @@ class CheckpointError(ValueError):
 
 def save(folder: pathlib.Path, tensors: dict[str, np.ndarray], meta: dict) -> None:
     """Write a checkpoint folder, whole or not at all."""
-    temporary, old = folder.with_name(folder.name + ".tmp"), folder.with_name(folder.name + ".old")
+    temporary = folder.with_name(folder.name + ".tmp")
+    old = folder.with_name(folder.name + ".old")
     for leftover in (temporary, old):
         shutil.rmtree(leftover, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file(
-        {k: np.ascontiguousarray(v) for k, v in tensors.items()}, temporary / "tensors.safetensors"
-    )
+    contiguous = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    save_file(contiguous, temporary / "tensors.safetensors")
     (temporary / "meta.json").write_text(json.dumps({"format": FORMAT, **meta}, indent=1))
     if folder.exists():
         os.replace(folder, old)
@@ -48,21 +49,21 @@ def load(folder: pathlib.Path) -> tuple[dict[str, np.ndarray], dict]:
         meta = json.loads((folder / "meta.json").read_text())
         tensors = load_file(folder / "tensors.safetensors")
     except FileNotFoundError as error:
-        raise CheckpointError(
-            f"no checkpoint in {folder}: {pathlib.Path(error.filename or '').name} is missing"
-        ) from None
+        missing = pathlib.Path(error.filename or "").name
+        raise CheckpointError(f"no checkpoint in {folder}: {missing} is missing") from None
     except (json.JSONDecodeError, SafetensorError, UnicodeDecodeError) as error:
         raise CheckpointError(f"the checkpoint in {folder} is damaged: {error}") from None
     if meta.get("format") != FORMAT:
         raise CheckpointError(
-            f"the checkpoint in {folder} has format {meta.get('format')}; this version reads format {FORMAT}"
+            f"the checkpoint in {folder} has format {meta.get('format')}; "
+            f"this version reads format {FORMAT}"
         )
     return tensors, meta
 
 
-def flatten(tree: dict, prefix: str = "") -> dict[str, np.ndarray]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
     """Nested dictionaries of arrays as one dictionary with names joined by '/'."""
-    flat = {}
+    flat: dict[str, np.ndarray] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
             flat.update(flatten(value, f"{prefix}{key}/"))
@@ -75,10 +76,11 @@ def unflatten(flat: Mapping[str, np.ndarray], prefix: str) -> dict:
     """The nested dictionary under a prefix of `flatten`ed names."""
     tree: dict = {}
     for name, value in flat.items():
-        if name.startswith(prefix):
-            *path, leaf = name[len(prefix) :].split("/")
-            node = tree
-            for part in path:
-                node = node.setdefault(part, {})
-            node[leaf] = value
+        if not name.startswith(prefix):
+            continue
+        *path, leaf = name.removeprefix(prefix).split("/")
+        node = tree
+        for part in path:
+            node = node.setdefault(part, {})
+        node[leaf] = value
     return tree

@@ -267,7 +267,7 @@ class PPO(Algorithm):
 
     @classmethod
     def build(cls, env: TaskVecEnv, config: LearnerConfig, seed: int) -> MultiTaskPPO:
-        """Make the model, with the `warm_*` settings where its policy does not start from nothing."""
+        """Make the model, with the `warm_*` settings unless its policy starts from nothing."""
         ppo, warm = config.ppo, config.warm
         tasks = len(env.closures.tasks)
         rollout = ppo.warm_rollout if warm else ppo.rollout
