@@ -11,7 +11,7 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
-from envs import looks
+from envs import drawing
 from envs.mechanisms import MECHANISMS, OVERTRAVEL, add_constraints, add_lid_joints
 from envs.robot import CONTAINER_BIT, HAND_BIT, LID_BIT, TABLE_BIT, add_panda
 from envs.structure import Variant
@@ -145,7 +145,7 @@ def build(
     if visual:
         for geom in [g for body in (container, lid) for g in body.geoms]:
             geom.group = 3
-        looks.draw(spec, container, lid, variant, base)
+        drawing.draw(spec, container, lid, variant, base)
     return spec
 
 
