@@ -1,14 +1,25 @@
-"""Closures as Gymnasium environments: importing this package registers them."""
+"""Closures as Gymnasium environments: importing this package registers them.
+
+The environments' classes need mujoco and numba, so they are imported when they are asked
+for (PEP 562). The tables are there at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from envs.opengl import choose_backend
 
-choose_backend()  # before anything imports mujoco
+choose_backend()
 
-# ruff: noqa: E402
+# ruff: noqa: E402 (the back end is chosen before anything can import mujoco)
 from envs.closures import CLOSURES, TASK_SETS, Closure, TaskSet, distance, register
-from envs.env import ClosureEnv
 from envs.generator import sample_closure
-from envs.vector_env import ClosureVectorEnv
+
+if TYPE_CHECKING:
+    from envs.env import ClosureEnv
+    from envs.vector_env import ClosureVectorEnv
 
 __all__ = [
     "CLOSURES",
@@ -21,3 +32,17 @@ __all__ = [
     "register",
     "sample_closure",
 ]
+
+_ENVIRONMENTS = {"ClosureEnv": "envs.env", "ClosureVectorEnv": "envs.vector_env"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import an environment's class when it is asked for."""
+    if name not in _ENVIRONMENTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_ENVIRONMENTS[name]), name)
+
+
+def __dir__() -> list[str]:
+    """List the environments' classes also before they are imported."""
+    return sorted({*globals(), *__all__})

@@ -8,13 +8,19 @@ Numbers are those of a closure that was opened before and put back by hand, whic
 gripper with 70 N can open: a factory-sealed 65 mm jar takes 4 N m and more
 (doi:10.1016/j.apergo.2021.103421). Screw caps take a third to a half of the lower
 removal torque of their diameter in a packaging supplier's chart
-(visionpackaging.com.au/pages/closure-torque-chart; 1 in lb = 0.113 N m). Each row's
-`source` says what its numbers rest on; "estimate" means that no published figure
-of such a closure was found, and the number is the authors' own; a published figure
-beside it only bounds it: Giunchi et al. (J. Food Eng. 88:576, 2008), Villar-Garcia et
-al. (doi:10.31545/intagr/112270), mark-10.com/case_studies/hand-sanitizer-packaging. "Operable parts" are those of the ADA
-Standards, 309.4: a public tap or knob asks for no more than 22 N of the hand. A ball
-valve in service takes far more than the hand can give: 10 N m for 1/2 inch (Apollo,
+(visionpackaging.com.au/pages/closure-torque-chart; 1 in lb = 0.113 N m).
+
+Each row's `source` says what its numbers rest on. "Estimate" means that no published
+figure of such a closure was found: the number is the authors' own, and a published figure
+beside it only bounds it. What the sources abbreviate:
+
+- "Giunchi 2008": Giunchi et al. (J. Food Eng. 88:576, 2008).
+- "Villar-Garcia 2020": Villar-Garcia et al. (doi:10.31545/intagr/112270).
+- "Mark-10": mark-10.com/case_studies/hand-sanitizer-packaging.
+- "Operable parts": the ADA Standards, 309.4: a public tap or knob asks for no more than
+  22 N of the hand.
+
+A ball valve in service takes far more than the hand can give: 10 N m for 1/2 inch (Apollo,
 torque constants of top entry valves); guides for low-torque ones name 1.7 to 4 N m for
 1 inch (yanyehydraulic.com, low-torque ball valve designs).
 """
@@ -232,25 +238,34 @@ class TaskSet:
     reserved: dict[str, str] = dataclasses.field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        """Refuse a split whose sides share a row or a reserved band.
+        """Refuse a split whose sides share a row or a reserved range.
 
         Raises:
+            KeyError: a row is unknown.
             ValueError: what is shared.
         """
-        if shared := set(self.train) & set(self.held_out):
+        shared = set(self.train) & set(self.held_out)
+        if shared:
             raise ValueError(
                 f"task set {self.name!r}: {sorted(shared)} is both trained and held out"
             )
         for name in (*self.train, *self.held_out):
             lookup(CLOSURES, name, "closure")
-        for target, field in self.reserved.items():
-            held = CLOSURES[target]
-            low, high = getattr(held, field)
-            for row in (CLOSURES[n] for n in self.train if CLOSURES[n].mechanism == held.mechanism):
-                if getattr(row, field)[0] < high and getattr(row, field)[1] > low:
-                    raise ValueError(
-                        f"task set {self.name!r}: {row.name} overlaps the {field} reserved for {target}"
-                    )
+        for held_out, field in self.reserved.items():
+            self._refuse_overlap(CLOSURES[held_out], field)
+
+    def _refuse_overlap(self, held_out: Closure, field: str) -> None:
+        """Refuse a trained row of the same mechanism whose range overlaps the reserved one."""
+        low, high = getattr(held_out, field)
+        for name in self.train:
+            trained = CLOSURES[name]
+            trained_low, trained_high = getattr(trained, field)
+            overlaps = trained_low < high and trained_high > low
+            if trained.mechanism == held_out.mechanism and overlaps:
+                raise ValueError(
+                    f"task set {self.name!r}: {trained.name} overlaps the {field} "
+                    f"reserved for {held_out.name}"
+                )
 
     @property
     def gym_id(self) -> str:
@@ -260,12 +275,10 @@ class TaskSet:
     @property
     def hash(self) -> str:
         """Twelve hex digits that change when any row or the split changes."""
-        rows = (
-            [repr(CLOSURES[n]) for n in self.train]
-            + ["|"]
-            + [repr(CLOSURES[n]) for n in self.held_out]
-        )
-        return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:12]
+        trained = [repr(CLOSURES[name]) for name in self.train]
+        held_out = [repr(CLOSURES[name]) for name in self.held_out]
+        text = "\n".join([*trained, "|", *held_out])
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 CLOSURES: dict[str, Closure] = {}
@@ -275,10 +288,13 @@ TASK_SETS: dict[str, TaskSet] = {}
 def register(row: Closure | TaskSet) -> None:
     """Add a closure or a task set to its table, and its id to Gymnasium's registry.
 
+    Args:
+        row: what is added.
+
     Raises:
         ValueError: the name is taken.
     """
-    table = CLOSURES if isinstance(row, Closure) else TASK_SETS
+    table: dict = CLOSURES if isinstance(row, Closure) else TASK_SETS
     if row.name in table:
         raise ValueError(f"{row.name!r} is already registered")
     table[row.name] = row
@@ -295,6 +311,12 @@ def register(row: Closure | TaskSet) -> None:
 def named_set(name: str) -> TaskSet:
     """The task set of a name; `mt16/jar` is the row jar of mt16, alone.
 
+    Args:
+        name: of a set, or `set/row`.
+
+    Returns:
+        The set; of `set/row` a new one that trains the row and holds out what the set does.
+
     Raises:
         KeyError: no such task set, or no such row in it.
     """
@@ -308,12 +330,17 @@ def named_set(name: str) -> TaskSet:
 
 def distance(a: str | Closure, b: str | Closure, axis: str | None = None) -> float:
     """Structural distance of two rows or names of rows, see `structure.distance`."""
-    rows = [lookup(CLOSURES, c, "closure") if isinstance(c, str) else c for c in (a, b)]
-    return structure.distance(*rows, axis)
+    return structure.distance(_row(a), _row(b), axis)
 
 
-for _row in _ROWS:
-    register(_row)
+def _row(closure: str | Closure) -> Closure:
+    if isinstance(closure, Closure):
+        return closure
+    return lookup(CLOSURES, closure, "closure")
+
+
+for _closure in _ROWS:
+    register(_closure)
 
 _FIRST = ("bottle", "jar", "tumbler", "gas-cap", "mug", "cork", "valve", "grinder")
 _MT8 = ("bottle", "cork", "valve", "pill-box", "canister", "flip-mug", "slide-mug", "pump")
@@ -331,16 +358,55 @@ _MT16 = (
 _MT24 = (*_MT16, "canteen", "gas-bottle", "tap", "teapot", "button", "puck", "block", "reach")
 _WIDTHS = {"thermos": "grip_radius", "decanter": "grip_radius"}
 _BANDS = {**_WIDTHS, "solvent-can": "grip_radius"}
-for _set in (
-    TaskSet("first", _FIRST, ("thermos", "decanter"), "interpolation: a screw and a pull whose widths lie between trained ones", _WIDTHS),
-    TaskSet("mt8", _MT8, ("thermos", "decanter"), "breadth: one row of every mechanism", _WIDTHS),
-    TaskSet("mt16", _MT16, ("thermos", "decanter", "solvent-can"), "breadth: two rows of most mechanisms", _BANDS),
-    TaskSet("mt24", _MT24, ("thermos", "decanter", "solvent-can", "soap-box", "spice-jar"),
-            "breadth: every mechanism, re-grasping and the controls", {**_BANDS, "soap-box": "grip_radius", "spice-jar": "angle"}),
-    TaskSet("extrapolation", ("bottle", "spice-jar", "thermos", "mug", "cork", "valve"), ("jar", "tumbler"),
-            "extrapolation: screws wider than every trained one", {"jar": "grip_radius", "tumbler": "grip_radius"}),
-    TaskSet("recombination", ("bottle", "jar", "tumbler", "thermos", "pump", "button", "cork", "mug"), ("pill-box", "solvent-can"),
-            "recombination: pressing and twisting are trained apart, push_twist is held out"),
-    TaskSet("unrelated", ("puck", "button", "block", "reach"), ("bottle", "mug"), "no shared structure: what the robot alone transfers"),
-):  # fmt: skip
-    register(_set)
+
+_TASK_SETS = (
+    TaskSet(
+        "first",
+        train=_FIRST,
+        held_out=("thermos", "decanter"),
+        probes="interpolation: a screw and a pull whose widths lie between trained ones",
+        reserved=_WIDTHS,
+    ),
+    TaskSet(
+        "mt8",
+        train=_MT8,
+        held_out=("thermos", "decanter"),
+        probes="breadth: one row of every mechanism",
+        reserved=_WIDTHS,
+    ),
+    TaskSet(
+        "mt16",
+        train=_MT16,
+        held_out=("thermos", "decanter", "solvent-can"),
+        probes="breadth: two rows of most mechanisms",
+        reserved=_BANDS,
+    ),
+    TaskSet(
+        "mt24",
+        train=_MT24,
+        held_out=("thermos", "decanter", "solvent-can", "soap-box", "spice-jar"),
+        probes="breadth: every mechanism, re-grasping and the controls",
+        reserved={**_BANDS, "soap-box": "grip_radius", "spice-jar": "angle"},
+    ),
+    TaskSet(
+        "extrapolation",
+        train=("bottle", "spice-jar", "thermos", "mug", "cork", "valve"),
+        held_out=("jar", "tumbler"),
+        probes="extrapolation: screws wider than every trained one",
+        reserved={"jar": "grip_radius", "tumbler": "grip_radius"},
+    ),
+    TaskSet(
+        "recombination",
+        train=("bottle", "jar", "tumbler", "thermos", "pump", "button", "cork", "mug"),
+        held_out=("pill-box", "solvent-can"),
+        probes="recombination: pressing and twisting are trained apart, push_twist is held out",
+    ),
+    TaskSet(
+        "unrelated",
+        train=("puck", "button", "block", "reach"),
+        held_out=("bottle", "mug"),
+        probes="no shared structure: what the robot alone transfers",
+    ),
+)
+for _task_set in _TASK_SETS:
+    register(_task_set)

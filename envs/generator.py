@@ -7,12 +7,14 @@ import hashlib
 
 import numpy as np
 
+from envs import structure
 from envs.closures import CLOSURES
 from envs.mechanisms import MECHANISMS
-from envs.structure import BOUNDS, Closure, distance
+from envs.structure import BOUNDS, Closure, Range
 from envs.tables import lookup
 
-# What the generator may move, and by how much a ray moves it per unit (the table's spread, SI units)
+# What the generator may change, and by how much per unit of a ray's length: about the spread
+# of the table, in SI units
 _STRIDES = {
     "grip_radius": 0.010,
     "grip_height": 0.010,
@@ -24,7 +26,13 @@ _STRIDES = {
     "mass": 0.05,
 }
 _TOLERANCE = 0.01  # of the distance asked for
-_ATTEMPTS = 400
+_ATTEMPTS = 400  # rays
+_STEP = 0.1  # of a ray's length, in the search for two points between which the distance lies
+_BISECTIONS = 40
+_THINNEST_NECK = 0.004  # m
+_WIDEST_BRIM = 0.02  # m that a neck may be wider than its body
+
+Ray = dict[str, float]  # field -> change per unit of length (SI units)
 
 
 def sample_closure(
@@ -59,89 +67,162 @@ def sample_closure(
         raise ValueError("a distance needs a row to be near, and must not be negative")
     mechanism = mechanism or (near.mechanism if near else str(rng.choice(list(MECHANISMS))))
     lookup(MECHANISMS, mechanism, "mechanism")
-    seeds = [c for c in CLOSURES.values() if c.mechanism == mechanism]
     if near is not None and near.mechanism == mechanism:
         seeds = [near]
+    else:
+        seeds = [row for row in CLOSURES.values() if row.mechanism == mechanism]
+    if near is None or distance is None:
+        return _sample_anywhere(rng, seeds)
+    return _sample_at_distance(rng, seeds, near, distance)
+
+
+def _sample_anywhere(rng: np.random.Generator, seeds: list[Closure]) -> Closure:
+    """A closure on a ray of random length from one of the seeds."""
+    for _ in range(_ATTEMPTS):
+        seed = seeds[rng.integers(len(seeds))]
+        ray = _random_ray(rng, seed)
+        found = _point_on_ray(seed, ray, rng.uniform(0, 1))
+        if found is not None:
+            return found
+    raise ValueError(f"no valid {seeds[0].mechanism} was found")
+
+
+def _sample_at_distance(
+    rng: np.random.Generator, seeds: list[Closure], near: Closure, distance: float
+) -> Closure:
+    """A closure on a ray from one of the seeds, at the distance from `near`."""
     reached: list[float] = []
     for _ in range(_ATTEMPTS):
         seed = seeds[rng.integers(len(seeds))]
-        ray = _ray(rng, seed)
-        found = (
-            _along(seed, ray, rng.uniform(0, 1))
-            if distance is None
-            else _search(seed, ray, near, distance, reached)
-        )
+        ray = _random_ray(rng, seed)
+        found = _search_ray(seed, ray, near, distance, reached)
         if found is not None:
             return found
     raise ValueError(
-        f"no {mechanism} at distance {distance} from {near.name}: reached {min(reached):.2f} to {max(reached):.2f}"
+        f"no {seeds[0].mechanism} at distance {distance} from {near.name}: "
+        f"reached {min(reached):.2f} to {max(reached):.2f}"
     )
 
 
-def _ray(rng: np.random.Generator, seed: Closure) -> dict[str, float]:
-    """A random direction through the numbers that the seed uses (SI units per unit of length)."""
-    used = [f for f in _STRIDES if any(getattr(seed, f))]
-    ways = rng.normal(size=len(used))
-    ways /= np.linalg.norm(ways)
-    return {f: float(w * _STRIDES[f]) for f, w in zip(used, ways, strict=True)}
+def _random_ray(rng: np.random.Generator, seed: Closure) -> Ray:
+    """A random direction through the numbers that the seed uses."""
+    used = [field for field in _STRIDES if any(getattr(seed, field))]
+    direction = rng.normal(size=len(used))
+    direction /= np.linalg.norm(direction)
+    return {
+        field: float(share * _STRIDES[field]) for field, share in zip(used, direction, strict=True)
+    }
 
 
-def _along(seed: Closure, ray: dict[str, float], length: float) -> Closure | None:
+def _point_on_ray(seed: Closure, ray: Ray, length: float) -> Closure | None:
     """The seed moved along the ray; None when that is no valid closure."""
-    ranges = {}
-    for field, way in ray.items():
-        low, high = getattr(seed, field)
-        middle = (low + high) / 2 + way * length
-        half = (high - low) / 2 * abs(2 * middle / (low + high)) if low + high else 0.0
-        ranges[field] = (middle - half, middle + half)
-        least, most = BOUNDS[field]
-        if ranges[field][0] < least or ranges[field][1] > most:
+    ranges: dict[str, Range] = {}
+    for field, slope in ray.items():
+        low, high = _moved(getattr(seed, field), slope * length)
+        lowest, highest = BOUNDS[field]
+        if low < lowest or high > highest:
             return None
-    neck = (
-        seed.neck
-        if seed.cap_radius
-        else (seed.neck[0] + ray.get("grip_radius", 0.0) * length, seed.neck[1])
-    )
-    if not 0.004 < neck[0] < seed.body[0] + 0.02:
+        ranges[field] = (low, high)
+    neck_radius, neck_height = seed.neck
+    if not seed.cap_radius:  # the neck goes into the lid that is held: it grows with it
+        neck_radius = neck_radius + ray.get("grip_radius", 0.0) * length
+    if not _THINNEST_NECK < neck_radius < seed.body[0] + _WIDEST_BRIM:
         return None
-    about = f"a generated {seed.mechanism}, after the {seed.name}"
-    name = f"{seed.mechanism.replace('_', '-')}-{hashlib.sha256(repr((seed.name, ranges)).encode()).hexdigest()[:6]}"
     try:
         return dataclasses.replace(
             seed,
-            name=name,
-            description=about,
+            name=_name(seed, ranges),
+            description=f"a generated {seed.mechanism}, after the {seed.name}",
             source=f"generated from {seed.name}",
-            neck=neck,
+            neck=(neck_radius, neck_height),
             **ranges,
         )
     except ValueError:
         return None
 
 
-def _search(
-    seed: Closure, ray, near: Closure, wanted: float, reached: list[float]
+def _moved(old: Range, change: float) -> Range:
+    """A range whose middle has changed, of the same width relative to its middle."""
+    low, high = old
+    middle = (low + high) / 2 + change
+    half = 0.0
+    if low + high:
+        half = (high - low) / 2 * abs(2 * middle / (low + high))
+    return (middle - half, middle + half)
+
+
+def _name(seed: Closure, ranges: dict[str, Range]) -> str:
+    """A name that tells generated closures apart: mechanism, and a hash of the numbers."""
+    digest = hashlib.sha256(repr((seed.name, ranges)).encode()).hexdigest()
+    return f"{seed.mechanism.replace('_', '-')}-{digest[:6]}"
+
+
+def _search_ray(
+    seed: Closure, ray: Ray, near: Closure, wanted: float, reached: list[float]
 ) -> Closure | None:
-    """Bisect the ray for the distance wanted; None when the ray leaves the valid closures first."""
-    low, high = 0.0, 0.0
-    here = distance(seed, near)
-    reached.append(here)
-    sign = 1.0 if here > wanted * (1 + _TOLERANCE) else -1.0  # towards `near`, or away from it
+    """The point of a ray that is at a distance from a row.
+
+    Args:
+        seed: where the ray begins.
+        ray: its direction.
+        near: the row.
+        wanted: the distance from it.
+        reached: gains the distances seen on the way.
+
+    Returns:
+        The closure; None when the ray leaves the valid closures before.
+    """
+    start = structure.distance(seed, near)
+    reached.append(start)
+    # +1: the distance must fall along the ray; -1: it must grow
+    sign = 1.0 if start > wanted * (1 + _TOLERANCE) else -1.0
+    low = 0.0
+    high = 0.0
     while True:
-        high += 0.1
-        point = _along(seed, ray, high)
+        high += _STEP
+        point = _point_on_ray(seed, ray, high)
         if point is None:
             return None
-        now = distance(point, near)
-        reached.append(now)
-        if sign * (now - wanted) <= 0:
-            break
+        here = structure.distance(point, near)
+        reached.append(here)
+        if sign * (here - wanted) <= 0:
+            return _bisect_ray(seed, ray, near, wanted, (low, high), sign)
         low = high
-    for _ in range(40):
+
+
+def _bisect_ray(
+    seed: Closure,
+    ray: Ray,
+    near: Closure,
+    wanted: float,
+    lengths: Range,
+    sign: float,
+) -> Closure | None:
+    """The point between two lengths of a ray that is at a distance from a row.
+
+    Args:
+        seed: where the ray begins.
+        ray: its direction.
+        near: the row.
+        wanted: the distance from it.
+        lengths: of two points, between which the distance lies.
+        sign: +1 where the distance falls along the ray, -1 where it grows.
+
+    Returns:
+        The closure; None when it is not found in `_BISECTIONS` halvings.
+    """
+    low, high = lengths
+    tolerance = _TOLERANCE * max(wanted, 1e-3)
+    for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        point = _along(seed, ray, middle)
-        gap = distance(point, near) - wanted
-        if abs(gap) <= _TOLERANCE * max(wanted, 1e-3):
+        point = _point_on_ray(seed, ray, middle)
+        if point is None:
+            return None
+        gap = structure.distance(point, near) - wanted
+        if abs(gap) <= tolerance:
             return point
-        low, high = (middle, high) if sign * gap > 0 else (low, middle)
+        if sign * gap > 0:
+            low = middle
+        else:
+            high = middle
     return None

@@ -1,270 +1,351 @@
-"""What containers, lids, table and light look like. Drawing only: no mass, no contact."""
+"""What containers and lids look like: drawings only, without mass or contact.
+
+A look is a function that draws the container, and a row of LOOKS. Its lids are drawn as
+GRIPS says, unless the row has drawings of its own. Heights of a container are above its
+foot, those of a lid above its seat, in metres. `drawing.Pen` does the drawing, so that
+the names of the looks are known without mujoco.
+"""
 
 from __future__ import annotations
 
-import mujoco
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-_GEOM = mujoco.mjtGeom
-SHAPES = {
-    "cylinder": _GEOM.mjGEOM_CYLINDER,
-    "sphere": _GEOM.mjGEOM_SPHERE,
-    "box": _GEOM.mjGEOM_BOX,
-    "ellipsoid": _GEOM.mjGEOM_ELLIPSOID,
-    "capsule": _GEOM.mjGEOM_CAPSULE,
+from envs.mechanisms import LIFT, MECHANISMS, TILT_Y, TWIST, X
+
+if TYPE_CHECKING:
+    from envs.drawing import Pen
+    from envs.structure import Closure, Variant
+
+ContainerDrawing = Callable[["Pen", "Closure"], None]
+LidDrawing = Callable[["Pen", "Variant", float], None]  # the float: height of the held part's foot
+
+_Z_ALONG_X = (0.7071, 0.0, 0.7071, 0.0)  # quaternions that lay a capsule down
+_Z_ALONG_Y = (0.7071, 0.7071, 0.0, 0.0)
+_LABEL_GAP = 0.0006  # m that a label stands off the wall, so that it hides it
+_BAND_GAP = 0.0009  # m, likewise of the band on a label
+
+
+# Containers
+
+
+def _mug(pen: Pen, closure: Closure) -> None:
+    """A straight wall, and a handle of spheres."""
+    radius = closure.body[0]
+    pen.cylinder(radius, 0, closure.seat_height, "body")
+    for angle in np.linspace(-1.2, 1.2, 13):
+        out = -radius - 0.024 * np.cos(angle)
+        up = 0.05 + 0.03 * np.sin(angle)
+        pen.shape("sphere", (0, out, up), (0.006, 0, 0), "body")
+
+
+def _valve(pen: Pen, closure: Closure) -> None:
+    """A pipe with a ball in it, a stem and a foot."""
+    pen.shape("capsule", (0, 0, 0.045), (0.022, 0.07, 0), "body", quat=_Z_ALONG_X)
+    pen.shape("sphere", (0, 0, 0.045), (0.034, 0, 0), "body")
+    pen.cylinder(0.012, 0.06, closure.seat_height, "steel")
+    pen.cylinder(0.04, 0, 0.012, "steel")
+
+
+def _grinder(pen: Pen, closure: Closure) -> None:
+    """A turned body with a waist."""
+    radius, height = closure.body
+    waist = radius * 0.68
+    pen.taper(radius, waist, 0, height * 0.45, "body")
+    pen.taper(waist, closure.neck[0], height * 0.45, closure.seat_height, "body")
+
+
+def _gas_cap(pen: Pen, closure: Closure) -> None:
+    """A drum with a steel collar and neck."""
+    radius, height = closure.body
+    neck = closure.neck[0]
+    pen.cylinder(radius, 0, height, "body")
+    pen.cylinder(neck + 0.006, height, height + 0.008, "steel")
+    pen.cylinder(neck, height, closure.seat_height, "steel")
+
+
+def _box(pen: Pen, closure: Closure) -> None:
+    """A box with a label on its front, and a steel neck."""
+    radius, height = closure.body
+    depth = radius * 0.72
+    pen.shape("box", (0, 0, height / 2), (radius * 0.92, depth, height / 2), "body")
+    label = (radius * 0.6, 0.0006, height * 0.28)
+    pen.shape("box", (0, -depth, height * 0.5), label, "label")
+    pen.cylinder(closure.neck[0], height, closure.seat_height, "steel")
+
+
+def _plate(pen: Pen, closure: Closure) -> None:
+    """A steel drum with a coloured top, on which something is moved."""
+    radius, height = closure.body
+    pen.cylinder(radius, 0, height - 0.004, "steel")
+    pen.cylinder(radius, height - 0.004, closure.seat_height, "body")
+
+
+def _post(pen: Pen, closure: Closure) -> None:
+    """A thin post on a steel foot."""
+    pen.cylinder(closure.body[0], 0, 0.008, "steel")
+    pen.cylinder(closure.neck[0], 0.008, closure.seat_height, "body")
+
+
+def _vial(pen: Pen, closure: Closure) -> None:
+    """A straight glass with a large label."""
+    radius, height = closure.body
+    pen.cylinder(radius, 0, height, "body")
+    pen.cylinder(radius + _LABEL_GAP, height * 0.18, height * 0.80, "label")
+    pen.cylinder(closure.neck[0], height, closure.seat_height, "body")
+
+
+def _tumbler(pen: Pen, closure: Closure) -> None:
+    """A cup that widens upwards, with a steel rim."""
+    radius, height = closure.body
+    pen.taper(radius * 0.82, radius, 0, height, "body")
+    pen.cylinder(closure.neck[0], height, closure.seat_height + 0.002, "steel")
+
+
+def _bottle(pen: Pen, closure: Closure) -> None:
+    """A bottle whose shoulder begins at 72 % of its height."""
+    height = closure.body[1]
+    _shouldered(pen, closure, height * 0.72, height, label=(0.15, 0.75))
+
+
+def _jar(pen: Pen, closure: Closure) -> None:
+    """A jar: a straight wall, and next to no shoulder."""
+    height = closure.body[1]
+    _shouldered(pen, closure, height, height + 0.002, label=(0.15, 0.75))
+
+
+def _wine(pen: Pen, closure: Closure) -> None:
+    """A wine bottle: a long shoulder."""
+    height = closure.body[1]
+    _shouldered(pen, closure, height * 0.60, height, label=(0.15, 0.75))
+
+
+def _decanter(pen: Pen, closure: Closure) -> None:
+    """A decanter: a long shoulder, and a narrow label at the foot."""
+    height = closure.body[1]
+    _shouldered(pen, closure, height * 0.60, height, label=(0.05, 0.12))
+
+
+def _shouldered(
+    pen: Pen, closure: Closure, shoulder: float, top: float, label: tuple[float, float]
+) -> None:
+    """Draw wall, shoulder, neck, and a label with a band of the lid's colour.
+
+    Args:
+        pen: draws the container.
+        closure: the row.
+        shoulder: height at which the wall ends (m).
+        top: height at which the shoulder has narrowed to the neck (m).
+        label: from where to where it goes, as shares of the wall's height.
+    """
+    radius, height = closure.body
+    neck = closure.neck[0]
+    low, high = label
+    pen.cylinder(radius, 0, shoulder, "body")
+    pen.taper(radius, neck, shoulder, top, "body")
+    pen.cylinder(neck, height, closure.seat_height, "body")
+    pen.cylinder(radius + _LABEL_GAP, shoulder * low, shoulder * high, "label")
+    pen.cylinder(radius + _BAND_GAP, shoulder * (low + 0.05), shoulder * (low + 0.12), "accent")
+
+
+# Lids
+
+
+def _plain_cap(pen: Pen, variant: Variant, base: float) -> None:
+    """A cap with a bevelled edge."""
+    radius = variant.grip_radius
+    top = base + variant.grip_height
+    pen.cylinder(radius - 0.0006, base, top - 0.002, "accent")
+    pen.cylinder(radius - 0.0016, top - 0.002, top, "accent")
+
+
+def _knurled_cap(pen: Pen, variant: Variant, base: float) -> None:
+    """A cap with upright ribs for the fingers."""
+    _plain_cap(pen, variant, base)
+    top = base + variant.grip_height
+    pen.knurl(variant.grip_radius - 0.0008, base, top - 0.002, "dark")
+
+
+def _cap_with_finial(pen: Pen, variant: Variant, base: float) -> None:
+    """A grinder's head, with a steel ball on top."""
+    _plain_cap(pen, variant, base)
+    top = base + variant.grip_height
+    pen.shape("sphere", (0, 0, top + 0.008), (0.010, 0, 0), "steel")
+
+
+def _stopper(pen: Pen, variant: Variant, base: float) -> None:
+    """A decanter's stopper, widest half way up."""
+    radius = variant.grip_radius
+    middle = base + variant.grip_height * 0.5
+    top = base + variant.grip_height
+    pen.taper(radius * 0.6, radius, base, middle, "accent")
+    pen.taper(radius, radius * 0.55, middle, top, "accent")
+
+
+def _plain_bar(pen: Pen, variant: Variant, base: float) -> None:
+    """A box between the fingers, and the hinge of a lid that tilts."""
+    closure = variant.closure
+    center = (closure.offset, 0, base + variant.grip_height / 2)
+    size = (closure.bar_half, variant.grip_radius, variant.grip_height / 2)
+    pen.shape("box", center, size, "dark" if closure.cap_radius else "accent")
+    if TILT_Y in MECHANISMS[closure.mechanism].opens:
+        rim = closure.cap_radius
+        pen.shape("capsule", (-rim, 0, 0.003), (0.004, 0.4 * rim, 0), "steel", quat=_Z_ALONG_Y)
+
+
+def _lever(pen: Pen, variant: Variant, base: float) -> None:
+    """A bar with the long arm of a valve's lever, above the fingers' reach."""
+    _plain_bar(pen, variant, base)
+    half = variant.closure.bar_half
+    top = base + variant.grip_height
+    size = (0.024, variant.grip_radius * 0.9, 0.003)
+    pen.shape("box", (half + 0.022, 0, top - 0.004), size, "accent")
+    pen.cylinder(0.006, top, top + 0.004, "steel")
+
+
+# What is held, and how it is drawn unless its look has a drawing of its own. `scene` gives
+# a grip its collision shape.
+GRIPS: dict[str, LidDrawing] = {"cap": _plain_cap, "bar": _plain_bar}
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """How a container and its lid are drawn.
+
+    Attributes:
+        container: draws the container.
+        lids: grip -> drawing of such a lid, where it is not that of GRIPS.
+        glass: whether one can see through the container.
+        finish: material of the thread under a lid.
+        plugged: whether a plug under the lid goes down the neck.
+    """
+
+    container: ContainerDrawing
+    lids: Mapping[str, LidDrawing] = dataclasses.field(default_factory=dict)
+    glass: bool = False
+    finish: str = "steel"
+    plugged: bool = False
+
+
+_KNURLED: dict[str, LidDrawing] = {"cap": _knurled_cap}
+
+LOOKS: dict[str, Look] = {
+    "bottle": Look(_bottle, _KNURLED, glass=True, finish="body"),
+    "thermos": Look(_bottle, _KNURLED),
+    "jar": Look(_jar, glass=True),
+    "wine": Look(_wine, glass=True, plugged=True),
+    "decanter": Look(_decanter, {"cap": _stopper}, glass=True, plugged=True),
+    "vial": Look(_vial, _KNURLED, glass=True),
+    "tumbler": Look(_tumbler, _KNURLED),
+    "mug": Look(_mug),
+    "box": Look(_box, _KNURLED),
+    "gas-cap": Look(_gas_cap),
+    "grinder": Look(_grinder, {"cap": _cap_with_finial}),
+    "valve": Look(_valve, {"bar": _lever}),
+    "plate": Look(_plate),
+    "post": Look(_post),
 }
 
 
-class _Pen:
-    """Adds decoration to one body; heights in metres from the body's frame."""
+def draw_container(pen: Pen, variant: Variant) -> None:
+    """Draw the container with its thread, and the goal of a lid that stays.
 
-    def __init__(self, body, materials: dict[str, str]):
-        self.body, self.materials = body, materials
-
-    def shape(self, kind: str, pos, size, material: str, **kwargs) -> None:
-        self.body.add_geom(
-            type=SHAPES[kind],
-            pos=pos,
-            size=size,
-            material=self.materials[material],
-            contype=0,
-            conaffinity=0,
-            mass=0,
-            group=1,
-            **kwargs,
-        )
-
-    def ring(self, radius: float, bottom: float, top: float, material: str) -> None:
-        self.shape(
-            "cylinder", (0, 0, (bottom + top) / 2), (radius, (top - bottom) / 2, 0), material
-        )
-
-    def cone(
-        self, r0: float, r1: float, bottom: float, top: float, material: str, steps: int = 24
-    ) -> None:
-        """Stacked rings from radius r0 to r1 along a smooth (cosine) profile."""
-        edges = np.linspace(bottom, top, steps + 1)
-        for i in range(steps):
-            blend = 0.5 - 0.5 * np.cos(np.pi * (i + 0.5) / steps)
-            self.ring(r0 + (r1 - r0) * blend, edges[i], edges[i + 1], material)
-
-    def knurl(
-        self, radius: float, bottom: float, top: float, material: str, count: int = 30
-    ) -> None:
-        for angle in np.linspace(0, 2 * np.pi, count, endpoint=False):
-            pos = (radius * np.cos(angle), radius * np.sin(angle), (bottom + top) / 2)
-            self.shape("capsule", pos, (0.0009, (top - bottom) / 2 - 0.001, 0), material)
-
-
-def draw(spec: mujoco.MjSpec, container, lid, variant, base: float) -> None:
-    """Draw the closure, the bench and the studio light around it."""
-    _studio(spec)
+    Args:
+        pen: draws on the container's body.
+        variant: what is drawn.
+    """
     closure = variant.closure
-    glass = closure.look in ("bottle", "jar", "wine", "decanter", "vial")
-    for name, rgb, alpha, shine in (
-        ("body", closure.color, 0.45 if glass else 1.0, 0.9 if glass else 0.4),
-        ("accent", closure.accent, 1.0, 0.5),
-        ("dark", tuple(0.6 * c for c in closure.accent), 1.0, 0.3),
-        ("label", (0.96, 0.95, 0.90), 1.0, 0.1),
-        ("steel", (0.72, 0.74, 0.76), 1.0, 0.9),
-        ("mark", (0.98, 0.98, 0.98), 1.0, 0.1),
-        ("goal", (0.20, 0.75, 0.40), 0.45, 0.1),
-    ):
-        spec.add_material(name=name, rgba=(*rgb, alpha), specular=shine, shininess=shine)
-    pens = [
-        _Pen(b, {m: m for m in ("body", "accent", "dark", "label", "steel", "mark", "goal")})
-        for b in (container, lid)
-    ]
-    _container(pens[0], closure)
-    _goal(pens[0], variant)
-    _lid(pens[1], variant, base)
+    # a pedestal, which is inside the table unless the container is raised
+    pen.cylinder(0.8 * closure.body[0], -0.15, -0.001, "steel")
+    LOOKS[closure.look].container(pen, closure)
+    mechanism = MECHANISMS[closure.mechanism]
+    if mechanism.separates and set(mechanism.opens) == {TWIST}:
+        _thread(pen, closure)
+    _goal(pen, variant)
 
 
-def _container(pen: _Pen, closure) -> None:
-    pen.ring(
-        0.8 * closure.body[0], -0.15, -0.001, "steel"
-    )  # a pedestal: inside the table unless the container is raised
-    (radius, height), (neck, neck_height) = closure.body, closure.neck
-    seat, look = height + neck_height, closure.look
-    if look == "mug":
-        pen.ring(radius, 0, seat, "body")
-        for angle in np.linspace(-1.2, 1.2, 13):
-            pen.shape(
-                "sphere",
-                (0, -radius - 0.024 * np.cos(angle), 0.05 + 0.03 * np.sin(angle)),
-                (0.006, 0, 0),
-                "body",
-            )
-    elif look == "valve":
-        pen.shape("capsule", (0, 0, 0.045), (0.022, 0.07, 0), "body", quat=(0.7071, 0, 0.7071, 0))
-        pen.shape("sphere", (0, 0, 0.045), (0.034, 0, 0), "body")
-        pen.ring(0.012, 0.06, seat, "steel")
-        pen.ring(0.04, 0, 0.012, "steel")
-    elif look == "grinder":
-        pen.cone(radius, radius * 0.68, 0, height * 0.45, "body")
-        pen.cone(radius * 0.68, neck, height * 0.45, seat, "body")
-    elif look == "gas-cap":
-        pen.ring(radius, 0, height, "body")
-        pen.ring(neck + 0.006, height, height + 0.008, "steel")
-        pen.ring(neck, height, seat, "steel")
-    elif look == "box":
-        pen.shape("box", (0, 0, height / 2), (radius * 0.92, radius * 0.72, height / 2), "body")
-        pen.shape(
-            "box", (0, -radius * 0.72, height * 0.5), (radius * 0.6, 0.0006, height * 0.28), "label"
-        )
-        pen.ring(neck, height, seat, "steel")
-    elif look == "plate":
-        pen.ring(radius, 0, height - 0.004, "steel")
-        pen.ring(radius, height - 0.004, seat, "body")
-    elif look == "post":
-        pen.ring(radius, 0, 0.008, "steel")
-        pen.ring(neck, 0.008, seat, "body")
-    elif look == "vial":
-        pen.ring(radius, 0, height, "body")
-        pen.ring(radius + 0.0006, height * 0.18, height * 0.80, "label")
-        pen.ring(neck, height, seat, "body")
-    elif look == "tumbler":
-        pen.cone(radius * 0.82, radius, 0, height, "body")
-        pen.ring(neck, height, seat + 0.002, "steel")
-    else:  # bottles and jars: wall, shoulder, neck, label
-        shoulder = (
-            height if look == "jar" else height * (0.60 if look in ("wine", "decanter") else 0.72)
-        )
-        pen.ring(radius, 0, shoulder, "body")
-        pen.cone(radius, neck, shoulder, height + (0.002 if look == "jar" else 0), "body")
-        pen.ring(neck, height, seat, "body")
-        low, high = (0.15, 0.75) if look != "decanter" else (0.05, 0.12)
-        pen.ring(radius + 0.0006, shoulder * low, shoulder * high, "label")
-        pen.ring(radius + 0.0009, shoulder * (low + 0.05), shoulder * (low + 0.12), "accent")
-    if closure.mechanism in (
-        "screw",
-        "push_twist",
-    ):  # the threaded finish that shows once the lid is off
-        for k in range(3):
-            pen.ring(
-                neck * 0.9,
-                seat + 0.004 * k,
-                seat + 0.004 * k + 0.0015,
-                "steel" if look != "bottle" else "body",
-            )
-        pen.ring(neck * 0.86, seat, seat + 0.0125, "steel" if look != "bottle" else "body")
+def draw_lid(pen: Pen, variant: Variant, base: float) -> None:
+    """Draw the lid, with a white stroke that makes its rotation visible.
 
-
-def _goal(pen: _Pen, variant) -> None:
-    """Where a lid that moves sideways should go, and the mark to reach, on the container."""
-    closure, (x, z) = (
-        variant.closure,
-        (variant.depth, sum((variant.closure.body[1], variant.closure.neck[1]))),
-    )
-    if closure.mechanism == "push":
-        pen.shape("cylinder", (x, 0, z + 0.0004), (variant.grip_radius, 0.0005, 0), "goal")
-    elif closure.mechanism == "slide":
-        half = closure.cap_radius or closure.bar_half
-        pen.shape(
-            "box", (x / 2, 0, z + 0.0003), (x / 2 + half, max(0.35 * half, 0.006), 0.0004), "dark"
-        )
-        pen.shape(
-            "box", (x + half, 0, z + 0.0006), (0.0015, max(0.5 * half, 0.010), 0.0006), "goal"
-        )
-    elif closure.mechanism == "reach":
-        pen.shape("sphere", (0, 0, z + variant.grip_height + variant.depth), (0.012, 0, 0), "goal")
-
-
-def _lid(pen: _Pen, variant, base: float) -> None:
-    closure, radius, height = variant.closure, variant.grip_radius, variant.grip_height
-    top = base + height
+    Args:
+        pen: draws on the lid's body.
+        variant: what is drawn.
+        base: height of the held part's foot (m).
+    """
+    closure = variant.closure
+    look = LOOKS[closure.look]
     if closure.cap_radius:
-        pen.ring(closure.cap_radius, 0, base, "accent")
-    if closure.grip == "bar":
-        half, x = closure.bar_half, closure.offset
-        pen.shape(
-            "box",
-            (x, 0, base + height / 2),
-            (half, radius, height / 2),
-            "dark" if closure.cap_radius else "accent",
-        )
-        if closure.mechanism == "flip":  # the hinge at the rim
-            rim = closure.cap_radius
-            pen.shape(
-                "capsule",
-                (-rim, 0, 0.003),
-                (0.004, 0.4 * rim, 0),
-                "steel",
-                quat=(0.7071, 0.7071, 0, 0),
-            )
-        if closure.look == "valve":  # the lever's long arm, above the fingers' reach
-            pen.shape("box", (half + 0.022, 0, top - 0.004), (0.024, radius * 0.9, 0.003), "accent")
-            pen.ring(0.006, top, top + 0.004, "steel")
-    elif closure.look == "decanter":
-        pen.cone(radius * 0.6, radius, base, base + height * 0.5, "accent")
-        pen.cone(radius, radius * 0.55, base + height * 0.5, top, "accent")
-    else:
-        pen.ring(radius - 0.0006, base, top - 0.002, "accent")
-        pen.ring(radius - 0.0016, top - 0.002, top, "accent")
-        if closure.look in ("bottle", "tumbler", "thermos", "vial", "box"):
-            pen.knurl(radius - 0.0008, base, top - 0.002, "dark")
-        if closure.look == "grinder":
-            pen.shape("sphere", (0, 0, top + 0.008), (0.010, 0, 0), "steel")
-    if closure.mechanism == "press" and not closure.control:  # a pump's spout and stem
-        pen.shape("box", (radius + 0.014, 0, base + 0.35 * height), (0.018, 0.005, 0.004), "accent")
-        pen.ring(0.006, -variant.depth - 0.004, 0, "steel")
-    if closure.look in ("wine", "decanter"):  # the plug, hidden in the neck while closed
-        pen.ring(closure.neck[0] * 0.75, -variant.depth, 0, "dark")
-    # a white stroke from centre to rim makes rotation visible
-    pen.shape(
-        "box",
-        (closure.offset + 0.55 * radius, 0, top + 0.0003),
-        (0.4 * radius, 0.0012, 0.0006),
-        "mark",
-    )
+        pen.cylinder(closure.cap_radius, 0, base, "accent")
+    draw_grip = look.lids.get(closure.grip, GRIPS[closure.grip])
+    draw_grip(pen, variant, base)
+    mechanism = MECHANISMS[closure.mechanism]
+    if mechanism.sprung and LIFT in mechanism.opens and not closure.control:
+        _spout(pen, variant, base)
+    if look.plugged:  # hidden in the neck while the lid is closed
+        pen.cylinder(closure.neck[0] * 0.75, -variant.depth, 0, "dark")
+    _stroke(pen, variant, base)
 
 
-def _studio(spec: mujoco.MjSpec) -> None:
-    visual = spec.visual
-    visual.headlight.ambient, visual.headlight.diffuse = (0.32, 0.32, 0.34), (0.28, 0.28, 0.28)
-    visual.headlight.specular = (0.05, 0.05, 0.05)
-    visual.global_.offwidth, visual.global_.offheight = 1280, 960
-    visual.quality.shadowsize = (
-        2048  # no reflections: each pass draws 134,000 faces, in software on most machines
-    )
-    visual.map.znear, visual.map.zfar = 0.02, 20.0
-    spec.add_texture(
-        name="sky",
-        type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
-        builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
-        rgb1=(0.86, 0.90, 0.94),
-        rgb2=(0.55, 0.62, 0.70),
-        width=128,
-        height=128,
-    )
-    spec.add_texture(
-        name="bench",
-        type=mujoco.mjtTexture.mjTEXTURE_2D,
-        builtin=mujoco.mjtBuiltin.mjBUILTIN_FLAT,
-        rgb1=(0.72, 0.62, 0.50),
-        rgb2=(0.66, 0.56, 0.44),
-        width=64,
-        height=64,
-    )
-    spec.add_material(name="bench", rgba=(0.78, 0.70, 0.60, 1), specular=0.2, shininess=0.2)
-    spec.add_material(name="mat", rgba=(0.24, 0.27, 0.30, 1), specular=0.1, shininess=0.1)
-    world = spec.worldbody
-    for kind, pos, size, material in (
-        ("box", (0.45, 0, -0.021), (0.75, 0.65, 0.02), "bench"),
-        ("box", (0.50, 0, -0.0005), (0.20, 0.26, 0.0004), "mat"),
-    ):
-        world.add_geom(
-            type=SHAPES[kind],
-            pos=pos,
-            size=size,
-            material=material,
-            contype=0,
-            conaffinity=0,
-            group=1,
-        )
-    world.add_light(
-        pos=(0.9, -0.8, 1.6), dir=(-0.3, 0.5, -1), diffuse=(0.62, 0.60, 0.56), castshadow=True
-    )
-    world.add_light(
-        pos=(0.2, 1.2, 1.3), dir=(0.25, -0.8, -0.8), diffuse=(0.25, 0.27, 0.30), castshadow=False
-    )
+def _thread(pen: Pen, closure: Closure) -> None:
+    """The threaded finish of the neck, which shows once the lid is off."""
+    seat = closure.seat_height
+    neck = closure.neck[0]
+    finish = LOOKS[closure.look].finish
+    for turn in range(3):
+        bottom = seat + 0.004 * turn
+        pen.cylinder(neck * 0.9, bottom, bottom + 0.0015, finish)
+    pen.cylinder(neck * 0.86, seat, seat + 0.0125, finish)
+
+
+def _goal(pen: Pen, variant: Variant) -> None:
+    """Where a lid that moves sideways should go, or the mark to reach."""
+    mechanism = MECHANISMS[variant.closure.mechanism]
+    if mechanism.marked and mechanism.free:
+        _mark_on_container(pen, variant)
+    elif mechanism.marked:
+        _mark_in_air(pen, variant)
+    elif X in mechanism.opens:
+        _track(pen, variant)
+
+
+def _mark_on_container(pen: Pen, variant: Variant) -> None:
+    """A flat disc where the lid should be pushed to."""
+    center = (variant.depth, 0, variant.closure.seat_height + 0.0004)
+    pen.shape("cylinder", center, (variant.grip_radius, 0.0005, 0), "goal")
+
+
+def _mark_in_air(pen: Pen, variant: Variant) -> None:
+    """A ball where the hand should go."""
+    height = variant.closure.seat_height + variant.grip_height + variant.depth
+    pen.shape("sphere", (0, 0, height), (0.012, 0, 0), "goal")
+
+
+def _track(pen: Pen, variant: Variant) -> None:
+    """The track of a sliding lid, and a line across its end."""
+    closure = variant.closure
+    x = variant.depth
+    seat = closure.seat_height
+    half = closure.cap_radius or closure.bar_half
+    track = (x / 2 + half, max(0.35 * half, 0.006), 0.0004)
+    pen.shape("box", (x / 2, 0, seat + 0.0003), track, "dark")
+    line = (0.0015, max(0.5 * half, 0.010), 0.0006)
+    pen.shape("box", (x + half, 0, seat + 0.0006), line, "goal")
+
+
+def _spout(pen: Pen, variant: Variant, base: float) -> None:
+    """The spout and the stem of a pump."""
+    out = variant.grip_radius + 0.014
+    up = base + 0.35 * variant.grip_height
+    pen.shape("box", (out, 0, up), (0.018, 0.005, 0.004), "accent")
+    pen.cylinder(0.006, -variant.depth - 0.004, 0, "steel")
+
+
+def _stroke(pen: Pen, variant: Variant, base: float) -> None:
+    """A white stroke from the centre towards the rim, on top of the lid."""
+    radius = variant.grip_radius
+    top = base + variant.grip_height
+    center = (variant.closure.offset + 0.55 * radius, 0, top + 0.0003)
+    pen.shape("box", center, (0.4 * radius, 0.0012, 0.0006), "mark")

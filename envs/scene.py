@@ -16,7 +16,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from envs import looks
+from envs import drawing
 from envs.lid import OVERTRAVEL_SLIDE, add_constraints, add_lid_joints
 from envs.mechanisms import MECHANISMS, Mechanism
 from envs.robot import CONTAINER_BIT, HAND_BIT, LID_BIT, TABLE_BIT, add_panda
@@ -255,7 +255,7 @@ def _dress(
     for body in (container, lid):
         for geom in body.geoms:
             geom.group = COLLISION_GROUP
-    looks.draw(spec, container, lid, variant, base_height(variant))
+    drawing.draw(spec, container, lid, variant, base_height(variant))
 
 
 def _add_cylinder(

@@ -1,19 +1,23 @@
-"""What a closure is, as numbers: rows, variants, the vector of a row and the distance of two.
+"""What a closure is, as numbers: rows, variants, a row's vector, and the distance of two rows.
 
-The vector has four named groups of numbers (AXES). It is what `parameters`
-conditioning tells a policy, and its Euclidean distance is the dial of structure.
+A row's vector has four named groups of numbers (AXES). The conditioning `parameters`
+gives it to the policy. The Euclidean distance of two vectors is the structural distance.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 
+from envs.looks import GRIPS, LOOKS
 from envs.mechanisms import LIFT, MECHANISMS, TILT_Y, TWIST, X
+from envs.tables import lookup
 
-Range = tuple[float, float]
+Range = tuple[float, float]  # low, high
+Color = tuple[float, float, float]  # red, green, blue in [0, 1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,25 +49,37 @@ class Variant:
 class Closure:
     """One container with its lid: a row of the table.
 
-    Ranges are (low, high) and uniform; their meaning is `Variant`'s.
+    Ranges are (low, high); variants are drawn uniformly from them. `Variant` says what
+    they measure.
 
     Attributes:
-        name: of the row; hyphens become capitals in the Gymnasium id.
+        name: of the row; `pill-box` becomes `Uncap/PillBox-v0` in Gymnasium.
         description: one line, in plain language.
         source: what the numbers rest on.
         mechanism: a row of `mechanisms.MECHANISMS`.
-        grip: `cap` is round, `bar` has two flat sides that the hand must face.
-        look: the drawing in `looks.py`.
-        body, neck: (radius, height) of the container's parts (m).
-        lead: signed axial travel per turn (m): negative is a left-handed thread,
-            which opens clockwise from above.
+        grip: a row of `looks.GRIPS`: a `cap` is round, a `bar` has two flat sides that
+            the fingers must face.
+        look: a row of `looks.LOOKS`.
+        body: (radius, height) of the container (m).
+        neck: (radius, height) of its neck, between body and lid (m).
+        grip_radius: half the width between the fingers when they hold the lid (m).
+        grip_height: height of the part that is held (m).
+        angle: rotation from closed to open (rad).
+        lead: signed axial travel per turn of a thread (m). A negative lead is a
+            left-handed thread, which opens clockwise from above.
+        depth: travel from closed to open of a lid that moves straight (m).
+        torque: breakaway torque (N m).
+        force: breakaway force, or that of the spring at full depth (N).
+        mass: of the lid (kg).
         cap_radius: of the disc under a knob or bar (m); 0: the cap itself is held.
         bar_half: half the length of a bar (m).
-        offset: of the held part from the axis, along x (m).
+        offset: of the held part from the lid's axis, along x (m).
         clockwise: whether a lid without thread opens clockwise from above.
         steps: control steps of an episode.
-        control: not a closure at all: shares the robot and the scene only.
-        color, accent: of container and lid, RGB.
+        control: whether the row is a control: no closure, it shares only the robot and
+            the scene with the others.
+        color: of the container.
+        accent: color of the lid.
     """
 
     name: str
@@ -88,46 +104,17 @@ class Closure:
     clockwise: bool = False
     steps: int = 80
     control: bool = False
-    color: tuple[float, float, float] = (0.7, 0.7, 0.7)
-    accent: tuple[float, float, float] = (0.2, 0.4, 0.8)
+    color: Color = (0.7, 0.7, 0.7)
+    accent: Color = (0.2, 0.4, 0.8)
 
     def __post_init__(self) -> None:
-        """Refuse a row that cannot be built or held.
+        """Refuse a row that cannot be built or held, see RULES.
 
         Raises:
             ValueError: what is wrong and what is allowed.
         """
-        if self.mechanism not in MECHANISMS:
-            raise ValueError(
-                f"{self.name}: unknown mechanism {self.mechanism!r} (allowed: {', '.join(MECHANISMS)})"
-            )
-        if self.grip not in ("cap", "bar"):
-            raise ValueError(f"{self.name}: grip must be cap or bar, not {self.grip!r}")
-        for field in RANGES:
-            low, high = getattr(self, field)
-            if low > high:
-                raise ValueError(f"{self.name}: {field} must be (low, high), not ({low}, {high})")
-        for field, (low, high) in BOUNDS.items():
-            least, most = getattr(self, field)
-            if least < low or most > high:
-                raise ValueError(
-                    f"{self.name}: {field} must lie in [{low}, {high}], not ({least}, {most})"
-                )
-        opens = MECHANISMS[self.mechanism].opens
-        if (TWIST in opens or TILT_Y in opens) and self.angle[0] <= 0:
-            raise ValueError(f"{self.name}: a {self.mechanism} needs an angle above 0")
-        if (LIFT in opens or X in opens or MECHANISMS[self.mechanism].marked) and self.depth[
-            0
-        ] <= 0:
-            raise ValueError(f"{self.name}: a {self.mechanism} needs a depth above 0")
-        if self.mechanism == "flip" and (
-            self.angle[1] > FLIP_ANGLE or self.torque[0] < FLIP_TORQUE
-        ):
-            raise ValueError(
-                f"{self.name}: a flip needs an angle of at most {FLIP_ANGLE} and a torque of at least {FLIP_TORQUE}"
-            )
-        if self.mechanism == "screw" and self.lead[0] * self.lead[1] <= 0:
-            raise ValueError(f"{self.name}: a screw needs a lead, of one sign")
+        for rule in RULES:
+            rule(self)
 
     @property
     def separates(self) -> bool:
@@ -136,38 +123,47 @@ class Closure:
 
     @property
     def direction(self) -> float:
-        """Sense of rotation that opens, seen from above: +1, -1, or 0 (none)."""
+        """Sense of the rotation that opens, seen from above: +1, -1, or 0 where none does."""
         if TWIST not in MECHANISMS[self.mechanism].opens:
             return 0.0
-        return -1.0 if self.clockwise or self.lead[1] < 0 else 1.0
+        clockwise = self.clockwise or self.lead[1] < 0
+        return -1.0 if clockwise else 1.0
+
+    @property
+    def seat_height(self) -> float:
+        """Height of the lid's seat above the container's foot (m)."""
+        return self.body[1] + self.neck[1]
 
     @property
     def gym_id(self) -> str:
         """Gymnasium id: `pill-box` becomes `Uncap/PillBox-v0`."""
-        return f"Uncap/{''.join(part.capitalize() for part in self.name.split('-'))}-v0"
+        words = self.name.split("-")
+        return f"Uncap/{''.join(word.capitalize() for word in words)}-v0"
 
     @property
     def vector(self) -> np.ndarray:
         """The row's numbers at mid-range, float32 (23,): AXES, one group after the other."""
-        return np.concatenate([numbers(self) for numbers in AXES.values()]).astype(np.float32)
+        groups = [numbers_of(self) for numbers_of in AXES.values()]
+        return np.concatenate(groups).astype(np.float32)
 
     def middle(self, field: str) -> float:
-        """Middle of a range."""
+        """Middle of the range of that name."""
         return sum(getattr(self, field)) / 2
 
     def draw(self, rng: np.random.Generator) -> Variant:
         """Draw one variant uniformly from the row's ranges."""
-        v = {f: float(rng.uniform(*getattr(self, f))) for f in RANGES}
-        lead = v.pop("lead")
-        if self.mechanism == "screw":
-            v["depth"] = abs(lead) * v["angle"] / (2 * math.pi)
-        return Variant(self, **v)
+        numbers = {field: float(rng.uniform(*getattr(self, field))) for field in RANGES}
+        lead = numbers.pop("lead")
+        if MECHANISMS[self.mechanism].threaded:  # a thread ties the travel to the angle
+            numbers["depth"] = abs(lead) * numbers["angle"] / (2 * math.pi)
+        return Variant(self, **numbers)
 
 
 RANGES = ("grip_radius", "grip_height", "angle", "lead", "depth", "torque", "force", "mass")
-# What the hand can hold, reach and overcome: fingers open 40 mm each and clear the
-# disc by 11 mm; the lead covers both hands
-BOUNDS = {
+# What the hand can hold, reach and overcome, in SI units. Each finger opens by 40 mm, and
+# the fingertips, 11 mm below the grip's centre, must clear the disc under a knob or bar.
+# Leads have two signs: right-handed and left-handed threads.
+BOUNDS: dict[str, Range] = {
     "grip_radius": (0.006, 0.0355),
     "grip_height": (0.016, 0.05),
     "angle": (0.0, 8.0),
@@ -177,53 +173,159 @@ BOUNDS = {
     "force": (0.0, 35.0),
     "mass": (0.001, 0.2),
 }
-
-FLIP_ANGLE, FLIP_TORQUE = (
-    1.1,
-    0.05,
-)  # rad: the hand stays upright; N m: the hinge holds its lid where it was left
+HINGE_ANGLE = 1.1  # rad, at most: the hand opens a hinged lid without tilting itself
+HINGE_TORQUE = 0.05  # N m, at least: the friction that holds a hinged lid where it was left
 
 
-def _mechanism(c: Closure) -> np.ndarray:
-    """Which joints are free (x, lift, twist, tilt), thread, spring, gate, separates, contact, control."""
-    m = MECHANISMS[c.mechanism]
-    free = [float(j in m.free) for j in (X, LIFT, TWIST, TILT_Y)]
-    contact = {"hold": 1.0, "touch": 0.5, "none": 0.0}[m.contact]
-    return np.array(
-        [*free, m.threaded, m.sprung, m.gate is not None, m.separates, contact, c.control], float
-    )
+def _names_are_known(closure: Closure) -> None:
+    """Mechanism, grip and look are rows of their tables."""
+    lookup(MECHANISMS, closure.mechanism, f"mechanism of {closure.name}")
+    lookup(GRIPS, closure.grip, f"grip of {closure.name}")
+    lookup(LOOKS, closure.look, f"look of {closure.name}")
 
 
-def _motion(c: Closure) -> np.ndarray:
-    """Signed amounts in order: press, twist, lift, hinge, slide, and the lead that ties twist to lift."""
-    m, angle, depth = MECHANISMS[c.mechanism], c.middle("angle"), c.middle("depth")
-    press = depth / 0.02 * m.sprung
-    lift = depth / 0.02 * (LIFT in m.opens and not m.sprung)
-    hinge = angle / math.pi * (TILT_Y in m.opens)
-    slide = depth / 0.1 * (X in m.opens or m.marked)
-    return np.array(
-        [press, c.direction * angle / math.pi, lift, hinge, slide, c.middle("lead") / 0.01]
-    )
+def _ranges_ascend(closure: Closure) -> None:
+    """Every range is (low, high)."""
+    for field in RANGES:
+        low, high = getattr(closure, field)
+        if low > high:
+            raise ValueError(f"{closure.name}: {field} must be (low, high), not ({low}, {high})")
 
 
-def _geometry(c: Closure) -> np.ndarray:
-    """Grip radius, grip height, bar, offset."""
+def _ranges_lie_within_bounds(closure: Closure) -> None:
+    """The hand can hold, reach and overcome every variant."""
+    for field, (lowest, highest) in BOUNDS.items():
+        low, high = getattr(closure, field)
+        if low < lowest or high > highest:
+            raise ValueError(
+                f"{closure.name}: {field} must lie in [{lowest}, {highest}], not ({low}, {high})"
+            )
+
+
+def _rotating_lid_has_an_angle(closure: Closure) -> None:
+    """A lid that opens by twisting or tilting has an angle."""
+    opens = MECHANISMS[closure.mechanism].opens
+    rotates = TWIST in opens or TILT_Y in opens
+    if rotates and closure.angle[0] <= 0:
+        raise ValueError(f"{closure.name}: a {closure.mechanism} needs an angle above 0")
+
+
+def _straight_lid_has_a_depth(closure: Closure) -> None:
+    """A lid that opens by lifting or sliding, or has a mark to reach, has a depth."""
+    mechanism = MECHANISMS[closure.mechanism]
+    straight = LIFT in mechanism.opens or X in mechanism.opens or mechanism.marked
+    if straight and closure.depth[0] <= 0:
+        raise ValueError(f"{closure.name}: a {closure.mechanism} needs a depth above 0")
+
+
+def _hinged_lid_stays_in_reach(closure: Closure) -> None:
+    """A hinged lid opens no further than an upright hand can, and stays where it was left."""
+    hinged = TILT_Y in MECHANISMS[closure.mechanism].opens
+    if hinged and (closure.angle[1] > HINGE_ANGLE or closure.torque[0] < HINGE_TORQUE):
+        raise ValueError(
+            f"{closure.name}: a {closure.mechanism} needs an angle of at most {HINGE_ANGLE} "
+            f"and a torque of at least {HINGE_TORQUE}"
+        )
+
+
+def _thread_has_a_lead(closure: Closure) -> None:
+    """A thread has a lead, and its range has one sign."""
+    threaded = MECHANISMS[closure.mechanism].threaded
+    if threaded and closure.lead[0] * closure.lead[1] <= 0:
+        raise ValueError(f"{closure.name}: a {closure.mechanism} needs a lead, of one sign")
+
+
+RULES: tuple[Callable[[Closure], None], ...] = (
+    _names_are_known,
+    _ranges_ascend,
+    _ranges_lie_within_bounds,
+    _rotating_lid_has_an_angle,
+    _straight_lid_has_a_depth,
+    _hinged_lid_stays_in_reach,
+    _thread_has_a_lead,
+)
+
+# Units of the vector's numbers: a difference that asks for another strategy, see `distance`
+_HALF_TURN = math.pi  # rad, of a twist or a hinge
+_LIFT_UNIT = 0.02  # m, of pressing or lifting
+_SLIDE_UNIT = 0.1  # m
+_LEAD_UNIT = 0.01  # m
+_RADIUS_UNIT = 0.036  # m: the widest grip
+_HEIGHT_UNIT = 0.04  # m
+_OFFSET_UNIT = 0.04  # m
+_TORQUE_UNIT = 1.0  # N m
+_FORCE_UNIT = 20.0  # N
+_MASS_UNIT = 0.1  # kg
+_CONTACTS = {"hold": 1.0, "touch": 0.5, "none": 0.0}
+
+
+def _mechanism(closure: Closure) -> np.ndarray:
+    """(10,): free x, lift, twist, tilt_y; thread, spring, gate, release, contact, control."""
+    mechanism = MECHANISMS[closure.mechanism]
+    free = [float(joint in mechanism.free) for joint in (X, LIFT, TWIST, TILT_Y)]
     return np.array(
         [
-            c.middle("grip_radius") / 0.036,
-            c.middle("grip_height") / 0.04,
-            c.grip == "bar",
-            c.offset / 0.04,
+            *free,
+            mechanism.threaded,
+            mechanism.sprung,
+            mechanism.gate is not None,
+            mechanism.separates,
+            _CONTACTS[mechanism.contact],
+            closure.control,
+        ],
+        float,
+    )
+
+
+def _motion(closure: Closure) -> np.ndarray:
+    """(6,): how far the lid is pressed, twisted (signed), lifted, tilted, slid; its signed lead."""
+    mechanism = MECHANISMS[closure.mechanism]
+    angle = closure.middle("angle")  # rad
+    depth = closure.middle("depth")  # m
+    lifts = LIFT in mechanism.opens and not mechanism.sprung
+    tilts = TILT_Y in mechanism.opens
+    slides = X in mechanism.opens or mechanism.marked
+    return np.array(
+        [
+            depth / _LIFT_UNIT * mechanism.sprung,
+            closure.direction * angle / _HALF_TURN,
+            depth / _LIFT_UNIT * lifts,
+            angle / _HALF_TURN * tilts,
+            depth / _SLIDE_UNIT * slides,
+            closure.middle("lead") / _LEAD_UNIT,
         ]
     )
 
 
-def _dynamics(c: Closure) -> np.ndarray:
-    """Torque, force, mass."""
-    return np.array([c.middle("torque") / 1.0, c.middle("force") / 20.0, c.middle("mass") / 0.1])
+def _geometry(closure: Closure) -> np.ndarray:
+    """(4,): grip radius, grip height, whether it is a bar, offset."""
+    return np.array(
+        [
+            closure.middle("grip_radius") / _RADIUS_UNIT,
+            closure.middle("grip_height") / _HEIGHT_UNIT,
+            closure.grip == "bar",
+            closure.offset / _OFFSET_UNIT,
+        ]
+    )
 
 
-AXES = {"mechanism": _mechanism, "motion": _motion, "geometry": _geometry, "dynamics": _dynamics}
+def _dynamics(closure: Closure) -> np.ndarray:
+    """(3,): torque, force, mass."""
+    return np.array(
+        [
+            closure.middle("torque") / _TORQUE_UNIT,
+            closure.middle("force") / _FORCE_UNIT,
+            closure.middle("mass") / _MASS_UNIT,
+        ]
+    )
+
+
+AXES: dict[str, Callable[[Closure], np.ndarray]] = {
+    "mechanism": _mechanism,
+    "motion": _motion,
+    "geometry": _geometry,
+    "dynamics": _dynamics,
+}
 
 
 def distance(a: Closure, b: Closure, axis: str | None = None) -> float:
@@ -243,6 +345,10 @@ def distance(a: Closure, b: Closure, axis: str | None = None) -> float:
         a: a row.
         b: a row.
         axis: one of AXES; by default all.
+
+    Returns:
+        The distance, without unit.
     """
     groups = AXES.values() if axis is None else (AXES[axis],)
-    return float(np.sqrt(sum(((numbers(a) - numbers(b)) ** 2).sum() for numbers in groups)))
+    squares = sum(((numbers_of(a) - numbers_of(b)) ** 2).sum() for numbers_of in groups)
+    return float(np.sqrt(squares))

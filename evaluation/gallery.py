@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import matplotlib
 import numpy as np
 from gymnasium.vector import AutoresetMode
 from PIL import Image
 
-from envs import CLOSURES, TASK_SETS, ClosureVectorEnv, distance
+from envs import CLOSURES, TASK_SETS, Closure, ClosureVectorEnv, TaskSet, distance
 from envs.experts import expert_action
 from envs.render import Camera
 from envs.structure import AXES
 from evaluation.report import page, picture
-from evaluation.video import caption
+from evaluation.video import State, caption, first_state
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt  # noqa: E402 (after the back end is chosen)
+from matplotlib.figure import Figure  # noqa: E402
 
-_WIDTH, _HEIGHT, _COLUMNS = 280, 210, 3  # pixels of one picture; rows side by side
+_WIDTH = 280  # pixels of one picture
+_HEIGHT = 210
+_COLUMNS = 3  # rows of the table side by side
 _VIEW = (145.0, -20.0, 0.44)  # degrees, degrees, m: closer than a film's
+_CLOSED = 0.05  # progress up to which a closure is shown as closed
+_SHEET_DPI = 150  # pixels per inch of the sheet's figure
+_HEADS = (
+    "row",
+    "what the robot does",
+    "mechanism",
+    "grip radius (mm)",
+    "angle (rad)",
+    "lead (mm)",
+    "travel (mm)",
+    "torque (N m)",
+    "force (N)",
+    "steps",
+    "nearest row",
+    "numbers rest on",
+)
 
 
 def gallery(out: pathlib.Path, seed: int, on_row: Callable[[int, int, str], None]) -> pathlib.Path:
@@ -40,58 +60,94 @@ def gallery(out: pathlib.Path, seed: int, on_row: Callable[[int, int, str], None
     Raises:
         RenderingUnavailable: OpenGL is missing; the message says what to install.
     """
-    cells = []
-    for k, name in enumerate(CLOSURES):
-        cells.append(_pair(name, seed))
-        on_row(k + 1, len(CLOSURES), name)
-    blank = np.full_like(cells[0], 255)
-    cells += [blank] * (-len(cells) % _COLUMNS)
-    sheet = np.vstack([np.hstack(cells[k : k + _COLUMNS]) for k in range(0, len(cells), _COLUMNS)])
+    pictures = []
+    for done, name in enumerate(CLOSURES, start=1):
+        pictures.append(_closed_and_open(name, seed))
+        on_row(done, len(CLOSURES), name)
+    sheet = _sheet(pictures)
+    matrix = _distance_figure()
     out.mkdir(parents=True, exist_ok=True)
-    _write(
-        out / "gallery.jpg",
-        lambda path: Image.fromarray(sheet).save(path, format="jpeg", quality=88),
+    with _replacing(out / "gallery.jpg") as temporary:
+        Image.fromarray(sheet).save(temporary, format="jpeg", quality=88)
+    with _replacing(out / "distances.png") as temporary:
+        matrix.savefig(temporary, format="png", dpi=110)
+    body = "".join(
+        (
+            "<h1>Uncap: gallery</h1>",
+            picture(_sheet_figure(sheet)),
+            _row_table(),
+            _set_table(),
+            "<h2>Structural distance</h2>",
+            picture(matrix),
+        )
     )
-    matrix = _matrix()
-    _write(out / "distances.png", lambda path: matrix.savefig(path, format="png", dpi=110))
-    figure, axes = plt.subplots(figsize=(sheet.shape[1] / 150, sheet.shape[0] / 150), dpi=150)
-    axes.imshow(sheet)
-    axes.axis("off")
-    figure.subplots_adjust(0, 0, 1, 1)
-    body = f"<h1>Uncap: gallery</h1>{picture(figure)}{_table()}{_sets()}<h2>Structural distance</h2>{picture(matrix)}"
-    _write(out / "gallery.html", lambda path: path.write_text(page("Uncap gallery", body)))
+    with _replacing(out / "gallery.html") as temporary:
+        temporary.write_text(page("Uncap gallery", body))
     return out / "gallery.html"
 
 
-def _write(path: pathlib.Path, write: Callable[[pathlib.Path], object]) -> None:
+@contextlib.contextmanager
+def _replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A file to write in place of `path`, which it replaces when it is complete."""
     temporary = path.with_suffix(".tmp")
-    write(temporary)
+    yield temporary
     os.replace(temporary, path)
 
 
-def _pair(name: str, seed: int) -> np.ndarray:
-    """The expert's grip before anything moved, and the end of its episode, (180, 480, 3)."""
+def _closed_and_open(name: str, seed: int) -> np.ndarray:
+    """Two pictures of an expert's episode, (_HEIGHT, 2 * _WIDTH, 3) uint8.
+
+    The left one is the last state in which the closure was closed, the right one the end.
+    """
     env = ClosureVectorEnv(name, 1, threads=1, autoreset_mode=AutoresetMode.DISABLED)
     env.reset(seed=[seed])
-    batch, done = env.batch, False
-    closed = None
-    while not done:
-        m = batch.measure()
-        if m["progress"][0] < 0.05:
-            closed = (batch.qpos[0].copy(), batch.mocap_pos[0].copy(), batch.mocap_quat[0].copy())
-        _, _, _, truncated, info = env.step(expert_action(m))
-        done = bool(truncated[0])
+    closed, success = _play(env)
+    batch = env.batch
     camera = Camera(batch.pool[batch.variant[0]], _WIDTH, _HEIGHT)
-    opened = camera.draw(batch.qpos[0], batch.mocap_pos[0], batch.mocap_quat[0], _VIEW)
-    frames = [
-        caption(camera.draw(*closed, _VIEW), name, "", True),
-        caption(opened, CLOSURES[name].mechanism, "", bool(info["success"][0])),
-    ]
+    opened_frame = camera.draw(*first_state(batch), _VIEW)
+    closed_frame = camera.draw(*closed, _VIEW)
     camera.close()
-    return np.hstack(frames)
+    return np.hstack(
+        [
+            caption(closed_frame, name, "", True),
+            caption(opened_frame, CLOSURES[name].mechanism, "", success),
+        ]
+    )
 
 
-def _matrix():
+def _play(env: ClosureVectorEnv) -> tuple[State, bool]:
+    """Play an expert's episode; the last state that was closed, and whether it succeeded."""
+    closed = first_state(env.batch)
+    done = False
+    success = False
+    while not done:
+        measured = env.batch.measure()
+        if measured["progress"][0] < _CLOSED:
+            closed = first_state(env.batch)
+        _, _, _, truncated, info = env.step(expert_action(measured))
+        done = bool(truncated[0])
+        success = bool(info["success"][0])
+    return closed, success
+
+
+def _sheet(pictures: list[np.ndarray]) -> np.ndarray:
+    """The pictures of all rows, _COLUMNS side by side; the last line is filled up with white."""
+    white = np.full_like(pictures[0], 255)
+    cells = pictures + [white] * (-len(pictures) % _COLUMNS)
+    lines = [np.hstack(cells[k : k + _COLUMNS]) for k in range(0, len(cells), _COLUMNS)]
+    return np.vstack(lines)
+
+
+def _sheet_figure(sheet: np.ndarray) -> Figure:
+    height, width, _ = sheet.shape
+    figure, axes = plt.subplots(figsize=(width / _SHEET_DPI, height / _SHEET_DPI), dpi=_SHEET_DPI)
+    axes.imshow(sheet)
+    axes.axis("off")
+    figure.subplots_adjust(0, 0, 1, 1)
+    return figure
+
+
+def _distance_figure() -> Figure:
     names = list(CLOSURES)
     values = np.array([[distance(a, b) for b in names] for a in names])
     figure, axes = plt.subplots(figsize=(9.5, 8.6))
@@ -103,58 +159,68 @@ def _matrix():
     return figure
 
 
+def _row_table() -> str:
+    """The numbers of every row, as HTML."""
+    heads = "".join(f"<th>{head}</th>" for head in _HEADS)
+    lines = "".join(_table_line(_row_cells(row)) for row in CLOSURES.values())
+    return f"<h2>Rows</h2><table><tr>{heads}</tr>{lines}</table>"
+
+
+def _row_cells(row: Closure) -> tuple[str, ...]:
+    """The cells of one row, in the order of _HEADS."""
+    nearest, nearest_distance = _nearest(row.name)
+    return (
+        f"<code>{row.name}</code>",
+        row.description,
+        row.mechanism,
+        _range(row.grip_radius, 1e3),
+        _range(row.angle),
+        _range(row.lead, 1e3),
+        _range(row.depth, 1e3),
+        _range(row.torque),
+        _range(row.force),
+        str(row.steps),
+        f"{nearest} ({nearest_distance:.2f})",
+        html.escape(row.source),
+    )
+
+
+def _nearest(name: str) -> tuple[str, float]:
+    """The row that is closest to a row, and its distance."""
+    distances = {other: distance(name, other) for other in CLOSURES if other != name}
+    nearest = min(distances, key=distances.__getitem__)
+    return nearest, distances[nearest]
+
+
 def _range(values: tuple[float, float], scale: float = 1.0) -> str:
-    return "" if not any(values) else f"{scale * values[0]:.3g} to {scale * values[1]:.3g}"
+    """A range in words; empty where a row does not use it."""
+    low, high = values
+    if not (low or high):
+        return ""
+    return f"{scale * low:.3g} to {scale * high:.3g}"
 
 
-def _table() -> str:
-    head = (
-        "row",
-        "what the robot does",
-        "mechanism",
-        "grip radius (mm)",
-        "angle (rad)",
-        "lead (mm)",
-        "travel (mm)",
-        "torque (N m)",
-        "force (N)",
-        "steps",
-        "nearest row",
-        "numbers rest on",
+def _set_table() -> str:
+    """The task sets, as HTML."""
+    heads = "".join(
+        f"<th>{head}</th>" for head in ("set", "probes", "rows trained", "held out", "hash")
     )
-    rows = []
-    for name, c in CLOSURES.items():
-        near = min((n for n in CLOSURES if n != name), key=lambda n, name=name: distance(name, n))
-        cells = (
-            f"<code>{name}</code>",
-            c.description,
-            c.mechanism,
-            _range(c.grip_radius, 1e3),
-            _range(c.angle),
-            _range(c.lead, 1e3),
-            _range(c.depth, 1e3),
-            _range(c.torque),
-            _range(c.force),
-            c.steps,
-            f"{near} ({distance(name, near):.2f})",
-            html.escape(c.source),
-        )
-        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    lines = "".join(_table_line(_set_cells(task_set)) for task_set in TASK_SETS.values())
     return (
-        "<h2>Rows</h2><table><tr>"
-        + "".join(f"<th>{h}</th>" for h in head)
-        + f"</tr>{''.join(rows)}</table>"
+        f"<h2>Task sets</h2><table><tr>{heads}</tr>{lines}</table>"
+        f"<p class=note>The distance adds four axes: {', '.join(AXES)}.</p>"
     )
 
 
-def _sets() -> str:
-    rows = [
-        f"<tr><td><code>{t.name}</code></td><td>{t.probes}</td><td>{len(t.train)}</td><td>{', '.join(t.held_out)}</td>"
-        f"<td><code>{t.hash}</code></td></tr>"
-        for t in TASK_SETS.values()
-    ]
-    axes = ", ".join(AXES)
+def _set_cells(task_set: TaskSet) -> tuple[str, ...]:
     return (
-        f"<h2>Task sets</h2><table><tr><th>set</th><th>probes</th><th>rows trained</th><th>held out</th><th>hash</th></tr>"
-        f"{''.join(rows)}</table><p class=note>The distance adds four axes: {axes}.</p>"
+        f"<code>{task_set.name}</code>",
+        task_set.probes,
+        str(len(task_set.train)),
+        ", ".join(task_set.held_out),
+        f"<code>{task_set.hash}</code>",
     )
+
+
+def _table_line(cells: tuple[str, ...]) -> str:
+    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import imageio.v2 as imageio
 import numpy as np
@@ -11,9 +14,39 @@ from gymnasium.vector import AutoresetMode
 from PIL import Image, ImageDraw, ImageFont
 
 from envs import CLOSURES, ClosureVectorEnv
-from envs.batch import CONTROL_DT
+from envs.batch import CONTROL_DT, ClosureBatch
 from envs.render import Camera
 from evaluation.protocol import EVALUATION_SEED, Policy
+
+_FULL_WIDTH = 640  # pixels; a narrower film is a draft
+_TEXT_COLOR = (245, 245, 245)
+_GOOD_COLOR = (130, 230, 150)
+_OTHER_COLOR = (245, 205, 120)
+_BAR_COLOR = (18, 22, 28, 200)
+
+
+class State(NamedTuple):
+    """What a camera needs to draw one simulation."""
+
+    qpos: np.ndarray  # (nq,) joint positions
+    mocap_pos: np.ndarray  # (1, 3) m, of the container
+    mocap_quat: np.ndarray  # (1, 4), of the container
+
+
+def first_state(batch: ClosureBatch) -> State:
+    """The state of the batch's first simulation, copied."""
+    return State(batch.qpos[0].copy(), batch.mocap_pos[0].copy(), batch.mocap_quat[0].copy())
+
+
+@dataclasses.dataclass
+class _Episode:
+    """A recorded episode: what was before each control step, and the outcome."""
+
+    success: bool = False
+    progress: float = 0.0
+    states: list[State] = dataclasses.field(default_factory=list)
+    successes: list[bool] = dataclasses.field(default_factory=list)
+    progresses: list[float] = dataclasses.field(default_factory=list)
 
 
 def record(
@@ -22,22 +55,23 @@ def record(
     path: pathlib.Path,
     *,
     conditioning: str,
-    known_tasks,
+    known_tasks: Sequence[str] | None,
     start: int = 0,
-    width: int = 640,
+    width: int = _FULL_WIDTH,
     seed: int = EVALUATION_SEED,
-) -> dict:
+) -> dict[str, Any]:
     """Film one evaluation episode.
 
     Args:
         policy: see `protocol.evaluate`.
         task: a row.
         path: the .mp4 to write, whole or not at all.
-        conditioning: what the policy is told.
+        conditioning: what the policy is told of its task.
         known_tasks: rows that `one_hot` has components for.
         start: which start.
+        width: of the picture in pixels, 4 : 3. A film narrower than 640 is a draft: every
+            second frame, edges not smoothed.
         seed: of start 0; by default the evaluation's.
-        width: of the picture, 4 : 3; a smaller film than 640 is a draft: every second frame, edges not smoothed.
 
     Returns:
         {success, progress, frames}.
@@ -53,58 +87,95 @@ def record(
         threads=1,
         autoreset_mode=AutoresetMode.DISABLED,
     )
+    episode = _play(env, policy, seed + start)
+    draft = width < _FULL_WIDTH
+    every = 2 if draft else 1
+    frames_per_second = round(1 / CONTROL_DT / every)
+    still = frames_per_second // 2  # frames for which the outcome stands
+    variant = env.batch.pool[env.batch.variant[0]]
+    camera = Camera(variant, width, width * 3 // 4, smooth=not draft)
+    text = f"{task}: {CLOSURES[task].description}"
+    _write_film(path, _frames(episode, camera, text, every, still), frames_per_second)
+    camera.close()
+    return {
+        "success": episode.success,
+        "progress": episode.progress,
+        "frames": len(episode.states) + still,
+    }
+
+
+def _play(env: ClosureVectorEnv, policy: Policy, seed: int) -> _Episode:
+    """Play one episode in an environment of one simulation."""
     act = policy(env)
-    observation, info = env.reset(seed=[seed + start])
-    batch, states, infos, done = env.batch, [], [], False
+    observation, info = env.reset(seed=[seed])
+    episode = _Episode()
+    done = False
     while not done:
-        states.append((batch.qpos[0].copy(), batch.mocap_pos[0].copy(), batch.mocap_quat[0].copy()))
-        infos.append(info)
+        episode.states.append(first_state(env.batch))
+        episode.successes.append(bool(info["success"][0]))
+        episode.progresses.append(float(info["progress"][0]))
         observation, _, _, truncated, info = env.step(act(observation, info["task"]))
         done = bool(truncated[0])
-    success = bool(info["success"][0])
-    draft = width < 640
-    camera = Camera(batch.pool[batch.variant[0]], width, width * 3 // 4, smooth=not draft)
+    episode.success = bool(info["success"][0])
+    episode.progress = float(info["progress"][0])
+    return episode
+
+
+def _frames(
+    episode: _Episode, camera: Camera, text: str, every: int, still: int
+) -> Iterator[np.ndarray]:
+    """The frames of a film, with captions; the last one stands for `still` frames."""
+    for k in range(0, len(episode.states), every):
+        success = episode.successes[k]
+        outcome = f"{'open' if success else 'opening'}  {100 * episode.progresses[k]:.0f} %"
+        yield caption(camera.draw(*episode.states[k]), text, outcome, success)
+    outcome = "success" if episode.success else "not opened"
+    last = caption(camera.draw(*episode.states[-1]), text, outcome, episode.success)
+    for _ in range(still):
+        yield last
+
+
+def _write_film(path: pathlib.Path, frames: Iterable[np.ndarray], frames_per_second: int) -> None:
+    """Write frames as an .mp4, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp.mp4")
-    every = 2 if draft else 1
-    fps = round(1 / CONTROL_DT / every)
-    with imageio.get_writer(
+    film: Any = imageio.get_writer(  # Any: its annotated class lacks append_data
         temporary,
-        fps=fps,
+        fps=frames_per_second,
         codec="libx264",
         quality=7,
         macro_block_size=16,
         ffmpeg_log_level="error",
-    ) as film:
-        for k in range(0, len(states), every):
-            won = bool(infos[k]["success"][0])
-            outcome = f"{'open' if won else 'opening'}  {100 * infos[k]['progress'][0]:.0f} %"
-            text = f"{task}: {CLOSURES[task].description}"
-            film.append_data(caption(camera.draw(*states[k]), text, outcome, won))
-        last = caption(
-            camera.draw(*states[-1]), text, "success" if success else "not opened", success
-        )
-        for _ in range(fps // 2):
-            film.append_data(last)
-    camera.close()
+    )
+    with film:
+        for frame in frames:
+            film.append_data(frame)
     os.replace(temporary, path)
-    return {
-        "success": success,
-        "progress": float(info["progress"][0]),
-        "frames": len(states) + fps // 2,
-    }
 
 
 def caption(frame: np.ndarray, text: str, outcome: str, good: bool) -> np.ndarray:
-    """A bar at the top edge with the task, and one at the bottom with the outcome."""
+    """Write the task into a bar at the top of a frame, and the outcome into one at the bottom.
+
+    Args:
+        frame: (height, width, 3) uint8.
+        text: the upper line.
+        outcome: the lower line.
+        good: whether the outcome is a success, for its colour.
+
+    Returns:
+        A new frame. An empty line has no bar.
+    """
     image = Image.fromarray(frame)
-    size = max(12, image.width // 36)
-    pen, font, bar = ImageDraw.Draw(image, "RGBA"), ImageFont.load_default(size=size), 9 * size // 5
+    size = max(12, image.width // 36)  # pixels, of the letters
+    bar = 9 * size // 5  # pixels, of a bar's height
+    pen = ImageDraw.Draw(image, "RGBA")
+    font = ImageFont.load_default(size=size)
+    outcome_color = _GOOD_COLOR if good else _OTHER_COLOR
     for top, line, color in (
-        (0, text, (245, 245, 245)),
-        (image.height - bar, outcome, (130, 230, 150) if good else (245, 205, 120)),
+        (0, text, _TEXT_COLOR),
+        (image.height - bar, outcome, outcome_color),
     ):
         if line:
-            pen.rectangle((0, top, image.width, top + bar), fill=(18, 22, 28, 200))
-        pen.text((size // 2, top + size // 3), line, font=font, fill=color)
+            pen.rectangle((0, top, image.width, top + bar), fill=_BAR_COLOR)
+            pen.text((size // 2, top + size // 3), line, font=font, fill=color)
     return np.asarray(image)

@@ -1,4 +1,8 @@
-"""What tests share. Workers have a core each: physics then runs on one thread, not every worker's threads on every core."""
+"""What tests share.
+
+Every worker of pytest-xdist has a core of its own, so that the physics runs on one thread.
+Otherwise every worker would run as many threads as there are cores.
+"""
 
 import os
 
@@ -9,11 +13,12 @@ from envs import CLOSURES
 
 
 def pytest_configure(config):
-    """Pin this process, when it is one of pytest-xdist's workers, where the system can."""
+    """Pin this process to a core, when it is one of pytest-xdist's workers and the system can."""
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+        number = int(worker.removeprefix("gw"))
+        os.sched_setaffinity(0, {cores[number % len(cores)]})
 
 
 @pytest.fixture
@@ -23,3 +28,23 @@ def table():
     yield
     for name in set(CLOSURES) - set(before):
         gym.registry.pop(CLOSURES.pop(name).gym_id)
+
+
+@pytest.fixture
+def ink_bottle():
+    """The fields of a valid row that is in no table."""
+    return {
+        "name": "ink-bottle",
+        "description": "unscrew an ink bottle",
+        "source": "made up",
+        "mechanism": "screw",
+        "grip": "cap",
+        "look": "jar",
+        "body": (0.030, 0.070),
+        "neck": (0.015, 0.008),
+        "grip_radius": (0.016, 0.018),
+        "grip_height": (0.018, 0.022),
+        "angle": (1.6, 2.0),
+        "lead": (0.006, 0.008),
+        "torque": (0.2, 0.3),
+    }

@@ -1,17 +1,49 @@
-"""The table: names, ranges, splits and distances."""
+"""The table: names, ranges, rules, splits, distances and drawings."""
 
+import dataclasses
 import itertools
+import pathlib
+import subprocess
+import sys
+from unittest.mock import Mock
 
 import gymnasium as gym
 import numpy as np
 import pytest
 
 import envs
-from envs.closures import CLOSURES, TASK_SETS, TaskSet, distance, register
+from envs.closures import CLOSURES, TASK_SETS, Closure, TaskSet, distance, register
+from envs.env import ClosureEnv
+from envs.looks import GRIPS, LOOKS, draw_container, draw_lid
+from envs.mechanisms import MECHANISMS
 from envs.scene import build
 from envs.tables import lookup
+from envs.vector_env import ClosureVectorEnv
 
+ROOT = pathlib.Path(__file__).parent.parent
 ROWS = list(CLOSURES.values())
+
+
+def test_importing_envs_loads_no_physics():
+    program = (
+        "import sys, envs\n"
+        "envs.sample_closure, envs.distance('jar', 'mug')\n"
+        "print(*{'mujoco', 'numba', 'torch'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []
+
+
+def test_envs_lists_and_loads_what_it_exports():
+    for name in envs.__all__:
+        assert name in dir(envs)
+        assert hasattr(envs, name)
+    assert envs.ClosureEnv is ClosureEnv
+    assert envs.ClosureVectorEnv is ClosureVectorEnv
+    with pytest.raises(AttributeError, match="'envs' has no attribute 'ClosureEnvs'"):
+        envs.ClosureEnvs  # noqa: B018 (what the attribute does is the test)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=CLOSURES)
@@ -20,30 +52,37 @@ def test_row_is_registered_and_within_its_ranges(row):
     assert row.source and row.description
     rng = np.random.default_rng(0)
     for _ in range(20):
-        v = row.draw(rng)
+        variant = row.draw(rng)
         for name in ("grip_radius", "grip_height", "angle", "torque", "force", "mass"):
             low, high = getattr(row, name)
-            assert low <= getattr(v, name) <= high
-        if row.mechanism == "screw":
-            turns = v.angle / (2 * np.pi)
-            assert min(map(abs, row.lead)) * turns <= v.depth <= max(map(abs, row.lead)) * turns
+            assert low <= getattr(variant, name) <= high
+        if MECHANISMS[row.mechanism].threaded:
+            turns = variant.angle / (2 * np.pi)
+            leads = [abs(lead) for lead in row.lead]
+            assert min(leads) * turns <= variant.depth <= max(leads) * turns
     assert np.abs(row.vector).max() <= 2.5
 
 
 def test_ids_spell_hyphens_as_capitals():
     assert CLOSURES["gas-cap"].gym_id == "Uncap/GasCap-v0"
     assert "Uncap/First-v0" in gym.registry
-    assert CLOSURES["gas-cap"].direction == -1 and CLOSURES["bottle"].direction == 1
+
+
+def test_a_negative_lead_opens_clockwise():
+    assert CLOSURES["gas-cap"].direction == -1
+    assert CLOSURES["bottle"].direction == 1
 
 
 def test_first_set_holds_out_two_rows_outside_the_trained_ones():
     split = TASK_SETS["first"]
-    assert len(split.train) == 8 and len(split.held_out) == 2
-    for name, low, high in (("thermos", "bottle", "tumbler"), ("decanter", "mug", "cork")):
+    assert len(split.train) == 8
+    assert len(split.held_out) == 2
+    for name, narrower, wider in (("thermos", "bottle", "tumbler"), ("decanter", "mug", "cork")):
         assert name in split.held_out
-        band = CLOSURES[name].grip_radius
-        trained = [CLOSURES[t].grip_radius for t in (low, high)]
-        assert all(band[0] >= hi or band[1] <= lo for lo, hi in trained)  # its band is reserved
+        band_low, band_high = CLOSURES[name].grip_radius
+        for trained in (narrower, wider):
+            low, high = CLOSURES[trained].grip_radius
+            assert band_low >= high or band_high <= low  # its band is reserved
 
 
 def test_distance_is_a_metric():
@@ -59,9 +98,8 @@ def test_distance_is_a_metric():
 def test_every_held_out_row_whose_mechanism_is_trained_has_a_band_of_its_own(name):
     split = TASK_SETS[name]
     trained = {CLOSURES[row].mechanism for row in split.train}
-    assert set(split.reserved) == {
-        row for row in split.held_out if CLOSURES[row].mechanism in trained
-    }
+    expected = {row for row in split.held_out if CLOSURES[row].mechanism in trained}
+    assert set(split.reserved) == expected
 
 
 def test_tables_refuse_duplicates_overlaps_and_unknown_names():
@@ -69,10 +107,63 @@ def test_tables_refuse_duplicates_overlaps_and_unknown_names():
         register(ROWS[0])
     with pytest.raises(ValueError, match="both trained and held out"):
         TaskSet("x", ("jar",), ("jar",), "")
+    with pytest.raises(ValueError, match="thermos overlaps the torque reserved for tumbler"):
+        TaskSet("x", ("thermos",), ("tumbler",), "", {"tumbler": "torque"})
     with pytest.raises(KeyError, match="did you mean 'tumbler'"):
         lookup(CLOSURES, "tumbller", "closure")
     with pytest.raises(KeyError, match="unknown closure"):
         envs.ClosureVectorEnv("spaceship", 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mechanism": "skrew"}, "mechanism of ink-bottle 'skrew': did you mean 'screw'"),
+        ({"grip": "bars"}, "grip of ink-bottle 'bars': did you mean 'bar'"),
+        ({"look": "jarr"}, "look of ink-bottle 'jarr': did you mean 'jar'"),
+        ({"torque": (0.3, 0.2)}, r"torque must be \(low, high\), not \(0.3, 0.2\)"),
+        ({"grip_radius": (0.03, 0.05)}, r"grip_radius must lie in \[0.006, 0.0355\]"),
+        ({"angle": (0.0, 2.0)}, "a screw needs an angle above 0"),
+        ({"mechanism": "flip", "angle": (0.0, 1.0)}, "a flip needs an angle above 0"),
+        ({"mechanism": "pull"}, "a pull needs a depth above 0"),
+        ({"mechanism": "slide"}, "a slide needs a depth above 0"),
+        ({"mechanism": "reach"}, "a reach needs a depth above 0"),
+        ({"mechanism": "flip"}, "a flip needs an angle of at most 1.1 and a torque of at least"),
+        ({"lead": (0.0, 0.0)}, "a screw needs a lead"),
+        ({"lead": (-0.004, 0.004)}, "a screw needs a lead, of one sign"),
+    ],
+)
+def test_a_row_that_cannot_be_built_or_held_is_refused(ink_bottle, changes, message):
+    Closure(**ink_bottle)
+    with pytest.raises(ValueError, match=message):
+        Closure(**{**ink_bottle, **changes})
+
+
+@pytest.mark.parametrize("row", ROWS, ids=CLOSURES)
+def test_a_row_depends_on_its_mechanism_but_not_on_the_name_of_it(row, monkeypatch):
+    renamed = dataclasses.replace(MECHANISMS[row.mechanism], name="renamed")
+    monkeypatch.setitem(MECHANISMS, "renamed", renamed)
+    twin = dataclasses.replace(row, mechanism="renamed")
+    assert (twin.vector == row.vector).all()
+    variant = row.draw(np.random.default_rng(0))
+    twin_variant = twin.draw(np.random.default_rng(0))
+    assert dataclasses.replace(twin_variant, closure=row) == variant
+    assert strokes(twin_variant) == strokes(variant)
+
+
+def strokes(variant) -> list:
+    """What a pen is asked to draw of a variant."""
+    pen = Mock()
+    draw_container(pen, variant)
+    draw_lid(pen, variant, 0.006)
+    return pen.mock_calls
+
+
+@pytest.mark.parametrize(("look", "grip"), itertools.product(LOOKS, GRIPS))
+def test_every_look_can_be_drawn_with_every_grip(ink_bottle, look, grip):
+    row = Closure(**{**ink_bottle, "look": look, "grip": grip})
+    variant = row.draw(np.random.default_rng(0))
+    build(variant, visual=True, meshes=False).compile()
 
 
 def test_every_variant_compiles_to_the_same_sizes():
@@ -86,8 +177,8 @@ def test_every_variant_compiles_to_the_same_sizes():
 
 
 def test_the_visual_twin_has_the_same_state():
-    row = CLOSURES["bottle"]
-    v = row.draw(np.random.default_rng(0))
-    plain, drawn = build(v).compile(), build(v, visual=True).compile()
+    variant = CLOSURES["bottle"].draw(np.random.default_rng(0))
+    plain = build(variant).compile()
+    drawn = build(variant, visual=True).compile()
     assert (plain.nq, plain.nmocap) == (drawn.nq, drawn.nmocap)
     assert drawn.ngeom > plain.ngeom
