@@ -110,15 +110,17 @@ def test_a_lid_moved_by_an_invisible_hand_is_no_success(name):
     env = ClosureVectorEnv(name, N, autoreset_mode="Disabled")
     env.reset(seed=0)
     force, batch = env.batch.sim.bind("qfrc_applied"), env.batch
-    full, own = batch.own["full"], batch.own
+    full, own = batch.constants["full"], batch.constants
     up = np.tile([0, 0, 1.0, 0, 1.0], (N, 1))
     farthest = 0.0
     for _ in range(CLOSURES[name].steps):
-        force[:, batch.lid_v] = (
+        force[:, batch.lid_dof_columns] = (
             np.sign(full) * [60, 60, 60, 8, 8, 8] * (full != 0) * ~batch.released[:, None]
         )
         if (own["marked"] & ~own["reached"]).any():
-            force[:, batch.lid_v.start] = 2.5 * (batch.measure()["lid"][:, 0] < own["depth"])
+            force[:, batch.lid_dof_columns.start] = 2.5 * (
+                batch.measure()["lid"][:, 0] < own["depth"]
+            )
         _, _, _, _, info = env.step(up)
         assert not info["success"].any()
         farthest = max(farthest, info["progress"].max())

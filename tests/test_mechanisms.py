@@ -19,7 +19,7 @@ class Loads:
         self.batch, ids = ClosureBatch((name,), 8), np.arange(8)
         self.batch.reset(ids, np.zeros(8, int), [np.random.default_rng(i) for i in ids])
         self.xpos = self.batch.sim.bind("xpos")
-        self.force, self.own = self.batch.sim.bind("qfrc_applied"), self.batch.own
+        self.force, self.own = self.batch.sim.bind("qfrc_applied"), self.batch.constants
 
     def run(self, steps, **joints):
         """Apply joint forces (N or N m, by name of the joint) for some control steps; the lid's joints (8, 6)."""

@@ -8,7 +8,7 @@ from envs import CLOSURES
 from envs.batch import ClosureBatch
 from envs.experts import expert_action
 from envs.mechanisms import CONSTRAINTS, MECHANISMS
-from envs.robot import DAMPING, HOME, joint_steps, yaw_of
+from envs.robot import DAMPING, HOME, yaw_of
 from envs.scene import FINGERTIP, base_height, build, grip_height, seat_height
 
 SCREWS = [n for n, c in CLOSURES.items() if c.mechanism == "screw"]
@@ -184,7 +184,7 @@ def test_a_diverged_simulation_goes_on_from_before_the_step_at_rest():
     batch, ids = ClosureBatch(("bottle",), 3), np.arange(3)
     batch.reset(ids, np.zeros(3, int), [np.random.default_rng(i) for i in ids])
     before = batch.qpos.copy()
-    batch.qvel[1, batch.lid_v.start] = 1e12
+    batch.qvel[1, batch.lid_dof_columns.start] = 1e12
     batch.step(np.tile([0, 0, 0, 0, 1.0], (3, 1)))
     assert list(batch.diverged) == [0, 1, 0]
     assert np.array_equal(batch.qpos[1], before[1]) and not batch.qvel[1].any()
@@ -291,11 +291,10 @@ def test_the_hand_is_moved_by_the_least_squares_of_mujocos_jacobian():
     batch.qpos[:, :7] += rng.uniform(-0.1, 0.1, (4, 7))  # hands that lean
     batch.sim.forward(np.arange(4))
     offset, turn = 0.01 * rng.uniform(-1, 1, (4, 3)), rng.uniform(-0.4, 0.4, 4)
-    found = joint_steps(
-        np.arange(4), batch._anchor, batch._axis, batch._tcp, batch._tool, offset, turn
-    )
+    found = batch._joint_steps(np.arange(4), offset, turn)
     for i in range(4):
-        data, jac, tool = mujoco.MjData(batch.model), np.zeros((6, batch.model.nv)), batch._tool[i]
+        data, jac = mujoco.MjData(batch.model), np.zeros((6, batch.model.nv))
+        tool = batch._hand.rotation[i]
         data.qpos[:7] = batch.qpos[i, :7]
         mujoco.mj_kinematics(batch.model, data)
         mujoco.mj_comPos(batch.model, data)

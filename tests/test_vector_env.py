@@ -126,8 +126,8 @@ def test_state_tells_progress_from_progress_that_counts():
     for _ in range(40):  # the second lever turns by itself
         action = expert_action(env.batch.measure())
         action[1] = (0, 0, 1, 0, 1)
-        env.batch.sim.bind("qfrc_applied")[1, env.batch.lid_v.start + TWIST] = (
-            3 * env.batch.own["direction"][1]
+        env.batch.sim.bind("qfrc_applied")[1, env.batch.lid_dof_columns.start + TWIST] = (
+            3 * env.batch.constants["direction"][1]
         )
         obs, *_ = env.step(action)
     progress, held = (obs["state"][:, names.index(name)] for name in ("progress", "held"))
