@@ -34,11 +34,13 @@ HOLD_SHARE = 0.25
 # sign of the force on left and right finger along the hand's y axis when they squeeze
 _INWARDS = np.array([-1.0, 1.0])
 _PLACING_STEPS = 3  # Gauss-Newton from the home pose: the hand is then within 3 um and 1e-6 rad
-_DIVERGED = [
-    mujoco.mjtWarning.mjWARN_BADQPOS.value,
-    mujoco.mjtWarning.mjWARN_BADQVEL.value,
-    mujoco.mjtWarning.mjWARN_BADQACC.value,
-]
+_DIVERGED = np.array(  # warnings of a simulation that diverged
+    [
+        mujoco.mjtWarning.mjWARN_BADQPOS.value,
+        mujoco.mjtWarning.mjWARN_BADQVEL.value,
+        mujoco.mjtWarning.mjWARN_BADQACC.value,
+    ]
+)
 _KEEP_STATE = mujoco.mjtStage.mjSTAGE_NONE.value  # a reset that computes nothing
 _POSITIONS = mujoco.mjtStage.mjSTAGE_POS.value  # kinematics only
 _VARIANT_ENTROPY = 0xCA9  # separates the variants' randomness from the episodes'

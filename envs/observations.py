@@ -6,8 +6,7 @@ A new part is one row of PARTS.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,37 +26,27 @@ class Part(NamedTuple):
         name: of the part.
         size: numbers in it.
         factor: that scales them to about [-1, 1].
-        compute: gives the (n, size) numbers before scaling, from the measurements and the
-            progress (n,) made under the hand's contact.
+        source: key of what is measured; or a function that gives the (n, size) numbers before
+            scaling, from the measurements and the progress (n,) made under the hand's contact.
+        index: takes the (n, size) numbers from what is measured.
         meaning: one line, with the unit before scaling.
     """
 
     name: str
     size: int
     factor: float
-    compute: Compute
+    source: str | Compute
+    index: Any
     meaning: str
 
 
-def _value(key: str) -> Compute:
-    """Take what is measured under a key."""
-    return partial(_take_value, key)
+_ALL = slice(None)
+_COLUMN = (slice(None), None)  # of an array (n,)
 
 
-def _take_value(key: str, measured: Measured, held_progress: np.ndarray) -> np.ndarray:
-    values = measured[key]  # (n, size) or (n,)
-    return values if values.ndim == 2 else values[:, None]
-
-
-def _joints(key: str, first: int, size: int) -> Compute:
-    """Take joints first, first + 1, ... of what is measured of the lid's six."""
-    return partial(_take_columns, key, slice(first, first + size))
-
-
-def _take_columns(
-    key: str, columns: slice, measured: Measured, held_progress: np.ndarray
-) -> np.ndarray:
-    return measured[key][:, columns]
+def _joints(first: int, size: int) -> tuple[slice, slice]:
+    """Index of joints first, first + 1, ... in an array (n, 6) of the lid's joints."""
+    return (slice(None), slice(first, first + size))
 
 
 def _bar_yaw(measured: Measured, held_progress: np.ndarray) -> np.ndarray:
@@ -77,26 +66,27 @@ def _held(measured: Measured, held_progress: np.ndarray) -> np.ndarray:
 
 
 PARTS = (
-    Part("grip_offset", 3, 10, _value("grip_offset"), "fingertips to held point, world frame (m)"),
-    Part("bar_yaw", 2, 1, _bar_yaw, "cos and sin of twice the angle from hand to bar"),
-    Part("wrist", 1, 1 / 2.9, _value("wrist"), "joint 7 (rad)"),
-    Part("opening", 1, 1 / FINGER_OPEN, _value("opening"), "of each finger (m)"),
-    Part("touch", 2, 1, _touch, "tanh of each finger's force on the lid (20 N)"),
-    Part("height", 1, 5, _value("height"), "of the fingertips above the lid's seat (m)"),
-    Part("progress", 1, 1, _value("progress"), "fraction of the way to open"),
-    Part("beyond", 1, 10, _value("beyond"), "how far a lid that stays has turned past open (rad)"),
-    Part("held", 1, 1, _held, "progress gained under the hand's contact: success asks for it"),
-    Part("twist", 1, 1 / 3, _joints("lid", TWIST, 1), "of the lid (rad)"),
-    Part("twist_velocity", 1, 1 / 4, _joints("lid_velocity", TWIST, 1), "of the lid (rad/s)"),
-    Part("lift", 1, 10, _joints("lid", LIFT, 1), "of the lid (m)"),
-    Part("drift", 2, 20, _joints("lid", X, 2), "of a free lid across its axis (m)"),
-    Part("tilt", 2, 1, _joints("lid", TILT_X, 2), "of a free or hinged lid (rad)"),
-    Part("released", 1, 1, _value("released"), "whether the lid is free"),
-    Part("axis", 2, 1, _value("axis"), "x axis of the container, world frame"),
-    Part("way", 2, 10, _value("way"), "left for a lid that moves sideways, world frame (m)"),
-    Part("dimensions", 3, 25, _value("dimensions"), "grip radius, grip height, disc radius (m)"),
-    Part("bar", 1, 1, _value("bar"), "whether the grip is a bar"),
+    Part("grip_offset", 3, 10, "grip_offset", _ALL, "fingertips to held point, world frame (m)"),
+    Part("bar_yaw", 2, 1, _bar_yaw, _ALL, "cos and sin of twice the angle from hand to bar"),
+    Part("wrist", 1, 1 / 2.9, "wrist", _COLUMN, "joint 7 (rad)"),
+    Part("opening", 1, 1 / FINGER_OPEN, "opening", _COLUMN, "of each finger (m)"),
+    Part("touch", 2, 1, _touch, _ALL, "tanh of each finger's force on the lid (20 N)"),
+    Part("height", 1, 5, "height", _COLUMN, "of the fingertips above the lid's seat (m)"),
+    Part("progress", 1, 1, "progress", _COLUMN, "fraction of the way to open"),
+    Part("beyond", 1, 10, "beyond", _COLUMN, "of a lid that stays, turned past open (rad)"),
+    Part("held", 1, 1, _held, _ALL, "progress gained under contact: success asks for it"),
+    Part("twist", 1, 1 / 3, "lid", _joints(TWIST, 1), "of the lid (rad)"),
+    Part("twist_velocity", 1, 1 / 4, "lid_velocity", _joints(TWIST, 1), "of the lid (rad/s)"),
+    Part("lift", 1, 10, "lid", _joints(LIFT, 1), "of the lid (m)"),
+    Part("drift", 2, 20, "lid", _joints(X, 2), "of a free lid across its axis (m)"),
+    Part("tilt", 2, 1, "lid", _joints(TILT_X, 2), "of a free or hinged lid (rad)"),
+    Part("released", 1, 1, "released", _COLUMN, "whether the lid is free"),
+    Part("axis", 2, 1, "axis", _ALL, "x axis of the container, world frame"),
+    Part("way", 2, 10, "way", _ALL, "left for a lid that moves sideways, world frame (m)"),
+    Part("dimensions", 3, 25, "dimensions", _ALL, "grip radius, grip height, disc radius (m)"),
+    Part("bar", 1, 1, "bar", _COLUMN, "whether the grip is a bar"),
 )
+_SOURCES = [(part.source, part.index) for part in PARTS]
 SIZE = sum(part.size for part in PARTS)
 _FACTORS = np.repeat([part.factor for part in PARTS], [part.size for part in PARTS])  # (SIZE,)
 
@@ -111,7 +101,11 @@ def observe(measured: Measured, held_progress: np.ndarray) -> np.ndarray:
     Returns:
         (n, SIZE) float32.
     """
-    state = np.concatenate([part.compute(measured, held_progress) for part in PARTS], 1)
+    columns = [
+        measured[source][index] if isinstance(source, str) else source(measured, held_progress)
+        for source, index in _SOURCES
+    ]
+    state = np.concatenate(columns, 1)  # (n, SIZE)
     state *= _FACTORS
     np.maximum(state, -LIMIT, out=state)
     np.minimum(state, LIMIT, out=state)

@@ -9,7 +9,7 @@ from envs.batch import ClosureBatch
 from envs.experts import expert_action
 from envs.opengl import RenderingUnavailable
 from envs.render import Camera
-from envs.variation import LEVELS, RANDOMISED
+from envs.variation import LEVELS, QUANTITIES
 
 TASKS = ("bottle", "pill-box", "cork")
 
@@ -22,25 +22,36 @@ def roll(env, steps):
 def test_default_varies_nothing():
     env = ClosureVectorEnv(TASKS, 6)
     env.reset(seed=0)
-    v = env.batch.variation
-    assert v.fields == [] and v.pushes() is None
-    assert all(set(v.values[k]) <= {0.0, 1.0} for k in v.values)
+    variation = env.batch.variation
+    assert variation.fields == []
+    assert variation.pushes() is None
+    for name, values in variation.values.items():
+        assert set(values) == {QUANTITIES[name].neutral}, name
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_level_varies_known_quantities_within_ordered_ranges(level):
+    assert LEVELS[level].meaning
+    for name, (low, high) in LEVELS[level].items():
+        assert name in QUANTITIES
+        assert low < high
 
 
 def test_randomised_draws_every_number_within_its_range():
     env = ClosureVectorEnv(TASKS, 30, level="randomised")
     env.reset(seed=0)
-    for name, (low, high) in RANDOMISED.items():
+    for name, (low, high) in LEVELS["randomised"].items():
         drawn = env.batch.variation.values[name]
-        assert (drawn >= low).all() and (drawn <= high).all() and len(set(drawn)) == 30
+        assert (drawn >= low).all() and (drawn <= high).all()
+        assert len(set(drawn)) == 30
     plain = ClosureVectorEnv(TASKS, 30)
     plain.reset(seed=0)
     ratio = env.batch.sim.expand("body_mass") / plain.batch.sim.expand("body_mass")
-    lid = env.batch.model.body("lid").id
+    body = env.batch.model.body
+    lid = body("lid").id
     assert ratio[:, lid] == pytest.approx(env.batch.variation.values["mass"])
-    assert np.delete(ratio, [0, lid, env.batch.model.body("container").id], axis=1)[
-        :, 1:9
-    ] == pytest.approx(1.0, nan_ok=True)
+    robot = np.delete(ratio, [0, lid, body("container").id], axis=1)[:, 1:9]
+    assert robot == pytest.approx(1.0, nan_ok=True)
 
 
 @pytest.mark.parametrize("level", LEVELS)
