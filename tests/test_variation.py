@@ -3,6 +3,7 @@
 import ast
 import pathlib
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
@@ -97,7 +98,9 @@ def test_history_stacks_the_last_states_oldest_first():
     first, _ = env.reset(seed=0)
     plain.reset(seed=0)
     assert first["state"].shape == (6, length * size)
-    assert env.single_observation_space["state"].shape == (length * size,)
+    space = env.single_observation_space
+    assert isinstance(space, gym.spaces.Dict)
+    assert space["state"].shape == (length * size,)
     assert np.array_equal(first["state"][:, :size], first["state"][:, -size:])
     stacked, single = roll(env, 90), roll(plain, 90)
     for t in (20, 79, 80, 85):
@@ -124,8 +127,9 @@ def test_pictures_show_the_scene_from_two_sides():
     second, *_ = env.step(np.tile([1.0, 0, 0, 0, 1.0], (2, 1)))
     assert abs(second["rgb"].astype(float) - pictures).mean() > 0.3
     env.close()
-    only_pictures = ClosureVectorEnv("jar", 1, observation="rgb")
-    assert set(only_pictures.single_observation_space) == {"rgb", "task"}
+    space = ClosureVectorEnv("jar", 1, observation="rgb").single_observation_space
+    assert isinstance(space, gym.spaces.Dict)
+    assert set(space.spaces) == {"rgb", "task"}
 
 
 def test_one_camera_draws_every_variant_as_its_own_would():
@@ -143,9 +147,12 @@ def test_one_camera_draws_every_variant_as_its_own_would():
 
 
 def test_mistakes_are_named():
-    for key, value in (("observation", "rgbd"), ("level", "tilt"), ("conditioning", "one_hott")):
-        with pytest.raises(KeyError, match="did you mean"):
-            ClosureVectorEnv("jar", 1, **{key: value})
+    with pytest.raises(KeyError, match="unknown observation 'rgbd': did you mean 'rgb'"):
+        ClosureVectorEnv("jar", 1, observation="rgbd")
+    with pytest.raises(KeyError, match="unknown level 'tilt': did you mean 'tilted'"):
+        ClosureVectorEnv("jar", 1, level="tilt")
+    with pytest.raises(KeyError, match="unknown conditioning 'one_hott': did you mean 'one_hot'"):
+        ClosureVectorEnv("jar", 1, conditioning="one_hott")
     with pytest.raises(ValueError, match="history must be at least 1"):
         ClosureVectorEnv("jar", 1, history=0)
 
