@@ -341,10 +341,10 @@ class ClosureBatch:
     def _find_containers(self) -> _Containers:
         quaternion = self.mocap_quat[:, 0]  # (n, 4)
         yaw = 2 * np.arctan2(quaternion[:, 3], quaternion[:, 0])
-        c = np.cos(yaw)
-        s = np.sin(yaw)
-        x_axis = np.stack([c, s], -1)  # (n, 2)
-        rotation = np.stack([c, -s, s, c], -1).reshape(-1, 2, 2)
+        cos = np.cos(yaw)
+        sin = np.sin(yaw)
+        x_axis = np.stack([cos, sin], -1)  # (n, 2)
+        rotation = np.stack([cos, -sin, sin, cos], -1).reshape(-1, 2, 2)
         moves = self.constants["moves"]  # (n,) 1 for a lid that moves sideways, else 0
         return _Containers(
             yaw=yaw,
@@ -596,14 +596,20 @@ def _container_quaternion(yaw: np.ndarray, tilt: np.ndarray, tilt_way: np.ndarra
         tilt: (k,) of the container's axis from the vertical (rad).
         tilt_way: (k,) direction of the tilt's axis in the container's frame (rad).
     """
-    c = np.cos(yaw / 2)
-    s = np.sin(yaw / 2)
+    cos = np.cos(yaw / 2)
+    sin = np.sin(yaw / 2)
     upright = np.cos(tilt / 2)
     lean = np.sin(tilt / 2)
     lean_x = lean * np.cos(tilt_way)
     lean_y = lean * np.sin(tilt_way)
     return np.stack(
-        [c * upright, c * lean_x - s * lean_y, c * lean_y + s * lean_x, s * upright], -1
+        [
+            cos * upright,
+            cos * lean_x - sin * lean_y,
+            cos * lean_y + sin * lean_x,
+            sin * upright,
+        ],
+        -1,
     )
 
 
