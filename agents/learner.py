@@ -21,7 +21,7 @@ from agents.sac import demonstration_transitions
 from agents.tables import ALGORITHMS, SAMPLINGS
 from agents.vec_env import TaskVecEnv
 from envs import CLOSURES, ClosureVectorEnv
-from envs.conditioning import vectors
+from envs.conditioning import CONDITIONINGS, vectors
 from envs.experts import expert_action
 from envs.tables import lookup
 
@@ -82,10 +82,9 @@ class Learner:
             plain=algorithm.plain,
             expert=self.label if config.guided else None,
         )
+        task_input = lookup(CONDITIONINGS, self.conditioning, "conditioning").task_input
         network = dataclasses.replace(
-            config.network,
-            embedding=self.conditioning == "embedding",
-            blind=self.conditioning in ("none", "history"),
+            config.network, embedding=task_input == "index", blind=task_input == "nothing"
         )
         self.config = dataclasses.replace(config, network=network)
         self.algorithm = algorithm(self.env, self.config, seed)

@@ -50,10 +50,13 @@ class Setting:
             return tuple(load(self.choices))
         return self.choices or ()
 
-    def meanings(self) -> dict[str, str]:
+    def words(self) -> dict[str, str]:
         """A few words on every choice, where its table has them."""
-        rows = getattr(load(self.choices), "rows", {}) if isinstance(self.choices, str) else {}
-        return {name: row.words for name, row in rows.items()}
+        if not isinstance(self.choices, str):
+            return {}
+        table = load(self.choices)
+        rows = getattr(table, "rows", table)  # of a table whose objects are imported when used
+        return {name: row.words for name, row in rows.items() if hasattr(row, "words")}
 
     def problem(self, value: Any, name: str) -> str | None:
         """What is wrong with a value, in one line that begins with its name; None if nothing is."""

@@ -1,9 +1,13 @@
 """n closures simulated together: variants, partial resets, Cartesian control, measurements."""
 
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's compiled names have no stubs)
+
 from __future__ import annotations
 
 import os
 import time
+from typing import Any, NamedTuple
 
 import mujoco
 import mujoco.batch
@@ -19,28 +23,28 @@ from envs.tables import lookup
 from envs.variation import LEVELS, Variation
 
 CONTROL_DT = TIMESTEP * SUBSTEPS  # s
-STEP_POSITION, STEP_YAW = 0.03, 0.4  # m and rad that the hand is sent ahead at full action
-JOINT_LEASH = (
-    0.5  # rad: how far a joint's target may run ahead of it; a stretched arm would swing through
+STEP_POSITION = 0.03  # m that the hand is sent ahead at full action
+STEP_YAW = 0.4  # rad that it is turned ahead
+# rad that a joint's target may be ahead of the joint; a stretched arm would swing through
+JOINT_LEASH = 0.5
+# N on a finger, towards the other one, that counts as contact; on both, as holding
+HOLD_FORCE = 0.5
+# of a finger's vertical force that the inward one must reach, or it only leans on the lid
+HOLD_SHARE = 0.25
+# sign of the force on left and right finger along the hand's y axis when they squeeze
+_INWARDS = np.array([-1.0, 1.0])
+_PLACING_STEPS = 3  # Gauss-Newton from the home pose: the hand is then within 3 um and 1e-6 rad
+_DIVERGED = np.array(  # warnings of a simulation that diverged
+    [
+        mujoco.mjtWarning.mjWARN_BADQPOS.value,
+        mujoco.mjtWarning.mjWARN_BADQVEL.value,
+        mujoco.mjtWarning.mjWARN_BADQACC.value,
+    ]
 )
-HOLD_FORCE = (
-    0.5  # N on a finger, towards the other one, that counts as contact; on both, as holding
-)
-HOLD_SHARE = (
-    0.25  # of a finger's vertical force that the inward one must reach, or it only leans on the lid
-)
-_INWARDS = np.array(
-    [-1.0, 1.0]
-)  # sign of the force on left and right along the hand's y axis when they squeeze
-_DIVERGED = [
-    w.value
-    for w in (
-        mujoco.mjtWarning.mjWARN_BADQPOS,
-        mujoco.mjtWarning.mjWARN_BADQVEL,
-        mujoco.mjtWarning.mjWARN_BADQACC,
-    )
-]
+_KEEP_STATE = mujoco.mjtStage.mjSTAGE_NONE.value  # a reset that computes nothing
+_POSITIONS = mujoco.mjtStage.mjSTAGE_POS.value  # kinematics only
 _VARIANT_ENTROPY = 0xCA9  # separates the variants' randomness from the episodes'
+_NOT_PHYSICS = ("eq_active0", "names_map", "geom_rgba")  # states or labels, not read while stepping
 
 # Ranges of a start, uniform: container pose (m, rad) and hand pose relative to the grip (m, rad)
 START = {
@@ -50,363 +54,16 @@ START = {
     "hand_z": (0.07, 0.13),
     "hand_yaw": 0.4,
 }
+# A start's draws from [-1, 1], by column. The last one is not used: fewer would change all starts.
+_DRAWS = 8
+_CONTAINER_XY = slice(0, 2)
+_CONTAINER_YAW = 2
+_HAND_XY = slice(3, 5)
+_HAND_Z = 5
+_HAND_YAW = 6
 
-
-class ClosureBatch:
-    """A batch of simulations, each of one variant of one closure.
-
-    Attributes:
-        names: rows of the table, by task index.
-        task: (n,) task index of each simulation.
-        variant: (n,) index of each simulation's variant in `pool`.
-        pool: every variant, `variants` per row, in task order.
-    """
-
-    def __init__(
-        self,
-        names: tuple[str, ...],
-        n: int,
-        threads: int = 0,
-        variants: int = 8,
-        variant_seed: int = 0,
-        level: str = "default",
-    ):
-        self.names, self.n, self.per_task = tuple(names), n, variants
-        rows = [lookup(CLOSURES, name, "closure") for name in self.names]
-        self.pool: list[Variant] = []
-        for row in rows:
-            rng = np.random.default_rng([_VARIANT_ENTROPY, variant_seed, *row.name.encode()])
-            self.pool += [row.draw(rng) for _ in range(variants)]
-        models = [build(v, free=free).compile() for free in (False, True) for v in self.pool]
-        self.model = models[0]
-        self.sim = mujoco.batch.Batch(self.model, n, threads or cores())
-        self.variation = Variation(lookup(LEVELS, level, "level"), n)
-        names = dict.fromkeys((*_differing(models), *self.variation.fields))
-        self._fields = {name: np.stack([getattr(m, name) for m in models]) for name in names}
-        self._expanded = {name: self.sim.expand(name) for name in self._fields}
-        self._bind()
-        self.const = constants(self.pool)
-        self.task = np.zeros(n, np.int64)
-        self.variant = np.zeros(n, np.int64)
-        self._rows = self.const[self.variant]  # (n,), a row for each simulation
-        self.own = {
-            k: self._rows[k] for k in self.const.dtype.names
-        }  # (n, ...) views of its columns
-        self._measured = {k: self.own[k] for k in _MEASURED}
-        self._everyone = np.arange(n)
-        self.physics_seconds = 0.0  # spent in MuJoCo's steps
-        self._before = self.sim.state.copy()  # of the last step
-        self.released = np.zeros(n, bool)
-        self._progress = np.zeros(n)
-        self.diverged = np.zeros(
-            n, np.int64
-        )  # how often each simulation was put back, see `_recover`
-
-    def _bind(self) -> None:
-        sim, model = self.sim, self.model
-        self.qpos, self.qvel, self.ctrl = sim.bind("qpos"), sim.bind("qvel"), sim.bind("ctrl")
-        self.eq_active, self.mocap_pos, self.mocap_quat = (
-            sim.bind(k) for k in ("eq_active", "mocap_pos", "mocap_quat")
-        )
-        # derived arrays lag one substep: they are part of what the next step reads
-        self._derived = {
-            k: sim.bind(k) for k in ("site_xpos", "site_xmat", "sensordata", "xanchor", "xaxis")
-        }
-        self._site_pos, self._site_mat, touch, anchor, axis = self._derived.values()
-        self._touch, self._anchor, self._axis = (
-            touch.reshape(self.n, 2, 3),
-            anchor[:, robot.ARM],
-            axis[:, robot.ARM],
-        )
-        lid = model.joint(f"lid_{LID_JOINTS[0]}")
-        self.lid_q = slice(lid.qposadr[0], lid.qposadr[0] + 6)
-        self.lid_v = slice(lid.dofadr[0], lid.dofadr[0] + 6)
-        self.lid_eq = np.array([model.equality(name).id for name in mechanisms.CONSTRAINTS])
-        lid_body = slice(model.body("lid").id, model.body("lid").id + 1)
-        self._lid_part = {
-            "dof_frictionloss": self.lid_v,
-            "body_mass": lid_body,
-            "body_inertia": lid_body,
-        }
-        self._reach = model.actuator_ctrlrange[robot.ARM].T.copy()  # (2, 7) rad
-        self._force = sim.bind("xfrc_applied")
-        tcp, grip, self._hand = model.site("tcp").id, model.site("grip").id, model.body("hand").id
-        self._tcp, self._tool, self._grip = (
-            self._site_pos[:, tcp],
-            self._site_mat[:, tcp].reshape(-1, 3, 3),
-            self._site_pos[:, grip],
-        )
-        self._arm, self._fingers, self._lid = (
-            self.qpos[:, robot.ARM],
-            self.qpos[:, robot.FINGERS],
-            self.qpos[:, self.lid_q],
-        )
-
-    def reset(self, ids: np.ndarray, task: np.ndarray, rngs: list[np.random.Generator]) -> None:
-        """Start new episodes: draw variant, container pose and hand pose.
-
-        Args:
-            ids: (k,) simulations.
-            task: (k,) task index of each.
-            rngs: k generators, one per simulation, so that a simulation's starts
-                do not depend on the others'.
-        """
-        u = np.stack([rng.uniform(-1, 1, 8) for rng in rngs])  # (k, 8)
-        self.task[ids] = task
-        self.variant[ids] = task * self.per_task + np.array(
-            [rng.integers(self.per_task) for rng in rngs]
-        )
-        self._rows[ids] = self.const[self.variant[ids]]
-        self.variation.draw(ids, rngs)
-        self.released[ids] = False
-        self._write_fields(ids, self.variant[ids])
-        self.sim.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE.value)
-        self.eq_active[np.ix_(ids, self.lid_eq)] = self.own["engaged"][ids]
-        yaw = START["container_yaw"] * u[:, 2]
-        self.mocap_pos[ids, 0, :2] = np.array(WORKSPACE) + START["container_xy"] * u[:, :2]
-        tilt, way = self.variation.values["tilt"][ids] / 2, self.variation.values["tilt_way"][ids]
-        self.mocap_pos[ids, 0, 2] = self.variation.values["raise"][ids] + self.own["foot"][
-            ids
-        ] * np.sin(2 * tilt)
-        c, s, lean = np.cos(yaw / 2), np.sin(yaw / 2), np.sin(tilt)
-        # the yaw, after a tilt about a horizontal axis in the container's frame
-        ux, uy = lean * np.cos(way), lean * np.sin(way)
-        quat = np.stack([c * np.cos(tilt), c * ux - s * uy, c * uy + s * ux, s * np.cos(tilt)], -1)
-        self.mocap_quat[ids, 0] = quat
-        self._settle()
-        low, high = START["hand_z"]
-        offset = np.stack(
-            [
-                START["hand_xy"] * u[:, 3],
-                START["hand_xy"] * u[:, 4],
-                low + (high - low) * (u[:, 5] + 1) / 2,
-            ],
-            -1,
-        )
-        self.qpos[ids, robot.ARM], self.qpos[ids, robot.FINGERS] = robot.HOME, robot.FINGER_OPEN
-        self.sim.forward(ids, stage=mujoco.mjtStage.mjSTAGE_POS.value)
-        self._place_hand(ids, self._grip[ids] + offset, START["hand_yaw"] * u[:, 6])
-
-    def _settle(self) -> None:
-        """What follows from the rows, their variation and the containers' poses, until episodes end."""
-        self._marked, self._gated = (
-            np.flatnonzero(self.own["marked"]),
-            np.flatnonzero(self.own["gated"]),
-        )
-        marked, gated = self._rows[self._marked], self._rows[self._gated]
-        self._marks = marked["reached"][:, None], marked["goal"], marked["range"]
-        breakaway = self.variation.values["breakaway"][self._gated]
-        self._thresholds = gated["gate_threshold"]
-        self._frictions = gated["gate_open"] * breakaway, gated["gate_shut"] * breakaway
-        self._keys = (
-            gated["full"][np.arange(len(gated)), gated["gate_key"]],
-            self.lid_q.start + gated["gate_key"],
-        )
-        self._jammed = self._gated, self.lid_v.start + gated["gate_jammed"]
-        quat, moves = self.mocap_quat[:, 0], self.own["sideways"]
-        self._yaw = 2 * np.arctan2(quat[:, 3], quat[:, 0])
-        self._floor = self.own["seat"] + self.mocap_pos[:, 0, 2]  # world z of the lid's seat (m)
-        c, s = np.cos(self._yaw), np.sin(self._yaw)
-        self._along = np.stack([c, s], -1)  # (n, 2) the container's x axis
-        self._goal = (moves * self.own["depth"])[
-            :, None
-        ] * self._along  # (n, 2) of a lid that moves sideways (m)
-        self._turned = moves[:, None, None] * np.stack([c, -s, s, c], -1).reshape(-1, 2, 2)
-
-    def _place_hand(self, ids: np.ndarray, pos: np.ndarray, yaw: np.ndarray) -> None:
-        for k in range(3):  # Gauss-Newton from the home pose: within 3 um and 1e-6 rad (measured)
-            if k:
-                self.sim.forward(ids, stage=mujoco.mjtStage.mjSTAGE_POS.value)
-            self.qpos[ids, robot.ARM] += self._joint_steps(
-                ids, pos - self._tcp[ids], yaw - robot.yaw_of(self._tool[ids])
-            )
-        self.ctrl[ids, robot.ARM], self.ctrl[ids, robot.FINGERS] = (
-            self.qpos[ids, robot.ARM],
-            robot.FINGER_OPEN,
-        )
-        self.sim.forward(ids)
-        self._progress = self._measure_progress()
-
-    def _write_fields(self, ids: np.ndarray, models: np.ndarray) -> None:
-        for name, expanded in self._expanded.items():
-            expanded[ids] = self.variation.scale(
-                name, ids, self._fields[name][models], self._lid_part
-            )
-
-    def _joint_steps(self, ids: np.ndarray, offset: np.ndarray, turn: np.ndarray) -> np.ndarray:
-        return robot.joint_steps(ids, self._anchor, self._axis, self._tcp, self._tool, offset, turn)
-
-    def step(self, action: np.ndarray) -> None:
-        """Advance one control step (50 ms).
-
-        Args:
-            action: (n, 5) in [-1, 1]: where the arm is sent from where it is, dx, dy, dz (3 cm each,
-                world frame) and yaw (0.4 rad), and finger opening (absolute, -1 closed, 1 open).
-                A hand that is sent nowhere yields to what pushes it.
-        """
-        action = self.variation.delayed(action)
-        if (push := self.variation.pushes()) is not None:
-            self._force[:, self._hand, :3] = push
-        ahead = self._joint_steps(
-            self._everyone, STEP_POSITION * action[:, :3], STEP_YAW * action[:, 3]
-        )
-        goal = self._arm + np.minimum(np.maximum(ahead, -JOINT_LEASH), JOINT_LEASH)
-        np.minimum(np.maximum(goal, self._reach[0]), self._reach[1], out=self.ctrl[:, robot.ARM])
-        self.ctrl[:, robot.FINGERS] = robot.FINGER_OPEN / 2 * (action[:, 4:5] + 1)
-        self._before[:] = self.sim.state
-        began = time.perf_counter()
-        self.sim.step(nstep=SUBSTEPS)
-        self.physics_seconds += time.perf_counter() - began
-        if self.sim.warning[:, _DIVERGED, 1].any():
-            self._recover()
-        self._let_go()
-        self._gate()
-
-    def _recover(self) -> None:
-        """Put simulations that diverged back to before the step, at rest (measured: none in a million random steps)."""
-        ids = np.flatnonzero(self.sim.warning[:, _DIVERGED, 1].any(1))
-        self.sim.state[ids] = self._before[ids]
-        self.qvel[ids] = 0.0
-        self.sim.warning[ids] = 0
-        self.diverged[ids] += 1
-        self.sim.forward(ids)
-
-    def _let_go(self) -> None:
-        self._progress = self._measure_progress()
-        now = mechanisms.released(self._progress, self.own["separates"], self.released)
-        ids = np.flatnonzero(now & ~self.released)
-        self.released = now
-        if len(ids):
-            self.eq_active[np.ix_(ids, self.lid_eq)] = 0
-            self._write_fields(ids, self.variant[ids] + len(self.pool))
-
-    def _gate(self) -> None:
-        if len(ids := self._gated):
-            full, column = self._keys
-            friction = np.where(self.qpos[ids, column] / full >= self._thresholds, *self._frictions)
-            self._expanded["dof_frictionloss"][self._jammed] = friction * ~self.released[ids]
-
-    def progress(self) -> np.ndarray:
-        """Fraction of the way to open, (n,) in [0, 1], of the last step."""
-        return self._progress.copy()
-
-    def _measure_progress(self) -> np.ndarray:
-        own, lid = self.own, self._lid
-        found = mechanisms.progress(lid, own["inverse_full"], own["shares"])
-        if len(ids := self._marked):  # how near the lid, or the hand, is to its mark
-            reach, goal, start = self._marks
-            left = np.where(reach, self._grip[ids] - self._tcp[ids], lid[ids, :3] - goal)
-            left = np.sqrt(np.einsum("ij,ij->i", left, left))
-            found[ids] = np.minimum(np.maximum((start - left) / (start - MARK), 0.0), 1.0)
-        found[self.released] = 1.0
-        return found
-
-    def measure(self) -> dict[str, np.ndarray]:
-        """Everything that observations, rewards, success and experts are made of.
-
-        World frame, SI units. Poses are of the last substep, as MuJoCo leaves them.
-
-        Returns:
-            (n, ...) arrays by name.
-        """
-        own, lid, fingers, mat = self.own, self._lid.copy(), self._fingers, self._tool
-        yaw = robot.yaw_of(mat)
-        lid_yaw = self._yaw + lid[:, TWIST]
-        force = self._touch
-        touch = np.sqrt(np.einsum("ijk,ijk->ij", force, force))
-        tcp = self._tcp.copy()
-        # a finger holds by pressing inwards; two that rest on top of a lid, a fist, press downwards
-        closing = np.einsum("ijk,ik->ij", force, mat[:, :, 1]) * _INWARDS  # (n, 2)
-        pressing = (closing > HOLD_FORCE) & (closing > HOLD_SHARE * np.abs(force[:, :, 2]))
-        holds, touched = (
-            pressing[:, 0] & pressing[:, 1],
-            (touch[:, 0] > HOLD_FORCE) | (touch[:, 1] > HOLD_FORCE),
-        )
-        way = self._goal - np.einsum("ijk,ik->ij", self._turned, lid[:, :2])
-        turned = np.einsum("ij,ij->i", lid, own["swing"])
-        return {
-            "tcp": tcp,  # (n, 3) point between the fingertips
-            "grip_offset": self._grip - tcp,  # (n, 3) from there to where the lid is held
-            "bar_yaw_offset": wrap(2 * (lid_yaw - yaw))
-            / 2,  # (n,) from hand to bar, modulo a half turn
-            "wrist": self._arm[:, 6].copy(),  # (n,) joint 7
-            "opening": 0.5 * (fingers[:, 0] + fingers[:, 1]),  # (n,) of each finger
-            "touch": touch,  # (n, 2) force of each finger on the lid
-            "holds": holds,  # (n,) the lid between the fingers
-            "contact": np.where(
-                own["hold_rule"], pressing[:, 0] | pressing[:, 1], own["free_rule"] | touched
-            ),  # (n,) the hand at work
-            "axis": self._along,  # (n, 2) x axis of the container, horizontal
-            "way": way,  # (n, 2) that a lid which moves sideways still has to go, world frame
-            "lid": lid,  # (n, 6) joints
-            "lid_velocity": self.qvel[:, self.lid_v].copy(),  # (n, 6)
-            "progress": self.progress(),
-            "beyond": np.maximum(
-                turned - own["angle"], 0.0
-            ),  # (n,) that a lid which stays has turned past open
-            "released": self.released.copy(),
-            "separation": np.sqrt(
-                np.einsum("ij,ij->i", lid[:, :3], lid[:, :3])
-            ),  # (n,) of the lid from its seat
-            "height": tcp[:, 2] - self._floor,  # (n,) of the fingertips above the seat
-            **self._measured,
-        }
-
-    def snapshot(self) -> dict[str, np.ndarray]:
-        """The exact state, as arrays that `restore` takes."""
-        arrays = ("task", "variant", "released")
-        return {
-            "state": self.sim.state.copy(),
-            **{k: getattr(self, k).copy() for k in arrays},
-            **{k: view.copy() for k, view in self._derived.items()},
-            "variation": self.variation.snapshot(),
-        }
-
-    def restore(self, snapshot: dict[str, np.ndarray]) -> None:
-        """Return to a snapshot; what follows is bit for bit what followed it."""
-        for k in ("task", "variant", "released"):
-            getattr(self, k)[:] = snapshot[k]
-        self._rows[:] = self.const[self.variant]
-        self.variation.restore(snapshot["variation"])
-        self._write_fields(np.arange(self.n), self.variant + len(self.pool) * self.released)
-        self.sim.state[:] = snapshot["state"]
-        self._settle()
-        for key, view in self._derived.items():
-            view.flags.writeable = True
-            view[:] = snapshot[key]
-            view.flags.writeable = False
-        self._progress = self._measure_progress()
-        self._gate()
-
-
-def cores() -> int:
-    """Cores that this process may use: those of its affinity, where the system has one."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def wrap(angle: np.ndarray) -> np.ndarray:
-    """Angle in [-pi, pi)."""
-    return (angle + np.pi) % (2 * np.pi) - np.pi
-
-
-def _differing(models: list[mujoco.MjModel]) -> list[str]:
-    """Names of the model fields in which compiled variants differ."""
-    names = []
-    for name in sorted(mujoco.batch.MODEL_FIELDS):
-        values = [getattr(m, name, None) for m in models]
-        if (
-            name not in _NOT_PHYSICS
-            and isinstance(values[0], np.ndarray)
-            and any(not np.array_equal(values[0], x) for x in values[1:])
-        ):
-            names.append(name)
-    return names
-
-
-_NOT_PHYSICS = ("eq_active0", "names_map", "geom_rgba")  # states or labels, not read while stepping
-
-
-_MEASURED = (
+# Constants of the variants that are among the measurements
+_MEASURED_CONSTANTS = (
     "moves",
     "pays",
     "hold_rule",
@@ -422,3 +79,548 @@ _MEASURED = (
     "separates",
     "full",
 )
+
+
+class _Hand(NamedTuple):
+    """Views of MuJoCo's arrays of arm, hand and lid: they follow the simulations. World frame."""
+
+    joint_anchors: np.ndarray  # (n, 7, 3) m, points on the arm joints' axes
+    joint_axes: np.ndarray  # (n, 7, 3)
+    position: np.ndarray  # (n, 3) m, point between the fingertips
+    rotation: np.ndarray  # (n, 3, 3) of the hand
+    grip: np.ndarray  # (n, 3) m, where the lid is held
+    touch: np.ndarray  # (n, 2, 3) N, of each finger on the lid
+    push: np.ndarray  # (n, 3) N, on the hand, from outside
+    arm: np.ndarray  # (n, 7) rad, joints
+    fingers: np.ndarray  # (n, 2) m, joints
+
+
+class _Containers(NamedTuple):
+    """What follows from the containers' poses, which stay until an episode ends."""
+
+    yaw: np.ndarray  # (n,) rad
+    x_axis: np.ndarray  # (n, 2) horizontal, world frame
+    seat_height: np.ndarray  # (n,) m, world z of the lid's seat
+    # of lids that move sideways, zero for others
+    way_goal: np.ndarray  # (n, 2) m, from the closed lid to where it shall be, world frame
+    way_rotation: np.ndarray  # (n, 2, 2) from the container's to the world frame
+
+
+class _Marks(NamedTuple):
+    """Simulations whose progress is the way to a mark."""
+
+    ids: np.ndarray  # (k,)
+    by_hand: np.ndarray  # (k, 1) bool: the hand shall reach the grip; else the lid its goal
+    goal: np.ndarray  # (k, 3) m, of the lid's slides
+    start: np.ndarray  # (k,) m from the mark at which progress begins
+
+
+class _Gates(NamedTuple):
+    """Simulations with a joint that is jammed until another, the key, has gone its way."""
+
+    ids: np.ndarray  # (k,)
+    key_column: np.ndarray  # (k,) of the key joint in qpos
+    key_full: np.ndarray  # (k,) m or rad, its full way, signed
+    threshold: np.ndarray  # (k,) of it, from which on the gate is open
+    jammed_dof: np.ndarray  # (k,)
+    open_friction: np.ndarray  # (k,) N or N m, of the jammed joint when the gate is open
+    shut_friction: np.ndarray  # (k,) when it is shut
+
+
+class ClosureBatch:
+    """A batch of simulations, each of one variant of one closure.
+
+    Args:
+        names: rows of the table of closures.
+        n: number of simulations.
+        threads: of the physics; 0: as many as the process has cores.
+        variants: drawn of each row.
+        variant_seed: which variants these are.
+        level: what varies beside pose and variant, a row of `variation.LEVELS`.
+
+    Attributes:
+        names: rows of the table, by task index.
+        n: number of simulations.
+        pool: every variant, `variants` per row, in task order.
+        task: (n,) task index of each simulation.
+        variant: (n,) index of each simulation's variant in `pool`.
+        released: (n,) whether the lid has come off.
+        diverged: (n,) how often each simulation was put back, see `_recover`.
+        constants: numbers of the simulations' variants, (n, ...) by name, see `constants`.
+        variant_constants: the same of the whole pool, a structured array.
+        physics_seconds: spent in MuJoCo's steps.
+        sim: MuJoCo's batch.
+        model: the first variant's model; all have the same layout.
+        qpos, qvel, ctrl, eq_active, mocap_pos, mocap_quat: views of MuJoCo's state, (n, ...).
+        lid_qpos_columns: columns of the lid's six joints in qpos.
+        lid_dof_columns: their columns in qvel.
+        lid_constraint_ids: (7,) ids of their locks and thread, in the order of `CONSTRAINTS`.
+
+    Raises:
+        KeyError: unknown closure or level; close matches are named.
+    """
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        n: int,
+        threads: int = 0,
+        variants: int = 8,
+        variant_seed: int = 0,
+        level: str = "default",
+    ):
+        self.names = tuple(names)
+        self.n = n
+        self._variants_per_task = variants
+        self.pool = _draw_pool(self.names, variants, variant_seed)
+        held = [build(variant).compile() for variant in self.pool]
+        free = [build(variant, free=True).compile() for variant in self.pool]
+        self.model = held[0]
+        self.sim = mujoco.batch.Batch(self.model, n, threads or cores())
+        self.variation = Variation(lookup(LEVELS, level, "level"), n)
+        self._expand_fields(held + free)
+        self._bind_state()
+        self._find_lid()
+        self._hand = self._bind_hand()
+
+        self.task = np.zeros(n, np.int64)
+        self.variant = np.zeros(n, np.int64)
+        self.variant_constants = constants(self.pool)
+        self._constant_rows = self.variant_constants[self.variant]  # (n,)
+        self.constants: dict[str, np.ndarray] = {
+            name: self._constant_rows[name] for name in self.variant_constants.dtype.names or ()
+        }
+        self._measured_constants = {name: self.constants[name] for name in _MEASURED_CONSTANTS}
+
+        self.physics_seconds = 0.0
+        self.released = np.zeros(n, bool)
+        self.diverged = np.zeros(n, np.int64)
+        self._all_ids = np.arange(n)
+        self._progress = np.zeros(n)
+        self._state_before = self.sim.state.copy()  # the last control step
+
+    def _expand_fields(self, models: list[mujoco.MjModel]) -> None:
+        """Give each simulation its own values of the model fields that differ or vary.
+
+        Args:
+            models: of the pool with the lids held, then with the lids free.
+        """
+        names = dict.fromkeys((*_differing_fields(models), *self.variation.fields))
+        self._fields = {  # (models, ...) by name
+            name: np.stack([getattr(model, name) for model in models]) for name in names
+        }
+        self._expanded = {name: self.sim.expand(name) for name in names}  # (n, ...) by name
+
+    def _bind_state(self) -> None:
+        """Views of MuJoCo's arrays, which follow the simulations."""
+        self.qpos = self.sim.bind("qpos")
+        self.qvel = self.sim.bind("qvel")
+        self.ctrl = self.sim.bind("ctrl")
+        self.eq_active = self.sim.bind("eq_active")
+        self.mocap_pos = self.sim.bind("mocap_pos")
+        self.mocap_quat = self.sim.bind("mocap_quat")
+        # derived arrays lag one physics step: they are part of what the next control step reads
+        self._derived = {
+            name: self.sim.bind(name)
+            for name in ("site_xpos", "site_xmat", "sensordata", "xanchor", "xaxis")
+        }
+        self._target_range = self.model.actuator_ctrlrange[robot.ARM].T.copy()  # (2, 7) rad
+
+    def _find_lid(self) -> None:
+        """Where the lid is in MuJoCo's arrays."""
+        first = self.model.joint(f"lid_{LID_JOINTS[0]}")
+        qpos = first.qposadr[0]
+        dof = first.dofadr[0]
+        body = self.model.body("lid").id
+        self.lid_qpos_columns = slice(qpos, qpos + len(LID_JOINTS))
+        self.lid_dof_columns = slice(dof, dof + len(LID_JOINTS))
+        self.lid_constraint_ids = np.array(
+            [self.model.equality(name).id for name in mechanisms.CONSTRAINTS]
+        )
+        self._lid = self.qpos[:, self.lid_qpos_columns]  # (n, 6) view
+        self._lid_entries = {  # of model fields
+            "dof_frictionloss": self.lid_dof_columns,
+            "body_mass": slice(body, body + 1),
+            "body_inertia": slice(body, body + 1),
+        }
+
+    def _bind_hand(self) -> _Hand:
+        tcp = self.model.site("tcp").id
+        grip = self.model.site("grip").id
+        site_position = self._derived["site_xpos"]  # (n, sites, 3)
+        site_rotation = self._derived["site_xmat"]  # (n, sites, 9)
+        external_force = self.sim.bind("xfrc_applied")  # (n, bodies, 6)
+        return _Hand(
+            joint_anchors=self._derived["xanchor"][:, robot.ARM],
+            joint_axes=self._derived["xaxis"][:, robot.ARM],
+            position=site_position[:, tcp],
+            rotation=site_rotation[:, tcp].reshape(-1, 3, 3),
+            grip=site_position[:, grip],
+            touch=self._derived["sensordata"].reshape(self.n, 2, 3),
+            push=external_force[:, self.model.body("hand").id, :3],
+            arm=self.qpos[:, robot.ARM],
+            fingers=self.qpos[:, robot.FINGERS],
+        )
+
+    def reset(self, ids: np.ndarray, task: np.ndarray, rngs: list[np.random.Generator]) -> None:
+        """Start new episodes: draw variant, container pose and hand pose.
+
+        Args:
+            ids: (k,) simulations.
+            task: (k,) task index of each.
+            rngs: k generators, one per simulation, so that a simulation's starts
+                do not depend on the others'.
+        """
+        draws = np.stack([rng.uniform(-1, 1, _DRAWS) for rng in rngs])  # (k, 8)
+        variants = np.array([rng.integers(self._variants_per_task) for rng in rngs])  # of the task
+        self.task[ids] = task
+        self.variant[ids] = task * self._variants_per_task + variants
+        self._constant_rows[ids] = self.variant_constants[self.variant[ids]]
+        self.variation.draw(ids, rngs)
+        self.released[ids] = False
+        self._write_fields(ids, self.variant[ids])
+        self.sim.reset(ids, stage=_KEEP_STATE)
+        self.eq_active[np.ix_(ids, self.lid_constraint_ids)] = self.constants["engaged"][ids]
+        self._place_containers(ids, draws)
+        self._update_episode_constants()
+        self._place_hands(ids, draws)
+        self._progress = self._measure_progress()
+
+    def _write_fields(self, ids: np.ndarray, models: np.ndarray) -> None:
+        """Write the fields of simulations ids (k,), those of models (k,) with their variation."""
+        for name, expanded in self._expanded.items():
+            values = self._fields[name][models]  # (k, ...)
+            expanded[ids] = self.variation.scale(name, ids, values, self._lid_entries)
+
+    def _place_containers(self, ids: np.ndarray, draws: np.ndarray) -> None:
+        """Set the containers' poses from a start's draws (k, 8)."""
+        varied = {name: self.variation.values[name][ids] for name in ("tilt", "tilt_way", "raise")}
+        # a container leans over the rim of its foot, so that it does not enter the table
+        rim = self.constants["foot"][ids] * np.sin(varied["tilt"])  # (k,) m
+        self.mocap_pos[ids, 0, :2] = (
+            np.array(WORKSPACE) + START["container_xy"] * draws[:, _CONTAINER_XY]
+        )
+        self.mocap_pos[ids, 0, 2] = varied["raise"] + rim
+        yaw = START["container_yaw"] * draws[:, _CONTAINER_YAW]
+        self.mocap_quat[ids, 0] = _container_quaternion(yaw, varied["tilt"], varied["tilt_way"])
+
+    def _place_hands(self, ids: np.ndarray, draws: np.ndarray) -> None:
+        """Put the open hands above the grips, by a start's draws (k, 8)."""
+        low, high = START["hand_z"]
+        offset = np.empty((len(ids), 3))  # m, from the grip
+        offset[:, :2] = START["hand_xy"] * draws[:, _HAND_XY]
+        offset[:, 2] = low + (high - low) * (draws[:, _HAND_Z] + 1) / 2
+        yaw = START["hand_yaw"] * draws[:, _HAND_YAW]
+
+        self.qpos[ids, robot.ARM] = robot.HOME
+        self.qpos[ids, robot.FINGERS] = robot.FINGER_OPEN
+        self.sim.forward(ids, stage=_POSITIONS)
+        target = self._hand.grip[ids] + offset  # (k, 3) m, world frame
+        for step in range(_PLACING_STEPS):
+            if step:
+                self.sim.forward(ids, stage=_POSITIONS)
+            missing = target - self._hand.position[ids]
+            turn = yaw - robot.yaw_of(self._hand.rotation[ids])
+            self.qpos[ids, robot.ARM] += self._joint_steps(ids, missing, turn)
+        self.ctrl[ids, robot.ARM] = self.qpos[ids, robot.ARM]
+        self.ctrl[ids, robot.FINGERS] = robot.FINGER_OPEN
+        self.sim.forward(ids)
+
+    def _joint_steps(self, ids: np.ndarray, offsets: np.ndarray, turns: np.ndarray) -> np.ndarray:
+        """Changes of the arm joints, (k, 7) rad, that move the hands: see `robot.joint_steps`."""
+        hand = self._hand
+        return robot.joint_steps(
+            ids, hand.joint_anchors, hand.joint_axes, hand.position, hand.rotation, offsets, turns
+        )
+
+    def _update_episode_constants(self) -> None:
+        """Set what stays until episodes end: of variants, variation and the containers' poses."""
+        self._containers = self._find_containers()
+        self._marks = self._find_marks()
+        self._gates = self._find_gates()
+
+    def _find_containers(self) -> _Containers:
+        quaternion = self.mocap_quat[:, 0]  # (n, 4)
+        yaw = 2 * np.arctan2(quaternion[:, 3], quaternion[:, 0])
+        cos = np.cos(yaw)
+        sin = np.sin(yaw)
+        x_axis = np.stack([cos, sin], -1)  # (n, 2)
+        rotation = np.stack([cos, -sin, sin, cos], -1).reshape(-1, 2, 2)
+        moves = self.constants["sideways"]  # (n,) 1 for a lid that moves sideways, else 0
+        return _Containers(
+            yaw=yaw,
+            x_axis=x_axis,
+            seat_height=self.constants["seat"] + self.mocap_pos[:, 0, 2],
+            way_goal=(moves * self.constants["depth"])[:, None] * x_axis,
+            way_rotation=moves[:, None, None] * rotation,
+        )
+
+    def _find_marks(self) -> _Marks:
+        ids = np.flatnonzero(self.constants["marked"])
+        marked = self._constant_rows[ids]
+        return _Marks(
+            ids=ids,
+            by_hand=marked["reached"][:, None],
+            goal=marked["goal"],
+            start=marked["range"],
+        )
+
+    def _find_gates(self) -> _Gates:
+        ids = np.flatnonzero(self.constants["gated"])
+        gated = self._constant_rows[ids]
+        key = gated["gate_key"]  # (k,) of the lid's joints
+        breakaway = self.variation.values["breakaway"][ids]
+        return _Gates(
+            ids=ids,
+            key_column=self.lid_qpos_columns.start + key,
+            key_full=gated["full"][np.arange(len(ids)), key],
+            threshold=gated["gate_threshold"],
+            jammed_dof=self.lid_dof_columns.start + gated["gate_jammed"],
+            open_friction=gated["gate_open"] * breakaway,
+            shut_friction=gated["gate_shut"] * breakaway,
+        )
+
+    def step(self, action: np.ndarray) -> None:
+        """Advance one control step (50 ms).
+
+        Args:
+            action: (n, 5) in [-1, 1]: where the hand is sent from where it is, dx, dy, dz (3 cm
+                each, world frame) and yaw (0.4 rad), and the fingers' opening (absolute, -1
+                closed, 1 open). With a zero action the hand is compliant: the arm's target
+                follows where the hand is.
+        """
+        action = self.variation.delayed(action)
+        push = self.variation.pushes()
+        if push is not None:
+            self._hand.push[:] = push
+        self._send_arm(STEP_POSITION * action[:, :3], STEP_YAW * action[:, 3])
+        self.ctrl[:, robot.FINGERS] = robot.FINGER_OPEN / 2 * (action[:, 4:5] + 1)
+        self._state_before[:] = self.sim.state
+        began = time.perf_counter()
+        self.sim.step(nstep=SUBSTEPS)
+        self.physics_seconds += time.perf_counter() - began
+        if self.sim.warning[:, _DIVERGED, 1].any():
+            self._recover()
+        self._release_opened()
+        self._apply_gates()
+
+    def _send_arm(self, offsets: np.ndarray, turns: np.ndarray) -> None:
+        """Set the arms' targets.
+
+        Args:
+            offsets: (n, 3) from where the hands are, world frame (m).
+            turns: (n,) about world z (rad).
+        """
+        low, high = self._target_range
+        ahead = self._joint_steps(self._all_ids, offsets, turns)  # (n, 7) rad
+        target = self._hand.arm + np.minimum(np.maximum(ahead, -JOINT_LEASH), JOINT_LEASH)
+        np.minimum(np.maximum(target, low), high, out=self.ctrl[:, robot.ARM])
+
+    def _recover(self) -> None:
+        """Put simulations that diverged back to before the control step, at rest."""
+        ids = np.flatnonzero(self.sim.warning[:, _DIVERGED, 1].any(1))
+        self.sim.state[ids] = self._state_before[ids]
+        self.qvel[ids] = 0.0
+        self.sim.warning[ids] = 0
+        self.diverged[ids] += 1
+        self.sim.forward(ids)
+
+    def _release_opened(self) -> None:
+        """Free the lids that have just been opened: constraints, spring and friction go."""
+        self._progress = self._measure_progress()
+        released = mechanisms.released(self._progress, self.constants["separates"], self.released)
+        ids = np.flatnonzero(released & ~self.released)
+        self.released = released
+        if len(ids):
+            self.eq_active[np.ix_(ids, self.lid_constraint_ids)] = 0
+            self._write_fields(ids, self._present_models(ids))
+
+    def _present_models(self, ids: np.ndarray) -> np.ndarray:
+        """Models (k,) of simulations ids, as indices in `_fields`: held lids, then free ones."""
+        return self.variant[ids] + len(self.pool) * self.released[ids]
+
+    def _apply_gates(self) -> None:
+        """Jam or free the gates' joints, by their friction; a free lid's have none."""
+        gates = self._gates
+        if not len(gates.ids):
+            return
+        key = self.qpos[gates.ids, gates.key_column] / gates.key_full  # (k,) of its full way
+        friction = np.where(key >= gates.threshold, gates.open_friction, gates.shut_friction)
+        held = ~self.released[gates.ids]
+        self._expanded["dof_frictionloss"][gates.ids, gates.jammed_dof] = friction * held
+
+    def progress(self) -> np.ndarray:
+        """Fraction of the way to open, (n,) in [0, 1], after the last control step."""
+        return self._progress.copy()
+
+    def _measure_progress(self) -> np.ndarray:
+        progress = mechanisms.progress(
+            self._lid, self.constants["inverse_full"], self.constants["shares"]
+        )
+        if len(self._marks.ids):
+            progress[self._marks.ids] = self._progress_to_marks()
+        progress[self.released] = 1.0
+        return progress
+
+    def _progress_to_marks(self) -> np.ndarray:
+        """Progress (k,) of the simulations with marks: how near the lid, or the hand, is to it."""
+        ids, by_hand, goal, start = self._marks
+        to_grip = self._hand.grip[ids] - self._hand.position[ids]
+        from_goal = self._lid[ids, :3] - goal
+        left = np.where(by_hand, to_grip, from_goal)  # (k, 3) m
+        distance = np.sqrt(np.einsum("ij,ij->i", left, left))
+        return np.minimum(np.maximum((start - distance) / (start - MARK), 0.0), 1.0)
+
+    def measure(self) -> dict[str, np.ndarray]:
+        """Everything that observations, rewards, success and experts are made of.
+
+        World frame, SI units. Poses are of the last physics step, as MuJoCo leaves them.
+
+        Returns:
+            (n, ...) arrays by name: those below, and the variants' `_MEASURED_CONSTANTS`.
+        """
+        return {
+            **self._measure_hand(),
+            **self._measure_contact(),
+            **self._measure_lid(),
+            **self._measured_constants,
+        }
+
+    def _measure_hand(self) -> dict[str, np.ndarray]:
+        hand = self._hand
+        tcp = hand.position.copy()
+        lid_yaw = self._containers.yaw + self._lid[:, TWIST]
+        bar_yaw_offset = wrap(2 * (lid_yaw - robot.yaw_of(hand.rotation))) / 2
+        return {
+            "tcp": tcp,  # (n, 3) point between the fingertips
+            "grip_offset": hand.grip - tcp,  # (n, 3) from there to where the lid is held
+            "bar_yaw_offset": bar_yaw_offset,  # (n,) from hand to bar, modulo a half turn
+            "wrist": hand.arm[:, 6].copy(),  # (n,) joint 7
+            "opening": 0.5 * (hand.fingers[:, 0] + hand.fingers[:, 1]),  # (n,) of each finger
+            "height": tcp[:, 2] - self._containers.seat_height,  # (n,) of the tips above the seat
+        }
+
+    def _measure_contact(self) -> dict[str, np.ndarray]:
+        force = self._hand.touch  # (n, 2, 3)
+        touch = np.sqrt(np.einsum("ijk,ijk->ij", force, force))
+        # a finger holds by pressing inwards; two that rest on top of a lid, a fist, press downwards
+        across = self._hand.rotation[:, :, 1]  # (n, 3) the hand's y axis
+        inward = np.einsum("ijk,ik->ij", force, across) * _INWARDS  # (n, 2)
+        downward = np.abs(force[:, :, 2])
+        pressing = (inward > HOLD_FORCE) & (inward > HOLD_SHARE * downward)
+        touching = touch > HOLD_FORCE
+        contact = np.where(
+            self.constants["hold_rule"],
+            pressing[:, 0] | pressing[:, 1],
+            self.constants["free_rule"] | touching[:, 0] | touching[:, 1],
+        )
+        return {
+            "touch": touch,  # (n, 2) force of each finger on the lid
+            "holds": pressing[:, 0] & pressing[:, 1],  # (n,) the lid between the fingers
+            "contact": contact,  # (n,) the hand at work
+        }
+
+    def _measure_lid(self) -> dict[str, np.ndarray]:
+        lid = self._lid.copy()
+        containers = self._containers
+        moved = np.einsum("ijk,ik->ij", containers.way_rotation, lid[:, :2])
+        turned = np.einsum("ij,ij->i", lid, self.constants["swing"])
+        beyond = np.maximum(turned - self.constants["angle"], 0.0)
+        separation = np.sqrt(np.einsum("ij,ij->i", lid[:, :3], lid[:, :3]))
+        return {
+            "axis": containers.x_axis,  # (n, 2) x axis of the container, horizontal
+            "way": containers.way_goal - moved,  # (n, 2) left for a lid that moves sideways
+            "lid": lid,  # (n, 6) joints
+            "lid_velocity": self.qvel[:, self.lid_dof_columns].copy(),  # (n, 6)
+            "progress": self.progress(),  # (n,)
+            "beyond": beyond,  # (n,) that a lid which stays has turned past open
+            "released": self.released.copy(),  # (n,)
+            "separation": separation,  # (n,) of the lid from its seat
+        }
+
+    def snapshot(self) -> dict[str, Any]:
+        """The exact state, as arrays that `restore` takes; checkpoints hold them by these names."""
+        return {
+            "state": self.sim.state.copy(),
+            "task": self.task.copy(),
+            "variant": self.variant.copy(),
+            "released": self.released.copy(),
+            **{name: view.copy() for name, view in self._derived.items()},
+            "variation": self.variation.snapshot(),
+        }
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Return to a snapshot; what follows is bit for bit what followed it."""
+        self.task[:] = snapshot["task"]
+        self.variant[:] = snapshot["variant"]
+        self.released[:] = snapshot["released"]
+        self._constant_rows[:] = self.variant_constants[self.variant]
+        self.variation.restore(snapshot["variation"])
+        self._write_fields(self._all_ids, self._present_models(self._all_ids))
+        self.sim.state[:] = snapshot["state"]
+        self._update_episode_constants()
+        for name, view in self._derived.items():
+            view.flags.writeable = True
+            view[:] = snapshot[name]
+            view.flags.writeable = False
+        self._progress = self._measure_progress()
+        self._apply_gates()
+
+
+def cores() -> int:
+    """Cores that this process may use: those of its affinity, where the system has one."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def wrap(angle: np.ndarray) -> np.ndarray:
+    """Angle in [-pi, pi)."""
+    return (angle + np.pi) % (2 * np.pi) - np.pi
+
+
+def _draw_pool(names: tuple[str, ...], variants: int, seed: int) -> list[Variant]:
+    """Variants of each row, in the rows' order; those of a row do not depend on the others."""
+    pool = []
+    for name in names:
+        row = lookup(CLOSURES, name, "closure")
+        rng = np.random.default_rng([_VARIANT_ENTROPY, seed, *row.name.encode()])
+        pool += [row.draw(rng) for _ in range(variants)]
+    return pool
+
+
+def _container_quaternion(yaw: np.ndarray, tilt: np.ndarray, tilt_way: np.ndarray) -> np.ndarray:
+    """Orientation (k, 4), w x y z: a tilt about a horizontal axis, and then the yaw.
+
+    Args:
+        yaw: (k,) about world z (rad).
+        tilt: (k,) of the container's axis from the vertical (rad).
+        tilt_way: (k,) direction of the tilt's axis in the container's frame (rad).
+    """
+    cos = np.cos(yaw / 2)
+    sin = np.sin(yaw / 2)
+    upright = np.cos(tilt / 2)
+    lean = np.sin(tilt / 2)
+    lean_x = lean * np.cos(tilt_way)
+    lean_y = lean * np.sin(tilt_way)
+    return np.stack(
+        [
+            cos * upright,
+            cos * lean_x - sin * lean_y,
+            cos * lean_y + sin * lean_x,
+            sin * upright,
+        ],
+        -1,
+    )
+
+
+def _differing_fields(models: list[mujoco.MjModel]) -> list[str]:
+    """Names of the model fields in which compiled variants differ."""
+    names = []
+    for name in sorted(mujoco.batch.MODEL_FIELDS):
+        first, *others = [getattr(model, name, None) for model in models]
+        if name in _NOT_PHYSICS or not isinstance(first, np.ndarray):
+            continue
+        if not all(np.array_equal(first, np.asarray(other)) for other in others):
+            names.append(name)
+    return names

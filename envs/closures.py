@@ -268,6 +268,11 @@ class TaskSet:
                 )
 
     @property
+    def words(self) -> str:
+        """One line, for the help of the command line."""
+        return self.probes
+
+    @property
     def gym_id(self) -> str:
         """Gymnasium id, for `gymnasium.make_vec`."""
         return f"Uncap/{self.name.capitalize()}-v0"

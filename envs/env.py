@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
@@ -10,19 +13,21 @@ from envs.batch import CONTROL_DT
 from envs.render import Camera
 from envs.vector_env import ClosureVectorEnv
 
+Observation = dict[str, np.ndarray]
+
 
 class ClosureEnv(gym.Env):
     """One Panda and one closure; spaces and rules are `ClosureVectorEnv`'s.
 
     Args:
-        task: a row of the table.
-        conditioning: a row of `conditioning.CONDITIONINGS`.
+        task: a row of the table of closures.
+        conditioning: a row of `conditioning.CONDITIONINGS`, or the task's vector by name.
         known_tasks: rows that `one_hot` has components for; by default the task alone.
         render_mode: None or "rgb_array".
         variant_seed: which variants are drawn from the row's ranges.
         observation: state | rgb | state+rgb.
         history: how many of the last states an observation holds.
-        level: what varies beside pose and variant.
+        level: what varies beside pose and variant, a row of `variation.LEVELS`.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / CONTROL_DT)}
@@ -31,8 +36,8 @@ class ClosureEnv(gym.Env):
         self,
         task: str,
         *,
-        conditioning: str = "one_hot",
-        known_tasks=None,
+        conditioning: str | Mapping[str, np.ndarray] = "one_hot",
+        known_tasks: Sequence[str] | None = None,
         render_mode: str | None = None,
         variant_seed: int = 0,
         observation: str = "state",
@@ -56,28 +61,27 @@ class ClosureEnv(gym.Env):
         )
         self.observation_space = self._vector.single_observation_space
         self.action_space = self._vector.single_action_space
-        self._camera = None
+        self._camera: Camera | None = None
 
-    def reset(self, *, seed: int | None = None, options: dict | None = None):
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
         """Start an episode; the same seed gives the same start."""
         super().reset(seed=seed)
         observation, info = self._vector.reset(seed=seed)
-        return self._first(observation), self._first(info)
+        return _first_of_each(observation), _first_of_each(info)
 
-    def step(self, action):
+    def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Advance one control step (50 ms)."""
         observation, reward, _, truncated, info = self._vector.step(np.asarray(action)[None])
+        terminated = False
         return (
-            self._first(observation),
+            _first_of_each(observation),
             float(reward[0]),
-            False,
+            terminated,
             bool(truncated[0]),
-            self._first(info),
+            _first_of_each(info),
         )
-
-    @staticmethod
-    def _first(batched: dict) -> dict:
-        return {k: v[0] for k, v in batched.items()}
 
     def render(self) -> np.ndarray | None:
         """A (480, 640, 3) uint8 frame, or None without a render mode."""
@@ -95,3 +99,8 @@ class ClosureEnv(gym.Env):
         if self._camera is not None:
             self._camera.close()
             self._camera = None
+
+
+def _first_of_each(batched: dict[str, Any]) -> dict[str, Any]:
+    """The first sub-environment's entry of each array."""
+    return {key: values[0] for key, values in batched.items()}

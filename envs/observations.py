@@ -1,69 +1,112 @@
-"""The state observation: named parts in a fixed order, scaled to about [-1, 1]."""
+"""The state observation: named parts in a fixed order, scaled to about [-1, 1].
+
+A new part is one row of PARTS.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import numpy as np
 
+from envs.mechanisms import LIFT, TILT_X, TWIST, X
 from envs.robot import FINGER_OPEN
 
-# name, size, factor, meaning: the layout of the vector, in order
-PARTS = (
-    ("grip_offset", 3, 10, "from the fingertips to where the lid is held, world frame (m)"),
-    ("bar_yaw", 2, 1, "cos and sin of twice the angle from hand to bar"),
-    ("wrist", 1, 1 / 2.9, "joint 7 (rad)"),
-    ("opening", 1, 1 / FINGER_OPEN, "of each finger (m)"),
-    ("touch", 2, 1, "tanh of each finger's force on the lid (20 N)"),
-    ("height", 1, 5, "of the fingertips above the lid's seat (m)"),
-    ("progress", 1, 1, "fraction of the way to open"),
-    ("beyond", 1, 10, "that a lid which stays has turned past open (rad)"),
-    ("held", 1, 1, "of it, what was gained under the hand's contact: success asks for it"),
-    ("twist", 1, 1 / 3, "of the lid (rad)"),
-    ("twist_velocity", 1, 1 / 4, "of the lid (rad/s)"),
-    ("lift", 1, 10, "of the lid (m)"),
-    ("drift", 2, 20, "of a free lid across its axis (m)"),
-    ("tilt", 2, 1, "of a free or hinged lid (rad)"),
-    ("released", 1, 1, "whether the lid is free"),
-    ("axis", 2, 1, "x axis of the container, world frame"),
-    ("way", 2, 10, "that a lid which moves sideways still has to go, world frame (m)"),
-    ("dimensions", 3, 25, "grip radius, grip height, disc radius (m)"),
-    ("bar", 1, 1, "whether the grip is a bar"),
-)
-SIZE = sum(size for _, size, *_ in PARTS)
+Measured = dict[str, np.ndarray]  # see `ClosureBatch.measure`
+Compute = Callable[[Measured, np.ndarray], np.ndarray]
 LIMIT = 5.0  # observations are clipped to +-LIMIT
-_FACTORS = np.repeat(
-    [factor for _, _, factor, _ in PARTS], [size for _, size, *_ in PARTS]
-)  # (SIZE,)
+_TOUCH_SCALE = 20  # N
 
 
-def observe(m: dict[str, np.ndarray], held_progress: np.ndarray) -> np.ndarray:
-    """State observation (n, SIZE), float32, from measurements and the progress (n,) made under contact."""
-    lid, twice = m["lid"], 2 * m["bar_yaw_offset"][:, None]
-    column = {
-        k: m[k][:, None]
-        for k in ("wrist", "opening", "height", "progress", "beyond", "released", "bar")
-    }
-    columns = (
-        m["grip_offset"],
-        np.cos(twice),
-        np.sin(twice),
-        column["wrist"],
-        column["opening"],
-        np.tanh(m["touch"] / 20),
-        column["height"],
-        column["progress"],
-        column["beyond"],
-        held_progress[:, None],
-        lid[:, 3:4],
-        m["lid_velocity"][:, 3:4],
-        lid[:, 2:3],
-        lid[:, :2],
-        lid[:, 4:6],
-        column["released"],
-        m["axis"],
-        m["way"],
-        m["dimensions"],
-        column["bar"],
-    )
-    out = np.concatenate(columns, 1)
-    out *= _FACTORS
-    return np.minimum(np.maximum(out, -LIMIT, out=out), LIMIT, out=out).astype(np.float32)
+class Part(NamedTuple):
+    """One part of the state observation.
+
+    Attributes:
+        name: of the part.
+        size: numbers in it.
+        factor: that scales them to about [-1, 1].
+        source: key of what is measured; or a function that gives the (n, size) numbers before
+            scaling, from the measurements and the progress (n,) made under the hand's contact.
+        index: takes the (n, size) numbers from what is measured.
+        words: one line, with the unit before scaling.
+    """
+
+    name: str
+    size: int
+    factor: float
+    source: str | Compute
+    index: Any
+    words: str
+
+
+_ALL = slice(None)
+_COLUMN = (slice(None), None)  # of an array (n,)
+
+
+def _joints(first: int, size: int) -> tuple[slice, slice]:
+    """Index of joints first, first + 1, ... in an array (n, 6) of the lid's joints."""
+    return (slice(None), slice(first, first + size))
+
+
+def _bar_yaw(measured: Measured, held_progress: np.ndarray) -> np.ndarray:
+    """Cosine and sine of twice the angle: a bar looks the same after half a turn."""
+    twice = 2 * measured["bar_yaw_offset"][:, None]  # (n, 1) rad
+    return np.concatenate((np.cos(twice), np.sin(twice)), 1)
+
+
+def _touch(measured: Measured, held_progress: np.ndarray) -> np.ndarray:
+    """Saturating, since a squeeze is many times the force of a touch."""
+    return np.tanh(measured["touch"] / _TOUCH_SCALE)
+
+
+def _held(measured: Measured, held_progress: np.ndarray) -> np.ndarray:
+    """Progress under contact, as a column."""
+    return held_progress[:, None]
+
+
+PARTS = (
+    Part("grip_offset", 3, 10, "grip_offset", _ALL, "fingertips to held point, world frame (m)"),
+    Part("bar_yaw", 2, 1, _bar_yaw, _ALL, "cos and sin of twice the angle from hand to bar"),
+    Part("wrist", 1, 1 / 2.9, "wrist", _COLUMN, "joint 7 (rad)"),
+    Part("opening", 1, 1 / FINGER_OPEN, "opening", _COLUMN, "of each finger (m)"),
+    Part("touch", 2, 1, _touch, _ALL, "tanh of each finger's force on the lid (20 N)"),
+    Part("height", 1, 5, "height", _COLUMN, "of the fingertips above the lid's seat (m)"),
+    Part("progress", 1, 1, "progress", _COLUMN, "fraction of the way to open"),
+    Part("beyond", 1, 10, "beyond", _COLUMN, "of a lid that stays, turned past open (rad)"),
+    Part("held", 1, 1, _held, _ALL, "progress gained under contact: success asks for it"),
+    Part("twist", 1, 1 / 3, "lid", _joints(TWIST, 1), "of the lid (rad)"),
+    Part("twist_velocity", 1, 1 / 4, "lid_velocity", _joints(TWIST, 1), "of the lid (rad/s)"),
+    Part("lift", 1, 10, "lid", _joints(LIFT, 1), "of the lid (m)"),
+    Part("drift", 2, 20, "lid", _joints(X, 2), "of a free lid across its axis (m)"),
+    Part("tilt", 2, 1, "lid", _joints(TILT_X, 2), "of a free or hinged lid (rad)"),
+    Part("released", 1, 1, "released", _COLUMN, "whether the lid is free"),
+    Part("axis", 2, 1, "axis", _ALL, "x axis of the container, world frame"),
+    Part("way", 2, 10, "way", _ALL, "left for a lid that moves sideways, world frame (m)"),
+    Part("dimensions", 3, 25, "dimensions", _ALL, "grip radius, grip height, disc radius (m)"),
+    Part("bar", 1, 1, "bar", _COLUMN, "whether the grip is a bar"),
+)
+_SOURCES = [(part.source, part.index) for part in PARTS]
+SIZE = sum(part.size for part in PARTS)
+_FACTORS = np.repeat([part.factor for part in PARTS], [part.size for part in PARTS])  # (SIZE,)
+
+
+def observe(measured: Measured, held_progress: np.ndarray) -> np.ndarray:
+    """The state observation.
+
+    Args:
+        measured: measurements, see `ClosureBatch.measure`.
+        held_progress: (n,) progress made under the hand's contact.
+
+    Returns:
+        (n, SIZE) float32.
+    """
+    columns = [
+        measured[source][index] if isinstance(source, str) else source(measured, held_progress)
+        for source, index in _SOURCES
+    ]
+    state = np.concatenate(columns, 1)  # (n, SIZE)
+    state *= _FACTORS
+    np.maximum(state, -LIMIT, out=state)
+    np.minimum(state, LIMIT, out=state)
+    return state.astype(np.float32)

@@ -1,8 +1,12 @@
 """Pictures from recorded states, by a visual twin of the physics model."""
 
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's compiled names have no stubs)
+
 from __future__ import annotations
 
 import os
+from typing import NamedTuple
 
 import mujoco
 import numpy as np
@@ -12,18 +16,37 @@ from envs.robot import MESH_GROUP
 from envs.scene import build, seat_height
 from envs.structure import Variant
 
-FRONT = (145.0, -16.0, 0.62)  # azimuth and elevation (degrees), distance (m)
+
+class View(NamedTuple):
+    """Where the camera is, relative to what it looks at."""
+
+    azimuth: float  # degrees
+    elevation: float  # degrees
+    distance: float  # m
+
+
+FRONT = View(145.0, -16.0, 0.62)
+_COARSE_SHADOWS = 1024  # pixels of the shadow map, where edges are not smoothed
+_EVERYTHING = mujoco.mjtCatBit.mjCAT_ALL.value
+
+
+class _Model(NamedTuple):
+    """A visual model and the data that it is posed in."""
+
+    model: mujoco.MjModel
+    data: mujoco.MjData
 
 
 class Camera:
-    """Draws variants, all through one OpenGL context: the robot's meshes are loaded once, and shared.
+    """Draws variants, all through one OpenGL context: the robot's meshes are loaded once.
 
     Args:
         variant: what is drawn unless another is named.
         width: of the pictures, in pixels.
         height: of the pictures, in pixels.
-        smooth: smooth edges and fine shadows; without, a small picture takes two thirds of the time (drawn in software).
-        shadows: any at all; without, a quarter of that.
+        smooth: smooth edges and fine shadows. Without, a small picture takes two thirds of the
+            time in software rendering.
+        shadows: any at all. Without, it takes a quarter of what is left.
 
     Raises:
         RenderingUnavailable: no OpenGL back end works.
@@ -38,44 +61,21 @@ class Camera:
         shadows: bool = True,
     ):
         self.variant = variant
-        try:
-            self._robot = build(variant, visual=True).compile()
-            if not smooth:
-                self._robot.vis.quality.offsamples, self._robot.vis.quality.shadowsize = 0, 1024
-            self._renderer = mujoco.Renderer(self._robot, height, width)
-        except (
-            ImportError,
-            AttributeError,
-            RuntimeError,
-            FileNotFoundError,
-            mujoco.FatalError,
-        ) as error:
-            backend = os.environ.get("MUJOCO_GL", "the default back end")
-            cause = (
-                "no library of it was found"
-                if backend == "disable"
-                else f"{backend} failed ({error})"
-            )
-            raise RenderingUnavailable(
-                f"pictures need OpenGL; {cause}: apt install libegl1 libgl1-mesa-dri"
-            ) from error
+        robot, self._renderer = _open_renderer(variant, width, height, smooth)
         self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = shadows
-        self._robot_data = mujoco.MjData(self._robot)
-        self._scenes: dict[
-            Variant, tuple[mujoco.MjModel, mujoco.MjData]
-        ] = {}  # everything but the robot
+        self._robot = _Model(robot, mujoco.MjData(robot))
+        self._surroundings: dict[Variant, _Model] = {}  # everything but the robot
         self._camera = mujoco.MjvCamera()
-        self._mesh, self._rest = mujoco.MjvOption(), mujoco.MjvOption()
-        for option in (self._mesh, self._rest):
-            option.sitegroup[:] = 0
-        self._mesh.geomgroup[:] = np.arange(6) == MESH_GROUP
+        self._robot_option = _option()  # draws the robot's meshes only
+        self._robot_option.geomgroup[:] = np.arange(6) == MESH_GROUP
+        self._surroundings_option = _option()
 
     def draw(
         self,
         qpos: np.ndarray,
         mocap_pos: np.ndarray,
         mocap_quat: np.ndarray,
-        view=FRONT,
+        view: tuple[float, float, float] = FRONT,
         variant: Variant | None = None,
     ) -> np.ndarray:
         """A frame (height, width, 3) uint8 of a recorded state, framed on hand and lid.
@@ -84,31 +84,82 @@ class Camera:
             qpos: (nq,) joint positions.
             mocap_pos: (1, 3) of the container (m).
             mocap_quat: (1, 4) of the container.
-            view: azimuth and elevation (degrees), distance (m) of the camera.
+            view: where the camera is: a `View`, or its numbers.
             variant: what the state is of; by default the camera's own.
         """
         variant = variant or self.variant
-        if variant not in self._scenes:
-            model = build(variant, visual=True, meshes=False).compile()
-            self._scenes[variant] = model, mujoco.MjData(model)
-        self._camera.azimuth, self._camera.elevation, self._camera.distance = view
-        self._camera.lookat[:] = mocap_pos[0] + [0, 0, 0.8 * seat_height(variant) + 0.03]
-        scene, kinds, nothing = (
-            self._renderer.scene,
-            mujoco.mjtCatBit.mjCAT_ALL.value,
-            mujoco.MjvPerturb(),
-        )
-        for model, data in (
-            robot := (self._robot, self._robot_data),
-            rest := self._scenes[variant],
-        ):
-            data.qpos[:], data.mocap_pos[:], data.mocap_quat[:] = qpos, mocap_pos, mocap_quat
+        surroundings = self._surroundings_of(variant)
+        for model, data in (self._robot, surroundings):
+            data.qpos[:] = qpos
+            data.mocap_pos[:] = mocap_pos
+            data.mocap_quat[:] = mocap_quat
             mujoco.mj_kinematics(model, data)
             mujoco.mj_camlight(model, data)
-        mujoco.mjv_updateScene(*robot, self._mesh, nothing, self._camera, kinds, scene)
-        mujoco.mjv_addGeoms(*rest, self._rest, nothing, kinds, scene)
+        self._aim(view, mocap_pos[0] + [0, 0, 0.8 * seat_height(variant) + 0.03])
+        self._fill_scene(surroundings)
         return self._renderer.render()
+
+    def _surroundings_of(self, variant: Variant) -> _Model:
+        """The scene of a variant without the robot's meshes, compiled once."""
+        if variant not in self._surroundings:
+            model = build(variant, visual=True, meshes=False).compile()
+            self._surroundings[variant] = _Model(model, mujoco.MjData(model))
+        return self._surroundings[variant]
+
+    def _aim(self, view: tuple[float, float, float], target: np.ndarray) -> None:
+        """Look at target (3,), world frame (m)."""
+        azimuth, elevation, distance = view
+        self._camera.azimuth = azimuth
+        self._camera.elevation = elevation
+        self._camera.distance = distance
+        self._camera.lookat[:] = target
+
+    def _fill_scene(self, surroundings: _Model) -> None:
+        """Put the robot, and what is around it, into the renderer's scene."""
+        scene = self._renderer.scene
+        no_drag = mujoco.MjvPerturb()
+        mujoco.mjv_updateScene(
+            *self._robot, self._robot_option, no_drag, self._camera, _EVERYTHING, scene
+        )
+        mujoco.mjv_addGeoms(*surroundings, self._surroundings_option, no_drag, _EVERYTHING, scene)
 
     def close(self) -> None:
         """Free the OpenGL context."""
         self._renderer.close()
+
+
+def _open_renderer(
+    variant: Variant, width: int, height: int, smooth: bool
+) -> tuple[mujoco.MjModel, mujoco.Renderer]:
+    """The visual model with the robot's meshes, and a renderer of it.
+
+    Raises:
+        RenderingUnavailable: no OpenGL back end works.
+    """
+    try:
+        model = build(variant, visual=True).compile()
+        if not smooth:
+            model.vis.quality.offsamples = 0
+            model.vis.quality.shadowsize = _COARSE_SHADOWS
+        return model, mujoco.Renderer(model, height, width)
+    except (
+        ImportError,
+        AttributeError,
+        RuntimeError,
+        FileNotFoundError,
+        mujoco.FatalError,
+    ) as error:
+        backend = os.environ.get("MUJOCO_GL", "the default back end")
+        cause = (
+            "no library of it was found" if backend == "disable" else f"{backend} failed ({error})"
+        )
+        raise RenderingUnavailable(
+            f"pictures need OpenGL; {cause}: apt install libegl1 libgl1-mesa-dri"
+        ) from error
+
+
+def _option() -> mujoco.MjvOption:
+    """Drawing options without sites."""
+    option = mujoco.MjvOption()
+    option.sitegroup[:] = 0
+    return option

@@ -1,144 +1,200 @@
 """The Franka Panda: its MjSpec, home pose and Cartesian controller.
 
-Link frames, joint limits and force limits are the manufacturer's; masses and
-inertias are those identified by Gaz et al., "Dynamic Identification of the Franka
-Emika Panda Robot with Retrieval of Feasible Parameters" (RA-L 2019).
+Link frames, joint limits and force limits are the manufacturer's (Franka Control Interface
+documentation). Masses and inertias are those identified by Gaz et al., "Dynamic Identification
+of the Franka Emika Panda Robot with Retrieval of Feasible Parameters" (RA-L 2019).
 """
+
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's compiled names have no stubs)
 
 from __future__ import annotations
 
 import importlib.util
 import math
 import pathlib
+from typing import NamedTuple
 
 import mujoco
 import numba
 import numpy as np
 
-# name, parent offset (m), quaternion, mass (kg), centre of mass (m),
-# inertia (xx yy zz xy xz yz, kg m^2), joint range (rad), force limit (N m), kp
+Vector = tuple[float, ...]
+
+
+class _Link(NamedTuple):
+    """One arm link with the joint that turns it about its z axis."""
+
+    name: str
+    position: Vector  # (3,) m, in the parent's frame
+    quaternion: Vector  # (4,) w x y z, in the parent's frame
+    mass: float  # kg
+    centre_of_mass: Vector  # (3,) m
+    inertia: Vector  # (6,) xx yy zz xy xz yz, kg m^2
+    joint_range: tuple[float, float]  # rad
+    torque_limit: int  # N m
+    stiffness: float  # N m/rad of the position servo
+
+
+_STRAIGHT = (1, 0, 0, 0)
 _H = 0.70710678
 _LINKS = (
-    (
-        "link1",
-        (0, 0, 0.333),
-        (1, 0, 0, 0),
-        4.970684,
-        (0.003875, 0.002081, -0.04762),
-        (0.70337, 0.70661, 0.0091170, -0.000139, 0.006772, 0.019169),
-        (-2.8973, 2.8973),
-        87,
-        4500,
+    _Link(
+        name="link1",
+        position=(0, 0, 0.333),
+        quaternion=_STRAIGHT,
+        mass=4.970684,
+        centre_of_mass=(0.003875, 0.002081, -0.04762),
+        inertia=(0.70337, 0.70661, 0.0091170, -0.000139, 0.006772, 0.019169),
+        joint_range=(-2.8973, 2.8973),
+        torque_limit=87,
+        stiffness=4500,
     ),
-    (
-        "link2",
-        (0, 0, 0),
-        (_H, -_H, 0, 0),
-        0.646926,
-        (-0.003141, -0.02872, 0.003495),
-        (0.007962, 0.02811, 0.025995, -0.003925, 0.010254, 0.000704),
-        (-1.7628, 1.7628),
-        87,
-        4500,
+    _Link(
+        name="link2",
+        position=(0, 0, 0),
+        quaternion=(_H, -_H, 0, 0),
+        mass=0.646926,
+        centre_of_mass=(-0.003141, -0.02872, 0.003495),
+        inertia=(0.007962, 0.02811, 0.025995, -0.003925, 0.010254, 0.000704),
+        joint_range=(-1.7628, 1.7628),
+        torque_limit=87,
+        stiffness=4500,
     ),
-    (
-        "link3",
-        (0, -0.316, 0),
-        (_H, _H, 0, 0),
-        3.228604,
-        (0.027518, 0.039252, -0.066502),
-        (0.037242, 0.036155, 0.01083, -0.004761, -0.011396, -0.012805),
-        (-2.8973, 2.8973),
-        87,
-        3500,
+    _Link(
+        name="link3",
+        position=(0, -0.316, 0),
+        quaternion=(_H, _H, 0, 0),
+        mass=3.228604,
+        centre_of_mass=(0.027518, 0.039252, -0.066502),
+        inertia=(0.037242, 0.036155, 0.01083, -0.004761, -0.011396, -0.012805),
+        joint_range=(-2.8973, 2.8973),
+        torque_limit=87,
+        stiffness=3500,
     ),
-    (
-        "link4",
-        (0.0825, 0, 0),
-        (_H, _H, 0, 0),
-        3.587895,
-        (-0.05317, 0.104419, 0.027454),
-        (0.025853, 0.019552, 0.028323, 0.007796, -0.001332, 0.008641),
-        (-3.0718, -0.0698),
-        87,
-        3500,
+    _Link(
+        name="link4",
+        position=(0.0825, 0, 0),
+        quaternion=(_H, _H, 0, 0),
+        mass=3.587895,
+        centre_of_mass=(-0.05317, 0.104419, 0.027454),
+        inertia=(0.025853, 0.019552, 0.028323, 0.007796, -0.001332, 0.008641),
+        joint_range=(-3.0718, -0.0698),
+        torque_limit=87,
+        stiffness=3500,
     ),
-    (
-        "link5",
-        (-0.0825, 0.384, 0),
-        (_H, -_H, 0, 0),
-        1.225946,
-        (-0.011953, 0.041065, -0.038437),
-        (0.035549, 0.029474, 0.008627, -0.002117, -0.004037, 0.000229),
-        (-2.8973, 2.8973),
-        12,
-        2000,
+    _Link(
+        name="link5",
+        position=(-0.0825, 0.384, 0),
+        quaternion=(_H, -_H, 0, 0),
+        mass=1.225946,
+        centre_of_mass=(-0.011953, 0.041065, -0.038437),
+        inertia=(0.035549, 0.029474, 0.008627, -0.002117, -0.004037, 0.000229),
+        joint_range=(-2.8973, 2.8973),
+        torque_limit=12,
+        stiffness=2000,
     ),
-    (
-        "link6",
-        (0, 0, 0),
-        (_H, _H, 0, 0),
-        1.666555,
-        (0.060149, -0.014117, -0.010517),
-        (0.001964, 0.004354, 0.005433, 0.000109, -0.001158, 0.000341),
-        (-0.0175, 3.7525),
-        12,
-        2000,
+    _Link(
+        name="link6",
+        position=(0, 0, 0),
+        quaternion=(_H, _H, 0, 0),
+        mass=1.666555,
+        centre_of_mass=(0.060149, -0.014117, -0.010517),
+        inertia=(0.001964, 0.004354, 0.005433, 0.000109, -0.001158, 0.000341),
+        joint_range=(-0.0175, 3.7525),
+        torque_limit=12,
+        stiffness=2000,
     ),
-    (
-        "link7",
-        (0.088, 0, 0),
-        (_H, _H, 0, 0),
-        0.735522,
-        (0.010517, -0.004252, 0.061597),
-        (0.012516, 0.010027, 0.004815, -0.000428, -0.001196, -0.000741),
-        (-2.8973, 2.8973),
-        12,
-        2000,
+    _Link(
+        name="link7",
+        position=(0.088, 0, 0),
+        quaternion=(_H, _H, 0, 0),
+        mass=0.735522,
+        centre_of_mass=(0.010517, -0.004252, 0.061597),
+        inertia=(0.012516, 0.010027, 0.004815, -0.000428, -0.001196, -0.000741),
+        joint_range=(-2.8973, 2.8973),
+        torque_limit=12,
+        stiffness=2000,
     ),
 )
 
-ARM = slice(0, 7)  # arm joints in qpos, qvel and ctrl
-FINGERS = slice(7, 9)  # finger joints
+# Rotor inertia seen through the gears (kg m^2) and viscous friction (N m s/rad), by the
+# joint's torque limit. Without them a servo whose damping term saturates flips the
+# light elbow's velocity at every physics step, for seconds.
+_MOTOR = {
+    87: {"armature": 0.6, "damping": 5.0},
+    12: {"armature": 0.2, "damping": 1.0},
+}
+_STIFFNESS_PER_DAMPING = 25  # 1/s, of the position servos
+
+_JOINTS = len(_LINKS)
+ARM = slice(0, _JOINTS)  # arm joints in qpos, qvel and ctrl
+FINGERS = slice(7, 9)  # finger joints in qpos, qvel and ctrl
 HOME = np.array([0.0, 0.10, 0.0, -2.25, 0.0, 2.35, np.pi / 4])  # hand down, in front (rad)
 FINGER_OPEN = 0.04  # m per finger
 WRIST_LIMIT = 2.8  # usable range of joint 7 each way (rad); the stop is at 2.8973
 
-# Gripper: the widely used gain of 100 N/m slips on a small cap; 2000 N/m with the
-# real hand's continuous force (70 N) holds. Inertia (kg) and friction (N s/m) of the
-# drive cap the speed at about 0.2 m/s, as the real hand's: a massless finger would
-# reach 3 m/s within one substep and enter a wide lid.
-_GRIP_KP, _GRIP_KV, _GRIP_FORCE, _GRIP_ARMATURE, _GRIP_DAMPING = 2000.0, 60.0, 70.0, 1.0, 250.0
+# Gripper servo. A stiffness of 100 N/m, which is widely used, slips on a small cap; 2000 N/m
+# with the real hand's continuous force holds. Inertia and friction of the drive cap the speed
+# at about 0.2 m/s, as the real hand's: a massless finger would reach 3 m/s within one physics
+# step and enter a wide lid.
+_GRIPPER_STIFFNESS = 2000.0  # N/m
+_GRIPPER_DAMPING = 60.0  # N s/m, of the servo
+_GRIPPER_FORCE = 70.0  # N
+_DRIVE_INERTIA = 1.0  # kg
+_DRIVE_FRICTION = 250.0  # N s/m
+
 _PAD_FRICTION = (1.5, 0.02, 0.0001)  # rubber pads; torsional 20 mm
-_PAD_SOLIMP = (
-    0.998,
-    0.9998,
-    0.0005,
-    0.5,
-    2,
-)  # hard: a soft contact with a 3 g cap lets the fingers sink in
-_STIFF = (
-    0.999,
-    0.9999,
-    0.001,
-    0.5,
-    2,
-)  # finger stops and coupling: by default 70 N move them by centimetres
-_PAD_SPHERES = (
-    (-0.007, 0.0395),
-    (0.007, 0.0395),
-    (-0.007, 0.0495),
-    (0.007, 0.0495),
-)  # (x, z) in the finger frame
+# hard: with a soft contact the fingers sink into a 3 g cap
+_PAD_SOLIMP = (0.998, 0.9998, 0.0005, 0.5, 2)
+# of the fingers' stops and coupling: with MuJoCo's defaults 70 N move them by centimetres
+_STIFF_SOLIMP = (0.999, 0.9999, 0.001, 0.5, 2)
+_PAD_RADIUS = 0.006  # m
+_PAD_SPHERES = (  # (x, y, z) in the finger's frame (m)
+    (-0.007, 0.006, 0.0395),
+    (0.007, 0.006, 0.0395),
+    (-0.007, 0.006, 0.0495),
+    (0.007, 0.006, 0.0495),
+)
+_FINGER_HEIGHT = 0.0584  # m, of the fingers' frames in the hand's
+_TCP_HEIGHT = 0.0584 + 0.0445  # m, of the point between the fingertips in the hand's frame
 
-# Rotor inertia seen through the gears (kg m^2) and viscous friction (N m s) by the
-# joint's force limit. Without them a servo whose damping term saturates flips the
-# light elbow's velocity at every substep, for seconds.
-_MOTOR = {87: {"armature": 0.6, "damping": 5.0}, 12: {"armature": 0.2, "damping": 1.0}}
-
-# collision bits: who can touch whom
-HAND_BIT, LID_BIT, CONTAINER_BIT, TABLE_BIT = 1, 2, 4, 8
+# Collision bits: a pair collides where one's `contype` shares a bit with the other's `conaffinity`.
+HAND_BIT = 1
+LID_BIT = 2
+CONTAINER_BIT = 4
+TABLE_BIT = 8
 HAND_TOUCHES = LID_BIT | CONTAINER_BIT | TABLE_BIT
+
+MESH_GROUP = 2  # of the robot's visual geoms
+_COLLISION_GROUP = 3  # of its collision geoms, not drawn
+_COLLISION = {
+    "contype": HAND_BIT,
+    "conaffinity": HAND_TOUCHES,
+    "group": _COLLISION_GROUP,
+    "mass": 0,
+}
+# collision geoms beside the pads: arguments of `add_geom`
+_WRIST_CAPSULE = {
+    "type": mujoco.mjtGeom.mjGEOM_CAPSULE,
+    "pos": (0, 0, 0.03),
+    "size": (0.045, 0.03, 0),
+}
+_PALM_BOX = {
+    "name": "palm",
+    "type": mujoco.mjtGeom.mjGEOM_BOX,
+    "pos": (0, 0, 0.033),
+    "size": (0.018, 0.10, 0.033),
+}
+_FINGER_BOX = {
+    "type": mujoco.mjtGeom.mjGEOM_BOX,
+    "pos": (0, 0.015, 0.026),
+    "size": (0.009, 0.008, 0.026),
+}
+_MATERIALS = {
+    "panda": (0.93, 0.93, 0.95, 1),
+    "panda_dark": (0.16, 0.17, 0.19, 1),
+}
 
 
 def mesh_folder() -> pathlib.Path:
@@ -154,72 +210,134 @@ def mesh_folder() -> pathlib.Path:
     return root / "envs/assets/kitchen_franka/franka_assets/meshes/visual"
 
 
-MESH_GROUP = 2  # of geoms
-
-
 def add_panda(spec: mujoco.MjSpec, visual: bool, meshes: bool = True) -> None:
-    """Add the Panda at the world origin to spec, with primitive collision shapes.
+    """Add the Panda at the world origin, with primitive collision shapes.
 
-    With `visual`, the full meshes are drawn instead of the primitives; or nothing, without `meshes`.
+    Args:
+        spec: the scene it is added to.
+        visual: add materials, for a scene that is drawn.
+        meshes: if `visual`, add the robot's meshes too.
     """
-    if visual and meshes:
-        for name in ("link0", *(link[0] for link in _LINKS), "hand", "finger"):
-            spec.add_mesh(
-                name=name,
-                file=str(mesh_folder() / f"{name}.stl"),
-                inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL,
-            )
+    meshes = visual and meshes
+    if meshes:
+        _load_meshes(spec)
     if visual:
-        spec.add_material(name="panda", rgba=(0.93, 0.93, 0.95, 1), specular=0.4, shininess=0.5)
-        spec.add_material(
-            name="panda_dark", rgba=(0.16, 0.17, 0.19, 1), specular=0.4, shininess=0.5
+        for name, rgba in _MATERIALS.items():
+            spec.add_material(name=name, rgba=rgba, specular=0.4, shininess=0.5)
+
+    wrist = _add_arm(spec, meshes)
+    hand = _add_hand(wrist, meshes)
+    _add_finger(spec, hand, "left", _STRAIGHT, meshes)
+    _add_finger(spec, hand, "right", (0, 0, 0, 1), meshes)  # half a turn about z
+    _couple_fingers(spec)
+
+
+def _load_meshes(spec: mujoco.MjSpec) -> None:
+    """Add the mesh assets of all bodies."""
+    links = [link.name for link in _LINKS]
+    for name in ("link0", *links, "hand", "finger"):
+        spec.add_mesh(
+            name=name,
+            file=str(mesh_folder() / f"{name}.stl"),
+            inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL,
         )
 
-    def draw(body, mesh: str, material: str = "panda", **kwargs) -> None:
-        if visual and meshes:
-            body.add_geom(
-                type=mujoco.mjtGeom.mjGEOM_MESH,
-                meshname=mesh,
-                material=material,
-                group=MESH_GROUP,
-                contype=0,
-                conaffinity=0,
-                mass=0,
-                **kwargs,
-            )
 
-    base = spec.worldbody.add_body(name="link0")
-    draw(base, "link0")
-    parent = base
-    for i, (name, pos, quat, mass, com, inertia, limits, force, kp) in enumerate(_LINKS):
-        parent = parent.add_body(name=name, pos=pos, quat=quat, gravcomp=1)
-        parent.explicitinertial = True
-        parent.mass, parent.ipos, parent.fullinertia = mass, com, inertia
-        joint = f"joint{i + 1}"
-        parent.add_joint(name=joint, axis=(0, 0, 1), range=limits, **_MOTOR[force])
-        draw(parent, name)
-        _servo(spec, joint, kp, kp / 25, force, limits)
-    _capsule(parent, (0, 0, 0.03), 0.045, 0.03)  # wrist
+def _add_arm(spec: mujoco.MjSpec, meshes: bool) -> mujoco.MjsBody:
+    """Add base, links, joints and their servos; returns the last link."""
+    body = spec.worldbody.add_body(name="link0")
+    if meshes:
+        _add_mesh_geom(body, "link0")
+    for number, link in enumerate(_LINKS, start=1):
+        body = _add_link(spec, body, f"joint{number}", link)
+        if meshes:
+            _add_mesh_geom(body, link.name)
+    body.add_geom(**_WRIST_CAPSULE, **_COLLISION)
+    return body
 
-    hand = parent.add_body(
+
+def _add_link(
+    spec: mujoco.MjSpec, parent: mujoco.MjsBody, joint: str, link: _Link
+) -> mujoco.MjsBody:
+    """Add one link with its joint and servo."""
+    body = parent.add_body(name=link.name, pos=link.position, quat=link.quaternion, gravcomp=1)
+    body.explicitinertial = True
+    body.mass = link.mass
+    body.ipos = link.centre_of_mass
+    body.fullinertia = link.inertia
+    body.add_joint(name=joint, axis=(0, 0, 1), range=link.joint_range, **_MOTOR[link.torque_limit])
+    _add_servo(
+        spec,
+        joint,
+        stiffness=link.stiffness,
+        damping=link.stiffness / _STIFFNESS_PER_DAMPING,
+        limit=link.torque_limit,
+        joint_range=link.joint_range,
+    )
+    return body
+
+
+def _add_hand(wrist: mujoco.MjsBody, meshes: bool) -> mujoco.MjsBody:
+    """Add the hand with its palm and the site between the fingertips."""
+    hand = wrist.add_body(
         name="hand", pos=(0, 0, 0.107), quat=(0.9238795, 0, 0, -0.3826834), gravcomp=1
     )
     hand.explicitinertial = True
-    hand.mass, hand.ipos, hand.inertia = 0.73, (-0.01, 0, 0.03), (0.001, 0.0025, 0.0017)
-    hand.add_geom(
-        name="palm",
-        type=mujoco.mjtGeom.mjGEOM_BOX,
-        pos=(0, 0, 0.033),
-        size=(0.018, 0.10, 0.033),
-        contype=HAND_BIT,
-        conaffinity=HAND_TOUCHES,
-        group=3,
-        mass=0,
+    hand.mass = 0.73
+    hand.ipos = (-0.01, 0, 0.03)
+    hand.inertia = (0.001, 0.0025, 0.0017)
+    hand.add_geom(**_PALM_BOX, **_COLLISION)
+    hand.add_site(name="tcp", pos=(0, 0, _TCP_HEIGHT))
+    if meshes:
+        _add_mesh_geom(hand, "hand")
+    return hand
+
+
+def _add_finger(
+    spec: mujoco.MjSpec, hand: mujoco.MjsBody, side: str, quaternion: Vector, meshes: bool
+) -> None:
+    """Add one finger with its slide, pads and servo."""
+    name = f"finger_{side}"
+    finger = hand.add_body(name=name, pos=(0, 0, _FINGER_HEIGHT), quat=quaternion, gravcomp=1)
+    finger.explicitinertial = True
+    finger.mass = 0.015
+    finger.ipos = (0, 0.01, 0.025)
+    finger.inertia = (2.375e-6, 2.375e-6, 7.5e-7)
+    finger.add_joint(
+        name=name,
+        type=mujoco.mjtJoint.mjJNT_SLIDE,
+        axis=(0, 1, 0),
+        range=(0, FINGER_OPEN),
+        armature=_DRIVE_INERTIA,
+        damping=_DRIVE_FRICTION,
+        solimp_limit=_STIFF_SOLIMP,
     )
-    hand.add_site(name="tcp", pos=(0, 0, 0.0584 + 0.0445))
-    draw(hand, "hand")
-    for side, turn in (("left", (1, 0, 0, 0)), ("right", (0, 0, 0, 1))):
-        _finger(spec, hand, side, turn, draw)
+    for position in _PAD_SPHERES:
+        finger.add_geom(
+            type=mujoco.mjtGeom.mjGEOM_SPHERE,
+            pos=position,
+            size=(_PAD_RADIUS, 0, 0),
+            friction=_PAD_FRICTION,
+            solimp=_PAD_SOLIMP,
+            condim=4,
+            priority=1,
+            **_COLLISION,
+        )
+    finger.add_geom(**_FINGER_BOX, **_COLLISION)
+    if meshes:
+        _add_mesh_geom(finger, "finger", "panda_dark")
+    _add_servo(
+        spec,
+        name,
+        stiffness=_GRIPPER_STIFFNESS,
+        damping=_GRIPPER_DAMPING,
+        limit=_GRIPPER_FORCE,
+        joint_range=(0, FINGER_OPEN),
+    )
+
+
+def _couple_fingers(spec: mujoco.MjSpec) -> None:
+    """Make both fingers open by the same way."""
     spec.add_equality(
         name="fingers",
         type=mujoco.mjtEq.mjEQ_JOINT,
@@ -228,141 +346,192 @@ def add_panda(spec: mujoco.MjSpec, visual: bool, meshes: bool = True) -> None:
         name2="finger_right",
         data=[0, 1] + [0] * 10,
         solref=(0.005, 1),
-        solimp=_STIFF,
+        solimp=_STIFF_SOLIMP,
     )
 
 
-def _finger(spec, hand, side: str, turn, draw) -> None:
-    finger = hand.add_body(name=f"finger_{side}", pos=(0, 0, 0.0584), quat=turn, gravcomp=1)
-    finger.explicitinertial = True
-    finger.mass, finger.ipos, finger.inertia = 0.015, (0, 0.01, 0.025), (2.375e-6, 2.375e-6, 7.5e-7)
-    finger.add_joint(
-        name=f"finger_{side}",
-        type=mujoco.mjtJoint.mjJNT_SLIDE,
-        axis=(0, 1, 0),
-        range=(0, FINGER_OPEN),
-        armature=_GRIP_ARMATURE,
-        damping=_GRIP_DAMPING,
-        solimp_limit=_STIFF,
-    )
-    for x, z in _PAD_SPHERES:
-        finger.add_geom(
-            type=mujoco.mjtGeom.mjGEOM_SPHERE,
-            pos=(x, 0.006, z),
-            size=(0.006, 0, 0),
-            friction=_PAD_FRICTION,
-            solimp=_PAD_SOLIMP,
-            condim=4,
-            priority=1,
-            contype=HAND_BIT,
-            conaffinity=HAND_TOUCHES,
-            group=3,
-            mass=0,
-        )
-    finger.add_geom(
-        type=mujoco.mjtGeom.mjGEOM_BOX,
-        pos=(0, 0.015, 0.026),
-        size=(0.009, 0.008, 0.026),
-        contype=HAND_BIT,
-        conaffinity=HAND_TOUCHES,
-        group=3,
-        mass=0,
-    )
-    draw(finger, "finger", "panda_dark")
-    _servo(spec, f"finger_{side}", _GRIP_KP, _GRIP_KV, _GRIP_FORCE, (0, FINGER_OPEN))
-
-
-def _capsule(body, pos, radius: float, half: float) -> None:
+def _add_mesh_geom(body: mujoco.MjsBody, mesh: str, material: str = "panda") -> None:
+    """Add a mesh to a body that is drawn and collides with nothing."""
     body.add_geom(
-        type=mujoco.mjtGeom.mjGEOM_CAPSULE,
-        pos=pos,
-        size=(radius, half, 0),
-        contype=HAND_BIT,
-        conaffinity=HAND_TOUCHES,
-        group=3,
+        type=mujoco.mjtGeom.mjGEOM_MESH,
+        meshname=mesh,
+        material=material,
+        group=MESH_GROUP,
+        contype=0,
+        conaffinity=0,
         mass=0,
     )
 
 
-def _servo(spec, joint: str, kp: float, kv: float, force: float, limits) -> None:
+def _add_servo(
+    spec: mujoco.MjSpec,
+    joint: str,
+    *,
+    stiffness: float,
+    damping: float,
+    limit: float,
+    joint_range: tuple[float, float],
+) -> None:
+    """Add a position servo: force = stiffness (target - position) - damping velocity, limited."""
     spec.add_actuator(
         name=joint,
         target=joint,
         trntype=mujoco.mjtTrn.mjTRN_JOINT,
         gaintype=mujoco.mjtGain.mjGAIN_FIXED,
-        gainprm=[kp] + [0] * 9,
+        gainprm=[stiffness] + [0] * 9,
         biastype=mujoco.mjtBias.mjBIAS_AFFINE,
-        biasprm=[0, -kp, -kv] + [0] * 7,
+        biasprm=[0, -stiffness, -damping] + [0] * 7,
         forcelimited=True,
-        forcerange=(-force, force),
+        forcerange=(-limit, limit),
         ctrllimited=True,
-        ctrlrange=limits,
+        ctrlrange=joint_range,
     )
 
 
-DAMPING = 1e-4  # of the least squares (m^2): steady near singular poses, exact elsewhere
+DAMPING = 1e-4  # m^2, of the least squares: steady near singular poses, exact elsewhere
 
 
 @numba.njit(cache=True)
-def joint_steps(ids, anchor, axis, pos, mat, offset, turn):
-    """Changes of the arms' joint angles, (k, 7) rad, that move and turn their hands: one step of damped least squares.
+def joint_steps(ids, anchors, axes, positions, rotations, offsets, turns):
+    """Changes of the arms' joint angles that move and turn their hands.
 
-    The hand is to end with its tool axis straight down. The rotation part of the error
-    is the small-angle rotation vector: the skew part of the rotation from tool to target.
-    Compiled: in NumPy it made what a control step spends outside MuJoCo a sixth longer
-    (measured: 0.62 instead of 0.53 ms).
+    One step of damped least squares (Wampler, IEEE Trans. SMC 16:93, 1986):
+    J^T (J J^T + DAMPING I)^-1 error. The hand is to end with its tool axis straight down.
+
+    Compiled: with NumPy, a control step would take a sixth longer outside of MuJoCo.
 
     Args:
-        ids: (k,) rows of the next four that are meant.
-        anchor: (n, 7, 3) of the joints, world frame (m).
-        axis: (n, 7, 3) of the joints, world frame.
-        pos: (n, 3) tool position, world frame (m).
-        mat: (n, 3, 3) tool rotation matrix.
-        offset: (k, 3) from there to where the tool is wanted, world frame (m).
-        turn: (k,) of its x axis about world z (rad).
+        ids: (k,) simulations that are moved: rows of the next four.
+        anchors: (n, 7, 3) points on the joints' axes, world frame (m).
+        axes: (n, 7, 3) the joints' axes, world frame.
+        positions: (n, 3) of the tools, world frame (m).
+        rotations: (n, 3, 3) of the tools, to the world frame.
+        offsets: (k, 3) from the tools to where they are wanted, world frame (m).
+        turns: (k,) of the tools' x axes about world z (rad).
+
+    Returns:
+        (k, 7) changes (rad).
     """
-    joints = axis.shape[1]
-    jac, low, error = np.empty((6, joints)), np.empty((6, 6)), np.empty(6)
-    out = np.zeros((len(ids), joints))
+    jacobian = np.empty((6, _JOINTS))
+    factor = np.empty((6, 6))
+    error = np.empty(6)
+    steps = np.empty((len(ids), _JOINTS))
     for row, i in enumerate(ids):
-        for j in range(joints):  # translation (axis x arm) over rotation (axis)
-            ax, ay, az = axis[i, j, 0], axis[i, j, 1], axis[i, j, 2]
-            x, y, z = (
-                pos[i, 0] - anchor[i, j, 0],
-                pos[i, 1] - anchor[i, j, 1],
-                pos[i, 2] - anchor[i, j, 2],
-            )
-            jac[0, j], jac[1, j], jac[2, j] = ay * z - az * y, az * x - ax * z, ax * y - ay * x
-            jac[3, j], jac[4, j], jac[5, j] = ax, ay, az
-        # the target's axes are (c, s, 0), (s, -c, 0), (0, 0, -1)
-        yaw = math.atan2(mat[i, 1, 0], mat[i, 0, 0]) + turn[row]
-        c, s = math.cos(yaw), math.sin(yaw)
-        error[0], error[1], error[2] = offset[row, 0], offset[row, 1], offset[row, 2]
-        error[3] = (c * mat[i, 2, 1] - s * mat[i, 2, 0] - mat[i, 1, 2]) / 2
-        error[4] = (c * mat[i, 2, 0] + s * mat[i, 2, 1] + mat[i, 0, 2]) / 2
-        error[5] = (s * mat[i, 0, 0] - c * mat[i, 0, 1] - c * mat[i, 1, 0] - s * mat[i, 1, 1]) / 2
-        for a in range(
-            6
-        ):  # Cholesky factor of jac x jac^T + damping; the error is solved for on the way down and up
-            for b in range(a + 1):
-                value = DAMPING if a == b else 0.0
-                for j in range(joints):
-                    value += jac[a, j] * jac[b, j]
-                for k in range(b):
-                    value -= low[a, k] * low[b, k]
-                low[a, b] = math.sqrt(value) if a == b else value / low[b, b]
-            for k in range(a):
-                error[a] -= low[a, k] * error[k]
-            error[a] /= low[a, a]
+        _fill_jacobian(jacobian, anchors, axes, positions, i)
+        _fill_pose_error(error, rotations, i, offsets, turns, row)
+        _factor_damped(factor, jacobian)
+        _solve_factored(factor, error)
+        _fill_transposed_product(steps, row, jacobian, error)
+    return steps
+
+
+@numba.njit
+def _fill_jacobian(jacobian, anchors, axes, positions, i):
+    """Velocity of tool i (rows 0 to 2) and its rotation (rows 3 to 5), per joint velocity.
+
+    Args:
+        jacobian: (6, 7), written.
+        anchors: (n, 7, 3) points on the joints' axes (m).
+        axes: (n, 7, 3) of the joints.
+        positions: (n, 3) of the tools (m).
+        i: simulation.
+    """
+    for j in range(_JOINTS):
+        ax = axes[i, j, 0]
+        ay = axes[i, j, 1]
+        az = axes[i, j, 2]
+        x = positions[i, 0] - anchors[i, j, 0]  # lever arm from axis to tool
+        y = positions[i, 1] - anchors[i, j, 1]
+        z = positions[i, 2] - anchors[i, j, 2]
+        jacobian[0, j] = ay * z - az * y  # axis x lever arm
+        jacobian[1, j] = az * x - ax * z
+        jacobian[2, j] = ax * y - ay * x
+        jacobian[3, j] = ax
+        jacobian[4, j] = ay
+        jacobian[5, j] = az
+
+
+@numba.njit
+def _fill_pose_error(error, rotations, i, offsets, turns, row):
+    """Translation (m) and small-angle rotation vector (rad) from tool i to its target.
+
+    The target's axes are (c, s, 0), (s, -c, 0) and (0, 0, -1): straight down, turned by the
+    present yaw and the turn. The rotation vector is the skew part of target x rotation^T.
+
+    Args:
+        error: (6,), written.
+        rotations: (n, 3, 3) of the tools.
+        i: simulation.
+        offsets: (k, 3) to the targets (m).
+        turns: (k,) about world z (rad).
+        row: of offsets and turns.
+    """
+    yaw = math.atan2(rotations[i, 1, 0], rotations[i, 0, 0]) + turns[row]
+    c = math.cos(yaw)
+    s = math.sin(yaw)
+    error[0] = offsets[row, 0]
+    error[1] = offsets[row, 1]
+    error[2] = offsets[row, 2]
+    error[3] = (c * rotations[i, 2, 1] - s * rotations[i, 2, 0] - rotations[i, 1, 2]) / 2
+    error[4] = (c * rotations[i, 2, 0] + s * rotations[i, 2, 1] + rotations[i, 0, 2]) / 2
+    error[5] = (
+        s * rotations[i, 0, 0]
+        - c * rotations[i, 0, 1]
+        - c * rotations[i, 1, 0]
+        - s * rotations[i, 1, 1]
+    ) / 2
+
+
+@numba.njit
+def _factor_damped(factor, jacobian):
+    """Cholesky factor L of J J^T + DAMPING I.
+
+    Args:
+        factor: (6, 6), its lower triangle is written.
+        jacobian: (6, 7) J.
+    """
+    for a in range(6):
+        for b in range(a + 1):
+            value = DAMPING if a == b else 0.0
+            for j in range(_JOINTS):
+                value += jacobian[a, j] * jacobian[b, j]
+            for k in range(b):
+                value -= factor[a, k] * factor[b, k]
+            factor[a, b] = math.sqrt(value) if a == b else value / factor[b, b]
+
+
+@numba.njit
+def _solve_factored(factor, vector):
+    """Solve L L^T x = vector; x is written over vector (6,)."""
+    for a in range(6):
+        value = vector[a]
+        for k in range(a):
+            value -= factor[a, k] * vector[k]
+        vector[a] = value / factor[a, a]
+    for a in range(5, -1, -1):
+        value = vector[a]
+        for k in range(a + 1, 6):
+            value -= factor[k, a] * vector[k]
+        vector[a] = value / factor[a, a]
+
+
+@numba.njit
+def _fill_transposed_product(out, row, jacobian, vector):
+    """Write J^T vector to row `row` of out (k, 7), summed from the last row of J to the first."""
+    for j in range(_JOINTS):
+        value = 0.0
         for a in range(5, -1, -1):
-            for k in range(a + 1, 6):
-                error[a] -= low[k, a] * error[k]
-            error[a] /= low[a, a]
-            for j in range(joints):
-                out[row, j] += jac[a, j] * error[a]
-    return out
+            value += jacobian[a, j] * vector[a]
+        out[row, j] = value
 
 
-def yaw_of(mat: np.ndarray) -> np.ndarray:
-    """Yaw (n,) of a tool that points down: the angle of its x axis about world z (rad)."""
-    return np.arctan2(mat[:, 1, 0], mat[:, 0, 0])
+def yaw_of(rotation: np.ndarray) -> np.ndarray:
+    """Yaw of tools that point down: the angle of their x axis about world z.
+
+    Args:
+        rotation: (n, 3, 3) of the tools, to the world frame.
+
+    Returns:
+        (n,) yaw (rad).
+    """
+    return np.arctan2(rotation[:, 1, 0], rotation[:, 0, 0])

@@ -1,129 +1,209 @@
 """What varies from episode to episode beside pose and variant: one table of levels.
 
-A level is a table of ranges, uniform, drawn anew for every episode. `default` is
-empty: evaluation varies nothing that is not in the rows and the starts.
+A level is a table of ranges. Values are uniform in them and drawn anew for every episode.
+Nothing varies at level `default`, which evaluations use.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple, cast
 
 import numpy as np
 
 Range = tuple[float, float]
 
-# name -> range and unit
-RANDOMISED = {
-    "friction": (0.7, 1.3),  # factor on every contact's friction
-    "breakaway": (0.8, 1.25),  # factor on the lid's own friction
-    "mass": (0.7, 1.4),  # factor on the lid's mass and inertia
-    "gains": (0.9, 1.1),  # factor on the servos' stiffness
-    "noise": (0.0, 0.01),  # deviation of the scaled state observation
-    "delay": (0.0, 1.0),  # control steps by which actions arrive late, rounded
-    "push": (0.0, 8.0),  # N, sideways on the hand, in one control step of twenty
+
+class Quantity(NamedTuple):
+    """Something that may vary.
+
+    Attributes:
+        neutral: its value where a level does not vary it.
+        words: what it is, with its unit.
+        scales: model fields that it is a factor on; of fields by body or joint, only the
+            entries that are the lid's.
+    """
+
+    neutral: float
+    words: str
+    scales: tuple[str, ...] = ()
+
+
+QUANTITIES = {
+    "friction": Quantity(1.0, "factor on every contact's friction", ("geom_friction",)),
+    "breakaway": Quantity(1.0, "factor on the lid's own friction", ("dof_frictionloss",)),
+    "mass": Quantity(1.0, "factor on the lid's mass and inertia", ("body_mass", "body_inertia")),
+    "gains": Quantity(
+        1.0, "factor on the servos' stiffness", ("actuator_gainprm", "actuator_biasprm")
+    ),
+    "noise": Quantity(0.0, "standard deviation of the scaled state observation's noise"),
+    "delay": Quantity(0.0, "control steps by which actions arrive late, rounded"),
+    "push": Quantity(0.0, "N, sideways on the hand, in one control step of twenty"),
+    "tilt": Quantity(0.0, "rad between the lid's axis and the vertical"),
+    "raise": Quantity(0.0, "m of the container above the table"),
+    "tilt_way": Quantity(0.0, "rad, which way the container leans, in its own frame"),
 }
-LEVELS: dict[str, dict[str, Range]] = {
-    "default": {},
-    "randomised": RANDOMISED,
-    "tilted": {"tilt": (0.0, 0.35)},  # rad between the lid's axis and the vertical
-    "shelf": {"raise": (0.04, 0.10)},  # m of the container above the table
+_TILT_WAY_RANGE = (-np.pi, np.pi)  # at every level that varies anything
+_SCALED_BY = {field: name for name, row in QUANTITIES.items() for field in row.scales}
+
+
+class Level(dict[str, Range]):
+    """Ranges by quantity, and one line on them."""
+
+    def __init__(self, words: str, ranges: dict[str, Range]):
+        super().__init__(ranges)
+        self.words = words
+
+
+LEVELS = {
+    "default": Level("nothing beside pose and variant", {}),
+    "randomised": Level(
+        "dynamics, noise, delay and pushes",
+        {
+            "friction": (0.7, 1.3),
+            "breakaway": (0.8, 1.25),
+            "mass": (0.7, 1.4),
+            "gains": (0.9, 1.1),
+            "noise": (0.0, 0.01),
+            "delay": (0.0, 1.0),
+            "push": (0.0, 8.0),
+        },
+    ),
+    "tilted": Level("the container leans", {"tilt": (0.0, 0.35)}),
+    "shelf": Level("the container stands higher", {"raise": (0.04, 0.10)}),
 }
-_PUSH_SHARE = 0.05  # of the control steps
-_NEUTRAL = {"friction": 1.0, "breakaway": 1.0, "mass": 1.0, "gains": 1.0}
-# model field -> what scales it; body and joint fields only where they are the lid's
-_SCALED = {
-    "geom_friction": "friction",
-    "dof_frictionloss": "breakaway",
-    "body_mass": "mass",
-    "body_inertia": "mass",
-    "actuator_gainprm": "gains",
-    "actuator_biasprm": "gains",
-}
+_PUSH_PROBABILITY = 0.05  # of each control step
+_LATE_FROM = 0.5  # a delay (control steps) from which on it is one control step
+_WORD = 2**64 - 1  # the lower half of a PCG64 generator's 128-bit numbers
 
 
 class Variation:
-    """The numbers of one level, for n simulations.
+    """The values of one level, for n simulations.
+
+    Args:
+        level: ranges by quantity.
+        n: number of simulations.
 
     Attributes:
-        values: name -> (n,), neutral where the level does not vary it.
+        values: (n,) by quantity, neutral where the level does not vary it.
         fields: model fields that the level scales.
     """
 
     def __init__(self, level: dict[str, Range], n: int):
-        self.level, self.n = level, n
-        names = (*RANDOMISED, "tilt", "raise", "tilt_way")
-        self.values = {name: np.full(n, _NEUTRAL.get(name, 0.0)) for name in names}
-        self.fields = [f for f, name in _SCALED.items() if name in level]
-        self._late = np.zeros((n, 5))
+        self.level = level
+        self.n = n
+        self.values = {name: np.full(n, row.neutral) for name, row in QUANTITIES.items()}
+        self.fields = [field for field, name in _SCALED_BY.items() if name in level]
+        self._last_action = np.zeros((n, 5))
+        # one for each simulation, once that has been reset; none at level `default`
         self._rngs: list[np.random.Generator | None] = [None] * n
 
     def draw(self, ids: np.ndarray, rngs: list[np.random.Generator]) -> None:
-        """New values for the simulations ids, from their generators; nothing is drawn at level `default`."""
+        """Draw new values; nothing is drawn at level `default`.
+
+        Args:
+            ids: (k,) simulations.
+            rngs: k generators, one per simulation.
+        """
         for i, rng in zip(ids, rngs, strict=True):
             for name, (low, high) in self.level.items():
                 self.values[name][i] = rng.uniform(low, high)
             if self.level:
-                self.values["tilt_way"][i] = rng.uniform(-np.pi, np.pi)
+                self.values["tilt_way"][i] = rng.uniform(*_TILT_WAY_RANGE)
                 self._rngs[i] = np.random.default_rng(rng.integers(2**63))
-        self._late[ids] = 0.0
-        self._late[ids, 4] = 1.0  # fingers open
+        self._last_action[ids] = 0.0
+        self._last_action[ids, 4] = 1.0  # fingers open
 
     def scale(
-        self, field: str, ids: np.ndarray, values: np.ndarray, lid: dict[str, slice]
+        self, field: str, ids: np.ndarray, values: np.ndarray, lid_entries: dict[str, slice]
     ) -> np.ndarray:
-        """A model field (k, ...) of simulations ids, scaled; `lid` says which entries are the lid's."""
+        """Scale a model field.
+
+        Args:
+            field: its name.
+            ids: (k,) simulations.
+            values: (k, ...) of the field in their models.
+            lid_entries: which entries of a field by body or joint are the lid's, by field.
+
+        Returns:
+            (k, ...) scaled values; `values` itself if the level does not scale the field.
+        """
         if field not in self.fields:
             return values
-        factor = self.values[_SCALED[field]][ids].reshape(-1, *[1] * (values.ndim - 1))
-        part = lid.get(field, slice(None))
-        values = values.copy()
-        values[:, part] *= factor
-        return values
+        factor = self.values[_SCALED_BY[field]][ids]  # (k,)
+        factor = factor.reshape(-1, *[1] * (values.ndim - 1))  # (k, 1, ...)
+        entries = lid_entries.get(field, slice(None))
+        scaled = values.copy()
+        scaled[:, entries] *= factor
+        return scaled
 
     def delayed(self, action: np.ndarray) -> np.ndarray:
-        """The actions (n, 5) that arrive now."""
+        """The actions (n, 5) that arrive now, when `action` (n, 5) is sent."""
         if "delay" not in self.level:
             return action
-        now = np.where((self.values["delay"] >= 0.5)[:, None], self._late, action)
-        self._late[:] = action
-        return now
+        late = self.values["delay"] >= _LATE_FROM  # (n,)
+        arriving = np.where(late[:, None], self._last_action, action)
+        self._last_action[:] = action
+        return arriving
 
     def pushes(self) -> np.ndarray | None:
-        """Force (n, 3) on the hands in this control step (N), or None."""
+        """Forces on the hands in this control step, (n, 3) N, world frame; None without any."""
         if "push" not in self.level:
             return None
         force = np.zeros((self.n, 3))
-        for i, rng in enumerate(self._rngs):
-            if rng.random() < _PUSH_SHARE:
-                way = rng.uniform(-np.pi, np.pi)
-                force[i, :2] = self.values["push"][i] * np.array([np.cos(way), np.sin(way)])
+        for i, rng in enumerate(self._generators()):
+            if rng.random() < _PUSH_PROBABILITY:
+                direction = rng.uniform(-np.pi, np.pi)
+                force[i, :2] = self.values["push"][i] * np.array(
+                    [np.cos(direction), np.sin(direction)]
+                )
         return force
 
     def noisy(self, state: np.ndarray) -> np.ndarray:
         """The state observation (n, size) with its noise."""
         if "noise" not in self.level:
             return state
-        noise = np.stack([rng.normal(size=state.shape[1]) for rng in self._rngs])
+        noise = np.stack([rng.normal(size=state.shape[1]) for rng in self._generators()])
         return (state + self.values["noise"][:, None] * noise).astype(np.float32)
 
+    def _generators(self) -> list[np.random.Generator]:
+        """One generator for each simulation: by now all have been reset."""
+        return cast(list[np.random.Generator], self._rngs)
+
     def snapshot(self) -> dict[str, np.ndarray]:
-        """Every number, as arrays that `restore` takes."""
-        rngs = [r.bit_generator.state["state"] for r in self._rngs if r is not None]
-        words = [
-            [x >> 64, x & (2**64 - 1), y >> 64, y & (2**64 - 1)]
-            for x, y in ((r["state"], r["inc"]) for r in rngs)
-        ]
+        """Every number, as arrays that `restore` takes; checkpoints hold them by these names."""
+        words = [_generator_words(rng) for rng in self._rngs if rng is not None]
         return {
-            **{k: v.copy() for k, v in self.values.items()},
-            "late": self._late.copy(),
+            **{name: values.copy() for name, values in self.values.items()},
+            "late": self._last_action.copy(),
             "rngs": np.array(words, np.uint64).reshape(-1, 4),
         }
 
     def restore(self, snapshot: dict[str, np.ndarray]) -> None:
         """Return to a snapshot."""
-        for k, column in self.values.items():
-            column[:] = snapshot[k]
-        self._late[:] = snapshot["late"]
-        for i, (a, b, c, d) in enumerate(snapshot["rngs"].tolist()):
-            self._rngs[i] = np.random.default_rng()
-            state = self._rngs[i].bit_generator.state
-            state["state"] = {"state": a << 64 | b, "inc": c << 64 | d}
-            self._rngs[i].bit_generator.state = state
+        for name, values in self.values.items():
+            values[:] = snapshot[name]
+        self._last_action[:] = snapshot["late"]
+        for i, words in enumerate(snapshot["rngs"].tolist()):
+            self._rngs[i] = _generator_of(words)
+
+
+def _generator_words(rng: np.random.Generator) -> list[int]:
+    """The two 128-bit numbers of a PCG64 generator, as four of 64 bits, upper halves first."""
+    numbers = rng.bit_generator.state["state"]
+    state = numbers["state"]
+    increment = numbers["inc"]
+    return [state >> 64, state & _WORD, increment >> 64, increment & _WORD]
+
+
+def _generator_of(words: list[int]) -> np.random.Generator:
+    """The generator with the numbers of `_generator_words`."""
+    state_upper, state_lower, increment_upper, increment_lower = words
+    rng = np.random.default_rng()
+    rng.bit_generator.state = {
+        **rng.bit_generator.state,
+        "state": {
+            "state": state_upper << 64 | state_lower,
+            "inc": increment_upper << 64 | increment_lower,
+        },
+    }
+    return rng

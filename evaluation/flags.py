@@ -103,8 +103,8 @@ def _field(flag: Flag, choices: bool) -> tuple[str, Any, Any]:
     if flag.default is None:
         hint = hint | None
     text = flag.setting.help
-    if choices and (meanings := flag.setting.meanings()):
-        text += ": " + "; ".join(f"{name}, {words}" for name, words in meanings.items())
+    if choices and (words := flag.setting.words()):
+        text += ": " + "; ".join(f"{name}, {line}" for name, line in words.items())
     hint_of_none = "" if flag.default is None else None  # the help says what None stands for
     markers: list[Any] = [tyro.conf.arg(help=text, help_behavior_hint=hint_of_none)]
     if flag.setting.positional:

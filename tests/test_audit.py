@@ -136,16 +136,16 @@ def test_a_lid_moved_by_an_invisible_hand_is_no_success(name):
     env.reset(seed=0)
     batch = env.batch
     applied = batch.sim.bind("qfrc_applied")  # (N, nv) N, N m
-    full = batch.own["full"]  # (N, 6) m, rad
+    full = batch.constants["full"]  # (N, 6) m, rad
     push = np.sign(full) * [60, 60, 60, 8, 8, 8] * (full != 0)  # (N, 6) N, N m
     mechanism = MECHANISMS[CLOSURES[name].mechanism]
     away = np.tile([0, 0, 1.0, 0, 1.0], (N, 1))
     farthest = 0.0
     for _ in range(CLOSURES[name].steps):
-        applied[:, batch.lid_v] = push * ~batch.released[:, None]
+        applied[:, batch.lid_dof_columns] = push * ~batch.released[:, None]
         if mechanism.marked:  # no joint opens it: push it along x, up to the mark
-            short_of_mark = batch.measure()["lid"][:, 0] < batch.own["depth"]
-            applied[:, batch.lid_v.start] = 2.5 * short_of_mark
+            short_of_mark = batch.measure()["lid"][:, 0] < batch.constants["depth"]
+            applied[:, batch.lid_dof_columns.start] = 2.5 * short_of_mark
         _, _, _, _, info = env.step(away)
         assert not info["success"].any()
         farthest = max(farthest, info["progress"].max())

@@ -41,7 +41,7 @@ class Loads:
         self.batch.reset(ids, np.zeros(VARIANTS, int), [np.random.default_rng(i) for i in ids])
         self.xpos = self.batch.sim.bind("xpos")
         self.force = self.batch.sim.bind("qfrc_applied")
-        self.own = self.batch.own
+        self.own = self.batch.constants
 
     def run(self, steps, **joints):
         """Apply joint forces (N or N m, by name of the joint) for some control steps.

@@ -11,7 +11,7 @@ from envs import CLOSURES
 from envs.batch import STEP_POSITION, ClosureBatch
 from envs.experts import expert_action
 from envs.mechanisms import CONSTRAINTS, LIFT, MECHANISMS, TILT_X, TWIST
-from envs.robot import DAMPING, HOME, joint_steps, yaw_of
+from envs.robot import DAMPING, HOME, yaw_of
 from envs.scene import FINGERTIP, base_height, build, grip_height, seat_height
 
 SCREWS = [name for name, c in CLOSURES.items() if c.mechanism == "screw"]
@@ -218,7 +218,7 @@ def test_a_diverged_simulation_goes_on_from_before_the_step_at_rest():
     batch = started("bottle", 3)
     before = batch.qpos.copy()
     stay = np.tile(OPEN_HAND, (3, 1))
-    batch.qvel[1, batch.lid_v.start] = 1e12
+    batch.qvel[1, batch.lid_dof_columns.start] = 1e12
     batch.step(stay)
     assert list(batch.diverged) == [0, 1, 0]
     assert np.array_equal(batch.qpos[1], before[1])
@@ -357,10 +357,10 @@ def test_the_hand_is_moved_by_the_least_squares_of_mujocos_jacobian():
     batch.sim.forward(ids)
     offset = 0.01 * rng.uniform(-1, 1, (n, 3))  # m
     turn = rng.uniform(-0.4, 0.4, n)  # rad
-    found = joint_steps(ids, batch._anchor, batch._axis, batch._tcp, batch._tool, offset, turn)
+    found = batch._joint_steps(ids, offset, turn)
     for i in ids:
         jacobian = arm_jacobian(batch.model, batch.qpos[i, :7])
-        error = np.array([*offset[i], *rotation_error(batch._tool[i], turn[i])])
+        error = np.array([*offset[i], *rotation_error(batch._hand.rotation[i], turn[i])])
         assert np.abs(error[3:]).min() > 1e-3
         damped = jacobian @ jacobian.T + DAMPING * np.eye(6)
         expected = jacobian.T @ np.linalg.solve(damped, error)

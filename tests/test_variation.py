@@ -1,15 +1,19 @@
 """Levels, histories and pictures: what an observation may hold and an episode may vary."""
 
+import ast
+import pathlib
+
+import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
-from envs import ClosureVectorEnv, observations
+from envs import ClosureVectorEnv, conditioning, observations, variation
 from envs.batch import ClosureBatch
 from envs.experts import expert_action
 from envs.opengl import RenderingUnavailable
 from envs.render import Camera
-from envs.variation import LEVELS, RANDOMISED
+from envs.variation import LEVELS, QUANTITIES
 
 TASKS = ("bottle", "pill-box", "cork")
 
@@ -22,25 +26,36 @@ def roll(env, steps):
 def test_default_varies_nothing():
     env = ClosureVectorEnv(TASKS, 6)
     env.reset(seed=0)
-    v = env.batch.variation
-    assert v.fields == [] and v.pushes() is None
-    assert all(set(v.values[k]) <= {0.0, 1.0} for k in v.values)
+    drawn = env.batch.variation
+    assert drawn.fields == []
+    assert drawn.pushes() is None
+    for name, values in drawn.values.items():
+        assert set(values) == {QUANTITIES[name].neutral}, name
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_level_varies_known_quantities_within_ordered_ranges(level):
+    assert LEVELS[level].words
+    for name, (low, high) in LEVELS[level].items():
+        assert name in QUANTITIES
+        assert low < high
 
 
 def test_randomised_draws_every_number_within_its_range():
     env = ClosureVectorEnv(TASKS, 30, level="randomised")
     env.reset(seed=0)
-    for name, (low, high) in RANDOMISED.items():
+    for name, (low, high) in LEVELS["randomised"].items():
         drawn = env.batch.variation.values[name]
-        assert (drawn >= low).all() and (drawn <= high).all() and len(set(drawn)) == 30
+        assert (drawn >= low).all() and (drawn <= high).all()
+        assert len(set(drawn)) == 30
     plain = ClosureVectorEnv(TASKS, 30)
     plain.reset(seed=0)
     ratio = env.batch.sim.expand("body_mass") / plain.batch.sim.expand("body_mass")
-    lid = env.batch.model.body("lid").id
+    body = env.batch.model.body
+    lid = body("lid").id
     assert ratio[:, lid] == pytest.approx(env.batch.variation.values["mass"])
-    assert np.delete(ratio, [0, lid, env.batch.model.body("container").id], axis=1)[
-        :, 1:9
-    ] == pytest.approx(1.0, nan_ok=True)
+    robot = np.delete(ratio, [0, lid, body("container").id], axis=1)[:, 1:9]
+    assert robot == pytest.approx(1.0, nan_ok=True)
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -65,9 +80,8 @@ def test_tilted_lids_lean_as_far_as_drawn():
     assert env.batch.variation.values["tilt"].max() > 0.25
 
 
-@pytest.mark.parametrize(
-    "level, least", [("randomised", 0.4), ("shelf", 0.95)]
-)  # late actions make it sway
+# late actions make the expert sway
+@pytest.mark.parametrize("level, least", [("randomised", 0.4), ("shelf", 0.95)])
 def test_the_expert_still_opens(level, least):
     env = ClosureVectorEnv(TASKS, 48, level=level, autoreset_mode=AutoresetMode.DISABLED)
     env.reset(seed=5)
@@ -77,26 +91,24 @@ def test_the_expert_still_opens(level, least):
 
 
 def test_history_stacks_the_last_states_oldest_first():
-    k, size = 3, observations.SIZE
-    env, plain = (
-        ClosureVectorEnv(TASKS, 6, history=h, autoreset_mode=AutoresetMode.SAME_STEP)
-        for h in (k, 1)
-    )
+    length, size = 3, observations.SIZE
+    mode = AutoresetMode.SAME_STEP
+    env = ClosureVectorEnv(TASKS, 6, history=length, autoreset_mode=mode)
+    plain = ClosureVectorEnv(TASKS, 6, history=1, autoreset_mode=mode)
     first, _ = env.reset(seed=0)
     plain.reset(seed=0)
-    assert (
-        first["state"].shape == (6, k * size) == (6, env.single_observation_space["state"].shape[0])
-    )
+    assert first["state"].shape == (6, length * size)
+    space = env.single_observation_space
+    assert isinstance(space, gym.spaces.Dict)
+    assert space["state"].shape == (length * size,)
     assert np.array_equal(first["state"][:, :size], first["state"][:, -size:])
     stacked, single = roll(env, 90), roll(plain, 90)
     for t in (20, 79, 80, 85):
         assert np.array_equal(stacked[t][:, -size:], single[t])
-    assert np.array_equal(stacked[50][:, :size], single[48]) and np.array_equal(
-        stacked[50][:, size : 2 * size], single[49]
-    )
-    assert np.array_equal(
-        stacked[79][:, :size], single[79]
-    )  # a new episode remembers nothing of the last one
+    assert np.array_equal(stacked[50][:, :size], single[48])
+    assert np.array_equal(stacked[50][:, size : 2 * size], single[49])
+    # a new episode remembers nothing of the last one
+    assert np.array_equal(stacked[79][:, :size], single[79])
 
 
 def test_pictures_show_the_scene_from_two_sides():
@@ -105,17 +117,19 @@ def test_pictures_show_the_scene_from_two_sides():
     except RenderingUnavailable as error:
         pytest.skip(str(error))
     first, _ = env.reset(seed=0)
-    assert first["rgb"].shape == (2, 84, 84, 6) and first["rgb"].dtype == np.uint8
+    pictures = first["rgb"]
+    assert pictures.shape == (2, 84, 84, 6) and pictures.dtype == np.uint8
     assert env.single_observation_space.contains({k: v[0] for k, v in first.items()})
-    front, top = first["rgb"][0, ..., :3].astype(float), first["rgb"][0, ..., 3:].astype(float)
-    assert front.std() > 20 and abs(front - top).mean() > 10
-    second = env.step(np.tile([1.0, 0, 0, 0, 1.0], (2, 1)))[0]
-    assert abs(second["rgb"].astype(float) - first["rgb"]).mean() > 0.3
+    front = pictures[0, ..., :3].astype(float)
+    top = pictures[0, ..., 3:].astype(float)
+    assert front.std() > 20
+    assert abs(front - top).mean() > 10
+    second, *_ = env.step(np.tile([1.0, 0, 0, 0, 1.0], (2, 1)))
+    assert abs(second["rgb"].astype(float) - pictures).mean() > 0.3
     env.close()
-    assert set(ClosureVectorEnv("jar", 1, observation="rgb").single_observation_space) == {
-        "rgb",
-        "task",
-    }
+    space = ClosureVectorEnv("jar", 1, observation="rgb").single_observation_space
+    assert isinstance(space, gym.spaces.Dict)
+    assert set(space.spaces) == {"rgb", "task"}
 
 
 def test_one_camera_draws_every_variant_as_its_own_would():
@@ -133,8 +147,26 @@ def test_one_camera_draws_every_variant_as_its_own_would():
 
 
 def test_mistakes_are_named():
-    for key, value in (("observation", "rgbd"), ("level", "tilt"), ("conditioning", "one_hott")):
-        with pytest.raises(KeyError, match="did you mean"):
-            ClosureVectorEnv("jar", 1, **{key: value})
+    with pytest.raises(KeyError, match="unknown observation 'rgbd': did you mean 'rgb'"):
+        ClosureVectorEnv("jar", 1, observation="rgbd")
+    with pytest.raises(KeyError, match="unknown level 'tilt': did you mean 'tilted'"):
+        ClosureVectorEnv("jar", 1, level="tilt")
+    with pytest.raises(KeyError, match="unknown conditioning 'one_hott': did you mean 'one_hot'"):
+        ClosureVectorEnv("jar", 1, conditioning="one_hott")
     with pytest.raises(ValueError, match="history must be at least 1"):
         ClosureVectorEnv("jar", 1, history=0)
+
+
+@pytest.mark.parametrize("module", [conditioning, variation])
+def test_tables_that_command_lines_read_import_neither_simulator_nor_networks(module):
+    tree = ast.parse(pathlib.Path(module.__file__).read_text())
+    imported = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(node.module)
+    assert "numpy" in imported
+    assert not {name.split(".")[0] for name in imported} & {"mujoco", "torch"}
+    own = {name for name in imported if name.startswith("envs")}
+    assert own <= {"envs.closures", "envs.tables"}

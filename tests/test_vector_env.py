@@ -8,9 +8,11 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 from envs import CLOSURES, ClosureEnv, ClosureVectorEnv, observations
+from envs.conditioning import CONDITIONINGS, UNSEEN, Conditioning, vectors
+from envs.episodes import EpisodeTracker
 from envs.experts import expert_action
 from envs.mechanisms import TWIST
-from envs.rewards import TERMS
+from envs.rewards import HOLD_STEPS, TERMS
 
 MAX_STEPS = CLOSURES["bottle"].steps
 
@@ -18,8 +20,13 @@ TASKS = ("bottle", "mug", "gas-cap")
 
 
 def roll(env, steps, seed=0):
+    """What some steps of random actions return."""
     rng = np.random.default_rng(seed)
     return [env.step(rng.uniform(-1, 1, (env.num_envs, 5))) for _ in range(steps)]
+
+
+def state_and_reward_bytes(steps):
+    return [observation["state"].tobytes() + reward.tobytes() for observation, reward, *_ in steps]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -35,12 +42,8 @@ def test_same_seed_same_bytes_for_any_thread_count():
     for threads in (1, 2):
         env = ClosureVectorEnv(TASKS, 12, threads=threads)
         first, _ = env.reset(seed=5)
-        outputs.append(
-            [
-                first["state"].tobytes(),
-                *(o["state"].tobytes() + r.tobytes() for o, r, *_ in roll(env, MAX_STEPS + 5)),
-            ]
-        )
+        steps = roll(env, MAX_STEPS + 5)
+        outputs.append([first["state"].tobytes(), *state_and_reward_bytes(steps)])
     assert outputs[0] == outputs[1]
     other, _ = env.reset(seed=6)
     assert other["state"].tobytes() != outputs[0][0]
@@ -73,26 +76,30 @@ def test_snapshot_restores_every_bit():
         env.step(expert_action(env.batch.measure()))
     assert env.batch.released.any()
     saved = env.snapshot()
-    first = [(o["state"].tobytes(), r.tobytes()) for o, r, *_ in roll(env, MAX_STEPS)]
+    first = state_and_reward_bytes(roll(env, MAX_STEPS))
     env.restore(saved)
-    assert first == [(o["state"].tobytes(), r.tobytes()) for o, r, *_ in roll(env, MAX_STEPS)]
+    assert first == state_and_reward_bytes(roll(env, MAX_STEPS))
 
 
-def test_autoreset_modes():
-    same = ClosureVectorEnv("mug", 2, autoreset_mode="SameStep")
-    same.reset(seed=0)
-    obs, _, _, truncated, info = roll(same, MAX_STEPS)[-1]
-    assert (
-        truncated.all() and info["_final_obs"].all() and info["final_info"]["steps"][0] == MAX_STEPS
-    )
-    assert not np.array_equal(info["final_obs"][0]["state"], obs["state"][0])
+def test_autoreset_in_the_same_step():
+    env = ClosureVectorEnv("mug", 2, autoreset_mode="SameStep")
+    env.reset(seed=0)
+    observation, _, _, truncated, info = roll(env, MAX_STEPS)[-1]
+    assert truncated.all()
+    assert info["_final_obs"].all()
+    assert info["final_info"]["steps"][0] == MAX_STEPS
+    assert not np.array_equal(info["final_obs"][0]["state"], observation["state"][0])
     assert (info["steps"] == 0).all()
-    following = ClosureVectorEnv("mug", 2)
-    following.reset(seed=0)
-    steps = roll(following, MAX_STEPS + 2)
-    assert steps[MAX_STEPS - 1][3].all() and not steps[MAX_STEPS][3].any()
-    assert (steps[MAX_STEPS][1] == 0).all() and (steps[MAX_STEPS][4]["steps"] == 0).all()
-    assert (steps[MAX_STEPS + 1][4]["steps"] == 1).all()
+
+
+def test_autoreset_in_the_next_step():
+    env = ClosureVectorEnv("mug", 2)
+    env.reset(seed=0)
+    *_, last, restart, first = roll(env, MAX_STEPS + 2)
+    assert last[3].all() and not restart[3].any()  # truncated
+    assert (restart[1] == 0).all()  # reward
+    assert (restart[4]["steps"] == 0).all()
+    assert (first[4]["steps"] == 1).all()
 
 
 def test_terms_are_named_and_bounded():
@@ -108,29 +115,27 @@ def test_terms_are_named_and_bounded():
 
 def test_layout_of_observations():
     env = ClosureVectorEnv(TASKS, 3, conditioning="parameters")
-    obs, _ = env.reset(seed=0)
-    assert (
-        obs["state"].shape == (3, sum(size for _, size, *_ in observations.PARTS))
-        and obs["state"].dtype == np.float32
-    )
-    assert np.array_equal(obs["task"], np.stack([CLOSURES[t].vector for t in TASKS]))
+    observation, _ = env.reset(seed=0)
+    assert observation["state"].shape == (3, sum(part.size for part in observations.PARTS))
+    assert observation["state"].dtype == np.float32
+    assert np.array_equal(observation["task"], np.stack([CLOSURES[t].vector for t in TASKS]))
     assert "task" not in ClosureVectorEnv(TASKS, 3, conditioning="none").reset(seed=0)[0]
     eye, _ = ClosureVectorEnv(TASKS, 3).reset(seed=0)
     assert np.array_equal(eye["task"], np.eye(3))
 
 
 def test_state_tells_progress_from_progress_that_counts():
-    names = [name for name, size, *_ in observations.PARTS for _ in range(size)]
+    names = [part.name for part in observations.PARTS for _ in range(part.size)]
     env = ClosureVectorEnv("valve", 2)
     env.reset(seed=0)
+    lid_force = env.batch.sim.bind("qfrc_applied")[:, env.batch.lid_dof_columns]
     for _ in range(40):  # the second lever turns by itself
         action = expert_action(env.batch.measure())
         action[1] = (0, 0, 1, 0, 1)
-        env.batch.sim.bind("qfrc_applied")[1, env.batch.lid_v.start + TWIST] = (
-            3 * env.batch.own["direction"][1]
-        )
-        obs, *_ = env.step(action)
-    progress, held = (obs["state"][:, names.index(name)] for name in ("progress", "held"))
+        lid_force[1, TWIST] = 3 * env.batch.constants["direction"][1]
+        observation, *_ = env.step(action)
+    progress = observation["state"][:, names.index("progress")]
+    held = observation["state"][:, names.index("held")]
     np.testing.assert_allclose(progress, [1, 1], atol=0.02)
     np.testing.assert_allclose(held, [1, 0], atol=0.02)
 
@@ -169,15 +174,95 @@ def test_mistakes_are_explained():
 def test_progress_counts_from_a_finger_at_the_lid_or_to_a_hold():
     env = ClosureVectorEnv("bottle", 1)
     env.reset(seed=0)
-    measured, gained = env.batch.measure(), []
-    for step, (contact, holds) in enumerate(
-        [(True, False), (True, False), (False, False), (False, False), (True, True)]
-    ):
+    measured = env.batch.measure()
+    tracker = EpisodeTracker(1)
+    running = np.ones(1, bool)
+    steps = [  # contact, holds, progress that counts after the step
+        (True, False, 0.0),
+        (True, False, 0.1),
+        (False, False, 0.2),
+        (False, False, 0.2),
+        (True, True, 0.3),
+    ]
+    for number, (contact, holds, expected) in enumerate(steps, start=1):
         changed = {
             "contact": np.array([contact]),
             "holds": np.array([holds]),
-            "progress": np.array([0.1 * (step + 1)]),
+            "progress": np.array([0.1 * number]),
         }
-        env._track({**measured, **changed}, np.ones(1, bool))
-        gained.append(env.held_progress[0])
-    np.testing.assert_allclose(gained, [0.0, 0.1, 0.2, 0.2, 0.3])
+        tracker.update({**measured, **changed}, running)
+        assert tracker.held_progress[0] == pytest.approx(expected)
+
+
+def test_lost_progress_counts_without_contact_and_success_must_last():
+    env = ClosureVectorEnv("valve", 1)
+    env.reset(seed=0)
+    measured = env.batch.measure()
+    tracker = EpisodeTracker(1)
+
+    def update(progress, contact):
+        changed = {
+            "contact": np.array([contact]),
+            "holds": np.array([contact]),
+            "progress": np.array([progress]),
+        }
+        tracker.update({**measured, **changed}, np.ones(1, bool))
+
+    update(1.0, True)
+    for _ in range(HOLD_STEPS - 1):
+        assert not tracker.success[0]
+        update(1.0, False)
+    assert tracker.success[0]
+    update(0.5, False)
+    assert tracker.held_progress[0] == pytest.approx(0.5)
+    assert not tracker.success[0] and tracker.succeeded[0]
+    tracker.restart(np.array([0]))
+    assert not tracker.succeeded[0] and tracker.held_progress[0] == 0
+
+
+@pytest.mark.parametrize("name", [name for name in CONDITIONINGS if name != "language"])
+def test_a_conditionings_row_says_what_the_environment_does(name):
+    row = CONDITIONINGS[name]
+    env = ClosureVectorEnv(TASKS, 3, conditioning=name)
+    observation, _ = env.reset(seed=0)
+    assert observation["state"].shape == (3, row.states * observations.SIZE)
+    assert ("task" in observation) == (row.task_input == "vector")
+    assert row.words
+    assert (name in UNSEEN) == row.unseen
+    if row.unseen:
+        vectors(name, ("thermos",), TASKS)
+    else:
+        with pytest.raises(ValueError, match=f"{name} conditioning has no component"):
+            vectors(name, ("thermos",), TASKS)
+
+
+def test_a_conditioning_is_one_row(monkeypatch):
+    def steps_allowed(tasks, known):
+        return np.array([[CLOSURES[task].steps / 100] for task in tasks], np.float32)
+
+    row = Conditioning(steps_allowed, task_input="vector", unseen=True, words="", states=2)
+    monkeypatch.setitem(CONDITIONINGS, "steps", row)
+    env = ClosureVectorEnv(("bottle", "canteen"), 2, conditioning="steps")
+    observation, _ = env.reset(seed=0)
+    assert observation["task"] == pytest.approx(np.array([[0.8], [1.6]]))
+    assert observation["state"].shape == (2, 2 * observations.SIZE)
+
+
+def test_a_part_of_the_observation_is_a_row_that_fits_its_size():
+    env = ClosureVectorEnv(TASKS, 3)
+    env.reset(seed=0)
+    measured = env.batch.measure()
+    held_progress = np.full(3, 0.25)
+    state = observations.observe(measured, held_progress)
+    first = 0
+    for part in observations.PARTS:
+        if isinstance(part.source, str):
+            values = measured[part.source][part.index]
+        else:
+            values = part.source(measured, held_progress)
+        assert values.shape == (3, part.size), part.name
+        expected = np.clip(part.factor * values, -observations.LIMIT, observations.LIMIT)
+        found = state[:, first : first + part.size]
+        assert found == pytest.approx(expected, abs=1e-6), part.name
+        first += part.size
+    assert first == observations.SIZE

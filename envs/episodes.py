@@ -1,0 +1,131 @@
+"""What is remembered of the present episodes: what success asks for, and the last states."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from envs import rewards
+
+
+class EpisodeTracker:
+    """What success asks for, of n sub-environments.
+
+    Args:
+        n: number of sub-environments.
+
+    Attributes:
+        steps: (n,) control steps of the present episodes.
+        held_progress: (n,) progress in [0, 1] that was made under the hand's contact.
+        last_progress: (n,) progress after the last control step.
+        last_contact: (n,) whether the hand was at work then.
+        open_steps: (n,) control steps for which the closure has been open without a break.
+        succeeded: (n,) whether the episode has been a success at any time.
+    """
+
+    def __init__(self, n: int):
+        self.steps = np.zeros(n, int)
+        self.held_progress = np.zeros(n)
+        self.last_progress = np.zeros(n)
+        self.last_contact = np.zeros(n, bool)
+        self.open_steps = np.zeros(n, int)
+        self.succeeded = np.zeros(n, bool)
+
+    @property
+    def success(self) -> np.ndarray:
+        """Whether each closure has been open for the last `rewards.HOLD_STEPS` steps, bool (n,)."""
+        return self.open_steps >= rewards.HOLD_STEPS
+
+    def restart(self, ids: np.ndarray) -> None:
+        """Begin new episodes of sub-environments ids (k,)."""
+        self.steps[ids] = 0
+        self.held_progress[ids] = 0
+        self.last_progress[ids] = 0
+        self.last_contact[ids] = False
+        self.open_steps[ids] = 0
+        self.succeeded[ids] = False
+
+    def update(self, measured: dict[str, np.ndarray], running: np.ndarray) -> None:
+        """Take in what was measured after a control step.
+
+        Progress that is gained counts if a finger was at the lid when the step began, or if the
+        hand holds it when the step ends: a lid that flies into a finger came by itself. Progress
+        that is lost always counts.
+
+        Args:
+            measured: measurements, see `ClosureBatch.measure`.
+            running: (n,) whether that step belonged to the present episode.
+        """
+        gain = measured["progress"] - self.last_progress  # (n,)
+        at_work = np.where(measured["hold_rule"], measured["holds"], measured["contact"])
+        counts = self.last_contact | at_work
+        counted_gain = np.where(counts, gain, np.minimum(0, gain))
+        held_progress = np.minimum(np.maximum(self.held_progress + counted_gain, 0), 1)
+        self.held_progress = held_progress * running
+        self.last_progress = measured["progress"].copy()
+        self.last_contact = measured["contact"].copy()
+        is_open = rewards.is_open(measured, self.held_progress)
+        self.open_steps = np.where(is_open & running, self.open_steps + 1, 0)
+        self.succeeded |= self.success
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """Every number, as arrays that `restore` takes; checkpoints hold them by these names."""
+        return {
+            "held_progress": self.held_progress.copy(),
+            "last_progress": self.last_progress.copy(),
+            "last_contact": self.last_contact.copy(),
+            "open_steps": self.open_steps.copy(),
+            "ever": self.succeeded.copy(),
+            "steps": self.steps.copy(),
+        }
+
+    def restore(self, snapshot: dict[str, np.ndarray]) -> None:
+        """Return to a snapshot."""
+        self.held_progress = snapshot["held_progress"].copy()
+        self.last_progress = snapshot["last_progress"].copy()
+        self.last_contact = snapshot["last_contact"].copy()
+        self.open_steps = snapshot["open_steps"].copy()
+        self.succeeded = snapshot["ever"].copy()
+        self.steps = snapshot["steps"].copy()
+
+
+class StateHistory:
+    """The last states of n sub-environments, oldest first.
+
+    Args:
+        n: number of sub-environments.
+        length: how many states are kept.
+        size: of one state.
+    """
+
+    def __init__(self, n: int, length: int, size: int):
+        self._states = np.zeros((n, length, size), np.float32)
+        self._is_new = np.ones(n, bool)  # episodes without a state yet
+
+    def restart(self, ids: np.ndarray) -> None:
+        """Forget the states of sub-environments ids (k,), once the next state comes."""
+        self._is_new[ids] = True
+
+    def append(self, state: np.ndarray) -> None:
+        """Add the state (n, size) after a control step."""
+        self._states[:, :-1] = self._states[:, 1:]
+        self.replace_last(state)
+
+    def replace_last(self, state: np.ndarray) -> None:
+        """Put state (n, size) in the last one's place; the first of an episode in all places."""
+        self._states[:, -1] = state
+        if self._is_new.any():
+            self._states[self._is_new] = state[self._is_new, None]
+            self._is_new[:] = False
+
+    def stacked(self) -> np.ndarray:
+        """All states of a sub-environment behind each other, (n, length x size)."""
+        return self._states.reshape(len(self._states), -1).copy()
+
+    def snapshot(self) -> np.ndarray:
+        """The states, (n, length, size)."""
+        return self._states.copy()
+
+    def restore(self, states: np.ndarray) -> None:
+        """Return to a snapshot."""
+        self._states[:] = states
+        self._is_new[:] = False
