@@ -21,9 +21,11 @@ from agents.settings import flags, replaced, setting
 from evaluation.commands import check_job
 from evaluation.compare import compare
 from evaluation.config import CompareConfig, TrainConfig, resolved
-from evaluation.grid import axes, read_grid
+from evaluation.grid import Grid, axes, read_grid
 from evaluation.runs import RunError
 from evaluation.statistics import iqm, stratified_bootstrap
+
+ROOT = pathlib.Path(__file__).parent.parent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,12 +40,29 @@ class Options:
 
 
 AXES = {flag.key: flag for flag in flags(Options())}
-# A training of two validations; --task-set says how it goes, and the numbers follow from
-# conditioning and seed.
+# A training of two validations. --task-set says how it goes: `bad` fails with seed 1, `slow` waits
+# for an interrupt, then saves and has to be resumed. The numbers follow from conditioning and seed.
 STUB = """
 import json, pathlib, signal, sys, time
+
 words = sys.argv[1:]
-get = lambda name, default=None: words[words.index(name) + 1] if name in words else default
+
+
+def get(name, default=None):
+    return words[words.index(name) + 1] if name in words else default
+
+
+def wait_for_an_interrupt_and_save(out):
+    asked = []
+    signal.signal(signal.SIGINT, lambda *_: asked.append(1))
+    (out / "ready").write_text("")
+    while not asked:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    (out / "saved").write_text(str(len(asked)))
+    sys.exit(0)
+
+
 resumed = get("--resume")
 out = pathlib.Path(resumed or get("--out"))
 with open(out.parent / "calls", "a") as calls:
@@ -53,25 +72,25 @@ if get("--task-set") == "bad" and get("--seed") == "1":
 out.mkdir(exist_ok=True)
 (out / "config.json").write_text("{}")
 if get("--task-set") == "slow" and not resumed:
-    asked = []
-    signal.signal(signal.SIGINT, lambda *_: asked.append(1))
-    (out / "ready").write_text("")
-    while not asked:
-        time.sleep(0.05)
-    time.sleep(0.3)
-    (out / "saved").write_text(str(len(asked)))
-    sys.exit(0)
-quick, seed = get("--conditioning") == "one_hot", int(get("--seed", 0))
-a, b = (0.4, 0.6) if quick else (0.2, 1.0)
-rows = [(100, 10, ""), (200, 20, a + 0.1 * seed), (300, 30, ""), (400, 40, b)]
+    wait_for_an_interrupt_and_save(out)
+
+quick = get("--conditioning") == "one_hot"
+seed = int(get("--seed", 0))
+first, last = (0.4, 0.6) if quick else (0.2, 1.0)
+first += 0.1 * seed
+rows = [(100, 10, ""), (200, 20, first), (300, 30, ""), (400, 40, last)]
 if quick:  # faster by the clock, with fewer steps
     rows = [(steps - 50, seconds / 2, score) for steps, seconds, score in rows]
-lines = ["phase,env_steps,seconds,loss,validation,success/mug", *(f"ppo,{e},{s},,{v}," for e, s, v in rows)]
+lines = ["phase,env_steps,seconds,loss,validation,success/mug"]
+lines += [f"ppo,{steps},{seconds},,{score}," for steps, seconds, score in rows]
 (out / "metrics.csv").write_text(chr(10).join(lines))
-scores = {"mug": b, "jar": a + 0.1 * seed}
-(out / "results.json").write_text(json.dumps({
-    "mean_success": sum(scores.values()) / 2, "per_task": {t: {"success": s} for t, s in scores.items()},
-    "train": {"env_steps": rows[-1][0], "wall_seconds": rows[-1][1] + 2}}))
+steps, seconds, _ = rows[-1]
+results = {
+    "mean_success": (last + first) / 2,
+    "per_task": {"mug": {"success": last}, "jar": {"success": first}},
+    "train": {"env_steps": steps, "wall_seconds": seconds + 2},
+}
+(out / "results.json").write_text(json.dumps(results))
 """
 GRID = """
 seeds = 2
@@ -82,51 +101,96 @@ conditioning = ["none", "one_hot"]
 """
 
 
+ONE_RATE = "[vary]\nrate = [1]"
+
+
+def cell_named(label: str, rate: int) -> str:
+    """A cell in TOML."""
+    return f'[[cells]]\nlabel = "{label}"\nrate = {rate}'
+
+
+class StandIn:
+    """Comparisons whose trainings are the stand-in's.
+
+    Attributes:
+        out: folder of the comparison.
+        cells: folder of its run folders.
+        calls: file with the command line of every training.
+    """
+
+    def __init__(self, folder: pathlib.Path):
+        self.folder = folder
+        self.out = folder / "out"
+        self.cells = self.out / "cells"
+        self.calls = self.cells / "calls"
+        (folder / "stub.py").write_text(STUB)
+
+    def command(self, words) -> list[str]:
+        return [sys.executable, "-S", str(self.folder / "stub.py"), *words]
+
+    def __call__(self, grid=GRID, jobs=2) -> dict:
+        """What comes of comparing the cells of a grid."""
+        path = self.folder / "grid.toml"
+        path.write_text(grid)
+        config = CompareConfig(grid=path, out=self.out, jobs=jobs)
+        return compare(config, AXES, Console(quiet=True), self.command)
+
+    def command_lines(self) -> list[str]:
+        """Of the trainings so far."""
+        return self.calls.read_text().splitlines()
+
+
 @pytest.fixture
-def job(tmp_path):
-    (tmp_path / "stub.py").write_text(STUB)
+def job(tmp_path) -> StandIn:
+    return StandIn(tmp_path)
 
-    def run(grid=GRID, jobs=2):
-        (tmp_path / "grid.toml").write_text(grid)
-        config = CompareConfig(grid=tmp_path / "grid.toml", out=tmp_path / "out", jobs=jobs)
-        return compare(config, AXES, Console(quiet=True), command)
 
-    def command(words):
-        return [sys.executable, "-S", str(tmp_path / "stub.py"), *words]
+def read_text(text: str, folder: pathlib.Path, allowed=AXES) -> Grid:
+    """The grid of a TOML text."""
+    path = folder / "grid.toml"
+    path.write_text(text)
+    return read_grid(path, allowed)
 
-    run.out = tmp_path / "out"
-    run.cells = run.out / "cells"
-    run.calls = run.cells / "calls"
-    return run
+
+# Statistics
 
 
 def test_iqm_by_hand():
     assert iqm(np.array([[0, 1, 2, 3], [4, 5, 6, 70]])) == 3.5  # 2 of 8 are cut at each end
-    assert (
-        iqm(np.array([[0.0, 1.0, 5.0]])) == 2.0
-    )  # a quarter of 3 is less than one: nothing is cut
+    # A quarter of 3 is less than one: nothing is cut.
+    assert iqm(np.array([[0.0, 1.0, 5.0]])) == 2.0
     with pytest.raises(ValueError, match="at least one"):
         iqm(np.empty((0, 3)))
 
 
-def test_stratified_bootstrap_covers_is_deterministic_and_keeps_tasks_apart():
+def test_a_bootstrap_covers_the_mean():
     draw = np.random.default_rng(1)
-    scores = draw.normal(0.5, [0.1, 0.1, 0.3], (60, 3))
-    half = (
-        1.96 * np.sqrt((scores.var(0) / 60).sum()) / 3
-    )  # the tasks are resampled independently: their variances add up
-    found = stratified_bootstrap(scores, draw, np.mean)
-    assert (
-        found == pytest.approx((scores.mean() - half, scores.mean() + half), abs=0.1 * half)
-        and found[0] < 0.5 < found[1]
+    scores = draw.normal(0.5, [0.1, 0.1, 0.3], (60, 3))  # (runs, tasks)
+    # The tasks are resampled independently: their variances add up.
+    half = 1.96 * np.sqrt((scores.var(0) / 60).sum()) / 3
+    low, high = stratified_bootstrap(scores, draw, np.mean)
+    assert low == pytest.approx(scores.mean() - half, abs=0.1 * half)
+    assert high == pytest.approx(scores.mean() + half, abs=0.1 * half)
+    assert low < 0.5 < high
+
+
+def test_a_bootstrap_is_deterministic():
+    scores = np.random.default_rng(1).normal(size=(4, 5))
+    first, second = (
+        stratified_bootstrap(scores, np.random.default_rng(7), iqm, 300) for _ in range(2)
     )
-    scores = draw.normal(size=(4, 5))
-    a, b = (stratified_bootstrap(scores, np.random.default_rng(7), iqm, 300) for _ in range(2))
-    assert a == b and a[0] < iqm(scores) < a[1]
-    apart = np.array(
-        [[0.0, 1.0], [0.0, 1.0], [0.0, 1.0]]
-    )  # runs agree on each task: nothing to resample
-    assert stratified_bootstrap(apart, draw, np.mean, 50) == (0.5, 0.5)
+    assert first == second
+    low, high = first
+    assert low < iqm(scores) < high
+
+
+def test_a_bootstrap_keeps_tasks_apart():
+    # The runs agree on each task: there is nothing to resample.
+    apart = np.array([[0.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
+    assert stratified_bootstrap(apart, np.random.default_rng(1), np.mean, 50) == (0.5, 0.5)
+
+
+# Grids
 
 
 @pytest.mark.parametrize(
@@ -135,10 +199,10 @@ def test_stratified_bootstrap_covers_is_deterministic_and_keeps_tasks_apart():
         ("seeds = ", "not TOML"),
         ("sedes = 2", "unknown key 'sedes'; allowed: name, seeds, common, vary, cells"),
         ("seeds = 2", "nothing to compare"),
-        ("seeds = 0\n[vary]\nrate = [1]", "1 or more"),
-        ("seeds = [1, 1]\n[vary]\nrate = [1]", "different whole numbers"),
-        ("seeds = true\n[vary]\nrate = [1]", "whole number or a list"),
-        ("name = 3\n[vary]\nrate = [1]", "name must be a string"),
+        (f"seeds = 0\n{ONE_RATE}", "1 or more"),
+        (f"seeds = [1, 1]\n{ONE_RATE}", "different whole numbers"),
+        (f"seeds = true\n{ONE_RATE}", "whole number or a list"),
+        (f"name = 3\n{ONE_RATE}", "name must be a string"),
         ("vary = 3", "vary must be a table"),
         ("cells = [3]", "must be a table"),
         ("[vary]\nrate = []", "one value or more"),
@@ -148,32 +212,27 @@ def test_stratified_bootstrap_covers_is_deterministic_and_keeps_tasks_apart():
         ("[vary]\nenv_steps = [1.5]", "env_steps must be a whole number, not 1.5"),
         ("[vary]\nenv_steps = [true]", "whole number"),
         ('[vary]\nrate = ["x"]', "must be a number"),
-        ('[common]\nvideos = "no"\n[vary]\nrate = [1]', "true or false"),
+        (f'[common]\nvideos = "no"\n{ONE_RATE}', "true or false"),
         ('[vary]\nconditioning = ["onehot"]', "allowed: none, one_hot"),
-        ("[common]\nrate = 1\n[vary]\nrate = [1]", "in one of them"),
+        (f"[common]\nrate = 1\n{ONE_RATE}", "in one of them"),
         ("[vary]\nrate = [1, 1.0]", "same configuration"),
-        (
-            '[[cells]]\nlabel = "a b"\nrate = 1\n[[cells]]\nlabel = "a/b"\nrate = 2',
-            "share a folder",
-        ),
+        (f"{cell_named('a b', 1)}\n{cell_named('a/b', 2)}", "share a folder"),
         ('[[cells]]\nlabel = "?"', "letter or a digit"),
         ('[[cells]]\nlabel = ""', "not empty"),
         ('[[cells]]\nlable = "x"', "allowed: label, conditioning"),
     ],
 )
 def test_mistakes_in_a_grid_get_one_line(text, says, tmp_path):
-    (tmp_path / "grid.toml").write_text(text)
     with pytest.raises(ValueError) as error:
-        read_grid(tmp_path / "grid.toml", AXES)
-    assert (
-        says in str(error.value)
-        and "grid.toml" in str(error.value)
-        and "\n" not in str(error.value)
-    )
+        read_text(text, tmp_path)
+    message = str(error.value)
+    assert says in message
+    assert "grid.toml" in message
+    assert "\n" not in message
 
 
 def test_a_grid_is_every_combination_and_the_further_cells(tmp_path):
-    (tmp_path / "grid.toml").write_text("""
+    text = """
         seeds = [3, 5]
         [common]
         env_steps = 1000
@@ -184,32 +243,28 @@ def test_a_grid_is_every_combination_and_the_further_cells(tmp_path):
         label = "plain PPO"
         rate = 1
         env_steps = 2000
-    """)
-    grid = read_grid(tmp_path / "grid.toml", AXES)
-    assert grid.name == "grid" and len(grid.cells) == 10
-    assert [c.label for c in grid.configurations] == [
+    """
+    grid = read_text(text, tmp_path)
+    assert grid.name == "grid"
+    assert len(grid.cells) == 10
+    assert [configuration.label for configuration in grid.configurations] == [
         "none, videos true",
         "none, videos false",
         "one_hot, videos true",
         "one_hot, videos false",
         "plain PPO",
     ]
-    assert grid.cells[-1].name == "plain-PPO-seed5"
-    assert grid.cells[-1].arguments == ["--env-steps", "2000", "--rate", "1.0", "--seed", "5"]
-    assert grid.cells[1].arguments == [
-        "--env-steps",
-        "1000",
-        "--conditioning",
-        "none",
-        "--no-videos",
-        "--seed",
-        "3",
-    ]
+    second = grid.cells[1]
+    last = grid.cells[-1]
+    words = "--env-steps 1000 --conditioning none --no-videos --seed 3"
+    assert second.arguments == words.split()
+    assert last.name == "plain-PPO-seed5"
+    words = "--env-steps 2000 --rate 1.0 --seed 5"
+    assert last.arguments == words.split()
 
 
-def test_nested_settings_are_axes_with_their_limits(tmp_path):
-    path = tmp_path / "grid.toml"
-    path.write_text("""
+def test_nested_settings_are_axes(tmp_path):
+    text = """
         [common]
         ppo.clip = 0.1
         [vary]
@@ -217,62 +272,102 @@ def test_nested_settings_are_axes_with_their_limits(tmp_path):
         ppo.learning_rate = [1e-4, 3e-4]
         dagger.updates = [10]
         ppo.deviations = [[[0, 0.5], [1000, 0.1]]]
-    """)
-    first, *_ = read_grid(path, axes()).cells
-    words = "--ppo.clip 0.1 --body mlp --ppo.learning-rate 0.0001"
-    schedule = ["--ppo.deviations", "0", "0.5", "1000", "0.1"]
-    assert first.arguments[:-2] == [*words.split(), *schedule, "--dagger.updates", "10"]
-    path.write_text("[vary]\nppo.learning_rate = [-1]")
-    with pytest.raises(ValueError, match="ppo.learning_rate must be above 0, not -1"):
-        read_grid(path, axes())
-    path.write_text("[vary]\nppo.rate = [1]")
-    with pytest.raises(ValueError, match="unknown flag 'ppo.rate'"):
-        read_grid(path, axes())
+    """
+    first, *_ = read_text(text, tmp_path, axes()).cells
+    words = (
+        "--ppo.clip 0.1 --body mlp --ppo.learning-rate 0.0001 "
+        "--ppo.deviations 0 0.5 1000 0.1 --dagger.updates 10 --seed 0"
+    )
+    assert first.arguments == words.split()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("ppo.learning_rate = [-1]", "ppo.learning_rate must be above 0, not -1"),
+        ("ppo.rate = [1]", "unknown flag 'ppo.rate'"),
+    ],
+)
+def test_nested_settings_have_limits(text, says, tmp_path):
+    with pytest.raises(ValueError, match=says):
+        read_text(f"[vary]\n{text}", tmp_path, axes())
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("benchmarks/*.toml")), ids=lambda p: p.stem)
+def test_every_benchmark_is_a_grid_of_jobs(path):
+    grid = read_grid(path, axes())
+    assert grid.name == path.stem
+    assert len(grid.seeds) == 3
+    for configuration in grid.configurations:
+        values = {axes()[key].path: value for key, value in configuration.flags}
+        config = replaced(TrainConfig(), values)
+        job = resolved(config.job, quick=False)
+        check_job(job)
+        assert job.transfer.env_steps == 0
+
+
+# Comparisons
 
 
 def test_the_table_matches_hand_computed_values(job):
     found = job()
     none, one_hot = found["configurations"]
     # none: mug 1, 1 and jar 0.2, 0.3: of four entries one is cut at each end
-    assert none["iqm"] == pytest.approx((0.3 + 1.0) / 2) and none["mean"] == pytest.approx(2.5 / 4)
-    assert none["worst"] == pytest.approx(0.25) and none["worst_task"] == "jar"
-    assert (none["train_seconds"], none["env_steps"], none["n"], none["missing"]) == (
-        42,
-        400,
-        2,
-        [],
-    )
+    assert none["iqm"] == pytest.approx((0.3 + 1.0) / 2)
+    assert none["mean"] == pytest.approx(2.5 / 4)
+    assert none["worst"] == pytest.approx(0.25)
+    assert none["worst_task"] == "jar"
+    assert none["train_seconds"] == 42
+    assert none["env_steps"] == 400
+    assert none["n"] == 2
+    assert none["missing"] == []
     assert 0.2 <= none["low"] <= none["iqm"] <= none["high"] <= 1.0
     assert one_hot["iqm"] == pytest.approx((0.5 + 0.6) / 2)
-    # one_hot ends after 20 s and 350 steps; at 20 s none has its first validation, and at 350 steps still that one
-    assert (found["equal_seconds"], found["equal_steps"]) == (20, 350)
-    assert none["at_equal_seconds"] == pytest.approx(0.25) and none[
-        "at_equal_steps"
-    ] == pytest.approx(0.25)
-    assert one_hot["at_equal_seconds"] == pytest.approx(0.6) and one_hot[
-        "at_equal_steps"
-    ] == pytest.approx(0.6)
+    # one_hot ends after 20 s and 350 steps. At 20 s none has its first validation, and at 350
+    # steps still that one.
+    assert found["equal_seconds"] == 20
+    assert found["equal_steps"] == 350
+    assert none["at_equal_seconds"] == pytest.approx(0.25)
+    assert none["at_equal_steps"] == pytest.approx(0.25)
+    assert one_hot["at_equal_seconds"] == pytest.approx(0.6)
+    assert one_hot["at_equal_steps"] == pytest.approx(0.6)
+
+
+def test_the_table_is_written_in_every_format(job):
+    found = job()
     assert json.loads((job.out / "compare.json").read_text()) == found
     rows = list(csv.DictReader((job.out / "compare.csv").read_text().splitlines()))
-    assert [float(r["mean"]) for r in rows] == [none["mean"], one_hot["mean"]]
-    text, page = ((job.out / f"compare.{kind}").read_text() for kind in ("txt", "html"))
-    assert "at 20 s" in text and "0.650" in text and "0.650" in page and "src='http" not in page
+    means = [configuration["mean"] for configuration in found["configurations"]]
+    assert [float(row["mean"]) for row in rows] == means
+    text = (job.out / "compare.txt").read_text()
+    page = (job.out / "compare.html").read_text()
+    assert "at 20 s" in text
+    assert "0.650" in text
+    assert "0.650" in page
+    assert "src='http" not in page
     assert not list(job.out.rglob("*.tmp"))
-    first = job.calls.read_text()
-    assert sorted(first.splitlines())[0] == "--no-videos --conditioning none --seed 0 --out RUN"
-    assert (
-        job() == found and job.calls.read_text() == first
-    )  # what is finished is not trained again
 
 
-def test_a_grid_that_changed_its_flags_is_refused(job, tmp_path):
+def test_what_is_finished_is_not_trained_again(job):
+    found = job()
+    calls = job.command_lines()
+    assert min(calls) == "--no-videos --conditioning none --seed 0 --out RUN"
+    assert job() == found
+    assert job.command_lines() == calls
+
+
+def test_a_grid_that_changed_its_flags_is_refused(job):
     job()
     with pytest.raises(RunError, match="other flags"):
         job(GRID.replace("false", "true"))
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "grid.toml").write_text(GRID)
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious/file").write_text("x")
+    config = CompareConfig(grid=tmp_path / "grid.toml", out=tmp_path / "precious")
     with pytest.raises(RunError, match="no comparison"):
-        config = CompareConfig(grid=tmp_path / "grid.toml", out=tmp_path / "precious")
         compare(config, AXES, Console(quiet=True))
 
 
@@ -283,65 +378,58 @@ def test_a_failed_cell_is_reported_and_the_others_go_on(job):
     found = json.loads((job.out / "compare.json").read_text())
     assert found["failed"] == {"fails-seed1": "exit 1: error: diverged"}
     fails = found["configurations"][2]
-    assert (fails["n"], fails["missing"], fails["low"]) == (1, [1], None) and fails[
-        "mean"
-    ] == pytest.approx(0.6)
+    assert fails["n"] == 1
+    assert fails["missing"] == [1]
+    assert fails["low"] is None
+    assert fails["mean"] == pytest.approx(0.6)
     text = (job.out / "compare.txt").read_text()
-    assert "1 of 2 !" in text and "failed: fails-seed1: exit 1: error: diverged" in text
-    before = len(job.calls.read_text().splitlines())
+    assert "1 of 2 !" in text
+    assert "failed: fails-seed1: exit 1: error: diverged" in text
+    before = len(job.command_lines())
     with pytest.raises(RunError, match="fails-seed1"):
         job(grid)
-    assert len(job.calls.read_text().splitlines()) == before + 1  # only that one was tried again
+    assert len(job.command_lines()) == before + 1  # only that one was tried again
 
 
 def test_a_validation_that_came_too_late_is_not_available(job):
     grid = 'seeds = 1\n[vary]\nconditioning = ["none", "one_hot"]\n'
     job(grid)
     short = job.cells / "one_hot-seed0/metrics.csv"
-    short.write_text(
-        "\n".join(short.read_text().splitlines()[:2])
-    )  # it ends after 5 s, before any validation
+    lines = short.read_text().splitlines()
+    short.write_text("\n".join(lines[:2]))  # it ends after 5 s, before any validation
     found = job(grid)
     assert found["equal_seconds"] == 5
-    assert [r["at_equal_seconds"] for r in found["configurations"]] == [None, None]
-    assert [r["low"] for r in found["configurations"]] == [None, None]  # one seed has no interval
+    rows = found["configurations"]
+    assert [row["at_equal_seconds"] for row in rows] == [None, None]
+    assert [row["low"] for row in rows] == [None, None]  # one seed has no interval
     short.unlink()
     assert job(grid)["equal_seconds"] == 40
 
 
-def test_an_interrupt_reaches_each_training_once_and_the_same_command_goes_on(job):
-    grid = 'seeds = 2\n[common]\ntask_set = "slow"\nvideos = false\n[vary]\nconditioning = ["none", "one_hot"]\n'
+def interrupt_once_ready(job: StandIn, count: int) -> None:
+    """Interrupt this process from a thread, once so many trainings wait for it."""
 
-    def interrupt(ready):
+    def interrupt() -> None:
         until = time.monotonic() + 15
-        while len(list(job.cells.glob("*/ready"))) < ready and time.monotonic() < until:
+        while len(list(job.cells.glob("*/ready"))) < count and time.monotonic() < until:
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGINT)
 
+    threading.Thread(target=interrupt).start()
+
+
+def test_an_interrupt_reaches_each_training_once_and_the_same_command_goes_on(job):
+    grid = GRID.replace("[common]", '[common]\ntask_set = "slow"')
     handler = signal.getsignal(signal.SIGINT)
-    threading.Thread(target=interrupt, args=(2,)).start()
+    interrupt_once_ready(job, 2)
     stopped = job(grid)
     assert signal.getsignal(signal.SIGINT) is handler
-    assert stopped["failed"] == {} and [r["n"] for r in stopped["configurations"]] == [0, 0]
-    assert [p.read_text() for p in job.cells.glob("*/saved")] == ["1", "1"]
-    threading.Thread(
-        target=interrupt, args=(4,)
-    ).start()  # two are resumed and end; the other two begin, and are interrupted
+    assert stopped["failed"] == {}
+    assert [row["n"] for row in stopped["configurations"]] == [0, 0]
+    assert [path.read_text() for path in job.cells.glob("*/saved")] == ["1", "1"]
+    # Two are resumed and end; the other two begin, and are interrupted.
+    interrupt_once_ready(job, 4)
     again = job(grid)
-    assert sorted(job.calls.read_text().splitlines())[:2] == ["--no-videos --resume RUN"] * 2
-    assert sum(r["n"] for r in again["configurations"]) == 2
-
-
-@pytest.mark.parametrize(
-    "path",
-    sorted(pathlib.Path(__file__).parents[1].glob("benchmarks/*.toml")),
-    ids=lambda p: p.stem,
-)
-def test_every_benchmark_is_a_grid_of_jobs(path):
-    grid = read_grid(path, axes())
-    assert grid.name == path.stem and len(grid.seeds) == 3
-    for configuration in grid.configurations:
-        values = {axes()[key].path: value for key, value in configuration.flags}
-        job = resolved(replaced(TrainConfig(), values).job, quick=False)
-        check_job(job)
-        assert job.transfer.env_steps == 0
+    resumed = sorted(job.command_lines())[:2]
+    assert resumed == ["--no-videos --resume RUN"] * 2
+    assert sum(row["n"] for row in again["configurations"]) == 2

@@ -1,7 +1,9 @@
-"""The tree keeps its shape: imports point one way."""
+"""The tree keeps its shape: imports point one way, and what is light stays light."""
 
 import ast
 import pathlib
+import sys
+from collections.abc import Iterable, Iterator
 
 import pytest
 
@@ -15,22 +17,83 @@ FILES = [
     ROOT / "train.py",
     *(p for package in FORBIDDEN for p in sorted((ROOT / package).glob("*.py"))),
 ]
+LIGHT = ("agents.settings", "agents.config", "evaluation.config")  # what the command line imports
+SB3 = "agents/sb3.py"  # the one module that knows stable-baselines3's private attributes
+PRIVATE = {
+    "_last_obs",
+    "_last_episode_starts",
+    "_n_updates",
+    "_current_progress_remaining",
+    "_setup_learn",
+    "_seeds",
+    "_reset_seeds",
+}
 
 
-def imported(path: pathlib.Path) -> set[str]:
+def path_of(module: str) -> pathlib.Path:
+    return ROOT / (module.replace(".", "/") + ".py")
+
+
+def modules_of(nodes: Iterable[ast.AST]) -> set[str]:
+    """The modules that import statements name."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes:
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            names.add((node.module or "").split(".")[0])
+            names.add("." * node.level + (node.module or ""))
+    return names
+
+
+def packages_of(path: pathlib.Path) -> set[str]:
+    """The packages that a file imports, inside functions too."""
+    tree = ast.parse(path.read_text())
+    return {module.split(".")[0] for module in modules_of(ast.walk(tree))}
+
+
+def run_on_import(node: ast.AST) -> Iterator[ast.AST]:
+    """What runs when a module is imported: all but the bodies of functions."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield child
+            yield from run_on_import(child)
+
+
+def attributes_of(text: str) -> set[str]:
+    """The names of attributes that a text reads, writes, or names in a string."""
+    names = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Attribute):
+            names.add(node.attr)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names.add(node.value)  # for getattr
     return names
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_imports_point_one_way(path):
-    assert not imported(path) & FORBIDDEN.get(path.parent.name, set())
+    assert not packages_of(path) & FORBIDDEN.get(path.parent.name, set())
 
 
 def test_the_check_sees_imports():
-    assert {"envs", "agents", "numpy"} <= imported(ROOT / "evaluation" / "experiment.py")
+    assert {"envs", "agents", "torch"} <= packages_of(ROOT / "evaluation" / "experiment.py")
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_settings_import_the_standard_library_and_each_other(module):
+    imported = modules_of(run_on_import(ast.parse(path_of(module).read_text())))
+    assert "__future__" in imported  # the check sees imports
+    heavy = {name for name in imported if name.split(".")[0] not in sys.stdlib_module_names}
+    assert heavy <= set(LIGHT)
+
+
+@pytest.mark.parametrize("package", ["agents", "evaluation"])
+def test_only_one_module_names_private_attributes_of_stable_baselines3(package):
+    for path in sorted((ROOT / package).glob("*.py")):
+        if path != ROOT / SB3:
+            assert not attributes_of(path.read_text()) & PRIVATE, path
+
+
+def test_that_module_names_all_of_them():
+    assert attributes_of((ROOT / SB3).read_text()) >= PRIVATE
+    assert attributes_of("getattr(model, '_last_obs'); model._seeds = 1") >= {"_last_obs", "_seeds"}

@@ -20,6 +20,8 @@ from envs import ClosureVectorEnv
 from envs.observations import SIZE
 
 TASKS = ("bottle", "mug")
+NUM_ENVS = 8
+ACTIONS = 5
 SMALL = SACConfig(
     batch_size=32,
     buffer_size=800,
@@ -38,34 +40,45 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def learner(
-    tasks=TASKS, warm=False, body="mlp", head="shared", seed=3, conditioning="parameters", **changes
-):
-    env = ClosureVectorEnv(
-        tasks, 8, conditioning=conditioning, autoreset_mode=AutoresetMode.SAME_STEP
+def environment(tasks=TASKS, num_envs=NUM_ENVS) -> ClosureVectorEnv:
+    return ClosureVectorEnv(
+        tasks, num_envs, conditioning="parameters", autoreset_mode=AutoresetMode.SAME_STEP
     )
+
+
+def model(tasks=TASKS, warm=False, body="mlp", head="shared", seed=3, **changes):
+    """stable-baselines3's object, untrained."""
     config = LearnerConfig(
         algorithm="sac",
         warm=warm,
         network=NetworkConfig(body, head, 32),
         sac=dataclasses.replace(SMALL, **changes),
     )
-    return SAC.build(TaskVecEnv(env, scaled=False), config, seed)
+    return SAC.build(TaskVecEnv(environment(tasks), scaled=False), config, seed)
 
 
-def learn(algorithm, steps):
-    return algorithm.learn(steps, log_interval=10**9)
+def learned(sac, steps: int, fresh: bool = True):
+    """The model itself, after so many environment steps more."""
+    return sac.learn(steps, log_interval=10**9, reset_num_timesteps=fresh)
 
 
-def copied(module):
+def copied(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Copies of a module's parameters, by name."""
     return {name: p.detach().clone() for name, p in module.named_parameters()}
 
 
-def changed(module, before):
+def changed(module: torch.nn.Module, before: dict[str, torch.Tensor]) -> set[str]:
+    """The names of a module's parameters that are not what they were."""
     return {name for name, p in module.named_parameters() if not torch.equal(p, before[name])}
 
 
-def transitions(n=40, tasks=2, reward=7.0):
+def first_parts(names: set[str]) -> set[str]:
+    """The parts of a policy that some of its parameters belong to."""
+    return {name.split(".")[0] for name in names}
+
+
+def transitions(n=40, tasks=2, reward=7.0) -> dict[str, np.ndarray]:
+    """Recorded steps (n, ...) of every task in turn, with random contents."""
     rng = np.random.default_rng(0)
     index = np.arange(n)[:, None] % tasks
     arrays = {
@@ -73,224 +86,277 @@ def transitions(n=40, tasks=2, reward=7.0):
         "next_state": rng.normal(size=(n, SIZE)),
         "task": rng.normal(size=(n, 23)),
         "index": index,
-        "action": rng.uniform(-1, 1, (n, 5)),
+        "action": rng.uniform(-1, 1, (n, ACTIONS)),
         "reward": np.full((n, 1), reward),
         "done": np.zeros((n, 1)),
     }
     return {name: array.astype(np.float32) for name, array in arrays.items()}
 
 
-def observations(algorithm, index):
-    sizes = {name: s.shape[0] for name, s in algorithm.observation_space.spaces.items()}
+def observations(sac, index) -> dict[str, torch.Tensor]:
+    """Random observations of the tasks at some indices."""
+    sizes = {name: s.shape[0] for name, s in sac.observation_space.spaces.items()}
     given = {name: torch.randn(len(index), size) for name, size in sizes.items()}
     return {**given, "index": torch.as_tensor(index, dtype=torch.float32)[:, None]}
 
 
-def filled(algorithm, truncated, reward=1.0):
-    """A replay of whole steps of all environments, of random observations, that all end."""
-    n, buffer = algorithm.n_envs, algorithm.replay_buffer
+def filled(sac, truncated: bool, reward=1.0):
+    """The model itself, with whole steps of all environments in its replay.
+
+    Their observations are random; they all end, or all at the time limit.
+    """
+    n = sac.n_envs
+    index = np.arange(n) % 2
     for _ in range(8):
-        now, then = (
-            {k: v.numpy() for k, v in observations(algorithm, np.arange(n) % 2).items()}
-            for _ in range(2)
-        )
+        now = {name: value.numpy() for name, value in observations(sac, index).items()}
+        then = {name: value.numpy() for name, value in observations(sac, index).items()}
         infos = [{"TimeLimit.truncated": truncated}] * n
-        buffer.add(now, then, np.zeros((n, 5)), np.full(n, reward), np.ones(n, bool), infos)
-    return algorithm
+        action = np.zeros((n, ACTIONS))
+        sac.replay_buffer.add(now, then, action, np.full(n, reward), np.ones(n, bool), infos)
+    return sac
+
+
+def of_task(index: int, batch):
+    """The batch, as if all of it were of one task."""
+    column = torch.full((len(batch.rewards), 1), float(index))
+    return batch._replace(
+        observations={**batch.observations, "index": column},
+        next_observations={**batch.next_observations, "index": column},
+    )
+
+
+# Losses
 
 
 @pytest.mark.parametrize("per_task", [True, False])
 def test_a_temperature_moves_only_with_its_own_tasks_entropy(per_task):
-    algorithm = filled(learner(per_task_temperature=per_task), truncated=True)
-    batch = algorithm.replay_buffer.sample(64)
-    mine = batch._replace(observations={**batch.observations, "index": torch.ones(64, 1)})
-    algorithm.losses(mine)["temperature"].backward()
-    gradient = algorithm.policy.log_ent_coef.grad
+    sac = filled(model(per_task_temperature=per_task), truncated=True)
+    batch = of_task(1, sac.replay_buffer.sample(64))
+    sac.losses(batch)["temperature"].backward()
+    gradient = sac.policy.log_ent_coef.grad
     assert (gradient != 0).tolist() == ([False, True] if per_task else [True, False])
-    with torch.no_grad():  # too certain: the temperature has to rise; too random: to fall
-        for log_std, sign in ((-4.0, -1), (0.4, 1)):
-            algorithm.policy.log_std.fill_(log_std)
-            loss = algorithm.losses(mine)["temperature"]
-            slope = loss / algorithm.policy.log_ent_coef[1]
-            assert torch.sign(slope) == sign
 
 
-def test_a_loss_reaches_its_own_parameters_alone():
-    algorithm = filled(learner(), truncated=True)
-    own = {"critic": "critic.", "actor": ("actor.", "log_std"), "temperature": "log_ent_coef"}
-    for name, loss in algorithm.losses(algorithm.replay_buffer.sample(32)).items():
-        algorithm.policy.zero_grad()
-        loss.backward()
-        reached = {
-            n
-            for n, p in algorithm.policy.named_parameters()
-            if p.grad is not None and p.grad.abs().sum() > 0
-        }
-        assert reached == {
-            n for n, _ in algorithm.policy.named_parameters() if n.startswith(own[name])
-        }, name
-
-
-@pytest.mark.parametrize("share", [0.5, 0.25])
-def test_a_share_of_each_batch_is_demonstrations(share):
-    algorithm = filled(learner(demo_share=share), truncated=True)
-    assert (algorithm.replay_buffer.sample(32).rewards == 1).all()
-    data = transitions()
-    algorithm.add_demonstrations(data)
-    batch = algorithm.replay_buffer.sample(32)
-    shown = batch.rewards[:, 0] == 7
-    assert shown.sum() == share * 32 and algorithm.replay_buffer.size() == 8
-    drawn = (
-        batch.observations["state"],
-        batch.next_observations["state"],
-        batch.next_observations["task"],
-        batch.actions,
-    )
-    for state, following, task, action in zip(*(x[shown].numpy() for x in drawn), strict=True):
-        row = np.flatnonzero((data["state"] == state).all(1))
-        assert len(row) == 1
-        assert np.array_equal(data["next_state"][row[0]], following) and np.array_equal(
-            data["task"][row[0]], task
-        )
-        assert np.array_equal(data["action"][row[0]], action)
-    filled(algorithm, truncated=True)  # and new experience takes nothing of them away
-    assert len(algorithm.replay_buffer.demos.rewards) == 40
-
-
-def test_demonstrations_that_do_not_fit_are_refused():
-    algorithm, data = learner(), transitions()
-    for wrong in (
-        {"state": data["state"][:, :-1]},
-        {"task": data["task"][:, :0]},
-        {"index": data["index"] + 1},
-    ):
-        with pytest.raises(ValueError, match="do not fit"):
-            algorithm.add_demonstrations({**data, **wrong})
-
-
-@pytest.mark.parametrize("truncated", [True, False])
-def test_a_time_limit_is_bootstrapped_and_an_end_is_not(truncated):
-    algorithm = filled(learner(reward_scale=2.0), truncated)
-    batch = algorithm.replay_buffer.sample(32)
-    assert (batch.dones == (0 if truncated else 1)).all()
+@pytest.mark.parametrize("per_task", [True, False])
+@pytest.mark.parametrize(
+    ("log_std", "sign"),
+    [
+        (-4.0, -1),  # too certain: the temperature has to rise
+        (0.4, 1),  # too random: to fall
+    ],
+)
+def test_a_temperature_moves_towards_the_target_entropy(log_std, sign, per_task):
+    sac = filled(model(per_task_temperature=per_task), truncated=True)
+    batch = of_task(1, sac.replay_buffer.sample(64))
     with torch.no_grad():
-        for net in (
-            *algorithm.critic.nets,
-            *algorithm.critic_target.nets,
-        ):  # critics that say 3 everywhere
-            net.head.linear.weight.zero_()
-            net.head.linear.bias.fill_(3.0)
-        algorithm.policy.log_ent_coef.fill_(-np.inf)  # no bonus for entropy
-        error = 2 + (algorithm.gamma * 3 if truncated else 0) - 3
-        assert algorithm.losses(batch)["critic"].item() == pytest.approx(
-            2 * 0.5 * error**2, rel=1e-5
-        )
+        sac.policy.log_std.fill_(log_std)
+        loss = sac.losses(batch)["temperature"]
+        slope = loss / sac.policy.log_ent_coef[1]
+    assert torch.sign(slope) == sign
 
 
-def test_the_environments_time_limit_reaches_the_replay():
-    algorithm = learn(learner(("mug",), learning_starts=10**6), 8 * 81)
-    buffer = algorithm.replay_buffer
-    assert buffer.dones[79].all() and buffer.timeouts[79].all() and not buffer.dones[:79].any()
-    assert np.array_equal(buffer.next_observations["state"][40], buffer.observations["state"][41])
-    assert (
-        (buffer.next_observations["state"][79] != buffer.observations["state"][80]).any(1).all()
-    )  # the last of the old episode
+@pytest.mark.parametrize(
+    ("loss", "prefixes"),
+    [
+        ("critic", "critic."),
+        ("actor", ("actor.", "log_std")),
+        ("temperature", "log_ent_coef"),
+    ],
+)
+def test_a_loss_reaches_its_own_parameters_alone(loss, prefixes):
+    sac = filled(model(), truncated=True)
+    losses = sac.losses(sac.replay_buffer.sample(32))
+    assert set(losses) == {"critic", "actor", "temperature"}
+    sac.policy.zero_grad()
+    losses[loss].backward()
+    reached = {
+        name
+        for name, p in sac.policy.named_parameters()
+        if p.grad is not None and p.grad.abs().sum() > 0
+    }
+    own = {name for name, _ in sac.policy.named_parameters() if name.startswith(prefixes)}
+    assert reached == own
 
 
 def test_scaled_rewards_are_refused():
-    env = ClosureVectorEnv(
-        TASKS, 2, conditioning="parameters", autoreset_mode=AutoresetMode.SAME_STEP
-    )
+    env = TaskVecEnv(environment(num_envs=2))
     with pytest.raises(ValueError, match="scaled=False"):
-        SAC.build(TaskVecEnv(env), LearnerConfig(sac=SMALL), 0)
+        SAC.build(env, LearnerConfig(sac=SMALL), 0)
 
 
 def test_per_task_heads_are_isolated():
-    algorithm = filled(learner(head="per_task"), truncated=True)
-    batch = algorithm.replay_buffer.sample(32)
-    mine = batch._replace(
-        observations={**batch.observations, "index": torch.ones(32, 1)},
-        next_observations={**batch.next_observations, "index": torch.ones(32, 1)},
-    )
-    sum(algorithm.losses(mine).values()).backward()
-    heads = [
-        p for net in (algorithm.actor.net, *algorithm.critic.nets) for p in net.head.parameters()
-    ]
+    sac = filled(model(head="per_task"), truncated=True)
+    batch = of_task(1, sac.replay_buffer.sample(32))
+    sum(sac.losses(batch).values()).backward()
+    nets = (sac.actor.net, *sac.critic.nets)
+    heads = [parameter for net in nets for parameter in net.head.parameters()]
     assert len(heads) == 8
-    assert all(not p.grad[0].any() and p.grad[1].any() for p in heads)
+    for parameter in heads:
+        assert not parameter.grad[0].any()
+        assert parameter.grad[1].any()
 
 
 @pytest.mark.parametrize("body", BODIES)
 def test_every_body_acts_and_is_updated(body):
-    algorithm = filled(learner(body=body), truncated=True)
-    obs = observations(algorithm, [0, 1, 1])
-    action, (drawn, log_prob) = algorithm.policy.act(obs), algorithm.policy.draw(obs)
-    assert action.shape == drawn.shape == (3, 5) and log_prob.shape == (3,)
-    assert action.abs().max() <= 1 and drawn.abs().max() <= 1
-    assert algorithm.critic(obs, action).shape == (3, 2)
-    assert not torch.allclose(algorithm.critic(obs, action), algorithm.critic(obs, -action))
-    before = copied(algorithm.policy)
-    algorithm.train(2, 32)
-    assert {name.split(".")[0] for name in changed(algorithm.policy, before)} >= {
-        "actor",
-        "critic",
-        "critic_target",
-        "log_ent_coef",
-    }
+    sac = filled(model(body=body), truncated=True)
+    obs = observations(sac, [0, 1, 1])
+    action = sac.policy.act(obs)
+    drawn, log_prob = sac.policy.draw(obs)
+    assert action.shape == drawn.shape == (3, ACTIONS)
+    assert log_prob.shape == (3,)
+    assert action.abs().max() <= 1
+    assert drawn.abs().max() <= 1
+    assert sac.critic(obs, action).shape == (3, 2)
+    assert not torch.allclose(sac.critic(obs, action), sac.critic(obs, -action))
+    before = copied(sac.policy)
+    sac.train(2, 32)
+    parts = first_parts(changed(sac.policy, before))
+    assert parts >= {"actor", "critic", "critic_target", "log_ent_coef"}
 
 
 def test_log_probabilities_are_the_squashed_gaussians():
-    algorithm = learner(deviation=0.5)
-    obs = observations(algorithm, np.zeros(2000, int))
-    obs = {name: value[:1].expand(2000, -1) for name, value in obs.items()}
-    mean = algorithm.policy.act(obs)[0].atanh()
-    action, log_prob = algorithm.policy.draw(obs)
+    sac = model(deviation=0.5)
+    obs = observations(sac, np.zeros(2000, int))
+    obs = {name: value[:1].expand(2000, -1) for name, value in obs.items()}  # the same state
+    mean = sac.policy.act(obs)[0].atanh()
+    action, log_prob = sac.policy.draw(obs)
     inner = torch.distributions.Normal(mean, 0.5)
     expected = (inner.log_prob(action.atanh()) - (1 - action**2).log()).sum(1)
     assert torch.allclose(log_prob, expected, atol=2e-2)
     assert action.atanh().std(0).detach().numpy() == pytest.approx(0.5, rel=0.1)
 
 
-def test_critic_warm_up_leaves_the_actor_alone():
-    algorithm = learner(warm=True)
-    before = copied(algorithm.policy)
-    learn(algorithm, 64)  # the first 32 steps only fill the replay
-    assert algorithm.critic_warmup == 1
-    assert {name.split(".")[0] for name in changed(algorithm.policy, before)} == {
-        "critic",
-        "critic_target",
+# The replay
+
+
+@pytest.mark.parametrize("share", [0.5, 0.25])
+def test_a_share_of_each_batch_is_demonstrations(share):
+    sac = filled(model(demo_share=share), truncated=True)
+    assert (sac.replay_buffer.sample(32).rewards == 1).all()
+    data = transitions()  # whose rewards are 7
+    sac.add_demonstrations(data)
+    batch = sac.replay_buffer.sample(32)
+    shown = batch.rewards[:, 0] == 7
+    assert shown.sum() == share * 32
+    assert sac.replay_buffer.size() == 8
+    drawn = {
+        "state": batch.observations["state"],
+        "next_state": batch.next_observations["state"],
+        "task": batch.next_observations["task"],
+        "action": batch.actions,
     }
-    algorithm.learn(96, log_interval=10**9, reset_num_timesteps=False)
-    assert algorithm.critic_warmup == 0 and changed(
-        algorithm.actor, {k[6:]: v for k, v in before.items() if k.startswith("actor.")}
-    )
-    assert set(algorithm.seconds) == {"rollout", "update"}
+    drawn = {name: column[shown].numpy() for name, column in drawn.items()}
+    for number, state in enumerate(drawn["state"]):
+        [row] = np.flatnonzero((data["state"] == state).all(1))
+        for name, column in drawn.items():
+            assert np.array_equal(data[name][row], column[number])
+
+
+def test_new_experience_takes_nothing_of_the_demonstrations_away():
+    sac = filled(model(), truncated=True)
+    sac.add_demonstrations(transitions(40))
+    filled(sac, truncated=True)
+    assert len(sac.replay_buffer.demos.rewards) == 40
+
+
+def test_demonstrations_that_do_not_fit_are_refused():
+    sac = model()
+    data = transitions()
+    for wrong in (
+        {"state": data["state"][:, :-1]},
+        {"task": data["task"][:, :0]},
+        {"index": data["index"] + 1},
+    ):
+        with pytest.raises(ValueError, match="do not fit"):
+            sac.add_demonstrations({**data, **wrong})
+
+
+@pytest.mark.parametrize("truncated", [True, False])
+def test_a_time_limit_is_bootstrapped_and_an_end_is_not(truncated):
+    reward, scale, value = 1.0, 2.0, 3.0
+    sac = filled(model(reward_scale=scale), truncated, reward)
+    batch = sac.replay_buffer.sample(32)
+    assert (batch.dones == (0 if truncated else 1)).all()
+    with torch.no_grad():
+        for net in (*sac.critic.nets, *sac.critic_target.nets):  # they say 3 everywhere
+            net.head.linear.weight.zero_()
+            net.head.linear.bias.fill_(value)
+        sac.policy.log_ent_coef.fill_(-np.inf)  # no bonus for entropy
+        loss = sac.losses(batch)["critic"].item()
+    target = scale * reward + (sac.gamma * value if truncated else 0)
+    assert loss == pytest.approx(2 * 0.5 * (target - value) ** 2, rel=1e-5)  # of two critics
+
+
+def test_the_environments_time_limit_reaches_the_replay():
+    sac = learned(model(("mug",), learning_starts=10**6), NUM_ENVS * 81)
+    buffer = sac.replay_buffer
+    last = 79  # step of an episode of mug
+    assert buffer.dones[last].all()
+    assert buffer.timeouts[last].all()
+    assert not buffer.dones[:last].any()
+    state = buffer.observations["state"]
+    following = buffer.next_observations["state"]
+    assert np.array_equal(following[40], state[41])
+    assert (following[last] != state[last + 1]).any(1).all()  # the last of the old episode
+
+
+def test_the_replay_returns_to_a_saved_state():
+    source = filled(model(), truncated=True)
+    target = model()
+    target.replay_buffer.load(copy.deepcopy(source.replay_buffer.state()))
+    batches = []
+    for sac in (source, target):
+        sac.set_random_seed(5)
+        batches.append(sac.replay_buffer.sample(32))
+    assert target.replay_buffer.size() == 8
+    assert target.replay_buffer.pos == source.replay_buffer.pos
+    for a, b in zip(*(batch[:5] for batch in batches), strict=True):
+        columns_a = a if isinstance(a, dict) else {"": a}
+        columns_b = b if isinstance(b, dict) else {"": b}
+        assert all(torch.equal(columns_a[name], columns_b[name]) for name in columns_a)
+
+
+# Learning
+
+
+def test_critic_warm_up_leaves_the_actor_alone():
+    sac = model(warm=True)
+    before = copied(sac.policy)
+    learned(sac, 64)  # the first 32 steps only fill the replay
+    assert sac.critic_warmup == 1
+    assert first_parts(changed(sac.policy, before)) == {"critic", "critic_target"}
+    learned(sac, 96, fresh=False)
+    assert sac.critic_warmup == 0
+    assert "actor" in first_parts(changed(sac.policy, before))
+    assert set(sac.seconds) == {"rollout", "update"}
 
 
 def test_dagger_trains_the_actor_and_it_acts_so():
-    algorithm = learner(warm=True)
-    obs, rng = observations(algorithm, np.arange(200) % 2), np.random.default_rng(0)
+    sac = model(warm=True)
+    obs = observations(sac, np.arange(200) % 2)
+    rng = np.random.default_rng(0)
     state, task, index = split_observation(obs)
-    label = 0.8 * torch.sign(state[:, :5])
-    optimizer = torch.optim.Adam(algorithm.policy.actor.parameters(), lr=3e-3)
+    label = 0.8 * torch.sign(state[:, :ACTIONS])
+    optimizer = torch.optim.Adam(sac.policy.actor.parameters(), lr=3e-3)
     data = {"state": state, "task": task, "index": index, "label": label}
-    losses = [fit(algorithm.policy, optimizer, data, 50, 64, rng) for _ in range(6)]
+    losses = [fit(sac.policy, optimizer, data, 50, 64, rng) for _ in range(6)]
     assert losses[-1] < 0.3 * losses[0]
     given = {name: value.numpy() for name, value in obs.items()}
     for deterministic in (True, False):  # a warm start explores narrowly, in every state
-        action, _ = algorithm.predict(given, deterministic=deterministic)
+        action, _ = sac.predict(given, deterministic=deterministic)
         assert np.abs(action - label.numpy()).mean() < 0.15
         assert (np.sign(action) == label.sign().numpy()).mean() > 0.97
 
 
 def test_the_same_seed_gives_the_same_weights():
-    a, b, c = (learn(learner(seed=seed), 96).policy.state_dict() for seed in (3, 3, 4))
-    assert all(torch.equal(a[name], b[name]) for name in a)
-    assert not all(torch.equal(a[name], c[name]) for name in a)
+    first, same, other = (learned(model(seed=seed), 96).policy.state_dict() for seed in (3, 3, 4))
+    assert all(torch.equal(first[name], same[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
 def test_saved_and_loaded():
-    source, target = learn(learner(head="per_task"), 96), learner(head="per_task", seed=4)
+    source = learned(model(head="per_task"), 96)
+    target = model(head="per_task", seed=4)
     weights = source.policy.state_dict()
     assert {"log_ent_coef", "log_std"} < set(weights)
     target.policy.load_state_dict(weights)
@@ -298,32 +364,17 @@ def test_saved_and_loaded():
     obs = observations(source, [0, 1])
     assert torch.equal(source.policy.act(obs), target.policy.act(obs))
     batch = source.replay_buffer.sample(32)
-    for algorithm in (source, target):
+    for sac in (source, target):
         torch.manual_seed(0)
-        algorithm.policy.zero_grad()
-        sum(algorithm.losses(batch).values()).backward()
-        algorithm.policy.optimizer.step()
-    assert all(
-        torch.equal(a, b)
-        for a, b in zip(source.policy.parameters(), target.policy.parameters(), strict=True)
-    )
-
-
-def test_the_replay_returns_to_a_saved_state():
-    source, target = filled(learner(), truncated=True), learner()
-    target.replay_buffer.load(copy.deepcopy(source.replay_buffer.state()))
-    batches = []
-    for algorithm in (source, target):
-        algorithm.set_random_seed(5)
-        batches.append(algorithm.replay_buffer.sample(32))
-    assert target.replay_buffer.size() == 8 and target.replay_buffer.pos == source.replay_buffer.pos
-    for a, b in zip(*(b[:5] for b in batches), strict=True):
-        a, b = (x if isinstance(x, dict) else {"": x} for x in (a, b))
-        assert all(torch.equal(a[k], b[k]) for k in a)
+        sac.policy.zero_grad()
+        sum(sac.losses(batch).values()).backward()
+        sac.policy.optimizer.step()
+    assert not changed(target.policy, copied(source.policy))
 
 
 def test_adopts_a_policy_of_the_same_tasks():
-    source, target = learner(), learner(seed=4)
+    source = model()
+    target = model(seed=4)
     target.policy.adopt(source.policy)
     obs = observations(source, [0, 1])
     assert torch.equal(source.policy.act(obs), target.policy.act(obs))
@@ -331,7 +382,7 @@ def test_adopts_a_policy_of_the_same_tasks():
 
 def test_learns_a_bandit_of_each_task():
     """One step is all: what is best is known, and the entropy keeps to its goal."""
-    algorithm = learner(
+    sac = model(
         learning_rate=3e-3,
         temperature_rate=3e-2,
         actor_every=1,
@@ -339,45 +390,47 @@ def test_learns_a_bandit_of_each_task():
         reward_scale=1.0,
         temperature=0.1,
     )
-    rng, data = np.random.default_rng(0), transitions(2000)
-    data["task"] = np.repeat(1 - 2 * data["index"], 23, 1)
-    best = (1 - 2 * data["index"]) * np.array([1, 1, 1, -1, -1], np.float32)
-    data["action"] = rng.uniform(-1, 1, (2000, 5)).astype(np.float32)
-    data["reward"], data["done"] = (
-        (data["action"] * best).sum(1, keepdims=True),
-        np.ones((2000, 1), np.float32),
-    )
-    algorithm.add_demonstrations(data)
-    filled(algorithm, truncated=False).train(300, 64)
+    rng = np.random.default_rng(0)
+    data = transitions(2000)
+    sign = 1 - 2 * data["index"]  # (n, 1): 1 for the first task, -1 for the second
+    best = sign * np.array([1, 1, 1, -1, -1], np.float32)  # (n, a)
+    data["task"] = np.repeat(sign, 23, 1)
+    data["action"] = rng.uniform(-1, 1, (2000, ACTIONS)).astype(np.float32)
+    data["reward"] = (data["action"] * best).sum(1, keepdims=True)
+    data["done"] = np.ones((2000, 1), np.float32)
+    sac.add_demonstrations(data)
+    filled(sac, truncated=False).train(300, 64)
     obs = {name: torch.as_tensor(data[name]) for name in ("state", "task", "index")}
     with torch.no_grad():
-        assert (algorithm.policy.act(obs).numpy() * best).mean() > 0.8
-        assert -algorithm.policy.draw(obs)[1].mean().item() == pytest.approx(-5, abs=2)
+        assert (sac.policy.act(obs).numpy() * best).mean() > 0.8
+        assert -sac.policy.draw(obs)[1].mean().item() == pytest.approx(-5, abs=2)
+
+
+# Demonstrations
 
 
 def test_demonstrations_are_what_was_executed(tmp_path):
     pytest.importorskip("h5py")
     minari = pytest.importorskip("minari")
-    demonstrations.record(
-        tmp_path, "two-v0", ("flip-mug", "mug"), DemoConfig(episodes=2, seed=1, perturb=0.4)
-    )
+    recorded = ("flip-mug", "mug")
+    config = DemoConfig(episodes=2, seed=1, perturb=0.4)
+    demonstrations.record(tmp_path, "two-v0", recorded, config)
     vectors = np.arange(4.0).reshape(2, 2)
     data = demonstration_transitions(tmp_path, ("mug", "flip-mug"), vectors)
-    assert all(
-        len(column) == 2 * (80 + 100) and column.dtype == np.float32 for column in data.values()
-    )
+    for column in data.values():
+        assert len(column) == 2 * (80 + 100)
+        assert column.dtype == np.float32
     start = 0
-    for e in minari.MinariDataset(tmp_path / "two-v0" / "data"):
-        own, index = (
-            slice(start, start + len(e)),
-            1 - e.infos["task"][0],
-        )  # the learner's order is the other one
-        assert np.array_equal(data["state"][own], e.observations["state"][:-1])
-        assert np.array_equal(data["next_state"][own], e.observations["state"][1:])
-        assert np.array_equal(data["action"][own], e.actions)
-        assert np.array_equal(data["reward"][own, 0], e.rewards.astype(np.float32))
-        assert (data["index"][own] == index).all() and (data["task"][own] == vectors[index]).all()
-        start += len(e)
+    for episode in minari.MinariDataset(tmp_path / "two-v0" / "data"):
+        own = slice(start, start + len(episode))
+        index = 1 - episode.infos["task"][0]  # the learner's order is the other one
+        assert np.array_equal(data["state"][own], episode.observations["state"][:-1])
+        assert np.array_equal(data["next_state"][own], episode.observations["state"][1:])
+        assert np.array_equal(data["action"][own], episode.actions)
+        assert np.array_equal(data["reward"][own, 0], episode.rewards.astype(np.float32))
+        assert (data["index"][own] == index).all()
+        assert (data["task"][own] == vectors[index]).all()
+        start += len(episode)
     assert not data["done"].any()  # time limits only
     assert len(demonstration_transitions(tmp_path, ("mug",), vectors[:1])["reward"]) == 160
     with pytest.raises(ValueError, match="no demonstrations of cork"):
