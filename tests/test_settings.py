@@ -108,13 +108,13 @@ def test_unknown_choices_are_named_by_their_flag():
     assert flag.setting.problem("cloned", flag.name).startswith("unknown warm start 'cloned'")
 
 
-def test_choices_and_their_meanings():
+def test_choices_and_their_words():
     assert Setting("words").names() == ()
     assert Setting("words", choices=("a", "b")).names() == ("a", "b")
-    assert Setting("words", choices=("a", "b")).meanings() == {}
+    assert Setting("words", choices=("a", "b")).words() == {}
     heads = Setting("words", choices="agents.tables:HEADS")
     assert heads.names() == ("shared", "per_task")
-    assert heads.meanings()["per_task"] == "a linear output for every task"
+    assert heads.words()["per_task"] == "a linear output for every task"
 
 
 def test_check_names_the_first_setting_that_is_wrong():
