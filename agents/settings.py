@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import math
 import types
 import typing
 from collections.abc import Callable, Iterator
@@ -66,6 +67,8 @@ class Setting:
             values = value if isinstance(value, tuple) else (value,)
             unknown = (self._unknown(each, name) for each in values)
             return next((text for text in unknown if text), None)
+        if any(not math.isfinite(number) for number in numbers(value)):
+            return f"{name} must be finite, not {value}"
         if self.least is not None and value < self.least:
             return f"{name} must be at least {self.least}, not {value}"
         if self.above is not None and not value > self.above:
@@ -160,6 +163,35 @@ def flags(config: Any, path: tuple[str, ...] = (), prefix: str = "") -> Iterator
             yield Flag(key, here, without_none(hints[field.name]), value, found)
 
 
+def as_words(key: str, value: Any) -> list[str]:
+    """A flag with a value, as words of the command line.
+
+    Args:
+        key: of the flag.
+        value: a switch that is off gets `no-` before its name.
+    """
+    group, dot, name = key.replace("_", "-").rpartition(".")
+    if isinstance(value, bool):
+        name = name if value else f"no-{name}"
+        return [f"--{group}{dot}{name}"]
+    return [f"--{group}{dot}{name}", *_words(value)]
+
+
+def _words(value: Any) -> list[str]:
+    if isinstance(value, tuple):
+        return [word for part in value for word in _words(part)]
+    return [str(value)]
+
+
+def numbers(value: Any) -> Iterator[float]:
+    """The floating-point numbers of a value, of nested tuples, too."""
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from numbers(part)
+
+
 def without_none(hint: Any) -> Any:
     """The type `int` of a hint `int | None`; other hints as they are."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
@@ -200,6 +232,8 @@ def from_dict(make: Any, values: dict) -> Any:
         TypeError: a name that it does not have, or a value that is no dictionary where one nests.
     """
     hints = typing.get_type_hints(make)
+    if not isinstance(values, dict):
+        raise TypeError(f"{make.__name__} must be a table, not {values!r}")
     made = {}
     for name, value in values.items():
         hint = hints.get(name)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from agents.settings import flags
+from agents.settings import as_words, flags
 from agents.tables import ALGORITHMS
 from envs import TASK_SETS
 from envs.closures import named_set
@@ -64,11 +64,11 @@ def check_job(job: JobConfig) -> None:
     Raises:
         ValueError: what is wrong and what is allowed.
     """
-    values = {flag.key: flag.get(job) for flag in flags(job)}
+    by_key = {flag.key: flag for flag in flags(job)}
     algorithm = ALGORITHMS[job.algorithm]
-    wrong = {key: value for key, value in algorithm.fixed.items() if values[key] != value}
-    if wrong:
-        needed = " ".join(_typed(key, value) for key, value in algorithm.fixed.items())
+    fixed = algorithm.fixed
+    if any(by_key[key].get(job) != value for key, value in fixed.items()):
+        needed = " ".join(word for key, value in fixed.items() for word in as_words(key, value))
         raise ValueError(f"--algorithm {job.algorithm} works with these flags only: {needed}")
     algorithm.check(learner_config(job))
     clones = job.warm_start == "clone"
@@ -81,14 +81,6 @@ def check_job(job: JobConfig) -> None:
     for name in LOGGERS:
         if getattr(job, name):
             require(name)
-
-
-def _typed(key: str, value: Any) -> str:
-    """A flag with its value, as it is typed."""
-    name = key.replace("_", "-")
-    if isinstance(value, bool):
-        return f"--{name}" if value else f"--no-{name}"
-    return f"--{name} {value}"
 
 
 def train(config: TrainConfig, console: Console) -> None:

@@ -25,6 +25,10 @@ CLOSURES = "envs.closures:CLOSURES"
 TASK_SETS = {"choices": "envs.closures:TASK_SETS", "accepts": "envs.closures:named_set"}
 
 
+def _empty(name: str) -> str | None:
+    return None if name.strip() else "must name a folder"
+
+
 @dataclasses.dataclass(frozen=True)
 class TransferConfig:
     """Budget and resolution of a transfer; the same for every learner."""
@@ -64,6 +68,7 @@ class JobConfig:
         None,
         "folder of demonstrations, made by `train.py demos`: to clone, and with sac for a share "
         "of each batch",
+        check=_empty,
     )
     conditioning: str = setting(
         "parameters",

@@ -11,7 +11,7 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from agents.settings import Flag, flags
+from agents.settings import Flag, as_words, flags
 from evaluation.config import TrainConfig
 
 Axes = Mapping[str, Flag]  # flags of `train` that a grid may set, by their keys
@@ -59,10 +59,8 @@ class Cell:
     @property
     def arguments(self) -> list[str]:
         """Its flags as the command line takes them."""
-        words: list[str] = []
-        for key, value in self.configuration.flags:
-            words += _words(key.replace("_", "-"), value)
-        return [*words, "--seed", str(self.seed)]
+        given = [as_words(key, value) for key, value in self.configuration.flags]
+        return [*itertools.chain.from_iterable(given), "--seed", str(self.seed)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,19 +198,6 @@ def _typed(value: Any, hint: Any, name: str) -> Any:
     if type(value) is not hint and not whole_for_float:
         raise ValueError(f"{name} must be {TYPES[hint]}, not {value!r}")
     return hint(value)
-
-
-def _words(name: str, value: Any) -> list[str]:
-    """A flag and its value as words of the command line."""
-    if isinstance(value, bool):
-        return [f"--{name}" if value else f"--no-{name}"]
-    return [f"--{name}", *_values(value)]
-
-
-def _values(value: Any) -> list[str]:
-    if isinstance(value, tuple):
-        return [word for part in value for word in _values(part)]
-    return [str(value)]
 
 
 def _seeds(seeds: int | list) -> tuple[int, ...]:
