@@ -308,7 +308,14 @@ def reach(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
 
 
 # Name -> function that changes the plan of those that make the move, bool (n,). Moves are
-# made in this order: a later one changes what an earlier one planned.
+# made in this order: a later one changes what an earlier one planned. When each acts:
+# - grasp: until the lid is held, and again where the wrist ends;
+# - unscrew: once it is held, until the lid is off;
+# - unscrew_pressed: the same, pressing first, turning while the lid is down;
+# - turn: once it is held, until the lid is turned a little past its angle;
+# - lift: once it is held, where nothing has to be turned, or it has been turned, or it is free;
+# - swing, slide, drag: as soon as it is held; they wait for no gate;
+# - press, reach: at once, without a grasp.
 MOVES: dict[str, Callable[[Measured, np.ndarray, Plan], None]] = {
     "grasp": grasp,
     "unscrew": unscrew,

@@ -10,6 +10,9 @@ of them open it and by what share, and what holds it back:
 
 A lid that comes free loses locks, thread, spring, gate and friction together.
 
+What a row can say has limits: a spring acts on the lift only, there is one gate, and each of
+`angle` and `depth` of a closure is the way of one joint, or of both that it moves by the same.
+
 A new mechanism is one row of MECHANISMS. `lid.py` builds a row's joints into a MuJoCo
 model, `scene.py` says where the hand goes to, `experts.py` makes the row's moves and
 `rewards.py` pays its terms. This module needs NumPy only. All functions are pure.
@@ -84,6 +87,12 @@ class Mechanism:
     sprung: bool = False
     gate: Gate | None = None
     marked: bool = False
+
+    @property
+    def travels(self) -> frozenset[int]:
+        """Joints with a part in opening: those that open the lid, and the key of the gate."""
+        key = {self.gate.key} if self.gate else set()
+        return frozenset({*self.opens, *key})
 
     def engaged(self) -> np.ndarray:
         """Constraints that act while the lid is held, bool (7,) in the order of CONSTRAINTS."""
@@ -197,10 +206,7 @@ def full_travel(mechanism: Mechanism, direction: float, angle: float, depth: flo
     """
     down = -1.0 if mechanism.sprung else 1.0
     values = np.array([depth, 0.0, down * depth, direction * angle, 0.0, -angle])  # (6,) m, rad
-    takes_part = set(mechanism.opens)
-    if mechanism.gate:
-        takes_part.add(mechanism.gate.key)
-    return values * [joint in takes_part for joint in range(len(LID_JOINTS))]
+    return values * [joint in mechanism.travels for joint in range(len(LID_JOINTS))]
 
 
 def frictions(mechanism: Mechanism, force: float, torque: float) -> np.ndarray:

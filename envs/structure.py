@@ -124,7 +124,7 @@ class Closure:
     @property
     def direction(self) -> float:
         """Sense of the rotation that opens, seen from above: +1, -1, or 0 where none does."""
-        if TWIST not in MECHANISMS[self.mechanism].opens:
+        if TWIST not in MECHANISMS[self.mechanism].travels:
             return 0.0
         clockwise = self.clockwise or self.lead[1] < 0
         return -1.0 if clockwise else 1.0
@@ -203,17 +203,18 @@ def _ranges_lie_within_bounds(closure: Closure) -> None:
 
 
 def _rotating_lid_has_an_angle(closure: Closure) -> None:
-    """A lid that opens by twisting or tilting has an angle."""
-    opens = MECHANISMS[closure.mechanism].opens
-    rotates = TWIST in opens or TILT_Y in opens
+    """A lid that twists or tilts on its way has an angle."""
+    travels = MECHANISMS[closure.mechanism].travels
+    rotates = TWIST in travels or TILT_Y in travels
     if rotates and closure.angle[0] <= 0:
         raise ValueError(f"{closure.name}: a {closure.mechanism} needs an angle above 0")
 
 
 def _straight_lid_has_a_depth(closure: Closure) -> None:
-    """A lid that opens by lifting or sliding, or has a mark to reach, has a depth."""
+    """A lid that lifts or slides on its way, or has a mark to reach, has a depth."""
     mechanism = MECHANISMS[closure.mechanism]
-    straight = LIFT in mechanism.opens or X in mechanism.opens or mechanism.marked
+    travels = mechanism.travels if not mechanism.threaded else frozenset()  # a lead instead
+    straight = LIFT in travels or X in travels or mechanism.marked
     if straight and closure.depth[0] <= 0:
         raise ValueError(f"{closure.name}: a {closure.mechanism} needs a depth above 0")
 

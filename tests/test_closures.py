@@ -15,7 +15,7 @@ import envs
 from envs.closures import CLOSURES, TASK_SETS, Closure, TaskSet, distance, register
 from envs.env import ClosureEnv
 from envs.looks import GRIPS, LOOKS, draw_container, draw_lid
-from envs.mechanisms import MECHANISMS
+from envs.mechanisms import MECHANISMS, TWIST, Gate, X
 from envs.scene import build
 from envs.tables import lookup
 from envs.vector_env import ClosureVectorEnv
@@ -182,3 +182,14 @@ def test_the_visual_twin_has_the_same_state():
     drawn = build(variant, visual=True).compile()
     assert (plain.nq, plain.nmocap) == (drawn.nq, drawn.nmocap)
     assert drawn.ngeom > plain.ngeom
+
+
+def test_a_gates_key_needs_its_way_too(monkeypatch, ink_bottle):
+    turn_then_slide = dataclasses.replace(
+        MECHANISMS["slide"], free=(X, TWIST), gate=Gate(key=TWIST, jammed=X, threshold=1.0)
+    )
+    monkeypatch.setitem(MECHANISMS, "bolt", turn_then_slide)
+    fields = {**ink_bottle, "mechanism": "bolt", "lead": (0.0, 0.0), "depth": (0.02, 0.03)}
+    with pytest.raises(ValueError, match="a bolt needs an angle above 0"):
+        Closure(**{**fields, "angle": (0.0, 0.0)})
+    assert Closure(**fields).direction == 1.0

@@ -1,5 +1,7 @@
 """Reward terms: bounded, and each stage of opening pays more than the one before."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -10,9 +12,18 @@ from envs.robot import FINGER_OPEN
 ALL_TERMS = np.ones(1, [(name, bool) for name in rewards.TERMS])
 
 
+@functools.cache
+def real() -> dict[str, np.ndarray]:
+    """Measurements of a jar at a start, for what the tests below leave alone."""
+    env = ClosureVectorEnv("jar")
+    env.reset(seed=0)
+    return env.batch.measure()
+
+
 def measured(**changes):
     """Measurements of one lid of 15 mm radius with the hand open at its grip, unless changed."""
     m = {
+        **real(),
         "grip_offset": np.zeros((1, 3)),
         "opening": np.array([0.04]),
         "grip_radius": np.array([0.015]),
@@ -128,11 +139,10 @@ def test_a_term_that_is_not_paid_is_zero():
     assert terms_of(pays=pays) == terms_of() | {"reach": 0.0}
 
 
-def test_every_term_says_what_it_pays_and_all_of_them_add_up_to_one():
+def test_every_term_says_what_it_pays_and_the_reward_is_at_most_one():
     for term in rewards.TERMS.values():
         assert term.weight > 0
         assert len(term.words) > 20 and "\n" not in term.words
-    assert sum(term.weight for term in rewards.TERMS.values()) == 1.0
     full = {name: np.ones(1) for name in (*rewards.TERMS, "success")}
     assert rewards.total(full) == pytest.approx(1.0)
 
@@ -158,6 +168,7 @@ def test_a_new_term_is_one_function_and_one_row(monkeypatch):
 
     words = "the fingers press on the lid no more than they must"
     monkeypatch.setitem(rewards.TERMS, "gentle", rewards.Term(gentle, 0.25, words))
+    share = 0.25 / sum(term.weight for term in rewards.TERMS.values())  # of the potential
     env = ClosureVectorEnv(tuple(CLOSURES), len(CLOSURES), autoreset_mode="Disabled")
     env.reset(seed=0)
     for _ in range(40):
@@ -166,6 +177,6 @@ def test_a_new_term_is_one_function_and_one_row(monkeypatch):
         assert ((reward >= 0) & (reward <= 1)).all()
         others = {name: info[name] for name in (*rewards.TERMS, "success")}
         without = rewards.total(others | {"gentle": np.zeros(len(reward))})
-        # a quarter beside weights of one: a fifth of the potential, which is a tenth of the reward
-        assert reward - without == pytest.approx(0.1 * 0.2 * info["gentle"])
+        potential_weight = 1 - rewards.SUCCESS_WEIGHT
+        assert reward - without == pytest.approx(potential_weight * share * info["gentle"])
     assert info["gentle"].min() < 0.5

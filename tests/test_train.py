@@ -444,7 +444,7 @@ def test_help_lists_every_setting_with_its_default_and_its_choices(within):
     for key, default in (("ppo.gae-lambda", "0.95"), ("sac.tau", "0.01"), ("clone.epochs", "100")):
         assert f"--{key}" in said
         assert f"(default: {default})" in said
-    assert "{mlp,film,soft_modules,moore,paco,transformer}" in said
+    assert "{" + ",".join(BODIES) + "}" in said
     quick = within("train --quick --help").stdout
     assert "(default: 16)" in quick  # sub-environments
 
