@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import warnings
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from agents.settings import load
 from evaluation import config, flags
+from evaluation.progress import make_console
 
 warnings.filterwarnings("ignore", category=UserWarning, module="stable_baselines3")
 
@@ -49,7 +51,7 @@ def run(arguments: Sequence[str], console: Console) -> None:
         ValueError, OSError, RuntimeError: a user's mistake, or what is missing; in one line.
     """
     if arguments and arguments[0] in flags.HELP:
-        console.print(overview(), markup=False)
+        console.print(overview())
         return
     if arguments and arguments[0].startswith(flags.COMPLETION):
         configs = {name: command.config for name, command in COMMANDS.items()}
@@ -78,13 +80,34 @@ def overview() -> str:
 
 def _main() -> None:
     """Run what the command line says; a user's mistake ends with one line."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = make_console()
     try:
         run(sys.argv[1:], console)
-    except (ValueError, OSError, RuntimeError) as error:
-        if not error.args or isinstance(error, NotImplementedError):
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        if not said(error) or isinstance(error, NotImplementedError):
             raise
-        sys.exit("error: " + " ".join(str(error).split()))
+        sys.exit(f"error: {said(error)}")
+
+
+def said(error: BaseException) -> str:
+    """What went wrong, in one line; empty where an error does not say."""
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return "there is not enough memory: fewer --num-envs or --episodes need less"
+    if not isinstance(error, OSError) or error.strerror is None:
+        return " ".join(str(error).split())
+    where = f" {error.filename}" if error.filename else " a file"
+    reasons = {
+        errno.ENOSPC: f"the disk is full: cannot write{where}",
+        getattr(errno, "EDQUOT", -1): f"the quota of the disk is used up: cannot write{where}",
+        errno.EMFILE: f"too many files are open: cannot open{where} (ulimit -n allows more)",
+        errno.EROFS: f"cannot write{where}: it is on a read-only file system",
+        errno.EACCES: f"no permission for{where}",
+        errno.EPERM: f"no permission for{where}",
+        errno.ENOENT: f"there is no file or folder{where}",
+        errno.ENAMETOOLONG: f"the name is too long:{where}",
+        errno.ENOMEM: "there is not enough memory: fewer --num-envs or --episodes need less",
+    }
+    return reasons.get(error.errno or 0, f"{error.strerror.lower()}:{where}")
 
 
 if __name__ == "__main__":
