@@ -200,6 +200,7 @@ class _Job:
         for target in targets:
             done = runs.read_results(self.run_folder).get("transfer", {})
             if target not in done and not self.session.stop():
+                self.session.report(f"transfer to {target}", 0, 1, "")
                 experiment.transfer_run(self.session, target)
         if self.config.alone:
             self.say("no transfer and no videos: policies of single rows are a control")
@@ -225,7 +226,9 @@ class _Job:
                 if not (self.run_folder / "latest").exists():
                     self.say("the warm start was not finished and begins again")
                 return False
+            self.session.report("evaluation", 0, 1, "")
             results = experiment.evaluate_run(self.run_folder, self.config)
+            self.session.report("evaluation", 1, 1, "")
         self.say(
             f"mean success {results['mean_success']:.3f}, worst {results['worst_success']:.2f} "
             f"({self.config.episodes} episodes per task)"
@@ -270,6 +273,7 @@ def transfer(config: TransferRunConfig, console: Console) -> None:
     bars = Bars(console)
     with bars.progress:
         session = Session(run, job, config.seed, bars, stop=lambda: False)
+        bars(f"transfer to {config.target}", 0, 1, "")
         results = experiment.transfer_run(session, config.target)
     assert results is not None
     entry = results["transfer"][config.target]

@@ -84,28 +84,48 @@ def check_effects(config: TrainConfig) -> None:
     Raises:
         ValueError: the first of them, and what it needs.
     """
-    algorithm = ALGORITHMS[config.job.algorithm]
-    for flag in _typed(config):
-        if flag.key in algorithm.fixed:  # it has the one value that is allowed
-            continue
-        group, *inner = flag.path
-        if inner and group in GROUPS_OF_ALGORITHMS and group not in algorithm.groups:
-            raise ValueError(f"{flag.name} has no effect with --algorithm {config.job.algorithm}")
-        for use in USES:
-            if fnmatch.fnmatchcase(flag.key, use.keys) and not use.holds(config):
-                raise ValueError(f"{flag.name} has no effect here: it needs {use.needs}")
-    if config.job.alone and config.videos and "videos" in config.given:
-        raise ValueError("--videos has no effect with --alone: a control is not filmed")
-    if "transfer_steps" in config.given and config.job.transfer.env_steps:
-        _check_transfers(config)
+    for problem in without_effect(config).values():
+        raise ValueError(problem)
 
 
-def _check_transfers(config: TrainConfig) -> None:
-    if not _transfers(config):
-        raise ValueError(
+def without_effect(config: TrainConfig) -> dict[str, str]:
+    """The flags among `config.given` that would change nothing, by their keys, and why."""
+    found = {flag.key: _why_unused(flag, config) for flag in _typed(config)}
+    job = config.job
+    if job.alone and config.videos and "videos" in config.given:
+        found["videos"] = "--videos has no effect with --alone: a control is not filmed"
+    if "transfer_steps" in config.given and job.transfer.env_steps and not _transfers(config):
+        found["transfer_steps"] = (
             "--transfer-steps has no effect here: there is no transfer with --alone, nor with "
-            f"--conditioning {config.job.conditioning} (it needs {', '.join(UNSEEN)})"
+            f"--conditioning {job.conditioning} (it needs {', '.join(UNSEEN)})"
         )
+    return {key: problem for key, problem in found.items() if problem}
+
+
+def unused_in_cell(values: Mapping[str, Any]) -> dict[str, str]:
+    """The flags of a cell of a grid that would change nothing in it, and why.
+
+    Args:
+        values: of flags, by their keys.
+    """
+    paths = {flag.key: flag.path for flag in flags(TrainConfig())}
+    known = {key: value for key, value in values.items() if key in paths}
+    config = replaced(TrainConfig(), {paths[key]: value for key, value in known.items()})
+    return without_effect(dataclasses.replace(config, given=frozenset(known)))
+
+
+def _why_unused(flag: Flag, config: TrainConfig) -> str | None:
+    """Why a flag of the job has no effect; None if it has one."""
+    algorithm = ALGORITHMS[config.job.algorithm]
+    if flag.key in algorithm.fixed:  # it has the one value that is allowed
+        return None
+    group, *inner = flag.path
+    if inner and group in GROUPS_OF_ALGORITHMS and group not in algorithm.groups:
+        return f"{flag.name} has no effect with --algorithm {config.job.algorithm}"
+    for use in USES:
+        if fnmatch.fnmatchcase(flag.key, use.keys) and not use.holds(config):
+            return f"{flag.name} has no effect here: it needs {use.needs}"
+    return None
 
 
 def _typed(config: TrainConfig) -> list[Flag]:

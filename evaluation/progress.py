@@ -126,7 +126,8 @@ class Lines:
     def _tell(self) -> None:
         while not self._ended.wait(self.every):
             if self._phase:
-                self.say(self.line())
+                with contextlib.suppress(OSError, ValueError):  # nobody may be listening any more
+                    self.say(self.line())
 
 
 def _time(seconds: float) -> str:

@@ -16,6 +16,7 @@ from evaluation import effects, experiment
 from evaluation import flags as command_line
 from evaluation.commands import check_job, check_seeds, train
 from evaluation.config import JobConfig, TrainConfig, TransferConfig
+from evaluation.grid import axes, read_grid
 from evaluation.loggers import LOGGERS
 from evaluation.progress import make_console
 
@@ -178,6 +179,24 @@ def test_seeds_count_on_within_what_is_allowed(seed, config, allowed):
     else:
         with pytest.raises(ValueError, match="^--seed must be at most 42949[56]"):
             check_seeds(seed, config)
+
+
+GRID = """
+[common]
+dagger.updates = 9
+[vary]
+warm_start = ['none', 'dagger']
+"""
+
+
+def test_a_flag_of_a_grid_is_left_out_of_the_cells_without_use_for_it(tmp_path):
+    (tmp_path / "g.toml").write_text(GRID)
+    scratch, warm = read_grid(tmp_path / "g.toml", axes()).cells
+    assert scratch.arguments == ["--warm-start", "none", "--seed", "0"]
+    assert "--dagger.updates" in warm.arguments
+    (tmp_path / "g.toml").write_text(GRID.replace(", 'dagger'", ""))
+    with pytest.raises(ValueError, match="in no cell has dagger.updates an effect"):
+        read_grid(tmp_path / "g.toml", axes())
 
 
 # A run that goes on
