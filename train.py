@@ -83,31 +83,41 @@ def _main() -> None:
     console = make_console()
     try:
         run(sys.argv[1:], console)
-    except (ValueError, OSError, RuntimeError, MemoryError) as error:
-        if not said(error) or isinstance(error, NotImplementedError):
+    except Exception as error:
+        line = said(error)
+        if not line:
             raise
-        sys.exit(f"error: {said(error)}")
+        sys.exit(f"error: {line}")
 
 
-def said(error: BaseException) -> str:
-    """What went wrong, in one line; empty where an error does not say."""
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+def said(error: Exception) -> str:
+    """What a user can do something about, in one line; empty for an error of the program."""
+    text = " ".join(str(error).split())
+    if "thread constructor failed" in text or "can't start new thread" in text:
+        return "no thread can be started: too little memory, or more than `ulimit -u` allows"
+    if isinstance(error, MemoryError) or "allocate memory" in text:
         return "there is not enough memory: fewer --num-envs or --episodes need less"
-    if not isinstance(error, OSError) or error.strerror is None:
-        return " ".join(str(error).split())
-    where = f" {error.filename}" if error.filename else " a file"
+    if isinstance(error, OSError) and error.strerror is not None:
+        return _said_of_file(error)
+    if "No space left on device" in text:
+        return "the disk is full: make room, then go on"
+    mistake = isinstance(error, ValueError | OSError | RuntimeError)
+    return text if mistake and not isinstance(error, NotImplementedError) else ""
+
+
+def _said_of_file(error: OSError) -> str:
+    where = str(error.filename) if error.filename else "a file"
     reasons = {
-        errno.ENOSPC: f"the disk is full: cannot write{where}",
-        getattr(errno, "EDQUOT", -1): f"the quota of the disk is used up: cannot write{where}",
-        errno.EMFILE: f"too many files are open: cannot open{where} (ulimit -n allows more)",
-        errno.EROFS: f"cannot write{where}: it is on a read-only file system",
-        errno.EACCES: f"no permission for{where}",
-        errno.EPERM: f"no permission for{where}",
-        errno.ENOENT: f"there is no file or folder{where}",
-        errno.ENAMETOOLONG: f"the name is too long:{where}",
-        errno.ENOMEM: "there is not enough memory: fewer --num-envs or --episodes need less",
+        errno.ENOSPC: f"the disk is full: {where} cannot be written; make room, then go on",
+        getattr(errno, "EDQUOT", -1): f"the disk's quota is used up: {where} cannot be written",
+        errno.EMFILE: f"too many files are open for {where}: `ulimit -n` sets how many may be",
+        errno.EROFS: f"{where} cannot be written: its file system is read-only",
+        errno.EACCES: f"no permission for {where}",
+        errno.EPERM: f"no permission for {where}",
+        errno.ENOENT: f"there is no {where}",
+        errno.ENAMETOOLONG: f"the name is too long: {where}",
     }
-    return reasons.get(error.errno or 0, f"{error.strerror.lower()}:{where}")
+    return reasons.get(error.errno or 0, f"{where}: {str(error.strerror).lower()}")
 
 
 if __name__ == "__main__":

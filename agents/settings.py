@@ -120,7 +120,8 @@ def _unwritable(path: pathlib.Path, kind: str) -> str | None:
         there = there.parent
     if not there.is_dir() and (there != path or kind == "folder"):
         return f"cannot be {path}: {there} is no folder"
-    if not os.access(there, os.W_OK):
+    effective = os.access in os.supports_effective_ids
+    if not os.access(there, os.W_OK, effective_ids=effective):
         return f"cannot be {path}: {there} cannot be written"
     return None
 

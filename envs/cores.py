@@ -34,7 +34,7 @@ def cpu_quota(root: pathlib.Path = pathlib.Path("/")) -> float | None:
         return None
     quotas = []
     for line in text.splitlines():
-        _, controllers, path = line.split(":", 2)
+        _, controllers, path = [*line.split(":", 2), "-", "-"][:3]
         if not controllers:  # version 2
             groups, read = root / "sys/fs/cgroup", _quota_v2
         elif "cpu" in controllers.split(","):
