@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import warnings
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from agents.settings import load
 from evaluation import config, flags
+from evaluation.progress import make_console
 
 warnings.filterwarnings("ignore", category=UserWarning, module="stable_baselines3")
 
@@ -49,7 +51,7 @@ def run(arguments: Sequence[str], console: Console) -> None:
         ValueError, OSError, RuntimeError: a user's mistake, or what is missing; in one line.
     """
     if arguments and arguments[0] in flags.HELP:
-        console.print(overview(), markup=False)
+        console.print(overview())
         return
     if arguments and arguments[0].startswith(flags.COMPLETION):
         configs = {name: command.config for name, command in COMMANDS.items()}
@@ -78,13 +80,44 @@ def overview() -> str:
 
 def _main() -> None:
     """Run what the command line says; a user's mistake ends with one line."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = make_console()
     try:
         run(sys.argv[1:], console)
-    except (ValueError, OSError, RuntimeError) as error:
-        if not error.args or isinstance(error, NotImplementedError):
+    except Exception as error:
+        line = said(error)
+        if not line:
             raise
-        sys.exit("error: " + " ".join(str(error).split()))
+        sys.exit(f"error: {line}")
+
+
+def said(error: Exception) -> str:
+    """What a user can do something about, in one line; empty for an error of the program."""
+    text = " ".join(str(error).split())
+    if "thread constructor failed" in text or "can't start new thread" in text:
+        return "no thread can be started: too little memory, or more than `ulimit -u` allows"
+    if isinstance(error, MemoryError) or "allocate memory" in text:
+        return "there is not enough memory: fewer --num-envs or --episodes need less"
+    if isinstance(error, OSError) and error.strerror is not None:
+        return _said_of_file(error)
+    if "No space left on device" in text:
+        return "the disk is full: make room, then go on"
+    mistake = isinstance(error, ValueError | OSError | RuntimeError)
+    return text if mistake and not isinstance(error, NotImplementedError) else ""
+
+
+def _said_of_file(error: OSError) -> str:
+    where = str(error.filename) if error.filename else "a file"
+    reasons = {
+        errno.ENOSPC: f"the disk is full: {where} cannot be written; make room, then go on",
+        getattr(errno, "EDQUOT", -1): f"the disk's quota is used up: {where} cannot be written",
+        errno.EMFILE: f"too many files are open for {where}: `ulimit -n` sets how many may be",
+        errno.EROFS: f"{where} cannot be written: its file system is read-only",
+        errno.EACCES: f"no permission for {where}",
+        errno.EPERM: f"no permission for {where}",
+        errno.ENOENT: f"there is no {where}",
+        errno.ENAMETOOLONG: f"the name is too long: {where}",
+    }
+    return reasons.get(error.errno or 0, f"{where}: {str(error.strerror).lower()}")
 
 
 if __name__ == "__main__":

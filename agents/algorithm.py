@@ -36,6 +36,7 @@ class Algorithm:
         guided: can go on to imitate the scripted experts while it learns.
         replays_demonstrations: can learn from recorded transitions.
         fixed: flags that it works with at one value only, by their names in grids.
+        groups: fields of `LearnerConfig` whose settings it reads: of network, ppo and sac.
     """
 
     policy_class: ClassVar[type[BasePolicy]]
@@ -44,6 +45,7 @@ class Algorithm:
     guided: ClassVar[bool] = False
     replays_demonstrations: ClassVar[bool] = False
     fixed: ClassVar[Mapping[str, Any]] = {}
+    groups: ClassVar[tuple[str, ...]] = ("network",)
 
     def __init__(self, env: TaskVecEnv, config: LearnerConfig, seed: int):
         self.env = env

@@ -34,6 +34,7 @@ class PlainPPO(Algorithm):
 
     policy_class = PlainPolicy
     plain = True
+    groups = ()
     fixed = {
         "warm_start": "none",
         "transfer_steps": 0,

@@ -241,6 +241,7 @@ class PPO(Algorithm):
 
     policy_class = MultiTaskPolicy
     guided = True
+    groups = ("network", "ppo")
     model: MultiTaskPPO
 
     @staticmethod

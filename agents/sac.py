@@ -362,6 +362,7 @@ class SAC(Algorithm):
     phase = "sac"
     replays_demonstrations = True
     fixed = {"rule": "sum", "popart": False, "cosines": False, "transfer_steps": 0}
+    groups = ("network", "sac")
     model: MultiTaskSAC
 
     @classmethod

@@ -11,6 +11,8 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import math
+import os
+import pathlib
 import types
 import typing
 from collections.abc import Callable, Iterator
@@ -32,6 +34,9 @@ class Setting:
         check: returns what is wrong with a value, or None.
         flag: its name on the command line and in grids, where that is not its path.
         positional: typed without a name.
+        path: what is at the path that it names: "read" (it is there), "folder" or "file" (it is
+            written); None: it is no path. The command line makes paths absolute.
+        no_paths: values of a path that are none.
     """
 
     help: str
@@ -44,6 +49,8 @@ class Setting:
     check: Callable[[Any], str | None] | None = None
     flag: str | None = None
     positional: bool = False
+    path: typing.Literal["read", "folder", "file"] | None = None
+    no_paths: tuple[str, ...] = ()
 
     def names(self) -> tuple[str, ...]:
         """The choices; empty where any value of the type is one."""
@@ -69,16 +76,26 @@ class Setting:
             return next((text for text in unknown if text), None)
         if any(not math.isfinite(number) for number in numbers(value)):
             return f"{name} must be finite, not {value}"
-        if self.least is not None and value < self.least:
-            return f"{name} must be at least {self.least}, not {value}"
-        if self.above is not None and not value > self.above:
-            return f"{name} must be above {self.above}, not {value}"
-        if self.below is not None and not value < self.below:
-            return f"{name} must be below {self.below}, not {value}"
-        if self.most is not None and value > self.most:
-            return f"{name} must be at most {self.most}, not {value}"
+        if limit := self._limit_broken(value):
+            return f"{name} must be {limit}, not {value}"
+        if self.path and not str(value).strip():
+            return f"{name} must name a folder or a file, not {value!r}"
+        if self.path in ("folder", "file"):
+            wrong = _unwritable(pathlib.Path(value), self.path)
+            return wrong and f"{name} {wrong}"
         wrong = self.check(value) if self.check else None
         return wrong and f"{name} {wrong}, not {value}"
+
+    def _limit_broken(self, value: Any) -> str | None:
+        if self.least is not None and value < self.least:
+            return f"at least {self.least}"
+        if self.above is not None and not value > self.above:
+            return f"above {self.above}"
+        if self.below is not None and not value < self.below:
+            return f"below {self.below}"
+        if self.most is not None and value > self.most:
+            return f"at most {self.most}"
+        return None
 
     def _unknown(self, value: Any, name: str) -> str | None:
         from envs.tables import lookup
@@ -92,6 +109,21 @@ class Setting:
         except ValueError as error:
             return str(error)
         return None
+
+
+def _unwritable(path: pathlib.Path, kind: str) -> str | None:
+    """Why a folder or file cannot be written there; None if it can, as far as can be told."""
+    if kind == "file" and path.is_dir():
+        return f"must name a file: {path} is a folder"
+    there = path
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir() and (there != path or kind == "folder"):
+        return f"cannot be {path}: {there} is no folder"
+    effective = os.access in os.supports_effective_ids
+    if not os.access(there, os.W_OK, effective_ids=effective):
+        return f"cannot be {path}: {there} cannot be written"
+    return None
 
 
 REQUIRED: Any = dataclasses.MISSING  # default of a setting that must be given

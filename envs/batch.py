@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ import numpy as np
 from envs import mechanisms, robot
 from envs.closures import CLOSURES
 from envs.constants import MARK, constants
+from envs.cores import default_threads
 from envs.mechanisms import LID_JOINTS, TWIST
 from envs.scene import SUBSTEPS, TIMESTEP, WORKSPACE, build
 from envs.structure import Variant
@@ -133,7 +133,7 @@ class ClosureBatch:
     Args:
         names: rows of the table of closures.
         n: number of simulations.
-        threads: of the physics; 0: as many as the process has cores.
+        threads: of the physics; 0: as many as `cores.set_threads` says.
         variants: drawn of each row.
         variant_seed: which variants these are.
         level: what varies beside pose and variant, a row of `variation.LEVELS`.
@@ -176,7 +176,7 @@ class ClosureBatch:
         held = [build(variant).compile() for variant in self.pool]
         free = [build(variant, free=True).compile() for variant in self.pool]
         self.model = held[0]
-        self.sim = mujoco.batch.Batch(self.model, n, threads or cores())
+        self.sim = mujoco.batch.Batch(self.model, n, threads or default_threads())
         self.variation = Variation(lookup(LEVELS, level, "level"), n)
         self._expand_fields(held + free)
         self._bind_state()
@@ -565,13 +565,6 @@ class ClosureBatch:
             view.flags.writeable = False
         self._progress = self._measure_progress()
         self._apply_gates()
-
-
-def cores() -> int:
-    """Cores that this process may use: those of its affinity, where the system has one."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def wrap(angle: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import resource
+import sys
 import time
 from collections.abc import Sequence
 
@@ -39,14 +39,14 @@ def benchmark(
         tasks: rows of the table.
         num_envs: number of sub-environments.
         steps: control steps, rounded up to whole blocks.
-        threads: of the physics; 0: as many as the process has cores.
+        threads: of the physics; 0: as many as `cores.set_threads` says.
         seed: of the starts and the actions.
         observation: see `ClosureVectorEnv`.
 
     Returns:
         env_steps_per_second, simulated_seconds_per_second, fraction_of_raw_physics,
         startup_seconds (compiling every variant and the first reset), and
-        peak_memory_gb of the process, libraries included.
+        peak_memory_gb of the process, libraries included; None where it is not known.
     """
     began = time.perf_counter()
     env = ClosureVectorEnv(tasks, num_envs, threads=threads, observation=observation)
@@ -72,8 +72,18 @@ def benchmark(
         "fraction_of_raw_physics": physics_seconds / env_seconds,
         "rows": len(tasks),
         "startup_seconds": startup_seconds,
-        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,  # from kB
+        "peak_memory_gb": _peak_memory(),
     }
+
+
+def _peak_memory() -> float | None:
+    """Most gigabytes that this process has had; None where the system does not say (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1e3  # bytes there, kilobytes on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 def _environment_block(

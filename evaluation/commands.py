@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pathlib
+import shlex
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from rich.console import Console
 
+from agents.demonstrations import task_indices
 from agents.settings import as_words, flags
 from agents.tables import ALGORITHMS
-from envs import TASK_SETS
+from envs import CLOSURES, TASK_SETS, ClosureVectorEnv
 from envs.closures import named_set
-from envs.conditioning import UNSEEN
+from envs.conditioning import UNSEEN, vectors
+from envs.cores import set_threads
 from envs.opengl import RenderingUnavailable
 from evaluation import compare as comparison
 from evaluation import experiment, grid, runs, single_task
 from evaluation.benchmark import benchmark as measure_speed
 from evaluation.benchmark import inference
 from evaluation.config import (
+    LARGEST_SEED,
     AuditConfig,
     BenchmarkConfig,
     CompareConfig,
@@ -38,12 +44,14 @@ from evaluation.config import (
     VideoConfig,
     resolved,
 )
+from evaluation.effects import check_effects, job_to_resume, note_changes
 from evaluation.interrupt import Interrupt
 from evaluation.loggers import LOGGERS, require
 from evaluation.progress import Bars
 from evaluation.protocol import (
     BUILT_IN,
     EVALUATION_SEED,
+    Act,
     Episode,
     Policy,
     summary,
@@ -54,6 +62,7 @@ from evaluation.protocol import (
 )
 from evaluation.report import write_report
 from evaluation.training import Session, Training, learner_config
+from evaluation.transfer import TEACHER_SEED
 
 PICTURED_STEPS, STEPS = 20, 300  # control steps of a benchmark, with and without pictures
 
@@ -83,22 +92,79 @@ def check_job(job: JobConfig) -> None:
             require(name)
 
 
+def check_installed(job: JobConfig) -> None:
+    """Refuse what needs a package or a recording that is missing, before anything is made.
+
+    Raises:
+        ValueError: what is missing.
+    """
+    tasks = named_set(job.task_set).train
+    if job.conditioning == "language":
+        vectors(job.conditioning, tasks[:1])
+    if job.demos:
+        task_indices(pathlib.Path(job.demos), tasks)
+
+
+def check_seeds(seed: int, config: TransferConfig) -> None:
+    """Refuse a seed that some learner of a transfer would count on to beyond the largest.
+
+    Raises:
+        ValueError: the largest that is allowed.
+    """
+    teacher = TEACHER_SEED if config.few_shot else 0
+    allowed = LARGEST_SEED - (config.seeds - 1) - teacher
+    if seed > allowed:
+        raise ValueError(
+            f"--seed must be at most {allowed} here, not {seed}: further learners count on from it"
+        )
+
+
 def train(config: TrainConfig, console: Console) -> None:
     """The whole job in a new run folder, or what is left of it in one to resume."""
-    if config.resume:
-        run = config.resume
-        stored, job = experiment.stored_job(run)
-        seed = stored["seed"]
-        _check_split(run, stored, job)
-    else:
-        run = config.out or pathlib.Path("runs") / time.strftime("%Y%m%d-%H%M%S")
-        job, seed = resolved(config.job, config.quick), config.seed
-        check_job(job)
-        experiment.start(run, job, seed, " ".join(["python train.py", *sys.argv[1:]]))
+    run, job, seed = _resumed(config) if config.resume else _started(config)
+    set_threads(job.threads)
     bars, stop = Bars(console), Interrupt(console.print)
     session = Session(run, job, seed, bars, stop)
     with bars.progress:
         _Job(session, console).run(resume=config.resume is not None, videos=config.videos)
+
+
+def _started(config: TrainConfig) -> tuple[pathlib.Path, JobConfig, int]:
+    """A new run folder, its job, and its seed."""
+    run = config.out or here() / "runs" / time.strftime("%Y%m%d-%H%M%S")
+    job, seed = resolved(config.job, config.quick), config.seed
+    check_job(job)
+    check_seeds(seed, job.transfer)
+    check_effects(config)
+    check_installed(job)
+    experiment.start(run, job, seed, shlex.join(["python", "train.py", *sys.argv[1:]]))
+    return run, job, seed
+
+
+def _resumed(config: TrainConfig) -> tuple[pathlib.Path, JobConfig, int]:
+    """A run folder that goes on, its job with what the command line changes, and its seed."""
+    run = config.resume
+    assert run is not None
+    stored, before = experiment.stored_job(run)
+    seed = stored["seed"]
+    _check_split(run, stored, before)
+    job = job_to_resume(run, before, seed, config)
+    check_job(job)
+    check_seeds(seed, job.transfer)
+    note_changes(run, stored, before, job)
+    return run, job, seed
+
+
+def here() -> pathlib.Path:
+    """The working directory.
+
+    Raises:
+        ValueError: it is gone.
+    """
+    try:
+        return pathlib.Path.cwd()
+    except FileNotFoundError:
+        raise ValueError("the working directory is gone: go to one that exists") from None
 
 
 def _check_split(run: pathlib.Path, stored: dict, job: JobConfig) -> None:
@@ -134,6 +200,7 @@ class _Job:
         for target in targets:
             done = runs.read_results(self.run_folder).get("transfer", {})
             if target not in done and not self.session.stop():
+                self.session.report(f"transfer to {target}", 0, 1, "")
                 experiment.transfer_run(self.session, target)
         if self.config.alone:
             self.say("no transfer and no videos: policies of single rows are a control")
@@ -159,7 +226,9 @@ class _Job:
                 if not (self.run_folder / "latest").exists():
                     self.say("the warm start was not finished and begins again")
                 return False
+            self.session.report("evaluation", 0, 1, "")
             results = experiment.evaluate_run(self.run_folder, self.config)
+            self.session.report("evaluation", 1, 1, "")
         self.say(
             f"mean success {results['mean_success']:.3f}, worst {results['worst_success']:.2f} "
             f"({self.config.episodes} episodes per task)"
@@ -179,7 +248,8 @@ class _Job:
         return () if self.config.alone else self.split.held_out
 
     def _say_stopped(self) -> None:
-        self.say(f"stopped; go on with: python train.py --resume {self.run_folder}")
+        words = shlex.join(["python", "train.py", "--resume", str(self.run_folder)])
+        self.say(f"stopped; go on with: {words}")
 
 
 def transfer(config: TransferRunConfig, console: Console) -> None:
@@ -198,17 +268,52 @@ def transfer(config: TransferRunConfig, console: Console) -> None:
         env_steps=config.env_steps or own,
     )
     job = dataclasses.replace(job, transfer=budget)
+    check_seeds(config.seed, budget)
+    set_threads(0)
     bars = Bars(console)
     with bars.progress:
         session = Session(run, job, config.seed, bars, stop=lambda: False)
+        bars(f"transfer to {config.target}", 0, 1, "")
         results = experiment.transfer_run(session, config.target)
     assert results is not None
     entry = results["transfer"][config.target]
     shown = ("zero_shot", "steps_to_threshold", "jumpstart", "final", "area")
     console.print(json.dumps({name: entry[name] for name in shown}, indent=1))
     if config.out:
+        config.out.parent.mkdir(parents=True, exist_ok=True)
         runs.write_json(config.out, entry)
     console.print(f"report: {write_report(run)}")
+
+
+class Watch:
+    """Shows how far evaluations are, by counting the control steps of their policies.
+
+    Args:
+        episodes: of all evaluations together.
+        report: called with (phase, done, total, text).
+    """
+
+    def __init__(self, episodes: int, report: Callable[[str, float, float, str], None]):
+        self.episodes = episodes
+        self.report = report
+        self.done = 0.0  # episodes, parts of those that run included
+        report("evaluation", 0, episodes, "")
+
+    def over(self, policy: Policy) -> Policy:
+        """The policy, watched."""
+
+        def watched(env: ClosureVectorEnv) -> Act:
+            act = policy(env)
+            longest = max(CLOSURES[task].steps for task in env.tasks)
+
+            def act_and_count(observation: dict[str, np.ndarray], task: np.ndarray) -> np.ndarray:
+                self.done = min(self.episodes, self.done + env.num_envs / longest)
+                self.report("evaluation", self.done, self.episodes, "")
+                return act(observation, task)
+
+            return act_and_count
+
+        return watched
 
 
 class Actor(NamedTuple):
@@ -233,9 +338,9 @@ def actors(run: pathlib.Path, tasks: Sequence[str]) -> list[Actor]:
     if str(run) in BUILT_IN:
         rows = tuple(tasks) or TASK_SETS["first"].train
         return [Actor(BUILT_IN[str(run)], "parameters", None, rows)]
-    if not run.exists() and len(run.parts) == 1:
+    if not run.exists() and run.parent in (pathlib.Path(), pathlib.Path(os.path.abspath("."))):
         raise runs.RunError(
-            f"there is no run folder {run} and no policy of that name "
+            f"there is no run folder {run} and no policy {run.name} "
             f"(policies: {', '.join(BUILT_IN)})"
         )
     stored = runs.open_run(run)
@@ -251,17 +356,22 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict:
     """Print success per task with intervals."""
     if config.out and config.out.exists() and any(config.out.iterdir()):
         raise runs.RunError(f"{config.out} exists and is not empty: choose another --out")
+    set_threads(config.threads)
     table: list[Episode] = []
-    for actor in actors(config.run, config.tasks):
-        table += evaluate_policy(
-            actor.policy,
-            actor.tasks,
-            config.episodes,
-            conditioning=actor.conditioning,
-            known_tasks=actor.known_tasks,
-            seed=EVALUATION_SEED if config.seed is None else config.seed,
-            level=config.level,
-        )
+    bars = Bars(console)
+    with bars.progress:
+        acting = actors(config.run, config.tasks)
+        watch = Watch(sum(len(actor.tasks) for actor in acting) * config.episodes, bars)
+        for actor in acting:
+            table += evaluate_policy(
+                watch.over(actor.policy),
+                actor.tasks,
+                config.episodes,
+                conditioning=actor.conditioning,
+                known_tasks=actor.known_tasks,
+                seed=EVALUATION_SEED if config.seed is None else config.seed,
+                level=config.level,
+            )
     found = summary(table)
     for name, row in found["per_task"].items():
         console.print(
@@ -281,8 +391,9 @@ def video(config: VideoConfig, console: Console) -> None:
     from evaluation.video import record
 
     [actor] = actors(config.run, (config.task,))
+    set_threads(0)
     if str(config.run) in BUILT_IN:
-        own = pathlib.Path(f"{config.run}-{config.task}.mp4")
+        own = here() / f"{config.run}-{config.task}.mp4"
     else:
         own = config.run / "videos" / f"{config.task}.mp4"
     path = config.out or own
@@ -305,17 +416,19 @@ def report(config: ReportConfig, console: Console) -> None:
     runs.open_run(config.run)
     page = write_report(config.run)
     if config.out:
+        config.out.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(page, config.out)
     console.print(str(page))
 
 
 def benchmark(config: BenchmarkConfig, console: Console) -> None:
     """Speed with one thread and with all, and of the policies."""
+    set_threads(config.threads)
     tasks = named_set(config.task_set).train
     steps = config.steps or (STEPS if config.observation == "state" else PICTURED_STEPS)
     speed = {
         name: measure_speed(tasks, config.num_envs, steps, threads, config.seed, config.observation)
-        for name, threads in (("one_thread", 1), ("all_threads", 0))
+        for name, threads in (("one_thread", 1), ("all_threads", config.threads))
     }
     found = {
         "machine": runs.machine(),
@@ -323,6 +436,7 @@ def benchmark(config: BenchmarkConfig, console: Console) -> None:
         "inference_milliseconds": inference(tasks, config.num_envs),
     }
     if config.out:
+        config.out.parent.mkdir(parents=True, exist_ok=True)
         runs.write_json(config.out, found)
     console.print_json(data=found)
 
@@ -332,6 +446,7 @@ def gallery(config: GalleryConfig, console: Console) -> None:
     from evaluation.gallery import gallery as draw
 
     bars = Bars(console)
+    bars("gallery", 0, 1, "")
 
     def on_row(done: int, total: int, name: str) -> None:
         bars("gallery", done, total, name)
@@ -348,6 +463,7 @@ def audit(config: AuditConfig, console: Console) -> None:
     names = config.tasks or tuple(rows())
     bars, found = Bars(console), {}
     with bars.progress:
+        bars("audit", 0, len(names), names[0])
         for number, name in enumerate(names, start=1):
             found[name] = _audit_row(name, config)
             bars("audit", number, len(names), name)
@@ -388,6 +504,7 @@ def demos(config: DemosConfig, console: Console) -> None:
 
     tasks = named_set(config.task_set).train
     bars = Bars(console)
+    bars("demonstrations", 0, 1, "")
 
     def on_progress(done: int, total: int) -> None:
         bars("demonstrations", done, total, "")

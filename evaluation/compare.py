@@ -5,7 +5,6 @@ They can be stopped and go on, and a training that fails does not stop the other
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import pathlib
@@ -27,7 +26,9 @@ from evaluation.progress import Bars
 
 POLL = 0.2  # s between two looks at the processes
 EVALUATION_SHARE = 0.05  # of a training's time, after its budget is used
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOP_SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 Command = Callable[[Sequence[str]], list[str]]  # makes a training's process from its arguments
 Report = Callable[[str, float, int, str], None]  # (phase, done, total, text)
 
@@ -112,6 +113,8 @@ class Cells:
                 self.done += 1
 
     def _start(self, cell: Cell) -> subprocess.Popen:
+        import fcntl  # not on Windows
+
         run = self.folder / cell.name
         flags = dict(cell.configuration.flags)
         at_once = max(self.jobs, record_of(run).get("jobs", 1))  # for the reader of its seconds

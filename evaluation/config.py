@@ -20,13 +20,12 @@ from agents.settings import REQUIRED, nested, setting
 ENV_STEPS = 600_000  # of reinforcement learning, after the warm start
 QUICK_ENV_STEPS = 16_000
 UNLIMITED = 10**9  # environment steps of a job that minutes end
+LARGEST_SEED = 2**32 - 1  # that torch and stable-baselines3 take
+SEED = {"least": 0, "most": LARGEST_SEED}
+POLICIES = ("zero", "random", "expert")  # `protocol.BUILT_IN`: they stand in place of a run
 
 CLOSURES = "envs.closures:CLOSURES"
 TASK_SETS = {"choices": "envs.closures:TASK_SETS", "accepts": "envs.closures:named_set"}
-
-
-def _empty(name: str) -> str | None:
-    return None if name.strip() else "must name a folder"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +67,7 @@ class JobConfig:
         None,
         "folder of demonstrations, made by `train.py demos`: to clone, and with sac for a share "
         "of each batch",
-        check=_empty,
+        path="read",
     )
     conditioning: str = setting(
         "parameters",
@@ -93,6 +92,9 @@ class JobConfig:
         None, "end learning after this many minutes, warm start included", above=0
     )
     num_envs: int = setting(64, "sub-environments", least=1)
+    threads: int = setting(
+        0, "of the physics; results do not depend on it (0: as many as there are cores)", least=0
+    )
     episodes: int = setting(50, "evaluation episodes per task", least=1)
     validation_episodes: int = setting(
         25, "episodes per task each time checkpoints are compared", least=1
@@ -138,25 +140,35 @@ class TrainConfig:
     """Train on a task set, evaluate, transfer to its held-out rows, film and report.
 
     The main job: `train.py` without a command. Ctrl-C saves.
+
+    `given`, which is no flag, holds the keys of those that were typed.
     """
 
     job: JobConfig = nested(JobConfig())
-    out: pathlib.Path | None = setting(None, "run folder to make (default: runs/<time>)")
-    seed: int = setting(0, "of everything random in it", least=0)
+    out: pathlib.Path | None = setting(
+        None, "run folder to make (default: runs/<time>)", path="folder"
+    )
+    seed: int = setting(0, "of everything random in it", **SEED)
     quick: bool = setting(
         False, "the same end to end in about a minute, for trying out; poor success"
     )
-    resume: pathlib.Path | None = setting(None, "go on with an interrupted run folder")
+    resume: pathlib.Path | None = setting(
+        None,
+        "go on with an interrupted run folder; flags that can change then, such as --env-steps, "
+        "are changed in it",
+        path="read",
+    )
     videos: bool = setting(True, "film one rollout per task")
+    given: frozenset[str] = dataclasses.field(default=frozenset(), compare=False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TransferRunConfig:
     """Transfer a run's policy to an unseen closure, against the same budget from scratch."""
 
-    run: pathlib.Path = setting(REQUIRED, "run folder", positional=True)
+    run: pathlib.Path = setting(REQUIRED, "run folder", positional=True, path="read")
     target: str = setting(REQUIRED, "a row that was not trained", choices=CLOSURES)
-    seed: int = setting(0, "of everything random in it", least=0)
+    seed: int = setting(0, "of everything random in it", **SEED)
     env_steps: int | None = setting(
         None, "environment steps per learner (default: the run's)", least=1
     )
@@ -164,7 +176,9 @@ class TransferRunConfig:
     few_shot: int = setting(
         0, "expert episodes that a third learner clones first; 0: no such learner", least=0
     )
-    out: pathlib.Path | None = setting(None, "file for the result (default: in the run)")
+    out: pathlib.Path | None = setting(
+        None, "file for the result (default: in the run)", path="file"
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -172,17 +186,26 @@ class EvaluateConfig:
     """Evaluate a run with a fixed quota of episodes per task."""
 
     run: pathlib.Path = setting(
-        REQUIRED, "run folder, or the policy zero, random or expert", positional=True
+        REQUIRED,
+        "run folder, or the policy zero, random or expert",
+        positional=True,
+        path="read",
+        no_paths=POLICIES,
     )
     tasks: tuple[str, ...] = setting(
         (), "rows (default: the run's; of `first` for a policy)", choices=CLOSURES
     )
     episodes: int = setting(50, "per task", least=1)
-    seed: int | None = setting(None, "of the starts (default: the evaluation's own)", least=0)
+    seed: int | None = setting(None, "of the starts (default: the evaluation's own)", **SEED)
     level: str = setting(
         "default", "what varies beside pose and variant", choices="envs.variation:LEVELS"
     )
-    out: pathlib.Path | None = setting(None, "folder for episodes.csv and results.json")
+    threads: int = setting(
+        0, "of the physics; results do not depend on it (0: as many as there are cores)", least=0
+    )
+    out: pathlib.Path | None = setting(
+        None, "folder for episodes.csv and results.json", path="folder"
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -190,20 +213,25 @@ class VideoConfig:
     """Film one episode of a run."""
 
     run: pathlib.Path = setting(
-        REQUIRED, "run folder, or the policy zero, random or expert", positional=True
+        REQUIRED,
+        "run folder, or the policy zero, random or expert",
+        positional=True,
+        path="read",
+        no_paths=POLICIES,
     )
     task: str = setting(REQUIRED, "a row", choices=CLOSURES)
-    seed: int = setting(0, "number of the start", least=0)
-    out: pathlib.Path | None = setting(None, "film to write, .mp4 (default: in the run)")
+    seed: int = setting(0, "number of the start", **SEED)
+    out: pathlib.Path | None = setting(
+        None, "film to write, .mp4 (default: in the run)", path="file"
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReportConfig:
     """Write a run's report.html again."""
 
-    run: pathlib.Path = setting(REQUIRED, "run folder", positional=True)
-    seed: int = setting(0, "not used: the report draws nothing at random", least=0)
-    out: pathlib.Path | None = setting(None, "copy the page there, too")
+    run: pathlib.Path = setting(REQUIRED, "run folder", positional=True, path="read")
+    out: pathlib.Path | None = setting(None, "copy the page there, too", path="file")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -219,16 +247,21 @@ class BenchmarkConfig:
         least=1,
     )
     observation: str = setting("state", "what is observed", choices="envs.vector_env:OBSERVATIONS")
-    seed: int = setting(0, "of the actions", least=0)
-    out: pathlib.Path | None = setting(None, "file for the result (default: print only)")
+    threads: int = setting(
+        0, "of the physics, beside a measurement with one (0: as many as there are cores)", least=0
+    )
+    seed: int = setting(0, "of the actions", **SEED)
+    out: pathlib.Path | None = setting(
+        None, "file for the result (default: print only)", path="file"
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GalleryConfig:
     """Picture every closure, closed and open, with its numbers and the distance matrix."""
 
-    seed: int = setting(0, "of the starts", least=0)
-    out: pathlib.Path = setting(pathlib.Path("runs/gallery"), "folder")
+    seed: int = setting(0, "of the starts", **SEED)
+    out: pathlib.Path = setting(pathlib.Path("runs/gallery"), "folder", path="folder")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -236,8 +269,8 @@ class AuditConfig:
     """Search for success without opening (2,000 candidates per row), and film near misses."""
 
     tasks: tuple[str, ...] = setting((), "rows (default: all)", choices=CLOSURES)
-    seed: int = setting(7, "of the search", least=0)
-    out: pathlib.Path = setting(pathlib.Path("runs/audit"), "folder")
+    seed: int = setting(7, "of the search", **SEED)
+    out: pathlib.Path = setting(pathlib.Path("runs/audit"), "folder", path="folder")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -249,8 +282,10 @@ class DemosConfig:
     perturb: float = setting(
         0.2, "share of random actions, from which the expert recovers, below 1", least=0, below=1
     )
-    seed: int = setting(0, "of starts and perturbations", least=0)
-    out: pathlib.Path = setting(pathlib.Path("runs/demos"), "folder of the Minari dataset")
+    seed: int = setting(0, "of starts and perturbations", **SEED)
+    out: pathlib.Path = setting(
+        pathlib.Path("runs/demos"), "folder of the Minari dataset", path="folder"
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -262,7 +297,10 @@ class CompareConfig:
         "a TOML file: seeds, flags of `train` in [common], lists of values in [vary], further "
         "[[cells]]; see benchmarks/",
         positional=True,
+        path="read",
     )
     jobs: int = setting(1, "trainings at once", least=1)
-    seed: int = setting(0, "of the bootstrap", least=0)
-    out: pathlib.Path | None = setting(None, "folder (default: runs/<name of the grid>)")
+    seed: int = setting(0, "of the bootstrap", **SEED)
+    out: pathlib.Path | None = setting(
+        None, "folder (default: runs/<name of the grid>)", path="folder"
+    )

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import difflib
 import inspect
-from collections.abc import Mapping, Sequence
+import io
+import os
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
-from agents.settings import REQUIRED, Flag, check, flags, replaced
+from agents.settings import REQUIRED, Flag, as_words, check, flags, replaced
 
 HELP = ("-h", "--help")
 COMPLETION = "--tyro-"  # beginning of the flags that print or write a shell's completion
+
+_TYPES = {
+    int: "a whole number",
+    float: "a number",
+    str: "a word",
+    pathlib.Path: "a folder or a file",
+}
 
 
 class Suggestions(tuple):
@@ -35,24 +47,134 @@ def parse(config: Any, arguments: Sequence[str], program: str) -> Any:
         arguments: of the command line, after the command.
         program: how the command is called, for the help.
 
+    Returns:
+        The configuration, with absolute paths. The field `given`, where it has one, holds the
+        keys of the flags that were typed.
+
     Raises:
-        ValueError: a value out of its limits.
-        SystemExit: help was asked for, or the arguments make no sense; tyro said why.
+        ValueError: an unknown flag, or a value that is missing, of another type or out of its
+            limits.
+        SystemExit: help was asked for.
     """
+    wants_help = any(word in HELP for word in arguments)
+    given = {} if wants_help else typed(config, arguments)
     make = config if isinstance(config, type) else type(config)
-    filled = tyro.cli(
-        form(config, choices=any(word in HELP for word in arguments)),
-        prog=program,
-        description=inspect.getdoc(make),
-        args=list(arguments),
-    )
-    values = {flag.path: _value(filled, flag) for flag in flags(config)}
+    with contextlib.nullcontext() if wants_help else _one_line():
+        filled = tyro.cli(
+            form(config, choices=wants_help),
+            prog=program,
+            description=inspect.getdoc(make),
+            args=list(arguments),
+        )
+    values = {flag.path: absolute(_value(filled, flag), flag) for flag in flags(config)}
     if isinstance(config, type):
         parsed = config(**{path[0]: value for path, value in values.items()})
     else:
         parsed = replaced(config, values)
     check(parsed)
+    if hasattr(parsed, "given"):
+        parsed = dataclasses.replace(parsed, given=frozenset(given))
     return parsed
+
+
+def typed(config: Any, arguments: Sequence[str]) -> dict[str, list[str]]:
+    """The flags among arguments by their keys, with the words after each.
+
+    Args:
+        config: see `parse`.
+        arguments: of the command line, after the command.
+
+    Raises:
+        ValueError: no such flag; one is given twice; a path is empty.
+    """
+    by_name = _by_name(config)
+    found: dict[str, list[str]] = {}
+    values: list[str] = []  # of the present flag
+    for word in arguments:
+        if word == "--":
+            break
+        if not word.startswith("--"):
+            values.append(word)
+            continue
+        name, equals, value = word.partition("=")
+        flag = by_name.get("--" + name[2:].replace("_", "-"))
+        if flag is None:
+            raise ValueError(f"unknown flag {name}{_near(name, by_name)} (--help lists all)")
+        if flag.key in found:
+            raise ValueError(f"{flag.name} is given twice")
+        found[flag.key] = values = [value] if equals else []
+    for flag in by_name.values():
+        if flag.key in found and (problem := _not_of_type(flag, found[flag.key])):
+            raise ValueError(f"{flag.name} {problem}")
+    return found
+
+
+def _not_of_type(flag: Flag, words: Sequence[str]) -> str | None:
+    """What is wrong with the words after a flag, if it is of a simple type."""
+    if flag.type not in _TYPES:
+        return None
+    if not words:
+        return f"needs a value: {_TYPES[flag.type]}"
+    if flag.setting.path and not words[0].strip():
+        return f"must name a folder or a file, not {words[0]!r}"
+    try:
+        flag.type(words[0])
+    except ValueError:
+        return f"must be {_TYPES[flag.type]}, not {words[0]!r}"
+    return None
+
+
+def _by_name(config: Any) -> dict[str, Flag]:
+    """Flags by all the names that they can be typed by."""
+    named = [flag for flag in flags(config) if not flag.setting.positional]
+    by_name = {flag.name: flag for flag in named}
+    for flag in named:
+        if flag.type is bool:
+            by_name[as_words(flag.key, False)[0]] = flag
+    return by_name
+
+
+def _near(name: str, names: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.7)
+    return f": did you mean {' or '.join(close)}?" if close else ""
+
+
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+    """Make an error of one line of what tyro says in a box before it exits.
+
+    Raises:
+        ValueError: with that line.
+    """
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            yield
+    except SystemExit as end:
+        if not end.code:
+            raise
+        lines = [line.strip(" │") for line in said.getvalue().splitlines()]
+        rules = [k for k, line in enumerate(lines) if set(line) <= {"─"} or line[:1] in "╭╰"]
+        first, last = [*rules, len(lines), len(lines)][:2]  # what stands under the box's title
+        problem = " ".join(" ".join(lines[first + 1 : last]).split())
+        raise ValueError(problem or "the arguments cannot be read") from None
+
+
+def absolute(value: Any, flag: Flag) -> Any:
+    """A flag's value; where it is a path, from the root on.
+
+    Raises:
+        ValueError: the working directory, which it is relative to, is gone.
+    """
+    if flag.setting.path is None or value is None or str(value) in flag.setting.no_paths:
+        return value
+    try:
+        whole = os.path.abspath(value)
+    except FileNotFoundError:
+        raise ValueError(
+            "the working directory is gone: go to one that exists, or give absolute paths"
+        ) from None
+    return pathlib.Path(whole) if isinstance(value, pathlib.Path) else whole
 
 
 def complete(configs: Mapping[str, Any], arguments: Sequence[str], program: str) -> None:

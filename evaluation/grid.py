@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agents.settings import Flag, as_words, flags
-from evaluation.config import TrainConfig
+from evaluation.config import LARGEST_SEED, TrainConfig
+from evaluation.effects import unused_in_cell
 
 Axes = Mapping[str, Flag]  # flags of `train` that a grid may set, by their keys
 KEYS = {
@@ -58,8 +59,10 @@ class Cell:
 
     @property
     def arguments(self) -> list[str]:
-        """Its flags as the command line takes them."""
-        given = [as_words(key, value) for key, value in self.configuration.flags]
+        """Its flags as the command line takes them, without those of no effect in this cell."""
+        unused = unused_in_cell(dict(self.configuration.flags))
+        flags = [pair for pair in self.configuration.flags if pair[0] not in unused]
+        given = [as_words(key, value) for key, value in flags]
         return [*itertools.chain.from_iterable(given), "--seed", str(self.seed)]
 
 
@@ -112,6 +115,7 @@ def _grid(raw: dict[str, Any], name: str, axes: Axes) -> Grid:
     if not configurations:
         raise ValueError("nothing to compare: give [vary] with lists of values, or [[cells]]")
     _check_different(configurations)
+    _check_effects(configurations)
     return Grid(raw.get("name", name), tuple(configurations), _seeds(raw.get("seeds", 1)))
 
 
@@ -202,13 +206,26 @@ def _typed(value: Any, hint: Any, name: str) -> Any:
 
 def _seeds(seeds: int | list) -> tuple[int, ...]:
     listed = list(range(seeds)) if isinstance(seeds, int) else seeds
-    whole = all(type(seed) is int and seed >= 0 for seed in listed)
+    whole = all(type(seed) is int and 0 <= seed <= LARGEST_SEED for seed in listed)
     if not listed or not whole or len(set(listed)) < len(listed):
         raise ValueError(
-            "seeds must be how many (1 or more) or a list of different whole numbers from 0, "
+            "seeds must be how many (1 or more) or a list of different whole numbers from 0 to "
+            f"{LARGEST_SEED}, "
             f"not {seeds!r}"
         )
     return tuple(listed)
+
+
+def _check_effects(configurations: Sequence[Configuration]) -> None:
+    used: set[str] = set()
+    unused: dict[str, str] = {}
+    for configuration in configurations:
+        why = unused_in_cell(dict(configuration.flags))
+        used |= {key for key, _ in configuration.flags if key not in why}
+        unused |= why
+    for key in unused:
+        if key not in used:
+            raise ValueError(f"in no cell has {key} an effect: {unused[key]}")
 
 
 def _check_different(configurations: Sequence[Configuration]) -> None:

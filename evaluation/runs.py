@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from agents.tables import WARM_STARTS
-from envs.batch import cores
+from envs.cores import cores
 
 FORMAT = 1  # of the run folder
 

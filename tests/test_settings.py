@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import re
 import runpy
 
 import pytest
@@ -24,7 +25,7 @@ from agents.settings import (
 from agents.tables import ALGORITHMS, BODIES
 from envs.tables import Row, Table
 from evaluation import flags as command_line
-from evaluation.config import QUICK, JobConfig, TrainConfig, TransferConfig
+from evaluation.config import QUICK, JobConfig, TrainConfig, TransferConfig, TransferRunConfig
 from evaluation.grid import Cell, Configuration, axes
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -270,7 +271,7 @@ def another(flag):
         return 7 if flag.default is None else flag.default + 1
     if flag.type is float:
         return 7.5 if flag.default is None else flag.default / 2
-    return flag.type("some where/else")  # a text or a path
+    return flag.type(ROOT / "some where/else")  # a path
 
 
 def typed(flag, value) -> list[str]:
@@ -357,8 +358,50 @@ def test_a_schedule_with_a_number_that_is_none_is_refused():
 
 
 def test_an_empty_folder_name_is_refused():
-    with pytest.raises(ValueError, match="^--demos must name a folder"):
-        command_line.parse(TrainConfig(), ["--demos", ""], "train")
+    for word in ("", " "):
+        with pytest.raises(ValueError, match="^--demos must name a folder"):
+            command_line.parse(TrainConfig(), ["--demos", word], "train")
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("--sede 3", "unknown flag --sede: did you mean --seed"),
+        ("--ppo.learning_rat=3", "did you mean --ppo.learning-rate"),
+        ("--no-video", "did you mean --no-videos"),
+        ("--seed", "--seed needs a value: a whole number"),
+        ("--seed 1.5", "--seed must be a whole number, not '1.5'"),
+        ("--minutes soon", "--minutes must be a number, not 'soon'"),
+        ("--seed 1 --seed 2", "--seed is given twice"),
+        ("--videos --no-videos", "--videos is given twice"),
+        ("--ppo.deviations 0", "--ppo.deviations"),
+        ("jar", "jar"),
+        ("-x", "-x"),
+        ("--seed 4294967296", "--seed must be at most 4294967295, not 4294967296"),
+    ],
+)
+def test_what_cannot_be_read_is_said_in_one_line(line, says):
+    with pytest.raises(ValueError, match=re.escape(says)) as caught:
+        command_line.parse(TrainConfig(), line.split(), "train")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 150
+
+
+@pytest.mark.parametrize("missing", ["run", "target"])
+def test_what_is_missing_is_named(missing):
+    given = {"run": ["a-run"], "target": ["--target", "jar"]}
+    del given[missing]
+    words = [word for part in given.values() for word in part]
+    help_of = {"run": "run folder", "target": "--target"}[missing]
+    with pytest.raises(ValueError, match=help_of):
+        command_line.parse(TransferRunConfig, words, "transfer")
+
+
+def test_the_flags_that_were_typed_are_known():
+    words = "--no-videos --ppo.learning_rate=0.001 --env-steps 3 --quick"
+    config = command_line.parse(TrainConfig(), words.split(), "train")
+    assert config.given == {"videos", "ppo.learning_rate", "env_steps", "quick"}
+    assert command_line.parse(TrainConfig(), [], "train").given == frozenset()
 
 
 def test_a_table_that_is_a_number_is_refused():
