@@ -110,7 +110,7 @@ def test_terms_are_named_and_bounded():
         for name in (*TERMS, "progress", "contact_fraction"):
             assert (info[name] >= 0).all() and (info[name] <= 1 + 1e-9).all(), name
         assert ((reward >= 0) & (reward <= 1)).all()
-    assert list(info["task_name"][:3]) == list(CLOSURES)[:3]
+    assert env.task_names[:3] == tuple(CLOSURES)[:3]
 
 
 def test_layout_of_observations():
