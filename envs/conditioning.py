@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from envs import checks
+from envs.checks import names
 from envs.closures import CLOSURES
 from envs.tables import lookup
 
@@ -126,7 +126,7 @@ def vectors(
     if isinstance(conditioning, Mapping):
         return _kept_vectors(conditioning, tuple(tasks))
     row = lookup(CONDITIONINGS, conditioning, "conditioning")
-    known = tuple(tasks) if known is None else checks.names("known_tasks", known)
+    known = tuple(tasks) if known is None else names("known_tasks", known)
     if not row.unseen:
         _refuse_unseen(conditioning, tasks, known)
     return row.vectors(tuple(tasks), known)
