@@ -207,6 +207,7 @@ class ClosureBatch:
         self._all_ids = np.arange(self.n)
         self._progress = np.zeros(self.n)
         self._open_simulations()
+        self._update_episode_constants()
 
     def _open_simulations(self) -> None:
         """Make MuJoCo's batch, and the views of its arrays."""
