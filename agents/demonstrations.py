@@ -235,6 +235,7 @@ def _run(env: ClosureVectorEnv, seeds: list[int], perturb: float) -> _Rollout:
     steps = []
     observations = []
     infos = []
+    ended = np.zeros(env.num_envs, bool)
     for t in range(longest + 1):
         label = expert_action(env.batch.measure()).astype(np.float32)  # (n, 5)
         observations.append(observation)
@@ -242,14 +243,17 @@ def _run(env: ClosureVectorEnv, seeds: list[int], perturb: float) -> _Rollout:
             {
                 "success": info["success"],
                 "progress": info["progress"],
-                "task": info["task"],
+                "task": info["task_index"],
                 "expert_action": label,
                 "perturbed": perturbed[t],
             }
         )
+        if ended.any() and t < longest:  # they wait for the others in new episodes
+            env.reset(options={"reset_mask": ended})
         if t < longest:
             action = np.where(perturbed[t, :, None], random_actions[t], label)  # (n, 5)
             observation, reward, terminated, truncated, info = env.step(action)
+            ended = terminated | truncated
             steps.append(
                 {
                     "actions": action,

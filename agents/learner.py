@@ -74,6 +74,7 @@ class Learner:
             conditioning=self.vectors,
             known_tasks=self.known_tasks,
             autoreset_mode=AutoresetMode.SAME_STEP,
+            assignment="deck",
         )
         self.env = TaskVecEnv(
             self.closures,

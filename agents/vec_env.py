@@ -124,29 +124,51 @@ class TaskVecEnv(VecEnv):
         return observation
 
     def reset(self) -> Any:
-        """Start all episodes."""
-        observation, _ = self.closures.reset(seed=sb3.take_seed(self))
+        """Start all episodes; `reset_infos` tells of them."""
+        observation, info = self.closures.reset(seed=sb3.take_seed(self))
         self.returns[:] = 0
+        self.scale.returns[:] = 0
+        self.reset_infos = _info_of_each(info)
         return self.observe(observation)
 
     def step_async(self, actions: np.ndarray) -> None:
-        """Keep the actions for `step_wait`."""
+        """Keep the actions for `step_wait`.
+
+        Raises:
+            ValueError: an action that is NaN or infinite; nothing is stepped.
+        """
+        finite = np.isfinite(actions)
+        if not finite.all():
+            invalid = np.count_nonzero(~finite.reshape(self.num_envs, -1).all(1))
+            raise ValueError(
+                f"actions of {invalid} of {self.num_envs} sub-environments are NaN or infinite: "
+                "the policy has diverged; a lower learning rate may help"
+            )
         self._actions = actions
 
     def step_wait(self) -> Any:
-        """Step all; infos are filled for finished episodes only."""
+        """Step all; infos are the environment's, and what stable-baselines3 reads at an end."""
         began = time.perf_counter()
         task = self.closures.task.copy()  # a finished sub-environment may draw another one
         observation, reward, _, done, info = self.closures.step(self._actions)
         self.returns += reward
         if self.scaled:
             reward = self.scale(reward, done, task)
-        infos: list[dict] = [{} for _ in range(self.num_envs)]
-        for i in np.flatnonzero(done):
-            infos[i] = self._episode_info(int(i), int(task[i]), info)
+        infos = self._infos(done, task, info)
         self.returns[done] = 0
         self.seconds += time.perf_counter() - began
         return self.observe(observation), reward.astype(np.float32), done, infos
+
+    def _infos(self, done: np.ndarray, task: np.ndarray, info: dict) -> list[dict[str, Any]]:
+        """The info of each sub-environment; `reset_infos` gets that of new episodes."""
+        infos = _info_of_each(info)
+        for i in np.flatnonzero(done).tolist():
+            self.reset_infos[i] = infos[i]
+            last = {name: info["final_info"][name][i].item() for name in infos[i]}
+            infos[i] = {**last, **self._episode_info(i, int(task[i]), info)}
+        for present in infos:
+            present.setdefault("TimeLimit.truncated", False)
+        return infos
 
     def _episode_info(self, i: int, task: int, info: dict) -> dict[str, Any]:
         """What stable-baselines3 reads of an episode that ended."""
@@ -186,9 +208,21 @@ class TaskVecEnv(VecEnv):
         setattr(self.closures, attr_name, value)
 
     def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list:
-        """Call a method of the environment."""
-        return [getattr(self.closures, method_name)(*args, **kwargs)]
+        """Call a method of the environment, once; its value, once per sub-environment."""
+        value = getattr(self.closures, method_name)(*args, **kwargs)
+        return [value] * len(list(self._get_indices(indices)))
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> Sequence[bool]:
         """No sub-environment is wrapped."""
-        return [False] * self.num_envs
+        return [False] * len(list(self._get_indices(indices)))
+
+
+def _info_of_each(info: dict[str, Any]) -> list[dict[str, Any]]:
+    """The numbers of an info, arrays (n,) by name, as a dictionary for each sub-environment."""
+    columns = {name: values.tolist() for name, values in info.items() if _is_column(name, values)}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _is_column(name: str, values: Any) -> bool:
+    """Whether it is an array of numbers; Gymnasium's final observations and infos are not."""
+    return isinstance(values, np.ndarray) and values.dtype != object and not name.startswith("_")

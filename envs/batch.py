@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
+import ctypes
+import hashlib
+import os
 import time
+import weakref
 from typing import Any, NamedTuple
 
 import mujoco
 import mujoco.batch
 import numpy as np
 
-from envs import mechanisms, robot
+from envs import checks, mechanisms, robot, snapshots
 from envs.closures import CLOSURES
 from envs.constants import MARK, constants
 from envs.cores import default_threads
@@ -130,6 +134,9 @@ class _Gates(NamedTuple):
 class ClosureBatch:
     """A batch of simulations, each of one variant of one closure.
 
+    It can be copied and pickled: a copy has the same future. In a child process that was forked,
+    its simulations are made anew before they are used: threads do not survive a fork.
+
     Args:
         names: rows of the table of closures.
         n: number of simulations.
@@ -158,6 +165,7 @@ class ClosureBatch:
 
     Raises:
         KeyError: unknown closure or level; close matches are named.
+        ValueError: a number of another type or out of range.
     """
 
     def __init__(
@@ -169,23 +177,25 @@ class ClosureBatch:
         variant_seed: int = 0,
         level: str = "default",
     ):
-        self.names = tuple(names)
-        self.n = n
-        self._variants_per_task = variants
+        self.names = checks.names("tasks", names)
+        self.n = checks.integer("the number of simulations", n, 1, checks.MOST_ENVS)
+        self._threads = checks.integer("threads", threads, 0, checks.MOST_THREADS)
+        self._variants_per_task = checks.integer("variants", variants, 1)
+        variant_seed = checks.integer("variant_seed", variant_seed)
+        self.level = level
+        self.variation = Variation(lookup(LEVELS, level, "level"), self.n)
         self.pool = _draw_pool(self.names, variants, variant_seed)
         held = [build(variant).compile() for variant in self.pool]
         free = [build(variant, free=True).compile() for variant in self.pool]
         self.model = held[0]
-        self.sim = mujoco.batch.Batch(self.model, n, threads or default_threads())
-        self.variation = Variation(lookup(LEVELS, level, "level"), n)
-        self._expand_fields(held + free)
-        self._bind_state()
-        self._find_lid()
-        self._hand = self._bind_hand()
-
-        self.task = np.zeros(n, np.int64)
-        self.variant = np.zeros(n, np.int64)
+        self._fields = self._present_fields(held + free)  # (models, ...) by name
         self.variant_constants = constants(self.pool)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Make the simulations, none of which has been reset, of what is known of the variants."""
+        self.task = np.zeros(self.n, np.int64)
+        self.variant = np.zeros(self.n, np.int64)
         self._constant_rows = self.variant_constants[self.variant]  # (n,)
         self.constants: dict[str, np.ndarray] = {
             name: self._constant_rows[name] for name in self.variant_constants.dtype.names or ()
@@ -193,23 +203,76 @@ class ClosureBatch:
         self._measured_constants = {name: self.constants[name] for name in _MEASURED_CONSTANTS}
 
         self.physics_seconds = 0.0
-        self.released = np.zeros(n, bool)
-        self.diverged = np.zeros(n, np.int64)
-        self._all_ids = np.arange(n)
-        self._progress = np.zeros(n)
-        self._state_before = self.sim.state.copy()  # the last control step
+        self.released = np.zeros(self.n, bool)
+        self.diverged = np.zeros(self.n, np.int64)
+        self._all_ids = np.arange(self.n)
+        self._progress = np.zeros(self.n)
+        self._open_simulations()
+        self._update_episode_constants()
 
-    def _expand_fields(self, models: list[mujoco.MjModel]) -> None:
-        """Give each simulation its own values of the model fields that differ or vary.
+    def _open_simulations(self) -> None:
+        """Make MuJoCo's batch, and the views of its arrays."""
+        self.sim = mujoco.batch.Batch(self.model, self.n, self._threads or default_threads())
+        self._forked = False
+        self._expanded = {name: self.sim.expand(name) for name in self._fields}  # (n, ...) by name
+        self._bind_state()
+        self._find_lid()
+        self._hand = self._bind_hand()
+        self._state_before = self.sim.state.copy()  # the last control step
+        _OPEN.add(self)
+
+    def _present_fields(self, models: list[mujoco.MjModel]) -> dict[str, np.ndarray]:
+        """Model fields (models, ...) that differ or vary, by name: each simulation has its own.
 
         Args:
             models: of the pool with the lids held, then with the lids free.
         """
         names = dict.fromkeys((*_differing_fields(models), *self.variation.fields))
-        self._fields = {  # (models, ...) by name
-            name: np.stack([getattr(model, name) for model in models]) for name in names
+        return {name: np.stack([getattr(model, name) for model in models]) for name in names}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What `__setstate__` makes an independent copy of, with the same future."""
+        return {
+            **{name: getattr(self, name) for name in _COPIED},
+            "level_ranges": dict(self.variation.level),
+            "snapshot": self.snapshot(),
+            "diverged": self.diverged,
+            "physics_seconds": self.physics_seconds,
         }
-        self._expanded = {name: self.sim.expand(name) for name in names}  # (n, ...) by name
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name in _COPIED:
+            setattr(self, name, state[name])
+        self.variation = Variation(state["level_ranges"], self.n)
+        self._begin()
+        self.diverged[:] = state["diverged"]
+        self.physics_seconds = state["physics_seconds"]
+        self.write_fitted(state["snapshot"])
+
+    def _renew_after_fork(self) -> None:
+        """Make the simulations anew, in the same state, in a child process."""
+        snapshot = self.snapshot()
+        self._open_simulations()
+        self.write_fitted(snapshot)
+
+    @property
+    def episode_steps(self) -> np.ndarray:
+        """Control steps (tasks,) of an episode of each row."""
+        firsts = self.pool[:: self._variants_per_task]
+        return np.array([variant.closure.steps for variant in firsts])
+
+    @property
+    def identity(self) -> snapshots.Identity:
+        """What a snapshot of it is of."""
+        numbers = [
+            (v.closure.name, v.closure.mechanism, v.closure.grip, *_numbers(v)) for v in self.pool
+        ]
+        return {
+            "tasks": list(self.names),
+            "num_envs": self.n,
+            "level": self.level,
+            "digest of variants": hashlib.sha256(repr(numbers).encode()).hexdigest()[:12],
+        }
 
     def _bind_state(self) -> None:
         """Views of MuJoCo's arrays, which follow the simulations."""
@@ -271,6 +334,8 @@ class ClosureBatch:
             rngs: k generators, one per simulation, so that a simulation's starts
                 do not depend on the others'.
         """
+        if self._forked:
+            self._renew_after_fork()
         draws = np.stack([rng.uniform(-1, 1, _DRAWS) for rng in rngs])  # (k, 8)
         variants = np.array([rng.integers(self._variants_per_task) for rng in rngs])  # of the task
         self.task[ids] = task
@@ -389,6 +454,8 @@ class ClosureBatch:
                 closed, 1 open). With a zero action the hand is compliant: the arm's target
                 follows where the hand is.
         """
+        if self._forked:
+            self._renew_after_fork()
         action = self.variation.delayed(action)
         push = self.variation.pushes()
         if push is not None:
@@ -541,6 +608,7 @@ class ClosureBatch:
     def snapshot(self) -> dict[str, Any]:
         """The exact state, as arrays that `restore` takes; checkpoints hold them by these names."""
         return {
+            "of": snapshots.encoded(self.identity),
             "state": self.sim.state.copy(),
             "task": self.task.copy(),
             "variant": self.variant.copy(),
@@ -549,8 +617,38 @@ class ClosureBatch:
             "variation": self.variation.snapshot(),
         }
 
-    def restore(self, snapshot: dict[str, Any]) -> None:
-        """Return to a snapshot; what follows is bit for bit what followed it."""
+    def restore(self, snapshot: dict[str, Any], *, copies: bool = False) -> None:
+        """Return to a snapshot; what follows is bit for bit what followed it.
+
+        Args:
+            snapshot: see `snapshot`.
+            copies: give every simulation the state of a snapshot of one.
+
+        Raises:
+            ValueError: the snapshot is of something else, or damaged; nothing is changed.
+        """
+        self.write_fitted(self.fitted(snapshot, copies=copies))
+
+    def fitted(self, snapshot: dict[str, Any], *, copies: bool = False) -> dict[str, Any]:
+        """The arrays of a snapshot that can be restored here.
+
+        Raises:
+            ValueError: see `restore`.
+        """
+        snapshots.refuse_other(snapshot, self.identity, copies=copies)
+        own = self.snapshot()
+        del own["of"]
+        found = snapshots.fitted(snapshot, own, self.n)
+        variant = found["variant"]
+        in_pool = (variant >= 0) & (variant < len(self.pool))
+        if not (in_pool & (variant // self._variants_per_task == found["task"])).all():
+            raise ValueError("the snapshot is damaged: task and variant do not fit each other")
+        return found
+
+    def write_fitted(self, snapshot: dict[str, Any]) -> None:
+        """Return to a snapshot that is known to fit, see `fitted`."""
+        if self._forked:
+            self._open_simulations()
         self.task[:] = snapshot["task"]
         self.variant[:] = snapshot["variant"]
         self.released[:] = snapshot["released"]
@@ -565,6 +663,48 @@ class ClosureBatch:
             view.flags.writeable = False
         self._progress = self._measure_progress()
         self._apply_gates()
+
+
+_COPIED = (  # what stays as long as a batch lives
+    "names",
+    "n",
+    "_threads",
+    "_variants_per_task",
+    "level",
+    "pool",
+    "model",
+    "_fields",
+    "variant_constants",
+)
+_OPEN: weakref.WeakSet[ClosureBatch] = weakref.WeakSet()
+
+
+def _mark_forked() -> None:
+    """In a child process: batches have lost their threads.
+
+    MuJoCo's batches would wait for these threads for ever, when they step and when they are
+    freed: they are given one reference that is never returned.
+    """
+    for batch in _OPEN:
+        batch._forked = True
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(batch.sim._b))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_mark_forked)
+
+
+def _numbers(variant: Variant) -> tuple[float, ...]:
+    """A variant's own numbers."""
+    return (
+        variant.grip_radius,
+        variant.grip_height,
+        variant.angle,
+        variant.depth,
+        variant.torque,
+        variant.force,
+        variant.mass,
+    )
 
 
 def wrap(angle: np.ndarray) -> np.ndarray:

@@ -29,6 +29,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 import gymnasium as gym
 
@@ -244,6 +246,11 @@ class TaskSet:
             KeyError: a row is unknown.
             ValueError: what is shared.
         """
+        for side in (self.train, self.held_out):
+            if isinstance(side, str) or not all(isinstance(name, str) for name in side):
+                raise ValueError(f"task set {self.name!r}: rows must be names, not {side!r}")
+        if not self.train:
+            raise ValueError(f"task set {self.name!r}: no row is trained")
         shared = set(self.train) & set(self.held_out)
         if shared:
             raise ValueError(
@@ -293,15 +300,21 @@ TASK_SETS: dict[str, TaskSet] = {}
 def register(row: Closure | TaskSet) -> None:
     """Add a closure or a task set to its table, and its id to Gymnasium's registry.
 
+    The same row again changes nothing.
+
     Args:
         row: what is added.
 
     Raises:
-        ValueError: the name is taken.
+        TypeError: it is neither.
+        ValueError: another row has the name, or the id; a name that cannot be one. Nothing is
+            changed.
     """
+    if not isinstance(row, Closure | TaskSet):
+        raise TypeError(f"what is registered must be a Closure or a TaskSet, not {row!r}")
     table: dict = CLOSURES if isinstance(row, Closure) else TASK_SETS
-    if row.name in table:
-        raise ValueError(f"{row.name!r} is already registered")
+    if _is_registered(row, table):
+        return
     table[row.name] = row
     if isinstance(row, Closure):
         gym.register(row.gym_id, entry_point="envs.env:ClosureEnv", kwargs={"task": row.name})
@@ -311,6 +324,26 @@ def register(row: Closure | TaskSet) -> None:
             vector_entry_point="envs.vector_env:ClosureVectorEnv",
             kwargs={"tasks": row.train},
         )
+
+
+def _is_registered(row: Closure | TaskSet, table: Mapping[str, Any]) -> bool:
+    """Whether the very same row is in its table.
+
+    Raises:
+        ValueError: another row has the name, or the id; a name that cannot be one.
+    """
+    kind = "closure" if isinstance(row, Closure) else "task set"
+    structure.check_name(kind, row.name)
+    if row.name in table:
+        if table[row.name] == row:
+            return True
+        raise ValueError(f"{row.name!r} is already registered, as another {kind}")
+    if row.gym_id in gym.registry:
+        raise ValueError(
+            f"the {kind} {row.name!r} would have the id {row.gym_id}, which is registered: "
+            "another name is needed"
+        )
+    return False
 
 
 def named_set(name: str) -> TaskSet:

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from envs.checks import names
 from envs.closures import CLOSURES
 from envs.tables import lookup
 
@@ -125,7 +126,7 @@ def vectors(
     if isinstance(conditioning, Mapping):
         return _kept_vectors(conditioning, tuple(tasks))
     row = lookup(CONDITIONINGS, conditioning, "conditioning")
-    known = tuple(known or tasks)
+    known = tuple(tasks) if known is None else names("known_tasks", known)
     if not row.unseen:
         _refuse_unseen(conditioning, tasks, known)
     return row.vectors(tuple(tasks), known)
@@ -136,7 +137,13 @@ def _kept_vectors(kept: Mapping[str, np.ndarray], tasks: Tasks) -> np.ndarray:
     missing = tuple(task for task in tasks if task not in kept)
     encoded = dict(zip(missing, language(missing, ()), strict=True)) if missing else {}
     by_task = {**kept, **encoded}
-    return np.stack([np.asarray(by_task[task], np.float32) for task in tasks])
+    try:
+        stacked = np.stack([np.asarray(by_task[task], np.float32) for task in tasks])
+    except (TypeError, ValueError):
+        stacked = np.empty(0)
+    if stacked.ndim != 2 or not np.isfinite(stacked).all():
+        raise ValueError("the vectors of a conditioning must be finite numbers, all of one size")
+    return stacked
 
 
 def _refuse_unseen(conditioning: str, tasks: Sequence[str], known: Tasks) -> None:

@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
+from envs import checks
 from envs.batch import CONTROL_DT
 from envs.render import Camera
 from envs.vector_env import ClosureVectorEnv
@@ -18,6 +19,9 @@ Observation = dict[str, np.ndarray]
 
 class ClosureEnv(gym.Env):
     """One Panda and one closure; spaces and rules are `ClosureVectorEnv`'s.
+
+    Info is that of the vector environment as Python's numbers; at the end of an episode it has
+    `is_success`, which stable-baselines3 reads. It can be copied and pickled.
 
     Args:
         task: a row of the table of closures.
@@ -46,6 +50,8 @@ class ClosureEnv(gym.Env):
     ):
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"unknown render_mode {render_mode!r}: allowed: None, 'rgb_array'")
+        if not isinstance(task, str):
+            raise ValueError(f"task must be the name of one row, not {checks.brief(task)}")
         self.render_mode = render_mode
         self._vector = ClosureVectorEnv(
             task,
@@ -66,22 +72,55 @@ class ClosureEnv(gym.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start an episode; the same seed gives the same start."""
+        """Start an episode; the same seed gives the same start.
+
+        Args:
+            seed: of the start.
+            options: `task`: the row, which can only be the environment's own.
+
+        Raises:
+            ValueError: a seed or an option that is not allowed; nothing is changed.
+        """
+        seed = checks.seed(seed)
+        options = checks.options(options, ("task",))
+        observation, info = self._vector.reset(seed=seed, options=options)
         super().reset(seed=seed)
-        observation, info = self._vector.reset(seed=seed)
-        return _first_of_each(observation), _first_of_each(info)
+        return _first_of_each(observation), _numbers(info)
 
     def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Advance one control step (50 ms)."""
-        observation, reward, _, truncated, info = self._vector.step(np.asarray(action)[None])
+        """Advance one control step (50 ms).
+
+        Raises:
+            ResetNeeded: before the first reset, and after the end of an episode.
+            ValueError: an action of another shape or type.
+        """
+        observation, reward, _, truncated, batched = self._vector.step(_batch_of_one(action))
         terminated = False
+        info = _numbers(batched)
+        if truncated[0]:
+            info["is_success"] = info["success"]
         return (
             _first_of_each(observation),
             float(reward[0]),
             terminated,
             bool(truncated[0]),
-            _first_of_each(info),
+            info,
         )
+
+    def snapshot(self) -> dict[str, Any]:
+        """The exact state, see `ClosureVectorEnv.snapshot`."""
+        return self._vector.snapshot()
+
+    def restore(self, snapshot: dict[str, Any]) -> Observation:
+        """Return to a snapshot; what follows is bit for bit what followed it.
+
+        Returns:
+            The observation at the snapshot.
+
+        Raises:
+            ValueError: the snapshot is of something else, or damaged; nothing is changed.
+        """
+        return _first_of_each(self._vector.restore(snapshot))
 
     def render(self) -> np.ndarray | None:
         """A (480, 640, 3) uint8 frame, or None without a render mode."""
@@ -94,6 +133,10 @@ class ClosureEnv(gym.Env):
             self._camera = Camera(variant)
         return self._camera.draw(batch.qpos[0], batch.mocap_pos[0], batch.mocap_quat[0])
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the renderer, which a copy makes anew."""
+        return {**self.__dict__, "_camera": None}
+
     def close(self) -> None:
         """Free the renderer."""
         if self._camera is not None:
@@ -104,3 +147,16 @@ class ClosureEnv(gym.Env):
 def _first_of_each(batched: dict[str, Any]) -> dict[str, Any]:
     """The first sub-environment's entry of each array."""
     return {key: values[0] for key, values in batched.items()}
+
+
+def _numbers(info: dict[str, Any]) -> dict[str, Any]:
+    """The first sub-environment's entry of each array (1,), as Python's number."""
+    return {key: values[0].item() for key, values in info.items()}
+
+
+def _batch_of_one(action: Any) -> np.ndarray:
+    """An action (5,) as (1, 5)."""
+    try:
+        return np.asarray(action, np.float64)[None]
+    except (TypeError, ValueError):
+        raise ValueError(f"an action must be numbers, not {checks.brief(action)}") from None

@@ -20,6 +20,8 @@ class EpisodeTracker:
         last_contact: (n,) whether the hand was at work then.
         open_steps: (n,) control steps for which the closure has been open without a break.
         succeeded: (n,) whether the episode has been a success at any time.
+        invalid_actions: (n,) control steps of the episode whose action was not finite.
+        divergences: (n,) how often the episode's simulation diverged and was put back.
     """
 
     def __init__(self, n: int):
@@ -29,6 +31,8 @@ class EpisodeTracker:
         self.last_contact = np.zeros(n, bool)
         self.open_steps = np.zeros(n, int)
         self.succeeded = np.zeros(n, bool)
+        self.invalid_actions = np.zeros(n, int)
+        self.divergences = np.zeros(n, int)
 
     @property
     def success(self) -> np.ndarray:
@@ -43,6 +47,8 @@ class EpisodeTracker:
         self.last_contact[ids] = False
         self.open_steps[ids] = 0
         self.succeeded[ids] = False
+        self.invalid_actions[ids] = 0
+        self.divergences[ids] = 0
 
     def update(self, measured: dict[str, np.ndarray], running: np.ndarray) -> None:
         """Take in what was measured after a control step.
@@ -76,6 +82,8 @@ class EpisodeTracker:
             "open_steps": self.open_steps.copy(),
             "ever": self.succeeded.copy(),
             "steps": self.steps.copy(),
+            "invalid": self.invalid_actions.copy(),
+            "diverged": self.divergences.copy(),
         }
 
     def restore(self, snapshot: dict[str, np.ndarray]) -> None:
@@ -86,6 +94,8 @@ class EpisodeTracker:
         self.open_steps = snapshot["open_steps"].copy()
         self.succeeded = snapshot["ever"].copy()
         self.steps = snapshot["steps"].copy()
+        self.invalid_actions = snapshot["invalid"].copy()
+        self.divergences = snapshot["diverged"].copy()
 
 
 class StateHistory:
@@ -106,13 +116,13 @@ class StateHistory:
         self._is_new[ids] = True
 
     def append(self, state: np.ndarray) -> None:
-        """Add the state (n, size) after a control step."""
+        """Add the state (n, size) after a control step; the first of an episode in all places."""
         self._states[:, :-1] = self._states[:, 1:]
-        self.replace_last(state)
-
-    def replace_last(self, state: np.ndarray) -> None:
-        """Put state (n, size) in the last one's place; the first of an episode in all places."""
         self._states[:, -1] = state
+        self.begin(state)
+
+    def begin(self, state: np.ndarray) -> None:
+        """Fill the places of new episodes with their states, rows of (n, size); the rest stays."""
         if self._is_new.any():
             self._states[self._is_new] = state[self._is_new, None]
             self._is_new[:] = False

@@ -91,15 +91,18 @@ SIZE = sum(part.size for part in PARTS)
 _FACTORS = np.repeat([part.factor for part in PARTS], [part.size for part in PARTS])  # (SIZE,)
 
 
-def observe(measured: Measured, held_progress: np.ndarray) -> np.ndarray:
+def observe(
+    measured: Measured, held_progress: np.ndarray, noise: np.ndarray | None = None
+) -> np.ndarray:
     """The state observation.
 
     Args:
         measured: measurements, see `ClosureBatch.measure`.
         held_progress: (n,) progress made under the hand's contact.
+        noise: (n, SIZE) that is added to the scaled numbers, before they are clipped.
 
     Returns:
-        (n, SIZE) float32.
+        (n, SIZE) float32 in [-LIMIT, LIMIT].
     """
     columns = [
         measured[source][index] if isinstance(source, str) else source(measured, held_progress)
@@ -107,6 +110,9 @@ def observe(measured: Measured, held_progress: np.ndarray) -> np.ndarray:
     ]
     state = np.concatenate(columns, 1)  # (n, SIZE)
     state *= _FACTORS
+    state = state.astype(np.float32)
+    if noise is not None:
+        state = (state + noise).astype(np.float32)
     np.maximum(state, -LIMIT, out=state)
     np.minimum(state, LIMIT, out=state)
-    return state.astype(np.float32)
+    return state

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from envs.render import FRONT, Camera, View
@@ -27,7 +29,14 @@ class Pixels:
     def __init__(self, pool: list[Variant], size: int = 84):
         self.pool = pool
         self.size = size
-        self._camera = Camera(pool[0], size, size, smooth=False, shadows=False)
+        self._camera: Camera | None = self._make_camera()
+
+    def _make_camera(self) -> Camera:
+        return Camera(self.pool[0], self.size, self.size, smooth=False, shadows=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the renderer, which a copy makes anew at its first picture."""
+        return {**self.__dict__, "_camera": None}
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -48,6 +57,7 @@ class Pixels:
         Returns:
             (n, size, size, 6) uint8.
         """
+        self._camera = self._camera or self._make_camera()
         pictures = np.empty((len(variant), *self.shape), np.uint8)
         for i, v in enumerate(variant):
             for k, view in enumerate(VIEWS):
@@ -58,5 +68,7 @@ class Pixels:
         return pictures
 
     def close(self) -> None:
-        """Free the renderer."""
-        self._camera.close()
+        """Free the renderer; another picture makes it anew."""
+        if self._camera is not None:
+            self._camera.close()
+            self._camera = None

@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import NamedTuple
 
 import mujoco
 import numpy as np
 
-from envs.opengl import RenderingUnavailable
+from envs.opengl import RenderingUnavailable, advice, use_backend
 from envs.robot import MESH_GROUP
 from envs.scene import build, seat_height
 from envs.structure import Variant
@@ -137,6 +136,7 @@ def _open_renderer(
         RenderingUnavailable: no OpenGL back end works.
     """
     try:
+        use_backend()
         model = build(variant, visual=True).compile()
         if not smooth:
             model.vis.quality.offsamples = 0
@@ -149,13 +149,7 @@ def _open_renderer(
         FileNotFoundError,
         mujoco.FatalError,
     ) as error:
-        backend = os.environ.get("MUJOCO_GL", "the default back end")
-        cause = (
-            "no library of it was found" if backend == "disable" else f"{backend} failed ({error})"
-        )
-        raise RenderingUnavailable(
-            f"pictures need OpenGL; {cause}: apt install libegl1 libgl1-mesa-dri"
-        ) from error
+        raise RenderingUnavailable(f"pictures need OpenGL; {advice(error)}") from error
 
 
 def _option() -> mujoco.MjvOption:

@@ -10,9 +10,11 @@ of the Franka Emika Panda Robot with Retrieval of Feasible Parameters" (RA-L 201
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import math
 import pathlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import mujoco
@@ -391,7 +393,27 @@ def _add_servo(
 DAMPING = 1e-4  # m^2, of the least squares: steady near singular poses, exact elsewhere
 
 
-@numba.njit(cache=True)
+def _compiled(function: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    """The function, compiled; numba's cache on disk is used where it can be written."""
+    plain = numba.njit(function)
+    try:
+        cached = numba.njit(cache=True)(function)
+    except RuntimeError:  # numba found no folder that it can write to
+        return plain
+
+    @functools.wraps(function)
+    def call(*args: np.ndarray) -> np.ndarray:
+        nonlocal cached
+        try:
+            return cached(*args)
+        except OSError:  # the cache cannot be read or written any more, as on a full disk
+            cached = plain
+            return plain(*args)
+
+    return call
+
+
+@_compiled
 def joint_steps(ids, anchors, axes, positions, rotations, offsets, turns):
     """Changes of the arms' joint angles that move and turn their hands.
 

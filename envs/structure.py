@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
+from envs.checks import integer
 from envs.looks import GRIPS, LOOKS
 from envs.mechanisms import LIFT, MECHANISMS, TILT_Y, TWIST, X
 from envs.tables import lookup
@@ -115,6 +118,8 @@ class Closure:
         """
         for rule in RULES:
             rule(self)
+        for field in _LENGTHS:
+            object.__setattr__(self, field, tuple(getattr(self, field)))  # of lists: rows are keys
 
     @property
     def separates(self) -> bool:
@@ -173,8 +178,62 @@ BOUNDS: dict[str, Range] = {
     "force": (0.0, 35.0),
     "mass": (0.001, 0.2),
 }
+# Numbers in each field that is no single one
+_LENGTHS = {"body": 2, "neck": 2, "color": 3, "accent": 3, **dict.fromkeys(RANGES, 2)}
+_WIDEST = 0.5  # m, of any size: beyond the hand's reach
+_LONGEST = 100_000  # control steps of an episode
 HINGE_ANGLE = 1.1  # rad, at most: the hand opens a hinged lid without tilting itself
 HINGE_TORQUE = 0.05  # N m, at least: the friction that holds a hinged lid where it was left
+
+
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+
+def check_name(kind: str, name: Any) -> None:
+    """Refuse a name that is no folder's, no Gymnasium id's, or no word of a command line's.
+
+    Raises:
+        ValueError: what is allowed.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ValueError(
+            f"the name of a {kind} must be of small letters and digits, joined by hyphens, as "
+            f"'pill-box', not {name!r}"
+        )
+
+
+def _name_is_a_word(closure: Closure) -> None:
+    """The name can be that of a folder, and a Gymnasium id can be made of it."""
+    check_name("closure", closure.name)
+
+
+def _texts_are_texts(closure: Closure) -> None:
+    """Description and source are texts."""
+    for field in ("description", "source"):
+        if not isinstance(getattr(closure, field), str):
+            raise ValueError(f"{closure.name}: {field} must be a text")
+
+
+def _numbers_are_numbers(closure: Closure) -> None:
+    """Every pair has two finite numbers, every colour three; sizes are not negative."""
+    for field, length in _LENGTHS.items():
+        value = getattr(closure, field)
+        if not isinstance(value, tuple | list) or not _are_finite(value, length):
+            raise ValueError(f"{closure.name}: {field} must be {length} numbers, not {value!r}")
+    for field in ("cap_radius", "bar_half", "offset"):
+        value = getattr(closure, field)
+        if not _are_finite((value,), 1):
+            raise ValueError(f"{closure.name}: {field} must be a number, not {value!r}")
+    sizes = (*closure.body, *closure.neck, closure.cap_radius, closure.bar_half)
+    if min(sizes) < 0 or max(*sizes, abs(closure.offset)) > _WIDEST or closure.body[0] <= 0:
+        raise ValueError(f"{closure.name}: sizes must lie in [0, {_WIDEST}] m, the body's above 0")
+    integer(f"{closure.name}: steps", closure.steps, 1, _LONGEST)
+
+
+def _are_finite(values: Any, length: int) -> bool:
+    """Whether they are so many finite numbers."""
+    numbers = [v for v in values if isinstance(v, int | float | np.number)]
+    return len(values) == len(numbers) == length and all(math.isfinite(v) for v in numbers)
 
 
 def _names_are_known(closure: Closure) -> None:
@@ -237,6 +296,9 @@ def _thread_has_a_lead(closure: Closure) -> None:
 
 
 RULES: tuple[Callable[[Closure], None], ...] = (
+    _name_is_a_word,
+    _texts_are_texts,
+    _numbers_are_numbers,
     _names_are_known,
     _ranges_ascend,
     _ranges_lie_within_bounds,

@@ -27,6 +27,8 @@ def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
     Raises:
         UnknownName: no such name; the message lists what is allowed.
     """
+    if not isinstance(name, str):
+        raise UnknownName(f"{kind} must be a name, not {name!r}: allowed: {', '.join(table)}")
     if name in table:
         return table[name]
     close = difflib.get_close_matches(name, table, n=3, cutoff=0.5)

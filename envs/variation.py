@@ -158,24 +158,38 @@ class Variation:
                 )
         return force
 
-    def noisy(self, state: np.ndarray) -> np.ndarray:
-        """The state observation (n, size) with its noise."""
+    def noise(self, ids: np.ndarray, size: int) -> np.ndarray | None:
+        """Noise of the scaled state observation; None without any.
+
+        Args:
+            ids: (k,) simulations that are observed: the others draw nothing.
+            size: numbers of an observation.
+
+        Returns:
+            (n, size), 0 where nothing is observed.
+        """
         if "noise" not in self.level:
-            return state
-        noise = np.stack([rng.normal(size=state.shape[1]) for rng in self._generators()])
-        return (state + self.values["noise"][:, None] * noise).astype(np.float32)
+            return None
+        noise = np.zeros((self.n, size))
+        rngs = self._generators()
+        for i in ids:
+            noise[i] = rngs[i].normal(size=size)
+        return self.values["noise"][:, None] * noise
 
     def _generators(self) -> list[np.random.Generator]:
-        """One generator for each simulation: by now all have been reset."""
+        """One generator for each simulation that has been reset: by now all that are used."""
         return cast(list[np.random.Generator], self._rngs)
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """Every number, as arrays that `restore` takes; checkpoints hold them by these names."""
-        words = [_generator_words(rng) for rng in self._rngs if rng is not None]
+        words = np.zeros((self.n if self.level else 0, 4), np.uint64)
+        for i, rng in enumerate(self._rngs):
+            if rng is not None:
+                words[i] = generator_words(rng)
         return {
             **{name: values.copy() for name, values in self.values.items()},
             "late": self._last_action.copy(),
-            "rngs": np.array(words, np.uint64).reshape(-1, 4),
+            "rngs": words,  # zeros of a simulation that has not been reset
         }
 
     def restore(self, snapshot: dict[str, np.ndarray]) -> None:
@@ -184,10 +198,10 @@ class Variation:
             values[:] = snapshot[name]
         self._last_action[:] = snapshot["late"]
         for i, words in enumerate(snapshot["rngs"].tolist()):
-            self._rngs[i] = _generator_of(words)
+            self._rngs[i] = generator_of(words) if any(words) else None
 
 
-def _generator_words(rng: np.random.Generator) -> list[int]:
+def generator_words(rng: np.random.Generator) -> list[int]:
     """The two 128-bit numbers of a PCG64 generator, as four of 64 bits, upper halves first."""
     numbers = rng.bit_generator.state["state"]
     state = numbers["state"]
@@ -195,8 +209,8 @@ def _generator_words(rng: np.random.Generator) -> list[int]:
     return [state >> 64, state & _WORD, increment >> 64, increment & _WORD]
 
 
-def _generator_of(words: list[int]) -> np.random.Generator:
-    """The generator with the numbers of `_generator_words`."""
+def generator_of(words: list[int]) -> np.random.Generator:
+    """The generator with the numbers of `generator_words`."""
     state_upper, state_lower, increment_upper, increment_lower = words
     rng = np.random.default_rng()
     rng.bit_generator.state = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,15 +11,17 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from envs import observations, rewards
+from envs import checks, observations, rewards, snapshots
 from envs.batch import CONTROL_DT, ClosureBatch
-from envs.closures import CLOSURES
 from envs.conditioning import CONDITIONINGS, vectors
+from envs.deck import Deck
 from envs.episodes import EpisodeTracker, StateHistory
 from envs.pixels import Pixels
 from envs.tables import lookup
 
 ACTION_SIZE = 5  # numbers of an action, see `ClosureBatch.step`
+OPTIONS = ("reset_mask", "task")  # of a reset
+Seeds = int | Sequence[int | None] | np.ndarray | None
 Observation = dict[str, np.ndarray]
 Info = dict[str, Any]
 
@@ -38,15 +41,30 @@ OBSERVATIONS = {
 }
 
 
+ASSIGNMENTS = {  # of tasks to sub-environments, and one line on each
+    "fixed": "sub-environment i opens tasks[i % len(tasks)]",
+    "deck": "each takes the next task of one shuffled deck at every episode: see `deck.Deck`",
+}
+
+
 class ClosureVectorEnv(gym.vector.VectorEnv):
     """Sub-environment i opens tasks[i % len(tasks)]; all are stepped together.
 
-    With `probabilities` (tasks,) set, a sub-environment draws its task anew for every episode.
+    With assignment "deck", each takes its next task from a shuffled deck at every episode, so that
+    all tasks get the same number of control steps. With `probabilities` (tasks,) set, a
+    sub-environment draws its task anew for every episode.
 
     Observations are a Dict: `state` (n, 29 x history), laid out in `observations.PARTS`,
     oldest first; `rgb` (n, 84, 84, 6), two cameras; and `task` (n, size), the
     conditioning vector (absent where that is empty). Actions are (n, 5) in [-1, 1], see
     `ClosureBatch.step`. Episodes are truncated after the row's `steps`; nothing terminates them.
+
+    Info holds numbers only, (n,) by name: the reward's terms, `success`, `success_any`,
+    `progress`, `contact_fraction`, `task_index`, `steps`, and of the present episode
+    `invalid_action` (control steps whose action was not finite; it is taken for 0) and `diverged`
+    (how often the simulation was put back, see `ClosureBatch`).
+
+    It can be copied and pickled, before and after a reset: a copy has the same future.
 
     Args:
         tasks: rows of the table of closures.
@@ -62,16 +80,17 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         history: how many of the last states an observation holds; by default what the row of
             the conditioning says: 1, and `conditioning.HISTORY` for `history`.
         level: what varies beside pose and variant, a row of `variation.LEVELS`.
+        assignment: which task is next, a row of ASSIGNMENTS: fixed or deck.
 
     Attributes:
         batch: the simulations.
         task: (n,) task index of the present episodes.
         task_vectors: (tasks, size) conditioning vectors.
-        probabilities: (tasks,) of the next episodes' tasks; None: the tasks stay.
 
     Raises:
         KeyError: unknown task, conditioning, observation or level; close matches are named.
-        ValueError: a number out of range; a conditioning that cannot act on a task.
+        ValueError: a number of another type or out of range; no task; a conditioning that cannot
+            act on a task.
         RenderingUnavailable: `rgb` without OpenGL.
     """
 
@@ -91,35 +110,44 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         observation: str = "state",
         history: int | None = None,
         level: str = "default",
+        assignment: str = "fixed",
     ):
-        if num_envs < 1:
-            raise ValueError(f"num_envs must be at least 1, not {num_envs}")
-        if history is not None and history < 1:
-            raise ValueError(f"history must be at least 1, not {history}")
+        self.tasks = checks.names("tasks", tasks)
+        self.num_envs = checks.integer("num_envs", num_envs, 1, checks.MOST_ENVS)
+        self._first_seed = checks.seed(seed)
+        if history is not None:
+            history = checks.integer("history", history, 1, checks.MOST_STATES)
         kind = lookup(OBSERVATIONS, observation, "observation")
-        self.tasks = (tasks,) if isinstance(tasks, str) else tuple(tasks)
-        self.num_envs = num_envs
+        lookup(ASSIGNMENTS, assignment, "assignment")
+        mode = _autoreset_mode(autoreset_mode)
         self.task_vectors = vectors(conditioning, self.tasks, known_tasks)
         if history is None:
             history = _states_of(conditioning)
         self.batch = ClosureBatch(
-            self.tasks, num_envs, threads, variant_seed=variant_seed, level=level
+            self.tasks, self.num_envs, threads, variant_seed=variant_seed, level=level
         )
+        self._shows = {  # of the observation: snapshots tell
+            "observation": observation,
+            "history": history,
+            "conditioning": conditioning if isinstance(conditioning, str) else "given vectors",
+        }
         self._history: StateHistory | None = None
         if kind.state:
-            self._history = StateHistory(num_envs, history, observations.SIZE)
+            self._history = StateHistory(self.num_envs, history, observations.SIZE)
         self._pixels = Pixels(self.batch.pool) if kind.rgb else None
         self._set_spaces(history)
-        self._set_autoreset(AutoresetMode(autoreset_mode))
+        self._set_autoreset(mode)
 
-        self.task = np.arange(num_envs) % len(self.tasks)
-        self.probabilities: np.ndarray | None = None
-        self._task_names = np.array(self.tasks)
-        self._task_steps = np.array([CLOSURES[task].steps for task in self.tasks])
-        self._first_seed = seed
+        self.assignment = assignment
+        self._all_ids = np.arange(self.num_envs)
+        self.task = np.arange(self.num_envs) % len(self.tasks)
+        self._probabilities: np.ndarray | None = None
+        self._deck: Deck | None = None  # made by the first reset, where the assignment asks for it
+        self._task_steps = self.batch.episode_steps
         self._rngs: list[np.random.Generator] | None = None  # before the first reset
-        self._tracker = EpisodeTracker(num_envs)
-        self._done = np.zeros(num_envs, bool)  # episodes that the last step has ended
+        self._tracker = EpisodeTracker(self.num_envs)
+        self._done = np.zeros(self.num_envs, bool)  # episodes that the last step has ended
+        self._has_warned = False  # of actions that are not finite
 
     def _set_spaces(self, history: int) -> None:
         """Set Gymnasium's four spaces; observations hold `history` states."""
@@ -156,6 +184,25 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         return self._task_steps[self.task]
 
     @property
+    def task_names(self) -> tuple[str, ...]:
+        """The rows (n) of the present episodes."""
+        return tuple(self.tasks[index] for index in self.task)
+
+    @property
+    def probabilities(self) -> np.ndarray | None:
+        """Probabilities (tasks,) of the next episodes' tasks; None: what the assignment says."""
+        return self._probabilities
+
+    @probabilities.setter
+    def probabilities(self, value: Any) -> None:
+        if value is not None:
+            value = np.asarray(value, float)
+            shape = (len(self.tasks),)
+            if value.shape != shape or not ((value >= 0).all() and np.isclose(value.sum(), 1)):
+                raise ValueError(f"probabilities must be of shape {shape}, not negative, sum 1")
+        self._probabilities = value
+
+    @property
     def success(self) -> np.ndarray:
         """Whether each closure has been open for the last 5 control steps, bool (n,)."""
         return self._tracker.success
@@ -163,46 +210,101 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
     def reset(
         self,
         *,
-        seed: int | Sequence[int | None] | None = None,
+        seed: Seeds = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Observation, Info]:
-        """Start episodes: all, or those of `options={"reset_mask": bool (n,)}`.
+        """Start episodes.
 
-        The same seed gives the same starts, for any number of threads. A list gives
-        each sub-environment its own.
+        Args:
+            seed: the same seed gives the same starts, for any number of threads. A list or array
+                gives each sub-environment its own. Sub-environments that are not reset keep
+                their generators.
+            options: `reset_mask`, bool (n,): which are reset, by default all; `task`: the row of
+                the episodes that start now, or a row for each of the n.
+
+        Raises:
+            ResetNeeded: the first reset is asked for some only.
+            ValueError: a seed, an option or its value that is not allowed; nothing is changed.
         """
-        self._seed_generators(seed)
-        self._restart(self._masked(options))
+        seeds = checks.seeds(seed, self.num_envs)
+        options = checks.options(options, OPTIONS)
+        ids = self._masked(options.get("reset_mask"))
+        asked = self._asked_tasks(options.get("task"))
+        self._seed_generators(seeds, ids)
+        self._restart(ids, asked)
         measured = self.batch.measure()
-        self._remember(measured, advance=False)
+        self._remember_starts(measured, ids)
         return self._observation(), self._info(measured)
 
-    def _seed_generators(self, seed: int | Sequence[int | None] | None) -> None:
-        """Make new generators if there is a seed, and at the first reset."""
-        if self._rngs is None and seed is None:
-            seed = self._first_seed
-        if isinstance(seed, Sequence):
-            self._rngs = [np.random.default_rng(s) for s in seed]
-        elif seed is not None or self._rngs is None:
-            sequences = np.random.SeedSequence(seed).spawn(self.num_envs)
-            self._rngs = [np.random.default_rng(sequence) for sequence in sequences]
+    def _masked(self, mask: Any) -> np.ndarray:
+        """Sub-environments (k,) that a reset is asked for.
 
-    def _masked(self, options: dict[str, Any] | None) -> np.ndarray:
-        """Sub-environments (k,) that a reset is asked for."""
-        mask = (options or {}).get("reset_mask")
+        Raises:
+            ResetNeeded: the first reset is asked for some only.
+            ValueError: no mask of this environment.
+        """
         if mask is None:
             return np.arange(self.num_envs)
-        if np.shape(mask) != (self.num_envs,):
-            raise ValueError(f"reset_mask must have shape ({self.num_envs},), not {np.shape(mask)}")
-        return np.flatnonzero(mask)
+        ids = np.flatnonzero(checks.mask("reset_mask", mask, self.num_envs))
+        if self._rngs is None and len(ids) < self.num_envs:
+            raise gym.error.ResetNeeded("the first reset starts all: call it without reset_mask")
+        return ids
 
-    def _restart(self, ids: np.ndarray) -> None:
-        """Start new episodes of sub-environments ids (k,)."""
+    def _asked_tasks(self, names: Any) -> np.ndarray | None:
+        """Indices (n,) of the tasks that a reset asks for; None: what the assignment says.
+
+        Raises:
+            ValueError: a name that is none of the environment's, or another number of names.
+        """
+        if names is None:
+            return None
+        names = checks.names("the option task", names)
+        if len(names) == 1:
+            names *= self.num_envs
+        if len(names) != self.num_envs:
+            raise ValueError(
+                f"the option task must be a name, or {self.num_envs} of them, not {len(names)}"
+            )
+        index = {task: k for k, task in enumerate(self.tasks)}
+        return np.array([lookup(index, name, "task of this environment") for name in names])
+
+    def _seed_generators(self, seeds: int | list[int | None] | None, ids: np.ndarray) -> None:
+        """Make new generators of sub-environments ids (k,) if seeded, and at the first reset.
+
+        The deck's generator is new when all are.
+        """
+        first = self._rngs is None
+        if first and seeds is None:
+            seeds = self._first_seed
+        if seeds is None and not first:
+            return
+        if isinstance(seeds, list):
+            known = [seed for seed in seeds if seed is not None]
+            sequence = np.random.SeedSequence(known if len(known) == len(seeds) else None)
+            rngs = [np.random.default_rng(seed) for seed in seeds]
+        else:
+            sequence = np.random.SeedSequence(seeds)
+            rngs = [np.random.default_rng(child) for child in sequence.spawn(self.num_envs)]
+        kept = self._rngs or rngs
+        chosen = set(ids.tolist())
+        self._rngs = [rngs[i] if i in chosen else kept[i] for i in range(self.num_envs)]
+        if self.assignment == "deck" and (first or len(ids) == self.num_envs):
+            self._deck = Deck(self._task_steps, np.random.default_rng(sequence.spawn(1)[0]))
+
+    def _next_tasks(self, ids: np.ndarray, rngs: list[np.random.Generator]) -> np.ndarray:
+        """Task indices (k,) of the next episodes of sub-environments ids (k,)."""
+        if self._probabilities is not None:
+            return np.array([rng.choice(len(self.tasks), p=self._probabilities) for rng in rngs])
+        if self._deck is not None:
+            return self._deck.deal(len(ids))
+        return ids % len(self.tasks)
+
+    def _restart(self, ids: np.ndarray, asked: np.ndarray | None = None) -> None:
+        """Start new episodes of sub-environments ids (k,), of the tasks (n,) that are asked for."""
         assert self._rngs is not None  # set by the first reset
         if len(ids):
             rngs = [self._rngs[i] for i in ids]
-            if self.probabilities is not None:
-                self.task[ids] = [rng.choice(len(self.tasks), p=self.probabilities) for rng in rngs]
+            self.task[ids] = self._next_tasks(ids, rngs) if asked is None else asked[ids]
             self.batch.reset(ids, self.task[ids], rngs)
         self._tracker.restart(ids)
         self._done[ids] = False
@@ -219,16 +321,23 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
 
         Returns:
             Observations, rewards (n,), terminated (n,), truncated (n,) and info.
+
+        Raises:
+            ResetNeeded: before the first reset; in mode DISABLED, after the end of an episode.
+            ValueError: actions of another shape or type.
         """
-        actions = self._valid_actions(actions)
+        actions = self._shaped(actions)
         restarting = self._restarting_in_this_step()
+        actions = self._finite(actions, ~restarting)
+        diverged_before = self.batch.diverged.copy()
         self.batch.step(actions)
         self._tracker.steps += 1
+        self._tracker.divergences += self.batch.diverged - diverged_before
         if restarting.any():
             self._restart(np.flatnonzero(restarting))
         measured = self.batch.measure()
         self._tracker.update(measured, running=~restarting)
-        self._remember(measured, advance=True)
+        self._remember_step(measured)
 
         observation = self._observation()
         info = self._info(measured)
@@ -240,22 +349,52 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
             observation, info = self._restart_in_same_step(truncated, observation, info)
         return observation, reward, terminated, truncated, info
 
-    def _valid_actions(self, actions: np.ndarray) -> np.ndarray:
-        """Actions (n, 5) in [-1, 1], float64; a NaN is taken for 0.
+    def _shaped(self, actions: Any) -> np.ndarray:
+        """Actions (n, 5), float64.
 
         Raises:
-            ResetNeeded: before the first reset.
-            ValueError: wrong shape.
+            ResetNeeded: before the first reset; in mode DISABLED, after the end of an episode.
+            ValueError: another shape, or no numbers.
         """
         if self._rngs is None:
             raise gym.error.ResetNeeded("call reset() before step()")
-        actions = np.asarray(actions, np.float64)
+        if self.autoreset_mode == AutoresetMode.DISABLED and self._done.any():
+            ended = np.flatnonzero(self._done).tolist()
+            raise gym.error.ResetNeeded(
+                f"the episodes of {checks.brief(ended)} have ended: reset them before the next "
+                'step, by options={"reset_mask": ...}'
+            )
+        try:
+            actions = np.asarray(actions, np.float64)
+        except (TypeError, ValueError):
+            raise ValueError(f"actions must be numbers, not {checks.brief(actions)}") from None
         if actions.shape != (self.num_envs, ACTION_SIZE):
             raise ValueError(
                 f"actions must have shape ({self.num_envs}, {ACTION_SIZE}), not {actions.shape}"
             )
-        numbers = np.where(np.isnan(actions), 0.0, actions)
-        return np.minimum(np.maximum(numbers, -1.0), 1.0)
+        return actions
+
+    def _finite(self, actions: np.ndarray, running: np.ndarray) -> np.ndarray:
+        """Actions (n, 5) in [-1, 1]; what is not finite is taken for 0, counted, and warned of.
+
+        Args:
+            actions: (n, 5).
+            running: (n,) whose actions are used.
+        """
+        finite = np.isfinite(actions)
+        if not finite.all():
+            invalid = ~finite.all(1) & running
+            self._tracker.invalid_actions += invalid
+            actions = np.where(finite, actions, 0.0)
+            if invalid.any() and not self._has_warned:
+                self._has_warned = True
+                warnings.warn(
+                    f"actions of {invalid.sum()} of {self.num_envs} sub-environments are NaN or "
+                    "infinite, and taken for 0: info counts them as invalid_action",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
+        return np.minimum(np.maximum(actions, -1.0), 1.0)
 
     def _restarting_in_this_step(self) -> np.ndarray:
         """Sub-environments that restart instead of a control step, bool (n,): in NEXT_STEP only."""
@@ -280,7 +419,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         ids = np.flatnonzero(truncated)
         self._restart(ids)
         measured = self.batch.measure()
-        self._remember(measured, advance=False)
+        self._remember_starts(measured, ids)
         observation = self._observation()
         info = self._info(measured)
 
@@ -293,21 +432,20 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         info["_final_obs"] = truncated.copy()
         return observation, info
 
-    def _remember(self, measured: dict[str, np.ndarray], *, advance: bool) -> None:
-        """Add the measured state, with its noise, to the history.
+    def _remember_step(self, measured: dict[str, np.ndarray]) -> None:
+        """Add what was measured after a control step, with its noise, to the history."""
+        if self._history is not None:
+            self._history.append(self._observe(measured, self._all_ids))
 
-        Args:
-            measured: measurements, see `ClosureBatch.measure`.
-            advance: after a control step; else it takes the last state's place.
-        """
-        if self._history is None:
-            return
-        state = observations.observe(measured, self._tracker.held_progress)
-        state = self.batch.variation.noisy(state)
-        if advance:
-            self._history.append(state)
-        else:
-            self._history.replace_last(state)
+    def _remember_starts(self, measured: dict[str, np.ndarray], ids: np.ndarray) -> None:
+        """Begin the histories of sub-environments ids (k,) that were reset."""
+        if self._history is not None:
+            self._history.begin(self._observe(measured, ids))
+
+    def _observe(self, measured: dict[str, np.ndarray], ids: np.ndarray) -> np.ndarray:
+        """States (n, size), with noise in those of sub-environments ids (k,)."""
+        noise = self.batch.variation.noise(ids, observations.SIZE)
+        return observations.observe(measured, self._tracker.held_progress, noise)
 
     def _observation(self) -> Observation:
         """Present observations, of the history as it is."""
@@ -333,35 +471,111 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
             "success_any": tracker.succeeded.copy(),
             "progress": progress,
             "contact_fraction": tracker.held_progress / np.maximum(progress, 1e-9),
-            "task": self.task.copy(),
-            "task_name": self._task_names[self.task],
+            "task_index": self.task.copy(),
             "steps": tracker.steps.copy(),
+            "invalid_action": tracker.invalid_actions.copy(),
+            "diverged": tracker.divergences.copy(),
         }
 
+    @property
+    def _identity(self) -> snapshots.Identity:
+        """What a snapshot of it is of."""
+        return {**self.batch.identity, **self._shows}
+
     def snapshot(self) -> dict[str, Any]:
-        """The exact state of all sub-environments; checkpoints hold it by these names."""
+        """The exact state of all sub-environments; checkpoints hold it by these names.
+
+        All are arrays, or dictionaries of arrays, but `rngs`: the generators' states, one for
+        each sub-environment; none before the first reset.
+        """
         snapshot = {
+            "of": snapshots.encoded(self._identity),
             "batch": self.batch.snapshot(),
             "rngs": [rng.bit_generator.state for rng in self._rngs or []],
             "done": self._done.copy(),
         }
         if self._history is not None:
             snapshot["past"] = self._history.snapshot()
+        if self._deck is not None:
+            snapshot["deck"] = self._deck.snapshot()
         return {**snapshot, **self._tracker.snapshot()}
 
-    def restore(self, snapshot: dict[str, Any]) -> Observation:
+    def _fitted(self, snapshot: Mapping[str, Any]) -> dict[str, Any]:
+        """The arrays of a snapshot that are not the batch's.
+
+        Raises:
+            ValueError: see `restore`.
+        """
+        own = self.snapshot()
+        for name in ("of", "batch", "rngs", "deck"):
+            own.pop(name, None)
+        uncounted = {name: np.zeros(self.num_envs, int) for name in ("invalid", "diverged")}
+        return snapshots.fitted({**uncounted, **snapshot}, own, self.num_envs)
+
+    def _generators_of(
+        self, snapshot: Mapping[str, Any], copies: bool
+    ) -> list[np.random.Generator] | None:
+        """The generators of a snapshot; None of one before the first reset.
+
+        Raises:
+            ValueError: see `restore`.
+        """
+        states = snapshots.part(snapshot, "rngs")
+        if isinstance(states, Sequence) and len(states) == 0:
+            return None
+        if copies and isinstance(states, Sequence) and len(states) == 1:
+            states = [*states] * self.num_envs
+        try:
+            rngs = [_generator_in(state) for state in states]
+        except (TypeError, ValueError, KeyError, OverflowError):
+            rngs = []
+        if len(rngs) != self.num_envs:
+            raise ValueError(
+                f"the snapshot is damaged: rngs are not the states of {self.num_envs} generators"
+            )
+        return rngs
+
+    def _deck_of(self, snapshot: Mapping[str, Any]) -> Deck | None:
+        """The deck of a snapshot; a new one where there is none.
+
+        Raises:
+            ValueError: see `restore`.
+        """
+        if self.assignment != "deck":
+            return None
+        deck = Deck(self._task_steps, np.random.default_rng(0))
+        if "deck" in snapshot:
+            like = {"deck": deck.snapshot()}
+            deck.restore(snapshots.fitted(snapshot, like, self.num_envs)["deck"])
+        return deck
+
+    def restore(self, snapshot: dict[str, Any], *, copies: bool = False) -> Observation:
         """Return to a snapshot; what follows is bit for bit what followed it.
+
+        Args:
+            snapshot: see `snapshot`.
+            copies: give every sub-environment the state of a snapshot of one.
 
         Returns:
             The observation at the snapshot.
+
+        Raises:
+            ValueError: the snapshot is of something else, or damaged; nothing is changed.
         """
-        self.batch.restore(snapshot["batch"])
+        snapshots.refuse_other(snapshot, self._identity, copies=copies)
+        batch = self.batch.fitted(snapshots.part(snapshot, "batch"), copies=copies)
+        found = self._fitted(snapshot)
+        rngs = self._generators_of(snapshot, copies)
+        deck = self._deck_of(snapshot)
+        # all of it fits: from here on nothing is refused
+        self.batch.write_fitted(batch)
         self.task = self.batch.task.copy()
-        self._tracker.restore(snapshot)
-        self._done = snapshot["done"].copy()
+        self._tracker.restore(found)
+        self._done = found["done"]
         if self._history is not None:
-            self._history.restore(snapshot["past"])
-        self._rngs = [_generator_in(state) for state in snapshot["rngs"]]
+            self._history.restore(found["past"])
+        self._rngs = rngs
+        self._deck = deck
         return self._observation()
 
     def close_extras(self, **kwargs) -> None:
@@ -375,6 +589,19 @@ def _states_of(conditioning: str | Mapping[str, np.ndarray]) -> int:
     if isinstance(conditioning, str):
         return lookup(CONDITIONINGS, conditioning, "conditioning").states
     return 1
+
+
+def _autoreset_mode(value: Any) -> AutoresetMode:
+    """Gymnasium's mode of that name.
+
+    Raises:
+        ValueError: no such mode.
+    """
+    try:
+        return AutoresetMode(value)
+    except ValueError:
+        allowed = ", ".join(mode.value for mode in AutoresetMode)
+        raise ValueError(f"unknown autoreset_mode {value!r}: allowed: {allowed}") from None
 
 
 def _generator_in(state: Mapping[str, Any]) -> np.random.Generator:

@@ -163,7 +163,7 @@ def _act_milliseconds(
     milliseconds = []
     for _ in range(repeats):
         began = time.perf_counter()
-        act(observation, info["task"])
+        act(observation, info["task_index"])
         milliseconds.append(1000 * (time.perf_counter() - began))
     env.close()
     return float(np.median(milliseconds))

@@ -161,10 +161,13 @@ def run_episodes(
     record = _Record.begin(env.num_envs)
     step = 0
     while not record.done.all():
-        action = act(observation, info["task"])
+        action = act(observation, info["task_index"])
         observation, reward, terminated, truncated, info = env.step(action)
         step += 1
-        record.add(step, reward, info, terminated | truncated)
+        ended = terminated | truncated
+        record.add(step, reward, info, ended)
+        if ended.any() and not record.done.all():  # they wait for the others in new episodes
+            observation, info = env.reset(options={"reset_mask": ended})
     return record.episodes(task_names, starts)
 
 

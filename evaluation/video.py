@@ -114,7 +114,7 @@ def _play(env: ClosureVectorEnv, policy: Policy, seed: int) -> _Episode:
         episode.states.append(first_state(env.batch))
         episode.successes.append(bool(info["success"][0]))
         episode.progresses.append(float(info["progress"][0]))
-        observation, _, _, truncated, info = env.step(act(observation, info["task"]))
+        observation, _, _, truncated, info = env.step(act(observation, info["task_index"]))
         done = bool(truncated[0])
     episode.success = bool(info["success"][0])
     episode.progress = float(info["progress"][0])

@@ -469,8 +469,8 @@ def test_checkpoint_round_trip_and_acting(tmp_path, conditioning, head):
     known = ("bottle", "mug")
     env = ClosureVectorEnv(known, 4, conditioning=conditioning)
     obs, info = env.reset(seed=0)
-    action = Acting(policy, known)(env)(obs, info["task"])
-    assert np.array_equal(action, Acting(agent.policy, known)(env)(obs, info["task"]))
+    action = Acting(policy, known)(env)(obs, info["task_index"])
+    assert np.array_equal(action, Acting(agent.policy, known)(env)(obs, info["task_index"]))
     names = sorted(path.name for path in (tmp_path / "checkpoint").iterdir())
     assert names == ["meta.json", "tensors.safetensors"]
     # A task is known by its name, whatever its place in the environment it is evaluated in.

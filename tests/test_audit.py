@@ -175,7 +175,7 @@ def test_a_near_miss_can_be_replayed():
     for _ in range(STEPS):
         progress = info["progress"][0]
         touched_before = touching(env)[0]
-        _, _, _, _, info = env.step(act(None, info["task"]))
+        _, _, _, _, info = env.step(act(None, info["task_index"]))
         gain = info["progress"][0] - progress
         touched = touched_before or touching(env)[0]
         untouched += min(gain, 0.0) if touched else gain

@@ -103,8 +103,9 @@ def test_every_held_out_row_whose_mechanism_is_trained_has_a_band_of_its_own(nam
 
 
 def test_tables_refuse_duplicates_overlaps_and_unknown_names():
-    with pytest.raises(ValueError, match="already registered"):
-        register(ROWS[0])
+    register(ROWS[0])  # the same row: a notebook's cell, run twice
+    with pytest.raises(ValueError, match="already registered, as another closure"):
+        register(dataclasses.replace(ROWS[0], mass=(0.01, 0.02)))
     with pytest.raises(ValueError, match="both trained and held out"):
         TaskSet("x", ("jar",), ("jar",), "")
     with pytest.raises(ValueError, match="thermos overlaps the torque reserved for tumbler"):

@@ -261,7 +261,7 @@ def test_a_new_mechanism_is_one_row(monkeypatch, table):
         _, reward, _, _, info = env.step(expert_action(env.batch.measure()))
         for term in TERMS:
             assert ((info[term] >= 0) & (info[term] <= 1)).all(), term
-    new = info["task_name"] == name
+    new = info["task_index"] == 0
     assert new.sum() == 16
     assert info["success"][new].mean() >= 0.9
     assert not env.batch.released[new].any()

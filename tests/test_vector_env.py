@@ -1,8 +1,11 @@
 """The Gymnasium side: checkers, seeds, partial resets, autoreset, exact state."""
 
+import json
+
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
@@ -13,6 +16,7 @@ from envs.episodes import EpisodeTracker
 from envs.experts import expert_action
 from envs.mechanisms import TWIST
 from envs.rewards import HOLD_STEPS, TERMS
+from envs.variation import LEVELS, Level
 
 MAX_STEPS = CLOSURES["bottle"].steps
 
@@ -110,7 +114,7 @@ def test_terms_are_named_and_bounded():
         for name in (*TERMS, "progress", "contact_fraction"):
             assert (info[name] >= 0).all() and (info[name] <= 1 + 1e-9).all(), name
         assert ((reward >= 0) & (reward <= 1)).all()
-    assert list(info["task_name"][:3]) == list(CLOSURES)[:3]
+    assert env.task_names[:3] == tuple(CLOSURES)[:3]
 
 
 def test_layout_of_observations():
@@ -266,3 +270,184 @@ def test_a_part_of_the_observation_is_a_row_that_fits_its_size():
         assert found == pytest.approx(expected, abs=1e-6), part.name
         first += part.size
     assert first == observations.SIZE
+
+
+def starts_of(env, **reset):
+    return env.reset(**reset)[0]["state"]
+
+
+def test_seeds_may_be_an_array_and_are_checked_before_anything_changes():
+    env = ClosureVectorEnv("jar", 3)
+    expected = starts_of(env, seed=[1, 2, 3])
+    for seeds in (np.array([1, 2, 3]), (1, 2, 3), np.array([1, 2, 3], np.uint8)):
+        assert np.array_equal(starts_of(env, seed=seeds), expected)
+    assert np.array_equal(starts_of(env, seed=7), starts_of(env, seed=np.int64(7)))
+    env.reset(seed=[1, 2, 3])
+    following = starts_of(env)
+    env.reset(seed=[1, 2, 3])
+    for seeds in ([1, 2], np.arange(4), [1, 2, -1], [1, 2, "3"], -1, 1.5, "1", True):
+        with pytest.raises(ValueError, match="seed must be") as refused:
+            env.reset(seed=seeds)
+        assert "\n" not in str(refused.value)
+    assert np.array_equal(starts_of(env), following)
+
+
+@pytest.mark.parametrize("seed", [99, [99, 98, 97, 96]])
+def test_a_seed_for_a_part_leaves_the_others_starts(seed):
+    env, other = (ClosureVectorEnv("jar", 4) for _ in range(2))
+    mask = np.array([False, True, False, True])
+    for one in (env, other):
+        one.reset(seed=0)
+    seeded = starts_of(env, seed=seed, options={"reset_mask": mask})
+    assert np.array_equal(seeded[mask], starts_of(other, seed=seed)[mask])
+    other.reset(seed=0)
+    mine, others = starts_of(env), starts_of(other)
+    assert np.array_equal(mine[~mask], others[~mask])
+    assert not (mine[mask] == others[mask]).all(1).any()
+
+
+def test_the_first_reset_starts_all():
+    env = ClosureVectorEnv("jar", 2)
+    with pytest.raises(gym.error.ResetNeeded, match="the first reset starts all"):
+        env.reset(options={"reset_mask": np.array([True, False])})
+    env.reset(options={"reset_mask": np.ones(2, bool)})
+
+
+def test_a_reset_is_told_the_task_of_the_next_episode():
+    env = ClosureVectorEnv(("jar", "mug"), 3, autoreset_mode="SameStep")
+    env.reset(seed=0, options={"task": "mug"})
+    assert env.task_names == ("mug", "mug", "mug")
+    env.reset(options={"task": ["mug", "jar", "mug"], "reset_mask": np.array([True, True, False])})
+    assert env.task_names == ("mug", "jar", "mug")
+    roll(env, MAX_STEPS)
+    assert env.task_names == ("jar", "mug", "jar")  # as before
+    for options in ({"task": "cork"}, {"task": 1}, {"task": ["mug", "mug"]}, {"tasks": "mug"}, []):
+        with pytest.raises(ValueError, match="task|option"):
+            env.reset(options=options)
+    with pytest.raises(ValueError, match=r"unknown option 'seed' of reset: allowed: reset_mask"):
+        env.reset(options={"seed": 1})
+
+
+def test_a_single_environment_knows_its_own_task_only():
+    env = ClosureEnv("jar")
+    env.reset(seed=0, options={"task": "jar"})
+    with pytest.raises(KeyError, match="unknown task of this environment 'mug'"):
+        env.reset(options={"task": "mug"})
+    with pytest.raises(ValueError, match="unknown option 'reset_mask' of reset: allowed: task"):
+        env.reset(options={"reset_mask": [True]})
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_an_action_that_is_not_finite_is_said_and_counted(number):
+    env = ClosureVectorEnv("jar", 3, autoreset_mode="SameStep")
+    env.reset(seed=0)
+    actions = np.zeros((3, 5))
+    actions[1, 0] = number
+    with pytest.warns(RuntimeWarning, match="actions of 1 of 3 sub-environments are NaN"):
+        env.step(actions)
+    *_, info = env.step(actions)  # warned once
+    assert list(info["invalid_action"]) == [0, 2, 0]
+    *_, info = env.step(np.zeros((3, 5)))
+    assert list(info["invalid_action"]) == [0, 2, 0]
+    *_, info = roll(env, MAX_STEPS - 3)[-1]
+    assert list(info["final_info"]["invalid_action"]) == [0, 2, 0]
+    assert not info["invalid_action"].any()
+
+
+def test_divergences_are_counted_in_info():
+    env = ClosureVectorEnv("bottle", 3, autoreset_mode="SameStep")
+    env.reset(seed=0)
+    env.batch.qvel[1, env.batch.lid_dof_columns.start] = 1e12
+    *_, info = env.step(np.zeros((3, 5)))
+    assert list(info["diverged"]) == [0, 1, 0]
+
+
+def test_without_autoreset_no_step_follows_the_end():
+    env = ClosureVectorEnv(("flip-mug", "jar"), 2, autoreset_mode="Disabled")  # 100 and 80 steps
+    env.reset(seed=0)
+    *_, truncated, _ = roll(env, 80)[-1]
+    assert list(truncated) == [False, True]
+    with pytest.raises(gym.error.ResetNeeded, match=r"the episodes of \[1\] have ended"):
+        env.step(np.zeros((2, 5)))
+    env.reset(options={"reset_mask": truncated})
+    *_, info = env.step(np.zeros((2, 5)))
+    assert list(info["steps"]) == [81, 1]
+    single = ClosureEnv("jar")
+    single.reset(seed=0)
+    for _ in range(80):
+        *_, truncated, info = single.step(np.zeros(5))
+    assert truncated and info["is_success"] is False
+    with pytest.raises(gym.error.ResetNeeded):
+        single.step(np.zeros(5))
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_infos_of_single_environments_make_numeric_arrays(mode):
+    env = gym.make_vec("Uncap/Jar-v0", 2, vectorization_mode=mode)
+    env.reset(seed=0)
+    *_, info = env.step(env.action_space.sample())
+    assert all(values.dtype != object for values in info.values())
+    assert info["success"].dtype == bool
+    env.close()
+
+
+def test_info_is_numbers_whose_names_are_no_observations():
+    single = ClosureEnv("jar")
+    observation, info = single.reset(seed=0)
+    assert json.loads(json.dumps(info)) == info
+    assert not set(info) & set(observation)
+    env = ClosureVectorEnv(TASKS, 3)
+    observation, info = env.reset(seed=0)
+    assert not set(info) & {"state", "rgb", "task"}
+    assert all(values.dtype.kind in "bif" and values.shape == (3,) for values in info.values())
+
+
+def test_gymnasium_makes_torch_tensors_of_it():
+    pytest.importorskip("array_api_compat")
+    from gymnasium.wrappers import NumpyToTorch
+    from gymnasium.wrappers.vector import NumpyToTorch as VectorToTorch
+
+    single = NumpyToTorch(ClosureEnv("jar"))
+    vector = VectorToTorch(ClosureVectorEnv(TASKS, 3))
+    for env, shape in ((single, (5,)), (vector, (3, 5))):
+        env.reset(seed=0)
+        observation, *_, info = env.step(torch.zeros(shape))
+        assert isinstance(observation["state"], torch.Tensor)
+        assert isinstance(info["success"], torch.Tensor)
+
+
+@pytest.mark.parametrize("mode", ["SameStep", "Disabled"])  # TorchRL refuses the third
+def test_torchrl_takes_it(mode):
+    torchrl = pytest.importorskip("torchrl.envs")
+    utils = pytest.importorskip("torchrl.envs.utils")
+    utils.check_env_specs(torchrl.GymWrapper(ClosureEnv("jar")))
+    env = torchrl.GymWrapper(ClosureVectorEnv("jar", 2, autoreset_mode=mode))
+    utils.check_env_specs(env)
+    env = torchrl.GymWrapper(ClosureVectorEnv("jar", 2, autoreset_mode=mode))
+    if mode == "Disabled":
+        env = env.auto_register_info_dict()
+    steps = env.rollout(MAX_STEPS - 1)  # it fails at the ends of Gymnasium's own SAME_STEP batches
+    assert steps.shape == (2, MAX_STEPS - 1)
+
+
+def test_what_an_observation_says_stays_inside_the_space(monkeypatch):
+    level = {**LEVELS["randomised"], "noise": (3.0, 6.0)}
+    monkeypatch.setitem(LEVELS, "noisy", Level("much noise", level))
+    env = ClosureVectorEnv(TASKS, 3, level="noisy", autoreset_mode="SameStep")
+    first, _ = env.reset(seed=0)
+    for observation in (first, *(step[0] for step in roll(env, MAX_STEPS + 2))):
+        assert env.observation_space.contains(observation)
+        assert abs(observation["state"]).max() == observations.LIMIT
+
+
+def test_noise_of_a_sub_environment_does_not_depend_on_the_resets_of_others():
+    env, other = (ClosureVectorEnv("jar", 2, level="randomised", history=2) for _ in range(2))
+    for one in (env, other):
+        one.reset(seed=0)
+        roll(one, 3)
+    mask = np.array([True, False])
+    before = roll(env, 1)[-1][0]["state"]
+    after = starts_of(env, options={"reset_mask": mask})
+    assert np.array_equal(before[1], after[1])
+    roll(other, 1)
+    assert np.array_equal(roll(env, 1)[-1][0]["state"][1], roll(other, 1)[-1][0]["state"][1])
