@@ -90,15 +90,22 @@ def train(config: TrainConfig, console: Console) -> None:
         stored, job = experiment.stored_job(run)
         seed = stored["seed"]
         _check_split(run, stored, job)
+        say_notes(run, console)
     else:
-        run = config.out or pathlib.Path("runs") / time.strftime("%Y%m%d-%H%M%S")
         job, seed = resolved(config.job, config.quick), config.seed
         check_job(job)
-        experiment.start(run, job, seed, " ".join(["python train.py", *sys.argv[1:]]))
+        command = " ".join(["python train.py", *sys.argv[1:]])
+        run = experiment.start(config.out, job, seed, command)
     bars, stop = Bars(console), Interrupt(console.print)
     session = Session(run, job, seed, bars, stop)
-    with bars.progress:
+    with runs.writing(run, new=not config.resume), bars.progress:
         _Job(session, console).run(resume=config.resume is not None, videos=config.videos)
+
+
+def say_notes(run: pathlib.Path, console: Console) -> None:
+    """Print what a user of a run should know."""
+    for line in experiment.notes(run):
+        console.print(line, markup=False)
 
 
 def _check_split(run: pathlib.Path, stored: dict, job: JobConfig) -> None:
@@ -198,8 +205,9 @@ def transfer(config: TransferRunConfig, console: Console) -> None:
         env_steps=config.env_steps or own,
     )
     job = dataclasses.replace(job, transfer=budget)
+    say_notes(run, console)
     bars = Bars(console)
-    with bars.progress:
+    with runs.writing(run, new=False), bars.progress:
         session = Session(run, job, config.seed, bars, stop=lambda: False)
         results = experiment.transfer_run(session, config.target)
     assert results is not None
@@ -239,8 +247,8 @@ def actors(run: pathlib.Path, tasks: Sequence[str]) -> list[Actor]:
             f"(policies: {', '.join(BUILT_IN)})"
         )
     stored = runs.open_run(run)
-    if stored.get("job", {}).get("alone"):
-        rows = tasks or stored["train"]
+    if stored.get("job", {}).get("alone") is True:
+        rows = tasks or stored.get("train", [])
         return [actor for row in rows for actor in actors(run / single_task.FOLDER / row, (row,))]
     policy, meta = experiment.run_policy(run)
     rows = tuple(tasks) or tuple(meta["tasks"])
@@ -252,7 +260,10 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict:
     if config.out and config.out.exists() and any(config.out.iterdir()):
         raise runs.RunError(f"{config.out} exists and is not empty: choose another --out")
     table: list[Episode] = []
-    for actor in actors(config.run, config.tasks):
+    acting = actors(config.run, config.tasks)
+    if str(config.run) not in BUILT_IN:
+        say_notes(config.run, console)
+    for actor in acting:
         table += evaluate_policy(
             actor.policy,
             actor.tasks,
@@ -285,6 +296,7 @@ def video(config: VideoConfig, console: Console) -> None:
         own = pathlib.Path(f"{config.run}-{config.task}.mp4")
     else:
         own = config.run / "videos" / f"{config.task}.mp4"
+        say_notes(config.run, console)
     path = config.out or own
     if path.suffix != ".mp4":
         raise ValueError(f"--out must end in .mp4, not {path.name!r}")
@@ -302,7 +314,7 @@ def video(config: VideoConfig, console: Console) -> None:
 
 def report(config: ReportConfig, console: Console) -> None:
     """Write the page again."""
-    runs.open_run(config.run)
+    say_notes(config.run, console)
     page = write_report(config.run)
     if config.out:
         shutil.copyfile(page, config.out)

@@ -22,6 +22,7 @@ QUICK_ENV_STEPS = 16_000
 UNLIMITED = 10**9  # environment steps of a job that minutes end
 
 CLOSURES = "envs.closures:CLOSURES"
+ROWS = {"choices": CLOSURES, "accepts": "evaluation.rows:any_name"}  # a run may have its own
 TASK_SETS = {"choices": "envs.closures:TASK_SETS", "accepts": "envs.closures:named_set"}
 
 
@@ -175,7 +176,7 @@ class EvaluateConfig:
         REQUIRED, "run folder, or the policy zero, random or expert", positional=True
     )
     tasks: tuple[str, ...] = setting(
-        (), "rows (default: the run's; of `first` for a policy)", choices=CLOSURES
+        (), "rows (default: the run's; of `first` for a policy)", **ROWS
     )
     episodes: int = setting(50, "per task", least=1)
     seed: int | None = setting(None, "of the starts (default: the evaluation's own)", least=0)
@@ -192,7 +193,7 @@ class VideoConfig:
     run: pathlib.Path = setting(
         REQUIRED, "run folder, or the policy zero, random or expert", positional=True
     )
-    task: str = setting(REQUIRED, "a row", choices=CLOSURES)
+    task: str = setting(REQUIRED, "a row", **ROWS)
     seed: int = setting(0, "number of the start", least=0)
     out: pathlib.Path | None = setting(None, "film to write, .mp4 (default: in the run)")
 
@@ -264,5 +265,8 @@ class CompareConfig:
         positional=True,
     )
     jobs: int = setting(1, "trainings at once", least=1)
+    mixed_rewards: bool = setting(
+        False, "set runs side by side that were trained with different versions of the rewards"
+    )
     seed: int = setting(0, "of the bootstrap", least=0)
     out: pathlib.Path | None = setting(None, "folder (default: runs/<name of the grid>)")

@@ -12,6 +12,7 @@ import torch
 from envs import ClosureVectorEnv
 from evaluation import runs
 from evaluation.loggers import LOGGERS, require
+from evaluation.metrics import read_metrics
 from evaluation.protocol import BUILT_IN, evaluate, run_episodes, summary, write_episodes
 from evaluation.report import write_report
 from evaluation.statistics import area, bootstrap, steps_to_threshold, wilson
@@ -186,7 +187,9 @@ def test_metrics_go_to_every_logger_that_is_asked_for(tmp_path, stand_in_for_wan
     assert about["name"] == "run"
     assert row == (640, {"loss": 0.5})
     assert end == "end"
-    assert (run / "metrics.csv").read_text().splitlines()[1] == "ppo,640,0.5"
+    assert read_metrics(run / "metrics.csv").rows == [
+        {"phase": "ppo", "env_steps": "640", "loss": "0.5"}
+    ]
 
 
 def test_a_logger_that_is_not_installed_is_named(monkeypatch):
