@@ -100,16 +100,18 @@ def typed(value: Any, hint: Any, name: str) -> Any:
         ValueError: it is of another type.
     """
     if typing.get_origin(hint) is tuple:
-        if not isinstance(value, list):
-            raise ValueError(f"{name} must be a list, not {value!r}")
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{name} must be a list, not {shortened(value)}")
         inner = typing.get_args(hint)
         kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else inner
         if len(kinds) != len(value):
-            raise ValueError(f"{name} must be a list of {len(kinds)} values, not {value!r}")
+            raise ValueError(
+                f"{name} must be a list of {len(kinds)} values, not {shortened(value)}"
+            )
         return tuple(typed(part, kind, name) for part, kind in zip(value, kinds, strict=True))
     whole_for_float = hint is float and type(value) is int and math.isfinite(_as_float(value))
     if type(value) is not hint and not whole_for_float:
-        raise ValueError(f"{name} must be {_TYPES[hint]}, not {value!r}")
+        raise ValueError(f"{name} must be {_TYPES[hint]}, not {shortened(value)}")
     return hint(value)
 
 
