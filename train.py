@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import warnings
 from collections.abc import Sequence
@@ -78,6 +79,9 @@ def overview() -> str:
 
 def _main() -> None:
     """Run what the command line says; a user's mistake ends with one line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a sign that it cannot show becomes another
+            stream.reconfigure(errors="backslashreplace")
     console = Console(highlight=False, soft_wrap=True)
     try:
         run(sys.argv[1:], console)

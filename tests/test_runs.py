@@ -1,9 +1,12 @@
 """Runs whose rows are someone's own, or have changed; runs of other rewards; damaged runs."""
 
 import dataclasses
+import io
 import json
 import pathlib
+import runpy
 import shutil
+import sys
 
 import gymnasium as gym
 import pytest
@@ -15,6 +18,7 @@ from envs import CLOSURES, TASK_SETS, Closure, TaskSet, register
 from evaluation import commands, experiment, report, runs
 from evaluation.config import EvaluateConfig, ReportConfig
 
+ROOT = pathlib.Path(__file__).parent.parent
 INK_BOTTLE = {
     "name": "ink-bottle",
     "description": "unscrew an ink bottle",
@@ -161,3 +165,53 @@ def test_the_report_is_made_of_what_can_be_read_and_says_the_rest(own_run):
     commands.report(ReportConfig(run=own_run), said)
     assert "1 of its 5 rows are left out (5)" in said[0]
     assert "1 of its 5 rows" in (own_run / "report.html").read_text(encoding="utf-8")
+
+
+# The command line
+
+
+def command(arguments: list[str], encoding: str, monkeypatch) -> tuple[object, str]:
+    """Run `train.py` in this process, on a console of an encoding: its status and its output."""
+    raw = io.BytesIO()
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(raw, encoding, write_through=True))
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+    status = None
+    try:
+        runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+    except SystemExit as end:
+        status = end.code
+    return status, raw.getvalue().decode(encoding)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "gbk"])
+def test_the_report_is_utf_8_and_any_console_shows_its_name(
+    own_run, encoding, monkeypatch, tmp_path
+):
+    run = own_run.rename(tmp_path / "größe 瓶 [b]")
+    (run / "videos").mkdir()
+    (run / "videos" / "瓶<i>.mp4").write_bytes(b"")
+    status, out = command(["report", str(run)], encoding, monkeypatch)
+    assert status is None
+    assert "report.html" in out
+    page = (run / "report.html").read_bytes().decode("utf-8")
+    assert "Uncap: größe 瓶 [b]" in page
+    assert "瓶&lt;i&gt;" in page
+    assert "charset=utf-8" in page
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate"])
+def test_help_is_shown_by_an_old_console(name, monkeypatch):
+    status, out = command([name, "--help"], "ascii", monkeypatch)
+    assert status == 0
+    assert "--out" in out
+
+
+def test_a_start_that_fails_leaves_no_folder(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    run = tmp_path / "run"
+    words = f"--quick --task-set unrelated --conditioning language --num-envs 2 --out {run}"
+    status, _ = command(words.split(), "utf-8", monkeypatch)
+    assert str(status).startswith("error: ")
+    assert "pip install" in str(status)
+    assert not run.exists()
