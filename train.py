@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import sys
 import warnings
 from collections.abc import Sequence
@@ -80,6 +81,9 @@ def overview() -> str:
 
 def _main() -> None:
     """Run what the command line says; a user's mistake ends with one line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a sign that it cannot show becomes another
+            stream.reconfigure(errors="backslashreplace")
     console = make_console()
     try:
         run(sys.argv[1:], console)

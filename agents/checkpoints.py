@@ -29,7 +29,9 @@ def save(folder: pathlib.Path, tensors: dict[str, np.ndarray], meta: dict) -> No
     temporary.mkdir(parents=True)
     contiguous = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
     save_file(contiguous, temporary / "tensors.safetensors")
-    (temporary / "meta.json").write_text(json.dumps({"format": FORMAT, **meta}, indent=1))
+    (temporary / "meta.json").write_text(
+        json.dumps({"format": FORMAT, **meta}, indent=1), encoding="utf-8"
+    )
     if folder.exists():
         os.replace(folder, old)
     os.replace(temporary, folder)
@@ -46,7 +48,7 @@ def load(folder: pathlib.Path) -> tuple[dict[str, np.ndarray], dict]:
         CheckpointError: missing, half-written, or of another format.
     """
     try:
-        meta = json.loads((folder / "meta.json").read_text())
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         tensors = load_file(folder / "tensors.safetensors")
     except FileNotFoundError as error:
         missing = pathlib.Path(error.filename or "").name

@@ -12,21 +12,22 @@ where MINARI_DATASETS_PATH names the root, and anywhere as
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib
 import importlib.metadata
-import json
 import os
 import pathlib
+import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from agents import files
 from agents.config import CloneConfig
 from agents.dagger import fit
 from agents.networks import MultiTaskPolicy, input_sizes
@@ -37,8 +38,10 @@ from envs.tables import lookup
 FORMAT = 1  # version of what `record` adds to Minari's metadata
 BURST = 4  # control steps of the longest burst of random actions: 0.2 s
 _ENTROPY = 0xDE40  # separates the seeds of demonstrations from those of training and evaluation
+_LARGEST_STATE = 6.0  # observations are cut off at 5, before noise
 _CHUNK = 128  # sub-environments at a time
 _TEMPORARY = ".demos-"  # prefix of the folder of a recording that is not yet whole
+_READ_BY = ("data_format", "observation_space", "action_space", "total_episodes", "total_steps")
 _PACKAGES = ("uncap", "mujoco", "gymnasium", "numpy", "minari", "h5py")  # versions are noted
 
 
@@ -89,13 +92,11 @@ def record(
     """
     minari = _minari()
     tasks = tuple(tasks)
-    folder = pathlib.Path(root) / dataset_id
+    root = pathlib.Path(root).resolve()  # Minari joins a relative path to itself
+    folder = root / dataset_id
     _check_request(minari, folder, dataset_id, tasks, config)
     notes = _notes(tasks, config)
-    pathlib.Path(root).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=root) as temporary:
-        dataset = pathlib.Path(temporary) / "dataset"
-        dataset.mkdir()
+    with _workplace(root, folder) as dataset:
         data = dataset / "data"
         storage = _write_episodes(minari, data, tasks, config, on_progress)
         notes["sha256"] = _digest(data)
@@ -105,12 +106,44 @@ def record(
                 "minari_version": minari.__version__,
                 "algorithm_name": "scripted experts",
                 "description": f"A Panda opens: {', '.join(tasks)}",
-                "uncap": notes,
             }
         )
+        notes["notes_sha256"] = _notes_digest(notes, _read_metadata(data / "metadata.json"))
+        storage.update_metadata({"uncap": notes})
+        for path in (*data.iterdir(), data, dataset):
+            files.flush(path)
         folder.parent.mkdir(parents=True, exist_ok=True)
         os.rename(dataset, folder)
+        files.flush(folder.parent)
     return folder
+
+
+@contextlib.contextmanager
+def _workplace(root: pathlib.Path, folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """An empty folder in root, to make what becomes `folder`; for one process at a time.
+
+    What a process that was killed left there is removed.
+
+    Raises:
+        Busy: another process makes the same dataset.
+        ValueError: it was made meanwhile.
+    """
+    place = root / f"{_TEMPORARY}{'-'.join(folder.relative_to(root).parts)}"
+    place.mkdir(parents=True, exist_ok=True)
+    with files.owned(place):
+        try:
+            _check_free(folder)
+            dataset = place / "dataset"
+            shutil.rmtree(dataset, ignore_errors=True)
+            dataset.mkdir()
+            yield dataset
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def _check_free(folder: pathlib.Path) -> None:
+    if folder.exists():
+        raise ValueError(f"{folder} exists: choose another --out, or remove it first")
 
 
 def _check_request(
@@ -133,8 +166,7 @@ def _check_request(
     match = minari.dataset.minari_dataset.DATASET_ID_RE.fullmatch(dataset_id)
     if not match or not match["version"]:
         raise ValueError(f"{dataset_id!r} is no dataset id of Minari's, such as uncap/first-v0")
-    if folder.exists():
-        raise ValueError(f"{folder} exists: choose another --out, or remove it first")
+    _check_free(folder)
 
 
 def _notes(tasks: tuple[str, ...], config: DemoConfig) -> dict[str, Any]:
@@ -316,23 +348,73 @@ def _bursts(
 def metadata(folder: pathlib.Path) -> dict[str, Any]:
     """What `record` noted, and `data`, the path that Minari reads.
 
+    Datasets without such notes, such as those that `minari.combine_datasets` makes, are read by
+    what they hold: their rows are those whose vectors were observed.
+
     Args:
         folder: of a dataset, or a root that holds one.
 
     Returns:
-        Tasks, rows, settings, commit, versions and so on, see `_notes`.
+        Tasks, rows, settings, commit, versions and so on, see `_notes`; of other datasets, tasks
+        only.
 
     Raises:
         ValueError: the folder has no dataset, several, or a damaged one.
     """
     path = _find_metadata(pathlib.Path(folder))
-    try:
-        notes = json.loads(path.read_text())["uncap"]
-    except (ValueError, KeyError, TypeError):
-        notes = None
+    stored = _read_metadata(path)
+    if "uncap" not in stored:
+        return {"tasks": _observed_rows(path.parent), "data": path.parent}
+    notes = stored["uncap"]
     if not isinstance(notes, dict) or notes.get("format") != FORMAT:
-        raise ValueError(f"{path} is damaged, or not of this version of Uncap")
+        raise ValueError(f"{path} is damaged, or not of this version of Uncap: record it again")
+    expected = notes.pop("notes_sha256", None)  # older recordings have none
+    if expected not in (None, _notes_digest(notes, stored)) or not _are_names(notes.get("tasks")):
+        raise ValueError(f"{path} is damaged, or was changed by hand: record it again")
     return {**notes, "data": path.parent}
+
+
+def _read_metadata(path: pathlib.Path) -> dict[str, Any]:
+    """Minari's metadata.
+
+    Raises:
+        FileError: damaged.
+    """
+    stored = files.read_json(path, "record it again")
+    if stored.get("data_format") != "hdf5":
+        raise ValueError(f"{path} is damaged, or no dataset that Uncap reads: no data_format hdf5")
+    return stored
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _notes_digest(notes: dict[str, Any], stored: dict[str, Any]) -> str:
+    """Digest of our notes, and of what Minari must know to read the arrays."""
+    read_by = {name: stored.get(name) for name in _READ_BY}
+    return files.digest({"notes": notes, "minari": read_by})
+
+
+def _observed_rows(data: pathlib.Path) -> list[str]:
+    """The rows of a dataset without notes, in the order of their first episodes.
+
+    Raises:
+        ValueError: not readable, or its observations do not tell the rows.
+    """
+    vectors = [steps["task"][0] for steps in _read_steps(data) if len(steps["task"])]
+    return list(dict.fromkeys(_row_of(vector, data) for vector in vectors))
+
+
+def _row_of(vector: np.ndarray, data: pathlib.Path) -> str:
+    """The row whose vector was observed."""
+    for name, row in CLOSURES.items():
+        if np.array_equal(vector, row.vector):
+            return name
+    raise ValueError(
+        f"{data} has no notes of Uncap's, and its observations do not tell the rows: only what was "
+        'recorded with conditioning "parameters", of registered rows, can be combined'
+    )
 
 
 def _find_metadata(folder: pathlib.Path) -> pathlib.Path:
@@ -392,18 +474,62 @@ def load(folder: pathlib.Path) -> dict[str, np.ndarray]:
     Raises:
         ValueError: see `metadata`; the data are damaged; no Minari.
     """
-    minari = _minari()
+    _minari()
     notes = metadata(folder)
+    data = notes["data"]
+    if "sha256" in notes and _digest(data) != notes["sha256"]:
+        raise ValueError(
+            f"cannot read the demonstrations in {folder}: damaged, not what was recorded; record "
+            "them again"
+        )
+    episodes = list(_read_steps(data))
+    if not episodes:
+        raise ValueError(f"cannot read the demonstrations in {folder}: it has no episodes")
+    if "sha256" not in notes:  # indices of combined recordings are those of their parts
+        for steps in episodes:
+            name = _row_of(steps["task"][0], data)
+            steps["index"] = np.full(len(steps["index"]), notes["tasks"].index(name))
     try:
-        if _digest(notes["data"]) != notes["sha256"]:
-            raise ValueError("damaged, not what was recorded")
-        episodes = [_labelled_steps(episode) for episode in minari.MinariDataset(notes["data"])]
-        return {
-            name: np.concatenate([episode[name] for episode in episodes]) for name in episodes[0]
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
-        problem = " ".join(str(error).split())
-        raise ValueError(f"cannot read the demonstrations in {folder}: {problem}") from None
+        arrays = {name: np.concatenate([steps[name] for steps in episodes]) for name in episodes[0]}
+    except ValueError as error:
+        raise ValueError(f"the episodes in {data} differ in shape: {error}") from None
+    if problem := _problem(arrays, len(notes["tasks"])):
+        raise ValueError(f"{data} is damaged: {problem}; record it again")
+    return arrays
+
+
+def _read_steps(data: pathlib.Path) -> Iterator[dict[str, np.ndarray]]:
+    """The arrays of every episode.
+
+    Raises:
+        ValueError: the data cannot be read; no Minari.
+    """
+    minari = _minari()
+    try:
+        for episode in minari.MinariDataset(data.resolve()):
+            yield _labelled_steps(episode)
+    except Exception as error:  # of h5py, of Minari, of Gymnasium: whatever damage leads to
+        problem = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"cannot read the demonstrations in {data}: {problem}") from None
+
+
+def _problem(arrays: dict[str, np.ndarray], tasks: int) -> str | None:
+    """What is wrong with the arrays of `load`; None if nothing is."""
+    n = len(arrays["index"])
+    shapes = {"state": (n, arrays["state"].shape[-1]), "label": (n, 5), "index": (n,)}
+    shapes |= {"task": (n, arrays["task"].shape[-1]), "success": (n,), "episode": (n,)}
+    wrong = [name for name, shape in shapes.items() if arrays[name].shape != shape]
+    if not n or wrong:
+        return f"{', '.join(wrong) or 'no steps'}: another shape"
+    numbers = [arrays[name] for name in ("state", "task", "label")]
+    if any(values.dtype.kind != "f" or not np.isfinite(values).all() for values in numbers):
+        return "values are no finite numbers"
+    if np.abs(arrays["label"]).max() > 1 or np.abs(arrays["state"]).max() > _LARGEST_STATE:
+        return "values are out of range"
+    index = arrays["index"]
+    if index.dtype.kind not in "iu" or index.min() < 0 or index.max() >= tasks:
+        return f"a step belongs to none of the {tasks} rows"
+    return None
 
 
 def _labelled_steps(episode: Any) -> dict[str, np.ndarray]:
@@ -466,7 +592,11 @@ def _check_fits(policy: MultiTaskPolicy, data: dict[str, np.ndarray]) -> None:
 
 def _digest(data: pathlib.Path) -> str:
     """SHA-256 of the file that holds a dataset's arrays."""
-    return hashlib.sha256((data / "main_data.hdf5").read_bytes()).hexdigest()
+    try:
+        with open(data / "main_data.hdf5", "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise ValueError(f"{data} has no arrays, main_data.hdf5: record it again") from None
 
 
 def _minari() -> Any:
@@ -496,6 +626,7 @@ def _commit() -> str:
         "--exclude=*",
     ]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
+        return done.stdout.strip()
+    except (OSError, UnicodeDecodeError, subprocess.CalledProcessError):
         return "unknown"

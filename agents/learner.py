@@ -23,7 +23,7 @@ from agents.vec_env import TaskVecEnv
 from envs import CLOSURES, ClosureVectorEnv
 from envs.conditioning import CONDITIONINGS, vectors
 from envs.experts import expert_action
-from envs.tables import lookup
+from envs.tables import UnknownName, lookup
 
 # Networks this small gain nothing from a second thread, which would fight the physics for the
 # cores; and one thread gives the same bytes on every machine.
@@ -292,9 +292,14 @@ def load_policy(folder: pathlib.Path) -> tuple[Any, dict]:
         spaces = TaskVecEnv(env, plain=algorithm.plain)
         policy = algorithm.build_policy(spaces.observation_space, spaces.action_space, meta)
         load_weights(policy, tensors)
-    except (RuntimeError, KeyError, TypeError):
+    except UnknownName as error:
         raise checkpoints.CheckpointError(
-            f"the checkpoint in {folder} was made by another version: its networks differ"
+            f"the checkpoint in {folder} cannot be used here: {error}"
+        ) from None
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+        raise checkpoints.CheckpointError(
+            f"the checkpoint in {folder} was made by another version, or is damaged: "
+            "its networks differ"
         ) from None
     return policy, meta
 

@@ -121,38 +121,46 @@ def check_seeds(seed: int, config: TransferConfig) -> None:
 
 def train(config: TrainConfig, console: Console) -> None:
     """The whole job in a new run folder, or what is left of it in one to resume."""
-    run, job, seed = _resumed(config) if config.resume else _started(config)
+    run, job, seed = _resumed(config, console) if config.resume else _started(config)
     set_threads(job.threads)
     bars, stop = Bars(console), Interrupt(console.print)
     session = Session(run, job, seed, bars, stop)
-    with bars.progress:
+    with runs.writing(run, new=not config.resume), bars.progress:
         _Job(session, console).run(resume=config.resume is not None, videos=config.videos)
 
 
 def _started(config: TrainConfig) -> tuple[pathlib.Path, JobConfig, int]:
     """A new run folder, its job, and its seed."""
-    run = config.out or here() / "runs" / time.strftime("%Y%m%d-%H%M%S")
     job, seed = resolved(config.job, config.quick), config.seed
     check_job(job)
     check_seeds(seed, job.transfer)
     check_effects(config)
     check_installed(job)
-    experiment.start(run, job, seed, shlex.join(["python", "train.py", *sys.argv[1:]]))
-    return run, job, seed
+    command = shlex.join(["python", "train.py", *sys.argv[1:]])
+    here()
+    run = experiment.start(config.out, job, seed, command)
+    return run.absolute(), job, seed
 
 
-def _resumed(config: TrainConfig) -> tuple[pathlib.Path, JobConfig, int]:
+def _resumed(config: TrainConfig, console: Console) -> tuple[pathlib.Path, JobConfig, int]:
     """A run folder that goes on, its job with what the command line changes, and its seed."""
     run = config.resume
     assert run is not None
     stored, before = experiment.stored_job(run)
     seed = stored["seed"]
     _check_split(run, stored, before)
+    say_notes(run, console)
     job = job_to_resume(run, before, seed, config)
     check_job(job)
     check_seeds(seed, job.transfer)
     note_changes(run, stored, before, job)
     return run, job, seed
+
+
+def say_notes(run: pathlib.Path, console: Console) -> None:
+    """Print what a user of a run should know."""
+    for line in experiment.notes(run):
+        console.print(line, markup=False)
 
 
 def here() -> pathlib.Path:
@@ -270,8 +278,9 @@ def transfer(config: TransferRunConfig, console: Console) -> None:
     job = dataclasses.replace(job, transfer=budget)
     check_seeds(config.seed, budget)
     set_threads(0)
+    say_notes(run, console)
     bars = Bars(console)
-    with bars.progress:
+    with runs.writing(run, new=False), bars.progress:
         session = Session(run, job, config.seed, bars, stop=lambda: False)
         bars(f"transfer to {config.target}", 0, 1, "")
         results = experiment.transfer_run(session, config.target)
@@ -344,8 +353,8 @@ def actors(run: pathlib.Path, tasks: Sequence[str]) -> list[Actor]:
             f"(policies: {', '.join(BUILT_IN)})"
         )
     stored = runs.open_run(run)
-    if stored.get("job", {}).get("alone"):
-        rows = tasks or stored["train"]
+    if stored.get("job", {}).get("alone") is True:
+        rows = tasks or stored.get("train", [])
         return [actor for row in rows for actor in actors(run / single_task.FOLDER / row, (row,))]
     policy, meta = experiment.run_policy(run)
     rows = tuple(tasks) or tuple(meta["tasks"])
@@ -361,6 +370,8 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict:
     bars = Bars(console)
     with bars.progress:
         acting = actors(config.run, config.tasks)
+        if str(config.run) not in BUILT_IN:
+            say_notes(config.run, console)
         watch = Watch(sum(len(actor.tasks) for actor in acting) * config.episodes, bars)
         for actor in acting:
             table += evaluate_policy(
@@ -396,6 +407,7 @@ def video(config: VideoConfig, console: Console) -> None:
         own = here() / f"{config.run}-{config.task}.mp4"
     else:
         own = config.run / "videos" / f"{config.task}.mp4"
+        say_notes(config.run, console)
     path = config.out or own
     if path.suffix != ".mp4":
         raise ValueError(f"--out must end in .mp4, not {path.name!r}")
@@ -413,7 +425,7 @@ def video(config: VideoConfig, console: Console) -> None:
 
 def report(config: ReportConfig, console: Console) -> None:
     """Write the page again."""
-    runs.open_run(config.run)
+    say_notes(config.run, console)
     page = write_report(config.run)
     if config.out:
         config.out.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ They can be stopped and go on, and a training that fails does not stop the other
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -14,21 +15,28 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 
+from agents.files import is_alive, is_owned, owned, owner, write_json
+from envs.rewards import VERSION
 from evaluation import runs
 from evaluation.compare_report import compare_runs, write_comparison
 from evaluation.config import CompareConfig
 from evaluation.grid import Axes, Cell, Configuration, Grid, read_grid
+from evaluation.metrics import read_metrics
 from evaluation.progress import Bars
+from evaluation.shapes import anything, count, fields, mapped
 
 POLL = 0.2  # s between two looks at the processes
 EVALUATION_SHARE = 0.05  # of a training's time, after its budget is used
 STOP_SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
+RECORD = fields(
+    {"flags": mapped(anything), "seed": count}, {"jobs": count, "pid": count}
+)  # of a cell, beside its run folder
 Command = Callable[[Sequence[str]], list[str]]  # makes a training's process from its arguments
 Report = Callable[[str, float, int, str], None]  # (phase, done, total, text)
 
@@ -39,11 +47,63 @@ def train_command(arguments: Sequence[str]) -> list[str]:
     return [sys.executable, str(program), "train", *arguments]
 
 
+class Training(Protocol):
+    """A training that runs: a process of ours, or one that an earlier comparison left behind."""
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit status; None while it runs, or where only its parent could know."""
+        ...
+
+    def poll(self) -> int | None:
+        """Its exit status; None while it runs."""
+        ...
+
+    def wait(self) -> int:
+        """Wait for its end."""
+        ...
+
+    def send_signal(self, sig: int) -> None:
+        """Send it a signal."""
+        ...
+
+
+class Orphan:
+    """A training that a comparison which was killed had started.
+
+    Args:
+        run: its folder.
+    """
+
+    returncode: int | None = None
+
+    def __init__(self, run: pathlib.Path):
+        self.run = run
+
+    def poll(self) -> int | None:
+        """None while it runs, then 0: how it ended is seen in its folder."""
+        return None if is_training(self.run) else 0
+
+    def wait(self) -> int:
+        """Wait for its end."""
+        while self.poll() is None:
+            time.sleep(POLL)
+        return 0
+
+    def send_signal(self, sig: int) -> None:
+        """Send it a signal, if it is known which process it is."""
+        pid = process_of(self.run)
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, sig)
+
+
 class Cells:
     """The trainings of a grid, some at once.
 
     Ctrl-C (or SIGTERM, SIGHUP) is passed on once to each training, which saves and ends; a second
-    one is passed on, too; the third kills.
+    one is passed on, too; the third kills. Trainings that an earlier comparison left behind when
+    it was killed are waited for, as if they were our own; what they leave undone is gone on with.
 
     Args:
         cells: all of them; those that are finished are left as they are.
@@ -64,7 +124,7 @@ class Cells:
         self.command = command
         self.waiting = [cell for cell in cells if not self._is_finished(cell)]
         self.total = len(self.waiting)
-        self.running: dict[Cell, subprocess.Popen] = {}
+        self.running: dict[Cell, Training] = {}
         self.done = 0
         self.failed: dict[str, str] = {}
         self._asked = 0  # how often a signal asked to stop
@@ -82,6 +142,7 @@ class Cells:
             report: called with (phase, cells done, all of them, text) all along.
         """
         before = {number: signal.signal(number, self._ask) for number in STOP_SIGNALS}
+        self.waiting.sort(key=lambda cell: not is_training(self.folder / cell.name))
         try:
             while self.running or (self.waiting and not self.stopped):
                 self._start_waiting()
@@ -106,31 +167,26 @@ class Cells:
     def _start_waiting(self) -> None:
         while self.waiting and len(self.running) < self.jobs and not self.stopped:
             cell = self.waiting.pop(0)
-            try:
-                self.running[cell] = self._start(cell)
-            except BlockingIOError:
-                self.failed[cell.name] = "another process is training it"
-                self.done += 1
+            run = self.folder / cell.name
+            self.running[cell] = Orphan(run) if is_training(run) else self._start(cell)
 
     def _start(self, cell: Cell) -> subprocess.Popen:
-        import fcntl  # not on Windows
-
         run = self.folder / cell.name
         flags = dict(cell.configuration.flags)
         at_once = max(self.jobs, record_of(run).get("jobs", 1))  # for the reader of its seconds
-        with open(self.folder / f"{cell.name}.log", "a") as log:
-            # the training inherits the lock: a folder has one writer
-            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            record = {"flags": flags, "seed": cell.seed, "jobs": at_once}
-            runs.write_json(self.folder / f"{cell.name}.json", record)
-            return subprocess.Popen(
+        record = {"flags": flags, "seed": cell.seed, "jobs": at_once}
+        write_json(_record_file(run), record)
+        with open(self.folder / f"{cell.name}.log", "a", encoding="utf-8") as log:
+            process = subprocess.Popen(
                 self.command(self._arguments(cell, run)),
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"},
             )
+        write_json(_record_file(run), {**record, "pid": process.pid})
+        return process
 
     def _arguments(self, cell: Cell, run: pathlib.Path) -> list[str]:
         if not (run / "config.json").exists():
@@ -148,8 +204,12 @@ class Cells:
     def _collect_ended(self) -> None:
         ended = [cell for cell, process in self.running.items() if process.poll() is not None]
         for cell in ended:
-            code = self.running.pop(cell).returncode
+            process = self.running.pop(cell)
+            code = process.returncode
             finished = self._is_finished(cell)
+            if isinstance(process, Orphan) and not finished and not self.stopped:
+                self.waiting.insert(0, cell)  # it was left behind, and ended: ours goes on
+                continue
             self.done += finished or not self.stopped
             if not self.stopped and (code or not finished):
                 why = last_line(self.folder / f"{cell.name}.log")
@@ -165,23 +225,55 @@ class Cells:
         return ", ".join(cell.name for cell in self.running)
 
 
+def _record_file(run: pathlib.Path) -> pathlib.Path:
+    return run.with_name(f"{run.name}.json")
+
+
 def record_of(run: pathlib.Path) -> dict:
-    """What was noted when a cell was started: flags, seed, trainings at once; empty before."""
-    path = run.with_name(f"{run.name}.json")
-    return json.loads(path.read_text()) if path.exists() else {}
+    """What was noted when a cell was started: flags, seed, trainings at once; empty before.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    path = _record_file(run)
+    return runs.read_shaped(path, RECORD, f"delete it, and {run}, to train the cell again")
+
+
+def is_training(run: pathlib.Path) -> bool:
+    """Whether a process trains a cell, also one that has not made its folder yet."""
+    return is_owned(run) or process_of(run) is not None
+
+
+def process_of(run: pathlib.Path) -> int | None:
+    """The process that trains a cell; None if there is none, or it cannot be told."""
+    for pid in (record_of(run).get("pid"), owner(run).get("pid")):
+        if type(pid) is int and is_alive(pid) and _may_train(pid, run):
+            return pid
+    return None
+
+
+def _may_train(pid: int, run: pathlib.Path) -> bool:
+    """Whether a process is a training of this folder; numbers of processes are used again."""
+    try:
+        words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:  # no Linux: only the lock tells
+        return False
+    return any(os.fsencode(end) in words for end in (run, run.resolve()))
 
 
 def last_line(log: pathlib.Path) -> str:
     """The last line of a training's output that is not empty."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
+    text = log.read_text(encoding="utf-8", errors="replace")
+    lines = [line.strip() for line in text.splitlines()]
     return next((line for line in reversed(lines) if line), "it printed nothing")
 
 
 def budget_used(run: pathlib.Path) -> float:
     """Share of its time that a training has used; 0 while it cannot be told."""
     try:
-        config = json.loads((run / "config.json").read_text())
-        header, *_, last = (run / "metrics.csv").read_text().splitlines()
+        config = runs.open_run(run)
+        text = (run / "metrics.csv").read_text(encoding="utf-8")
+        header, *_, last = text.splitlines()
         row = dict(zip(header.split(","), last.split(","), strict=True))
         job = config["job"]
         steps = job["env_steps"]
@@ -191,7 +283,7 @@ def budget_used(run: pathlib.Path) -> float:
         if job.get("minutes"):
             used = max(used, float(row["seconds"]) / 60 / job["minutes"])
         return (1 - EVALUATION_SHARE) * min(1.0, used)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ArithmeticError, LookupError, TypeError, ValueError):
         return 0.0
 
 
@@ -217,12 +309,14 @@ def compare(
     out = config.out or pathlib.Path("runs") / Configuration(grid.name, ()).folder
     folder = out / "cells"
     _check_folder(out, folder, grid, config.grid)
+    _check_rewards(folder, grid, config.mixed_rewards)
     folder.mkdir(parents=True, exist_ok=True)
     bars = Bars(console)
-    with bars.progress:
-        cells = Cells(grid.cells, folder, config.jobs, command)
-        cells.run(bars)
-    found = _write(grid, out, folder, cells.failed, config.seed, console)
+    with owned(out):
+        with bars.progress:
+            cells = Cells(grid.cells, folder, config.jobs, command)
+            cells.run(bars)
+        found = _write(grid, out, folder, cells.failed, config.seed, console)
     if cells.stopped:
         again = ["python", "train.py", "compare", str(config.grid), "--out", str(out)]
         words = shlex.join([*again, "--jobs", str(config.jobs)])
@@ -248,6 +342,40 @@ def _check_folder(out: pathlib.Path, folder: pathlib.Path, grid: Grid, path: pat
             )
 
 
+def _check_rewards(folder: pathlib.Path, grid: Grid, mixed: bool) -> None:
+    """Refuse to set runs of different versions of the rewards side by side, unless told to."""
+    runs_of_grid = [folder / cell.name for cell in grid.cells]
+    trained = {run: runs.open_run(run) for run in runs_of_grid if (run / "config.json").exists()}
+    versions = {run: config.get("reward_version", VERSION) for run, config in trained.items()}
+    found = set(versions.values())
+    if any("mean_success" not in runs.read_results(run) for run in runs_of_grid):
+        found.add(VERSION)  # of what is still to be trained
+    if len(found) > 1 and not mixed:
+        other = next(run for run, version in versions.items() if version != VERSION)
+        raise runs.RunError(
+            f"{other} was trained with rewards of version {versions[other]}, others with "
+            f"{VERSION}: choose another --out to train all anew, or compare them all the same "
+            "with --mixed-rewards"
+        )
+
+
+def _notes(grid: Grid, folder: pathlib.Path) -> list[str]:
+    """What a reader of the comparison should know of its runs, in lines."""
+    found = []
+    for cell in grid.cells:
+        run = folder / cell.name
+        if (run / "config.json").exists():
+            version = runs.open_run(run).get("reward_version", VERSION)
+            if version != VERSION:
+                found.append(
+                    f"{cell.name} was trained with rewards of version {version}; now it is "
+                    f"{VERSION}"
+                )
+        if problem := read_metrics(run / "metrics.csv").problem:
+            found.append(problem)
+    return found
+
+
 def _write(
     grid: Grid,
     out: pathlib.Path,
@@ -270,6 +398,7 @@ def _write(
         "jobs": max(record.get("jobs", 1) for record in records),
         **found,
         "failed": failed,
+        "notes": _notes(grid, folder),
         "machine": runs.machine(),
         "flags": {c.label: dict(c.flags) for c in grid.configurations},
     }

@@ -14,8 +14,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from evaluation.pages import GREY, curve_look, page, picture, table, write_text
-from evaluation.runs import RunError, read_results, write_json
+from agents.files import write_json, write_text
+from evaluation.metrics import read_metrics
+from evaluation.pages import GREY, curve_look, page, picture, table
+from evaluation.runs import RunError, read_results
 from evaluation.statistics import iqm, stratified_bootstrap
 
 Effort = Literal["seconds", "env_steps"]  # what trainings are compared at equal amounts of
@@ -60,12 +62,8 @@ class Band:
 
 def read_curve(run: pathlib.Path) -> Curve:
     """The columns of a run's metrics.csv that a comparison needs; empty when it has none."""
-    path = run / "metrics.csv"
-    rows = []
-    if path.exists():
-        with open(path, newline="") as file:
-            for line in csv.DictReader(file):
-                rows.append([float(line[name] or "nan") for name in _CURVE_COLUMNS])
+    found, _ = read_metrics(run / "metrics.csv")
+    rows = [[float(row.get(name) or "nan") for name in _CURVE_COLUMNS] for row in found]
     columns = np.array(rows).reshape(-1, len(_CURVE_COLUMNS)).T
     return Curve(*columns)
 
@@ -298,6 +296,7 @@ def _notes(found: Mapping) -> list[str]:
         )
     if any(row["missing"] for row in found["configurations"]):
         notes.append("!: seeds are missing; the row is computed from the n that exist.")
+    notes += found.get("notes", [])
     return notes + [f"failed: {name}: {reason}" for name, reason in found["failed"].items()]
 
 

@@ -25,6 +25,7 @@ SEED = {"least": 0, "most": LARGEST_SEED}
 POLICIES = ("zero", "random", "expert")  # `protocol.BUILT_IN`: they stand in place of a run
 
 CLOSURES = "envs.closures:CLOSURES"
+ROWS = {"choices": CLOSURES, "accepts": "evaluation.rows:any_name"}  # a run may have its own
 TASK_SETS = {"choices": "envs.closures:TASK_SETS", "accepts": "envs.closures:named_set"}
 
 
@@ -193,7 +194,7 @@ class EvaluateConfig:
         no_paths=POLICIES,
     )
     tasks: tuple[str, ...] = setting(
-        (), "rows (default: the run's; of `first` for a policy)", choices=CLOSURES
+        (), "rows (default: the run's; of `first` for a policy)", **ROWS
     )
     episodes: int = setting(50, "per task", least=1)
     seed: int | None = setting(None, "of the starts (default: the evaluation's own)", **SEED)
@@ -219,7 +220,7 @@ class VideoConfig:
         path="read",
         no_paths=POLICIES,
     )
-    task: str = setting(REQUIRED, "a row", choices=CLOSURES)
+    task: str = setting(REQUIRED, "a row", **ROWS)
     seed: int = setting(0, "number of the start", **SEED)
     out: pathlib.Path | None = setting(
         None, "film to write, .mp4 (default: in the run)", path="file"
@@ -300,6 +301,9 @@ class CompareConfig:
         path="read",
     )
     jobs: int = setting(1, "trainings at once", least=1)
+    mixed_rewards: bool = setting(
+        False, "set runs side by side that were trained with different versions of the rewards"
+    )
     seed: int = setting(0, "of the bootstrap", **SEED)
     out: pathlib.Path | None = setting(
         None, "folder (default: runs/<name of the grid>)", path="folder"

@@ -4,23 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import time
+from typing import Any
 
 import torch
 
 from agents.learner import Acting, load_policy
-from agents.settings import from_dict
+from agents.settings import Flag, check, flags, from_dict, replaced
 from envs import rewards
 from envs.closures import named_set
 from envs.opengl import RenderingUnavailable
 from evaluation import runs
 from evaluation.config import JobConfig
+from evaluation.metrics import read_metrics
 from evaluation.protocol import evaluate, summary, write_episodes
+from evaluation.rows import restore, stored_rows
+from evaluation.shapes import typed
 from evaluation.training import Session
 from evaluation.transfer import learner_kinds, transfer
 
 
-def start(run: pathlib.Path, config: JobConfig, seed: int, command: str) -> None:
+def start(run: pathlib.Path | None, config: JobConfig, seed: int, command: str) -> pathlib.Path:
     """Make a run folder.
+
+    Args:
+        run: the folder; by default `runs/<time>`, or the next name where that is taken.
+        config: the job.
+        seed: of everything random in it.
+        command: that asked for it, for the report.
+
+    Returns:
+        The folder.
 
     Raises:
         RunError: the folder exists and is not empty.
@@ -34,26 +48,61 @@ def start(run: pathlib.Path, config: JobConfig, seed: int, command: str) -> None
         "split_hash": split.hash,
         "conditioning": config.conditioning,
         "reward_version": rewards.VERSION,
+        "rows": stored_rows((*split.train, *split.held_out)),
         "job": dataclasses.asdict(config),
     }
+    if run is None:
+        return runs.create_next(pathlib.Path("runs") / time.strftime("%Y%m%d-%H%M%S"), stored)
     runs.create(run, stored)
+    return run
 
 
 def stored_job(run: pathlib.Path) -> tuple[dict, JobConfig]:
-    """A run folder's config.json, and the job in it.
+    """A run folder's config.json, and the job in it; its rows are registered.
 
     Raises:
         RunError: not a run of this version.
     """
     stored = runs.open_run(run)
+    for name in ("seed", "job", "train", "held_out", "split_hash"):
+        if name not in stored:
+            raise runs.RunError(f"{run / 'config.json'} is damaged: it lacks {name}")
+    restore(run, stored)
     try:
-        return stored, from_dict(JobConfig, stored["job"])
-    except (TypeError, KeyError, AttributeError) as error:
-        raise runs.RunError(f"{run} was written by another version: {error}") from None
+        job = from_dict(JobConfig, stored["job"])
+        values = {flag.path: _typed(flag, job) for flag in flags(job)}
+        job = replaced(job, values)
+        check(job)
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        problem = " ".join(str(error).split())
+        raise runs.RunError(
+            f"{run / 'config.json'} was written by another version, or is damaged: {problem}"
+        ) from None
+    return stored, job
+
+
+def _typed(flag: Flag, job: JobConfig) -> Any:
+    """A setting's value as its type; the checks of settings take that for granted."""
+    value = flag.get(job)
+    if value is None and flag.get(JobConfig()) is None:
+        return None
+    return typed(value, flag.type, flag.name)
+
+
+def notes(run: pathlib.Path) -> list[str]:
+    """What a user of a run should know, in lines; its rows are registered.
+
+    Raises:
+        RunError: not a run of this version.
+    """
+    stored = runs.open_run(run)
+    problem = read_metrics(run / "metrics.csv").problem
+    return [*restore(run, stored), *([problem] if problem else [])]
 
 
 def run_policy(run: pathlib.Path) -> tuple[Acting, dict]:
     """The policy of a run for `evaluate`, and its checkpoint's JSON part."""
+    restore(run, runs.open_run(run))
     policy, meta = load_policy(run / "checkpoint")
     return Acting(policy, meta["tasks"]), meta
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import html
-import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import matplotlib
 import numpy as np
 from gymnasium.vector import AutoresetMode
 from PIL import Image
 
+from agents.files import replacing, write_text
 from envs import CLOSURES, TASK_SETS, Closure, ClosureVectorEnv, TaskSet, distance
 from envs.experts import expert_action
 from envs.render import Camera
@@ -67,9 +66,9 @@ def gallery(out: pathlib.Path, seed: int, on_row: Callable[[int, int, str], None
     sheet = _sheet(pictures)
     matrix = _distance_figure()
     out.mkdir(parents=True, exist_ok=True)
-    with _replacing(out / "gallery.jpg") as temporary:
+    with replacing(out / "gallery.jpg") as temporary:
         Image.fromarray(sheet).save(temporary, format="jpeg", quality=88)
-    with _replacing(out / "distances.png") as temporary:
+    with replacing(out / "distances.png") as temporary:
         matrix.savefig(temporary, format="png", dpi=110)
     body = "".join(
         (
@@ -81,17 +80,8 @@ def gallery(out: pathlib.Path, seed: int, on_row: Callable[[int, int, str], None
             picture(matrix),
         )
     )
-    with _replacing(out / "gallery.html") as temporary:
-        temporary.write_text(page("Uncap gallery", body))
+    write_text(out / "gallery.html", page("Uncap gallery", body))
     return out / "gallery.html"
-
-
-@contextlib.contextmanager
-def _replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A file to write in place of `path`, which it replaces when it is complete."""
-    temporary = path.with_suffix(".tmp")
-    yield temporary
-    os.replace(temporary, path)
 
 
 def _closed_and_open(name: str, seed: int) -> np.ndarray:
@@ -170,9 +160,9 @@ def _row_cells(row: Closure) -> tuple[str, ...]:
     """The cells of one row, in the order of _HEADS."""
     nearest, nearest_distance = _nearest(row.name)
     return (
-        f"<code>{row.name}</code>",
-        row.description,
-        row.mechanism,
+        f"<code>{html.escape(row.name)}</code>",
+        html.escape(row.description),
+        html.escape(row.mechanism),
         _range(row.grip_radius, 1e3),
         _range(row.angle),
         _range(row.lead, 1e3),
@@ -180,7 +170,7 @@ def _row_cells(row: Closure) -> tuple[str, ...]:
         _range(row.torque),
         _range(row.force),
         str(row.steps),
-        f"{nearest} ({nearest_distance:.2f})",
+        f"{html.escape(nearest)} ({nearest_distance:.2f})",
         html.escape(row.source),
     )
 
@@ -214,10 +204,10 @@ def _set_table() -> str:
 
 def _set_cells(task_set: TaskSet) -> tuple[str, ...]:
     return (
-        f"<code>{task_set.name}</code>",
-        task_set.probes,
+        f"<code>{html.escape(task_set.name)}</code>",
+        html.escape(task_set.probes),
         str(len(task_set.train)),
-        ", ".join(task_set.held_out),
+        html.escape(", ".join(task_set.held_out)),
         f"<code>{task_set.hash}</code>",
     )
 

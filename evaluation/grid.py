@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import pathlib
 import re
 import tomllib
-import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agents.settings import Flag, as_words, flags
 from evaluation.config import LARGEST_SEED, TrainConfig
 from evaluation.effects import unused_in_cell
+from evaluation.shapes import typed
 
 Axes = Mapping[str, Flag]  # flags of `train` that a grid may set, by their keys
 KEYS = {
@@ -23,8 +24,8 @@ KEYS = {
     "vary": (dict, "a table"),
     "cells": (list, "tables, as [[cells]]"),
 }
+MOST_CELLS = 1_000
 NOT_AXES = ("seed", "out", "resume")  # a comparison sets these itself
-TYPES = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
 
 
 def axes() -> dict[str, Flag]:
@@ -92,7 +93,7 @@ def read_grid(path: pathlib.Path, axes: Axes) -> Grid:
     """
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not TOML: {error}") from None
     try:
         return _grid(raw, path.stem, axes)
@@ -114,9 +115,19 @@ def _grid(raw: dict[str, Any], name: str, axes: Axes) -> Grid:
         configurations.append(_further_cell(entry, f"[[cells]] {number}", common, axes))
     if not configurations:
         raise ValueError("nothing to compare: give [vary] with lists of values, or [[cells]]")
+    seeds = _seeds(raw.get("seeds", 1))
+    _check_number(len(configurations) * len(seeds))
     _check_different(configurations)
     _check_effects(configurations)
-    return Grid(raw.get("name", name), tuple(configurations), _seeds(raw.get("seeds", 1)))
+    grid = Grid(raw.get("name", name), tuple(configurations), seeds)
+    if not Configuration(grid.name, ()).folder:
+        raise ValueError(f"the name {grid.name!r} names no folder; it needs a letter or a digit")
+    return grid
+
+
+def _check_number(cells: int) -> None:
+    if cells > MOST_CELLS:
+        raise ValueError(f"it has {cells:,} cells; at most {MOST_CELLS:,} are allowed")
 
 
 def _flattened(table: dict[str, Any], axes: Axes, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -140,6 +151,7 @@ def _combinations(vary: dict, common: dict[str, Any], axes: Axes) -> list[Config
         columns.append([(key, _flag(key, value, axes, "[vary]")) for value in values])
     if not columns:
         return []
+    _check_number(math.prod(len(column) for column in columns))
     picks = [dict(pick) for pick in itertools.product(*columns)]
     return [Configuration(_label(pick), tuple({**common, **pick}.items())) for pick in picks]
 
@@ -182,29 +194,14 @@ def _flag(key: str, value: Any, axes: Axes, where: str, *more: str) -> Any:
         allowed = ", ".join((*more, *axes))
         raise ValueError(f"unknown flag {key!r} in {where}; allowed: {allowed}")
     flag = axes[key]
-    value = _typed(value, flag.type, f"{where} {key}")
+    value = typed(value, flag.type, f"{where} {key}")
     if problem := flag.setting.problem(value, key):
         raise ValueError(f"{where}: {problem}")
     return value
 
 
-def _typed(value: Any, hint: Any, name: str) -> Any:
-    """A value of TOML as the type that a flag has."""
-    if typing.get_origin(hint) is tuple:
-        if not isinstance(value, list):
-            raise ValueError(f"{name} must be a list, not {value!r}")
-        inner = typing.get_args(hint)
-        kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else inner
-        if len(kinds) != len(value):
-            raise ValueError(f"{name} must be a list of {len(kinds)} values, not {value!r}")
-        return tuple(_typed(part, kind, name) for part, kind in zip(value, kinds, strict=True))
-    whole_for_float = hint is float and type(value) is int
-    if type(value) is not hint and not whole_for_float:
-        raise ValueError(f"{name} must be {TYPES[hint]}, not {value!r}")
-    return hint(value)
-
-
 def _seeds(seeds: int | list) -> tuple[int, ...]:
+    _check_number(seeds if isinstance(seeds, int) else len(seeds))
     listed = list(range(seeds)) if isinstance(seeds, int) else seeds
     whole = all(type(seed) is int and 0 <= seed <= LARGEST_SEED for seed in listed)
     if not listed or not whole or len(set(listed)) < len(listed):

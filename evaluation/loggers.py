@@ -5,26 +5,37 @@ from __future__ import annotations
 import importlib.util
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 from evaluation.runs import RunError
 
 
 class TensorBoard:
-    """Writes event files into tensorboard/ of the run folder."""
+    """Writes event files into tensorboard/ of the run folder.
+
+    A run that is resumed may have to repeat some updates. What earlier files say of these steps
+    and later ones is withdrawn, so that each curve is one line.
+    """
 
     def __init__(self, run: pathlib.Path):
         from torch.utils.tensorboard import SummaryWriter  # its package is optional
 
-        self._writer = SummaryWriter(str(run / "tensorboard"))
+        self._make = SummaryWriter
+        self._folder = run / "tensorboard"
+        self._writer: Any = None  # made with the first step
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Write metrics by name, at a number of environment steps."""
+        if self._writer is None:
+            repeated = step if self._folder.exists() else None
+            self._writer = self._make(str(self._folder), purge_step=repeated)
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Flush and close the event file."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
 class WeightsAndBiases:
@@ -52,10 +63,11 @@ _INSTALL = {"tensorboard": "pip install 'uncap[tensorboard]'", "wandb": "pip ins
 
 
 def require(name: str) -> None:
-    """Check that a logger's package is installed.
+    """Check that a logger's package is installed; a mere folder of its name is none.
 
     Raises:
         RunError: it is not; the message says how to install it.
     """
-    if importlib.util.find_spec(name) is None:
+    found = importlib.util.find_spec(name)
+    if found is None or found.origin is None:
         raise RunError(f"--{name} needs the package {name}: {_INSTALL[name]}")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
-import pathlib
 from collections.abc import Iterable
 
 import matplotlib
@@ -17,6 +15,7 @@ BLUE = "#2463c2"
 GREEN = "#2f9e5b"
 GREY = "#8a94a0"
 ORANGE = "#d9772b"
+matplotlib.rcParams["text.parse_math"] = False  # names of rows and labels are no formulas
 _CURVE_COLORS = matplotlib.color_sequences["tab10"]
 _CURVE_STYLES = ("-", "--", ":")
 _DPI = 130
@@ -86,10 +85,3 @@ def in_base64(content: bytes) -> str:
 def percent(share: float) -> str:
     """A share in whole per cent."""
     return f"{100 * share:.0f} %"
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import os
 import pathlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
+from agents.files import replacing
 from envs import ClosureVectorEnv
 from envs.experts import expert_action
 from evaluation.statistics import wilson
@@ -257,9 +257,10 @@ def _task_summary(episodes: Sequence[Episode]) -> dict:
 
 def write_episodes(table: Sequence[Episode], path: pathlib.Path) -> None:
     """Write the table as CSV, whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "w", newline="") as file:
+    with (
+        replacing(path) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="") as file,
+    ):
         writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Episode)])
         writer.writeheader()
         writer.writerows(dataclasses.asdict(episode) for episode in table)
-    os.replace(temporary, path)

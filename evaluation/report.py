@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import html
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
+from agents.files import write_text
 from agents.tables import WARM_STARTS
 from envs.batch import CONTROL_DT
+from evaluation.metrics import read_metrics
 from evaluation.pages import (
     BLACK,
     BLUE,
@@ -25,8 +25,8 @@ from evaluation.pages import (
     percent,
     picture,
     table,
-    write_text,
 )
+from evaluation.runs import open_run, read_cosines, read_results
 
 _WIDTH = 8.5  # inches, of all figures but the matrix of cosines
 _SMOOTHING = 10  # updates: a task's curve is the mean of so many
@@ -43,36 +43,28 @@ def write_report(run: pathlib.Path) -> pathlib.Path:
 
     Returns:
         The page.
+
+    Raises:
+        RunError: a file is damaged that cannot be left out.
     """
-    config = _read_json(run / "config.json")
-    results = _read_json(run / "results.json")
-    metrics = _read_metrics(run / "metrics.csv")
+    config = open_run(run)
+    results = read_results(run)
+    metrics, problem = read_metrics(run / "metrics.csv")
     seconds = results.get("train", {}).get("seconds")
     transfers = results.get("transfer", {})
     sections = [
         _title(run.name, config),
+        f"<p class=note>{html.escape(problem)}</p>" if problem else "",
         _success_section(results),
         _learning_section(metrics, seconds),
-        _cosines_section(_read_json(run / "cosines.json")),
+        _cosines_section(read_cosines(run)),
         *(_transfer_section(target, entry) for target, entry in transfers.items()),
-        _films_section(sorted((run / "videos").glob("*.mp4"))),
+        _films_section(sorted((run / "videos").glob("[!.]*.mp4"))),
         _facts_section(config, results),
     ]
     path = run / "report.html"
     write_text(path, page("Uncap report", "".join(sections)))
     return path
-
-
-def _read_json(path: pathlib.Path) -> dict:
-    return json.loads(path.read_text()) if path.exists() else {}
-
-
-def _read_metrics(path: pathlib.Path) -> list[dict[str, str]]:
-    """The rows of metrics.csv; an empty text where a row has no number."""
-    if not path.exists():
-        return []
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def _title(name: str, config: Mapping) -> str:
@@ -138,7 +130,7 @@ def _success_table(per_task: Mapping[str, Mapping]) -> str:
     )
     rows = [
         (
-            name,
+            html.escape(name),
             percent(task["success"]),
             f"{percent(task['low'])} to {percent(task['high'])}",
             task["episodes"],
@@ -159,7 +151,7 @@ def _learning_section(metrics: Sequence[Mapping[str, str]], seconds: Mapping | N
     if not metrics:
         return ""
     section = "<h2>Learning</h2>" + picture(_learning_figure(metrics))
-    if seconds:
+    if seconds and sum(seconds.values()) > 0:
         section += picture(_seconds_figure(seconds))
     return section
 
@@ -190,7 +182,7 @@ def _learning_figure(metrics: Sequence[Mapping[str, str]]) -> Figure:
 
 def _curve(metrics: Sequence[Mapping[str, str]], column: str) -> tuple[list[float], list[float]]:
     """Thousands of environment steps and a column's numbers, where it has one."""
-    filled = [m for m in metrics if m[column]]
+    filled = [m for m in metrics if m.get(column)]
     steps = [_thousand_steps(m) for m in filled]
     values = [float(m[column]) for m in filled]
     return steps, values

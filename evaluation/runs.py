@@ -2,40 +2,96 @@
 
 from __future__ import annotations
 
-import csv
+import contextlib
 import importlib.metadata
-import json
-import os
+import itertools
 import pathlib
 import platform
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator
 from typing import Any
 
-from agents.tables import WARM_STARTS
+from agents.files import LOCK, OWNER, FileError, owned, read_json, write_json
 from envs.cores import cores
+from evaluation.metrics import Metrics as Metrics
+from evaluation.metrics import read_metrics
+from evaluation.run_shapes import CONFIG, COSINES, RESULTS
+from evaluation.shapes import Shape
 
 FORMAT = 1  # of the run folder
+RunError = FileError  # a run folder is not usable; the message says why, in one line
 
-
-class RunError(ValueError):
-    """A run folder is not usable; the message says why, in one line."""
+_SIGNS = (LOCK, OWNER)  # files that say who writes into a folder
+_UNUSED = (*_SIGNS, "config.json", "metrics.csv")  # all that a run has that never began
 
 
 def create(path: pathlib.Path, config: dict) -> None:
-    """Make a run folder and write its config.json.
+    """Make a run folder and write its config.json; of several processes, one succeeds.
 
     Raises:
         RunError: the folder exists and is not empty.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise RunError(
-            f"{path} exists and is not empty: choose another --out, or go on with --resume {path}"
-        )
-    path.mkdir(parents=True, exist_ok=True)
-    write_json(
-        path / "config.json",
-        {"format": FORMAT, **config, "machine": machine(), "versions": versions()},
+    path.parent.mkdir(parents=True, exist_ok=True)
+    taken = RunError(
+        f"{path} exists and is not empty: choose another --out, or go on with --resume {path}"
     )
+    try:
+        path.mkdir()
+    except FileExistsError:
+        if not path.is_dir() or not _is_empty(path):
+            raise taken from None
+    with owned(path):
+        if not _is_empty(path):
+            raise taken
+        about = {"format": FORMAT, **config, "machine": machine(), "versions": versions()}
+        write_json(path / "config.json", about)
+
+
+def create_next(path: pathlib.Path, config: dict) -> pathlib.Path:
+    """Make a run folder of this name, or, where it is taken, of the next: `<name>-2`, ...
+
+    Returns:
+        The folder that was made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for n in itertools.count(1):
+        free = path if n == 1 else path.with_name(f"{path.name}-{n}")
+        with contextlib.suppress(FileExistsError):
+            free.mkdir()
+            create(free, config)
+            return free
+    raise AssertionError("numbers do not end")
+
+
+def _is_empty(path: pathlib.Path) -> bool:
+    return all(part.name in _SIGNS for part in path.iterdir())
+
+
+@contextlib.contextmanager
+def writing(run: pathlib.Path, new: bool) -> Iterator[None]:
+    """Be the one process that writes into a run folder; a new one that never began is removed.
+
+    Args:
+        run: the folder.
+        new: it was made for this job: removed if the job fails before it has learned anything.
+
+    Raises:
+        Busy: another process writes there.
+    """
+    try:
+        with owned(run):
+            yield
+    except Exception:
+        if new and _is_unused(run):
+            shutil.rmtree(run, ignore_errors=True)
+        raise
+
+
+def _is_unused(run: pathlib.Path) -> bool:
+    """Whether nothing was learned in a folder, or in those of a single-task control."""
+    files = [path for path in run.rglob("*") if path.is_file()]
+    rows = [read_metrics(path).rows for path in files if path.name == "metrics.csv"]
+    return all(path.name in _UNUSED for path in files) and not any(rows)
 
 
 def open_run(path: pathlib.Path) -> dict:
@@ -53,25 +109,40 @@ def open_run(path: pathlib.Path) -> dict:
         raise RunError(
             f"there is no run folder {path}" + (f" (runs there: {', '.join(near)})" if near else "")
         )
+    file = path / "config.json"
+    remedy = "without it the run cannot be used: put a copy back, or train anew"
     try:
-        config = json.loads((path / "config.json").read_text())
+        config = read_json(file, remedy)
     except FileNotFoundError:
         raise RunError(f"{path} is not a run folder: config.json is missing") from None
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise RunError(f"{path}/config.json is damaged: it is not JSON") from None
     if config.get("format") != FORMAT:
         raise RunError(
-            f"{path} was written by another version: its format is {config.get('format')}, "
+            f"{path} was written by another version: its format is {config.get('format')!r}, "
             f"this one reads {FORMAT}"
         )
+    if problem := CONFIG(config, ""):
+        raise RunError(f"{file} is damaged: {problem}; {remedy}")
     return config
 
 
-def write_json(path: pathlib.Path, value: dict) -> None:
-    """Write JSON, whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=1))
-    os.replace(temporary, path)
+def read_shaped(path: pathlib.Path, shape: Shape, remedy: str) -> dict:
+    """A JSON file of a shape; empty when there is none.
+
+    Args:
+        path: the file.
+        shape: what it may hold.
+        remedy: what a user can do if it is damaged.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    try:
+        found = read_json(path, remedy)
+    except FileNotFoundError:
+        return {}
+    if problem := shape(found, ""):
+        raise RunError(f"{path} is damaged: {problem}; {remedy}")
+    return found
 
 
 def read_results(run: pathlib.Path) -> dict:
@@ -80,13 +151,30 @@ def read_results(run: pathlib.Path) -> dict:
     Raises:
         RunError: it is damaged.
     """
-    path = run / "results.json"
-    try:
-        return json.loads(path.read_text()) if path.exists() else {}
-    except ValueError:
+    remedy = f"delete it to make it again, with --resume {run}"
+    found = read_shaped(run / "results.json", RESULTS, remedy)
+    if "mean_success" in found and not (found.get("per_task") and "worst_success" in found):
         raise RunError(
-            f"{path} is damaged: it is not JSON; delete {run} to train it again"
-        ) from None
+            f"{run / 'results.json'} is damaged: it lacks per_task or worst_success; {remedy}"
+        )
+    return found
+
+
+def read_cosines(run: pathlib.Path) -> dict:
+    """A run's cosines.json; empty when there is none.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    path = run / "cosines.json"
+    remedy = "delete it, and the report leaves it out"
+    found = read_shaped(path, COSINES, remedy)
+    size = len(found.get("tasks", ()))
+    if any(len(line) != size for line in found.get("cosines", ())) or (
+        found and len(found["cosines"]) != size
+    ):
+        raise RunError(f"{path} is damaged: it is no square of its {size} tasks; {remedy}")
+    return found
 
 
 def update_results(run: pathlib.Path, **entries: Any) -> dict:
@@ -103,58 +191,6 @@ def update_results(run: pathlib.Path, **entries: Any) -> dict:
     return results
 
 
-class Metrics:
-    """metrics.csv: a row per update; goes on where the file is there.
-
-    Args:
-        path: of the file.
-        columns: of a row.
-        keep_steps: rows of more environment steps are dropped: they came after what is resumed;
-            None: all are.
-        loggers: that get every number, too, see `loggers.LOGGERS`; they are closed with the file.
-    """
-
-    def __init__(
-        self,
-        path: pathlib.Path,
-        columns: list[str],
-        keep_steps: int | None = None,
-        loggers: Sequence[Any] = (),
-    ):
-        self._loggers = loggers
-        kept = _rows_before(path, keep_steps) if path.exists() else []
-        self._file = open(path, "w", newline="")  # noqa: SIM115 - closed by close()
-        self._writer = csv.DictWriter(self._file, columns)
-        self._writer.writeheader()
-        self._writer.writerows(kept)
-
-    def row(self, **values: Any) -> None:
-        """Append a row; missing columns stay empty."""
-        self._writer.writerow(values)
-        self._file.flush()
-        numbers = {
-            name: value
-            for name, value in values.items()
-            if isinstance(value, int | float) and name != "env_steps"
-        }
-        for logger in self._loggers:
-            logger.log(numbers, values["env_steps"])
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-        for logger in self._loggers:
-            logger.close()
-
-
-def _rows_before(path: pathlib.Path, steps: int | None) -> list[dict[str, str]]:
-    """Rows of metrics.csv up to a number of environment steps; those of a warm start all stay."""
-    whole = WARM_STARTS if steps else ()
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [row for row in rows if row["phase"] in whole or int(row["env_steps"]) <= (steps or 0)]
-
-
 def machine() -> dict[str, Any]:
     """Processor, cores and operating system, for the reader of a number."""
     return {
@@ -167,7 +203,7 @@ def machine() -> dict[str, Any]:
 def _processor() -> str:
     info = pathlib.Path("/proc/cpuinfo")
     if info.exists():
-        for line in info.read_text().splitlines():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()

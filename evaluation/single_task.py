@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 
 import numpy as np
 
@@ -55,8 +54,7 @@ def _train_row(session: Session, row: str) -> dict | None:
     exists = folder.exists()
     if not exists:
         experiment.start(folder, config, session.seed, f"a part of {session.run}")
-    path = folder / "results.json"
-    results = json.loads(path.read_text()) if path.exists() else {}
+    results = runs.read_results(folder)
     if "train" not in results:
         report = functools.partial(_report, session, row)
         part = Session(folder, config, session.seed, report, session.stop)

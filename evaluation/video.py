@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from PIL import Image, ImageDraw, ImageFont
 
+from agents.files import replacing
 from envs import CLOSURES, ClosureVectorEnv
 from envs.batch import CONTROL_DT, ClosureBatch
 from envs.render import Camera
@@ -138,19 +138,18 @@ def _frames(
 def _write_film(path: pathlib.Path, frames: Iterable[np.ndarray], frames_per_second: int) -> None:
     """Write frames as an .mp4, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp.mp4")
-    film: Any = imageio.get_writer(  # Any: its annotated class lacks append_data
-        temporary,
-        fps=frames_per_second,
-        codec="libx264",
-        quality=7,
-        macro_block_size=16,
-        ffmpeg_log_level="error",
-    )
-    with film:
-        for frame in frames:
-            film.append_data(frame)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        film: Any = imageio.get_writer(  # Any: its annotated class lacks append_data
+            temporary,
+            fps=frames_per_second,
+            codec="libx264",
+            quality=7,
+            macro_block_size=16,
+            ffmpeg_log_level="error",
+        )
+        with film:
+            for frame in frames:
+                film.append_data(frame)
 
 
 def caption(frame: np.ndarray, text: str, outcome: str, good: bool) -> np.ndarray:

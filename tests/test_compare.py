@@ -6,6 +6,7 @@ The stand-in stops, goes on and fails.
 import csv
 import dataclasses
 import json
+import multiprocessing
 import os
 import pathlib
 import signal
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from agents.files import Busy, owned, read_json
 from agents.settings import flags, replaced, setting
 from evaluation.commands import check_job
 from evaluation.compare import compare
@@ -41,9 +43,10 @@ class Options:
 
 AXES = {flag.key: flag for flag in flags(Options())}
 # A training of two validations. --task-set says how it goes: `bad` fails with seed 1, `slow` waits
-# for an interrupt, then saves and has to be resumed. The numbers follow from conditioning and seed.
+# for an interrupt, then saves and has to be resumed, `orphan` waits for a file `go`.
+# The numbers follow from conditioning and seed.
 STUB = """
-import json, pathlib, signal, sys, time
+import json, os, pathlib, signal, sys, time
 
 words = sys.argv[1:]
 
@@ -70,9 +73,14 @@ with open(out.parent / "calls", "a") as calls:
 if get("--task-set") == "bad" and get("--seed") == "1":
     sys.exit("error: diverged")
 out.mkdir(exist_ok=True)
-(out / "config.json").write_text("{}")
+(out / "config.json").write_text('{"format": 1}')
 if get("--task-set") == "slow" and not resumed:
     wait_for_an_interrupt_and_save(out)
+
+if get("--task-set") == "orphan" and not resumed:
+    (out / "ready").write_text(str(os.getpid()))
+    while not (out.parent / "go").exists():
+        time.sleep(0.05)
 
 quick = get("--conditioning") == "one_hot"
 seed = int(get("--seed", 0))
@@ -83,11 +91,13 @@ if quick:  # faster by the clock, with fewer steps
     rows = [(steps - 50, seconds / 2, score) for steps, seconds, score in rows]
 lines = ["phase,env_steps,seconds,loss,validation,success/mug"]
 lines += [f"ppo,{steps},{seconds},,{score}," for steps, seconds, score in rows]
-(out / "metrics.csv").write_text(chr(10).join(lines))
+(out / "metrics.csv").write_text(chr(10).join([*lines, ""]))
 steps, seconds, _ = rows[-1]
+rest = {"low": 0, "high": 1, "episodes": 2, "success_any": 1, "progress": 1, "steps_to_success": 9}
 results = {
     "mean_success": (last + first) / 2,
-    "per_task": {"mug": {"success": last}, "jar": {"success": first}},
+    "worst_success": min(first, last),
+    "per_task": {"mug": {"success": last, **rest}, "jar": {"success": first, **rest}},
     "train": {"env_steps": steps, "wall_seconds": seconds + 2},
 }
 (out / "results.json").write_text(json.dumps(results))
@@ -128,11 +138,11 @@ class StandIn:
     def command(self, words) -> list[str]:
         return [sys.executable, "-S", str(self.folder / "stub.py"), *words]
 
-    def __call__(self, grid=GRID, jobs=2) -> dict:
+    def __call__(self, grid=GRID, jobs=2, mixed_rewards=False) -> dict:
         """What comes of comparing the cells of a grid."""
         path = self.folder / "grid.toml"
         path.write_text(grid)
-        config = CompareConfig(grid=path, out=self.out, jobs=jobs)
+        config = CompareConfig(grid=path, out=self.out, jobs=jobs, mixed_rewards=mixed_rewards)
         return compare(config, AXES, Console(quiet=True), self.command)
 
     def command_lines(self) -> list[str]:
@@ -219,6 +229,9 @@ def test_a_bootstrap_keeps_tasks_apart():
         (f"{cell_named('a b', 1)}\n{cell_named('a/b', 2)}", "share a folder"),
         ('[[cells]]\nlabel = "?"', "letter or a digit"),
         ('[[cells]]\nlabel = ""', "not empty"),
+        (f'name = "?"\n{ONE_RATE}', "names no folder"),
+        (f"seeds = 1000000000\n{ONE_RATE}", "at most 1,000"),
+        ("x = " + "[" * 5000, "not TOML"),
         ('[[cells]]\nlable = "x"', "allowed: label, conditioning"),
     ],
 )
@@ -335,7 +348,7 @@ def test_the_table_matches_hand_computed_values(job):
 
 def test_the_table_is_written_in_every_format(job):
     found = job()
-    assert json.loads((job.out / "compare.json").read_text()) == found
+    assert read_json(job.out / "compare.json", "") == found
     rows = list(csv.DictReader((job.out / "compare.csv").read_text().splitlines()))
     means = [configuration["mean"] for configuration in found["configurations"]]
     assert [float(row["mean"]) for row in rows] == means
@@ -396,7 +409,7 @@ def test_a_validation_that_came_too_late_is_not_available(job):
     job(grid)
     short = job.cells / "one_hot-seed0/metrics.csv"
     lines = short.read_text().splitlines()
-    short.write_text("\n".join(lines[:2]))  # it ends after 5 s, before any validation
+    short.write_text("\n".join([*lines[:2], ""]))  # it ends after 5 s, before any validation
     found = job(grid)
     assert found["equal_seconds"] == 5
     rows = found["configurations"]
@@ -433,3 +446,84 @@ def test_an_interrupt_reaches_each_training_once_and_the_same_command_goes_on(jo
     resumed = sorted(job.command_lines())[:2]
     assert resumed == ["--no-videos --resume RUN"] * 2
     assert sum(row["n"] for row in again["configurations"]) == 2
+
+
+ORPHANS = 'seeds = 2\n[common]\ntask_set = "orphan"\n[vary]\nrate = [1]\n'
+
+
+@pytest.fixture
+def orphan(job) -> int:
+    """A training that goes on after its comparison was killed: its process."""
+    comparison = multiprocessing.get_context("fork").Process(target=job, args=(ORPHANS, 1))
+    comparison.start()
+    ready = job.cells / "rate-1.0-seed0/ready"
+    until = time.monotonic() + 30
+    while not (ready.exists() and ready.read_text()) and time.monotonic() < until:
+        time.sleep(0.05)
+    comparison.kill()
+    comparison.join()
+    return int(ready.read_text())
+
+
+def test_trainings_that_a_killed_comparison_left_behind_are_waited_for(job, orphan):
+    threading.Timer(1.0, (job.cells / "go").write_text, [""]).start()
+    found = job(ORPHANS, jobs=1)
+    assert found["failed"] == {}
+    assert [row["n"] for row in found["configurations"]] == [2]
+    assert len(job.command_lines()) == 2  # none was started twice
+
+
+def test_what_such_a_training_leaves_undone_is_gone_on_with(job, orphan):
+    threading.Timer(0.5, os.kill, [orphan, signal.SIGKILL]).start()
+    threading.Timer(1.0, (job.cells / "go").write_text, [""]).start()
+    found = job(ORPHANS, jobs=1)
+    assert [row["n"] for row in found["configurations"]] == [2]
+    assert job.command_lines()[1] == "--resume RUN"
+
+
+def test_one_comparison_owns_its_folder(job):
+    job()
+    with owned(job.out), pytest.raises(Busy, match=f"process {os.getpid()}"):
+        job()
+
+
+def version_of(run: pathlib.Path, version: int) -> None:
+    (run / "config.json").write_text(json.dumps({"format": 1, "reward_version": version}))
+
+
+def test_runs_of_other_rewards_are_not_set_side_by_side_unless_told(job):
+    job()
+    version_of(job.cells / "none-seed0", 16)
+    with pytest.raises(RunError, match="rewards of version 16.*--mixed-rewards"):
+        job()
+    found = job(mixed_rewards=True)
+    assert (
+        "none-seed0 was trained with rewards of version 16" in (job.out / "compare.txt").read_text()
+    )
+    for cell in job.cells.glob("*/config.json"):
+        version_of(cell.parent, 16)
+    assert len(job()["notes"]) == 4  # they agree: it is said only
+    assert found["configurations"] == job()["configurations"]
+
+
+def test_damage_in_a_cell_is_named_in_one_line(job):
+    one = 'seeds = 1\n[vary]\nconditioning = ["none"]'
+    job(one)
+    for name, content in (
+        ("none-seed0/results.json", '{"mean_success": 0.5}'),
+        ("none-seed0/results.json", "{"),
+        ("none-seed0/config.json", "[]"),
+        ("none-seed0.json", '{"flags": 3}'),
+    ):
+        file = job.cells / name
+        before = file.read_text()
+        file.write_text(content)
+        with pytest.raises(RunError, match="is damaged") as caught:
+            job(one)
+        assert str(file) in str(caught.value)
+        assert "\n" not in str(caught.value)
+        file.write_text(before)
+    metrics = job.cells / "none-seed0/metrics.csv"
+    metrics.write_bytes(metrics.read_bytes()[:-3])
+    assert str(metrics) in job(one)["notes"][0]
+    assert "1 of its 4 rows are left out (4)" in (job.out / "compare.txt").read_text()

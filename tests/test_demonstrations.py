@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import pathlib
 import sys
 
 import numpy as np
@@ -19,12 +20,13 @@ from agents.demonstrations import (
     record,
     task_indices,
 )
+from agents.files import Busy, owned
 from agents.learner import Learner
 from envs import CLOSURES, TASK_SETS, ClosureVectorEnv
 from envs.experts import expert_action
 from envs.observations import SIZE
 
-pytest.importorskip("h5py")
+h5py = pytest.importorskip("h5py")
 minari = pytest.importorskip("minari")
 
 TASKS = ("mug", "flip-mug")  # of 80 and of 100 steps
@@ -249,16 +251,83 @@ def test_an_interrupted_recording_leaves_nothing(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_a_relative_folder_is_recorded_and_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = record(pathlib.Path("demos"), NAME, ("mug",), DemoConfig(episodes=1))
+    assert folder == tmp_path / "demos" / NAME
+    assert sorted(os.listdir(tmp_path)) == ["demos"]
+    assert set(load(pathlib.Path("demos"))["index"]) == {0}
+
+
+def test_what_a_killed_recording_left_is_replaced(tmp_path):
+    left = tmp_path / ".demos-a-v0" / "dataset" / "data"
+    left.mkdir(parents=True)
+    (left / "metadata.json").write_text("{half")
+    record(tmp_path, "a-v0", ("mug",), DemoConfig(episodes=1))
+    assert os.listdir(tmp_path) == ["a-v0"]
+
+
+def test_one_process_records_a_dataset(tmp_path):
+    place = tmp_path / ".demos-a-v0"
+    place.mkdir()
+    with owned(place), pytest.raises(Busy, match=f"process {os.getpid()}"):
+        record(tmp_path, "a-v0", ("mug",), DemoConfig(episodes=1))
+    assert os.listdir(tmp_path) == [".demos-a-v0"]
+
+
+def combined(root: pathlib.Path, monkeypatch, parts: dict[str, DemoConfig]) -> pathlib.Path:
+    """The dataset that Minari combines from recordings of one task each."""
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(root))
+    for task, config in parts.items():
+        record(root, f"{task}-v0", (task,), config)
+    datasets = [minari.MinariDataset(root / f"{task}-v0" / "data") for task in parts]
+    minari.combine_datasets(datasets, "both-v0")
+    return root / "both-v0"
+
+
+def test_combined_recordings_are_read_by_what_they_hold(tmp_path, monkeypatch):
+    one = DemoConfig(episodes=1)
+    folder = combined(tmp_path, monkeypatch, {"mug": one, "cork": one})
+    assert metadata(folder)["tasks"] == ["mug", "cork"]
+    data = load(folder)
+    own = [load(tmp_path / f"{task}-v0") for task in ("mug", "cork")]
+    for index, part in enumerate(own):
+        steps = data["index"] == index
+        assert np.array_equal(data["label"][steps], part["label"])
+    assert task_indices(folder, ("cork",)).tolist() == [-1, 0]
+
+
+def test_combined_recordings_that_tell_no_rows_are_refused(tmp_path, monkeypatch):
+    blind = DemoConfig(episodes=1, conditioning="one_hot")
+    folder = combined(tmp_path, monkeypatch, {"mug": blind, "cork": blind})
+    with pytest.raises(ValueError, match="do not tell the rows"):
+        load(folder)
+
+
+@pytest.mark.parametrize("damage", ["nan", "range"])
+def test_what_others_wrote_is_checked_by_its_values(tmp_path, damage):
+    folder = record(tmp_path, "a-v0", ("mug",), DemoConfig(episodes=1))
+    path = folder / "data" / "metadata.json"
+    stored = json.loads(path.read_text())
+    del stored["uncap"]
+    path.write_text(json.dumps(stored))
+    assert metadata(folder)["tasks"] == ["mug"]
+    with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
+        file["episode_0/infos/expert_action"][3] = np.nan if damage == "nan" else 7
+    with pytest.raises(ValueError, match="finite" if damage == "nan" else "range"):
+        load(folder)
+
+
 @pytest.mark.parametrize(
     "damage",
-    ["missing", "empty", "garbage", "stranger", "format", "no data", "truncated", "flipped", "two"],
+    ["missing", "empty", "garbage", "edited", "format", "no data", "truncated", "flipped", "two"],
 )
 def test_damage_gives_one_clear_error(tmp_path, damage):
     record(tmp_path, "a-v0", ("mug",), DemoConfig(episodes=1))
     folder = damaged(tmp_path, damage)
     with pytest.raises(ValueError) as caught:
         load(folder)
-    assert type(caught.value) is ValueError
+    assert isinstance(caught.value, ValueError)
     assert "\n" not in str(caught.value)
     assert str(folder) in str(caught.value)
 
@@ -272,7 +341,7 @@ def damaged(root, damage):
         return root / "empty"
     if damage == "two":
         record(root, "b-v0", ("mug",), DemoConfig(episodes=1))
-    elif damage in ("garbage", "stranger", "format"):
+    elif damage in ("garbage", "edited", "format"):
         damage_notes(root / "a-v0" / "data" / "metadata.json", damage)
     else:
         damage_arrays(root / "a-v0" / "data" / "main_data.hdf5", damage)
@@ -284,8 +353,8 @@ def damage_notes(path, damage):
     if damage == "garbage":
         path.write_text("{nope")
         return
-    if damage == "stranger":
-        del stored["uncap"]
+    if damage == "edited":
+        stored["total_episodes"] = 0
     else:
         stored["uncap"]["format"] = 99
     path.write_text(json.dumps(stored))

@@ -1,8 +1,10 @@
 """The evaluator is unbiased, and its statistics match closed forms."""
 
 import csv
+import importlib.util
 import json
 import sys
+import time
 import typing
 
 import numpy as np
@@ -12,6 +14,7 @@ import torch
 from envs import ClosureVectorEnv
 from evaluation import runs
 from evaluation.loggers import LOGGERS, require
+from evaluation.metrics import read_metrics
 from evaluation.protocol import BUILT_IN, evaluate, run_episodes, summary, write_episodes
 from evaluation.report import write_report
 from evaluation.statistics import area, bootstrap, steps_to_threshold, wilson
@@ -188,10 +191,38 @@ def test_metrics_go_to_every_logger_that_is_asked_for(tmp_path, stand_in_for_wan
     assert about["name"] == "run"
     assert row == (640, {"loss": 0.5})
     assert end == "end"
-    assert (run / "metrics.csv").read_text().splitlines()[1] == "ppo,640,0.5"
+    assert read_metrics(run / "metrics.csv").rows == [
+        {"phase": "ppo", "env_steps": "640", "loss": "0.5"}
+    ]
 
 
 def test_a_logger_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(runs.RunError, match="pip install wandb"):
         require("wandb")
+
+
+def test_a_folder_of_a_loggers_name_is_no_package(tmp_path, monkeypatch):
+    if importlib.util.find_spec("wandb"):
+        pytest.skip("the package is installed")
+    (tmp_path / "wandb").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    importlib.invalidate_caches()
+    with pytest.raises(runs.RunError, match="pip install wandb"):
+        require("wandb")
+
+
+def test_tensorboard_shows_one_line_after_a_resume(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for steps in ((10, 20, 30), (20, 30, 40)):  # killed after 30, resumed from 10
+        logger = LOGGERS["tensorboard"](tmp_path)
+        for step in steps:
+            logger.log({"success": step / 100}, step)
+        logger.close()
+        time.sleep(1.1 if steps[0] == 10 else 0)  # event files are named by the second
+    found = EventAccumulator(str(tmp_path / "tensorboard"))
+    found.Reload()
+    assert [event.step for event in found.Scalars("success")] == [10, 20, 30, 40]

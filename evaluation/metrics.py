@@ -1,0 +1,174 @@
+"""metrics.csv: a row per update, each with a check of itself, so that damage is noticed."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from agents.files import replacing
+from agents.tables import WARM_STARTS
+
+CHECK = "check"  # the last column: digits that fit the heading, the row before, and the row itself
+_NEEDED = ("phase", "env_steps")  # columns without which a row says nothing
+_DIGITS = 15  # of the most environment steps
+
+
+class Rows(NamedTuple):
+    """What could be read of a metrics.csv.
+
+    Attributes:
+        rows: by column; an empty text where a row has no number.
+        problem: what is wrong with the file, in one line; empty where nothing is.
+    """
+
+    rows: list[dict[str, str]]
+    problem: str
+
+
+class Metrics:
+    """Writes metrics.csv; goes on where the file is there.
+
+    Args:
+        path: of the file.
+        columns: of a row; the check is added.
+        keep_steps: rows of more environment steps are dropped: they came after what is resumed;
+            None: all are.
+        loggers: that get every number, too, see `loggers.LOGGERS`; they are closed with the file.
+    """
+
+    def __init__(
+        self,
+        path: pathlib.Path,
+        columns: list[str],
+        keep_steps: int | None = None,
+        loggers: Sequence[Any] = (),
+    ):
+        self._loggers = loggers
+        self._columns = [*columns, CHECK]
+        self._last = ""  # the check of the row before
+        with replacing(path) as temporary:
+            lines = [self._heading(), *(self._line(row) for row in _rows_before(path, keep_steps))]
+            temporary.write_text("".join(lines), encoding="utf-8", newline="")
+        self._file = open(path, "a", encoding="utf-8", newline="")  # noqa: SIM115 - by close()
+
+    def row(self, **values: Any) -> None:
+        """Append a row; missing columns stay empty."""
+        self._file.write(self._line(values))
+        self._file.flush()
+        numbers = {
+            name: value
+            for name, value in values.items()
+            if isinstance(value, int | float) and name != "env_steps"
+        }
+        for logger in self._loggers:
+            logger.log(numbers, values["env_steps"])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        for logger in self._loggers:
+            logger.close()
+
+    def _heading(self) -> str:
+        return _csv_line(self._columns)
+
+    def _line(self, values: dict[str, Any]) -> str:
+        unknown = set(values) - set(self._columns)
+        assert not unknown, f"no such columns: {unknown}"
+        cells = ["" if values.get(name) is None else values[name] for name in self._columns[:-1]]
+        own = _csv_line(cells)
+        self._last = check_of(self._heading(), self._last, own)
+        return _csv_line([*cells, self._last])
+
+
+def check_of(heading: str, before: str, line: str) -> str:
+    """The check of a row: eight hex digits.
+
+    Args:
+        heading: the file's first line.
+        before: the check of the row before; empty for the first.
+        line: the row, without its check.
+    """
+    text = "\n".join((heading.strip(), before, line.strip()))
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:8]
+
+
+def read_metrics(path: pathlib.Path) -> Rows:
+    """The rows of a metrics.csv that are whole and unchanged; none if there is no file.
+
+    A file of an older version has no checks; its rows have to be complete and of numbers.
+    """
+    if not path.exists():
+        return Rows([], "")
+    with open(path, encoding="utf-8", errors="replace", newline="") as file:
+        heading, *lines = file.read().splitlines(keepends=True) or [""]
+    columns = _cells(heading)
+    if any(name not in columns for name in _NEEDED):
+        return Rows(
+            [], f"{path} is damaged: its first line names no columns; nothing of it is used"
+        )
+    kept, bad, before = [], [], ""
+    for number, line in enumerate(lines, start=1):
+        cells = _cells(line)
+        row = dict(zip(columns, cells, strict=False))
+        if len(cells) == len(columns) and _is_intact(row, heading, before, line):
+            kept.append({name: value for name, value in row.items() if name != CHECK})
+        else:
+            bad.append(number)
+        before = row.get(CHECK, "")
+    return Rows(kept, _problem(path, bad, len(lines)))
+
+
+def _problem(path: pathlib.Path, bad: Sequence[int], total: int) -> str:
+    if not bad:
+        return ""
+    listed = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
+    return f"{path} is damaged: {len(bad)} of its {total} rows are left out ({listed})"
+
+
+def _is_intact(row: dict[str, str], heading: str, before: str, line: str) -> bool:
+    """Whether a row is complete and unchanged; without a check, whether it is made of numbers."""
+    if not line.endswith("\n"):  # cut while it was written
+        return False
+    steps = row["env_steps"]
+    if not (steps.isascii() and steps.isdigit() and len(steps) <= _DIGITS):
+        return False
+    if CHECK in row:
+        own = _csv_line(list(row.values())[:-1])
+        return row[CHECK] == check_of(heading, before, own)
+    return all(_is_number(value) for name, value in row.items() if value and name != "phase")
+
+
+def _is_number(value: str) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _cells(line: str) -> list[str]:
+    """The cells of one line; none where it is no CSV."""
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:
+        return []
+
+
+def _csv_line(cells: Iterable[Any]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer).writerow(cells)
+    return buffer.getvalue()
+
+
+def _rows_before(path: pathlib.Path, steps: int | None) -> list[dict[str, str]]:
+    """Rows of metrics.csv up to a number of environment steps; those of a warm start all stay."""
+    if steps is None:
+        return []
+    whole = WARM_STARTS if steps else ()
+    rows, _ = read_metrics(path)
+    return [row for row in rows if row["phase"] in whole or int(row["env_steps"]) <= steps]

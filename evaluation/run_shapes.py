@@ -1,0 +1,88 @@
+"""What the JSON files of a run folder hold, as far as the program reads it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from evaluation.shapes import (
+    Shape,
+    anything,
+    count,
+    fields,
+    listed,
+    mapped,
+    number,
+    optional,
+    share,
+    text,
+)
+
+_FACTS = optional(mapped(anything))
+CONFIG: Shape = fields(
+    {},
+    {
+        "command": text,
+        "seed": count,
+        "train": listed(text),
+        "held_out": listed(text),
+        "split_hash": text,
+        "conditioning": text,
+        "reward_version": count,
+        "rows": mapped(mapped(anything)),
+        "job": mapped(anything),
+        "machine": _FACTS,
+        "versions": _FACTS,
+    },
+)
+_TASK = fields(
+    {"success": share, "low": number, "high": number, "episodes": count}
+    | {"success_any": share, "progress": number, "steps_to_success": optional(number)}
+)
+_COLUMNS = fields({"steps": listed(count), "success": listed(share)})
+
+
+def _curve(value: Any, place: str) -> str | None:
+    """A learning curve: as many numbers of steps as of successes."""
+    if problem := _COLUMNS(value, place):
+        return problem
+    same = len(value["steps"]) == len(value["success"]) > 0
+    return None if same else f"{place} must have a success for each number of steps"
+
+
+_REACHED = listed(optional(count))
+_TRANSFER = fields(
+    {
+        "zero_shot": share,
+        "zero_shot_low": number,
+        "zero_shot_high": number,
+        "episodes": count,
+        "budget": count,
+        "threshold": share,
+        "curves": mapped(listed(_curve)),
+        "steps_to_threshold": fields(
+            {"pretrained": _REACHED, "scratch": _REACHED}, {"few_shot": _REACHED}
+        ),
+        "jumpstart": number,
+        "area": fields({"pretrained": number, "scratch": number}),
+        "wall_seconds": number,
+        "few_shot": count,
+    },
+)
+RESULTS: Shape = fields(
+    {},
+    {
+        "machine": _FACTS,
+        "mean_success": share,
+        "worst_success": share,
+        "per_task": mapped(_TASK),
+        "train": fields(
+            {}, {"env_steps": count, "wall_seconds": number, "seconds": optional(mapped(number))}
+        ),
+        "warm_start": optional(
+            fields({"mean_success": number, "kept": number}, {"kept_from": text})
+        ),
+        "transfer": mapped(_TRANSFER),
+        "total_seconds": number,
+    },
+)
+COSINES: Shape = fields({"tasks": listed(text), "cosines": listed(listed(optional(number)))})

@@ -1,0 +1,69 @@
+"""Small run folders and other stored files, made without training."""
+
+import dataclasses
+import pathlib
+
+from agents.config import LearnerConfig, NetworkConfig, PPOConfig
+from agents.files import write_json
+from agents.learner import Learner
+from envs.closures import named_set
+from evaluation import experiment, runs
+from evaluation.config import QUICK, JobConfig
+from evaluation.metrics import Metrics
+from evaluation.protocol import Episode, summary
+
+TINY = dataclasses.replace(
+    QUICK,
+    env_steps=64,
+    num_envs=2,
+    network=NetworkConfig(width=4),
+    ppo=PPOConfig(rollout=4, warm_rollout=4, minibatches=2),
+)
+CURVE = {"seed": 0, "steps": [0, 10], "success": [0.0, 0.5]}
+TRANSFER = {
+    "zero_shot": 0.5,
+    "zero_shot_low": 0.1,
+    "zero_shot_high": 0.9,
+    "episodes": 4,
+    "budget": 10,
+    "seeds": 1,
+    "few_shot": 0,
+    "threshold": 0.8,
+    "curves": {"pretrained": [CURVE], "scratch": [CURVE]},
+    "steps_to_threshold": {"pretrained": [None], "scratch": [10]},
+    "final": {"pretrained": 0.5, "scratch": 0.5},
+    "jumpstart": 0.0,
+    "area": {"pretrained": 0.25, "scratch": 0.25},
+    "wall_seconds": 1.0,
+}
+
+
+def make_run(run: pathlib.Path, job: JobConfig = TINY, finished: bool = True) -> pathlib.Path:
+    """A run folder as a training leaves it: with a policy that has learned nothing.
+
+    Args:
+        run: the folder.
+        job: what it is a training of.
+        finished: whether it has results; otherwise it can be resumed from `latest`.
+    """
+    experiment.start(run, job, 0, "a test")
+    tasks = named_set(job.task_set).train
+    config = LearnerConfig(conditioning=job.conditioning, num_envs=2, network=job.network)
+    learner = Learner(tasks, config, 0)
+    learner.save(run / "checkpoint", validation=0.5)
+    learner.closures.close()
+    columns = ["phase", "env_steps", "seconds", "loss", "validation"]
+    metrics = Metrics(run / "metrics.csv", [*columns, *(f"success/{task}" for task in tasks)])
+    for number in range(1, 6):
+        rates = {f"success/{task}": 0.1 * number for task in tasks}
+        metrics.row(phase="ppo", env_steps=8 * number, seconds=number, validation=0.5, **rates)
+    metrics.close()
+    if finished:
+        episodes = [Episode(task, 0, True, True, 1.0, 9, 0.5, 3.0) for task in tasks]
+        seconds = {"physics": 3.0, "rest": 2.0}
+        trained = {"env_steps": 40, "wall_seconds": 5.0, "seconds": seconds}
+        runs.update_results(run, train=trained, warm_start=None)
+        runs.update_results(run, **summary(episodes), transfer={"thermos": TRANSFER})
+        square = [[1.0] * len(tasks)] * len(tasks)
+        write_json(run / "cosines.json", {"tasks": tasks, "cosines": square})
+    return run
