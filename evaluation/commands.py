@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
+from agents import checkpoints
 from agents.settings import as_words, flags
 from agents.tables import ALGORITHMS
 from envs import TASK_SETS
@@ -53,7 +54,7 @@ from evaluation.protocol import (
     evaluate as evaluate_policy,
 )
 from evaluation.report import write_report
-from evaluation.training import Session, Training, learner_config
+from evaluation.training import LATEST, Session, Training, learner_config
 
 PICTURED_STEPS, STEPS = 20, 300  # control steps of a benchmark, with and without pictures
 
@@ -156,8 +157,8 @@ class _Job:
         else:
             results = runs.read_results(self.run_folder)
             if "train" not in results and not Training(self.session, resume).run():
-                if not (self.run_folder / "latest").exists():
-                    self.say("the warm start was not finished and begins again")
+                if not checkpoints.exists(self.run_folder / LATEST):
+                    self.say("nothing is saved yet: the warm start begins again")
                 return False
             results = experiment.evaluate_run(self.run_folder, self.config)
         self.say(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import shutil
 
 import torch
 
@@ -15,7 +16,7 @@ from envs.opengl import RenderingUnavailable
 from evaluation import runs
 from evaluation.config import JobConfig
 from evaluation.protocol import evaluate, summary, write_episodes
-from evaluation.training import Session
+from evaluation.training import LATEST, Session
 from evaluation.transfer import learner_kinds, transfer
 
 
@@ -59,7 +60,11 @@ def run_policy(run: pathlib.Path) -> tuple[Acting, dict]:
 
 
 def evaluate_run(run: pathlib.Path, config: JobConfig) -> dict:
-    """Final evaluation on the training rows: episodes.csv and results.json."""
+    """Final evaluation on the training rows: episodes.csv and results.json.
+
+    The training is over: the state to resume from is removed.
+    """
+    shutil.rmtree(run / LATEST, ignore_errors=True)
     policy, meta = run_policy(run)
     table = evaluate(
         policy,

@@ -10,17 +10,23 @@ from evaluation.runs import RunError
 
 
 class TensorBoard:
-    """Writes event files into tensorboard/ of the run folder."""
+    """Writes event files into tensorboard/ of the run folder.
 
-    def __init__(self, run: pathlib.Path):
+    Args:
+        run: the folder.
+        first_step: what an earlier session wrote from this step on is not shown: it begins anew.
+    """
+
+    def __init__(self, run: pathlib.Path, first_step: int = 0):
         from torch.utils.tensorboard import SummaryWriter  # its package is optional
 
-        self._writer = SummaryWriter(str(run / "tensorboard"))
+        self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=first_step)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Write metrics by name, at a number of environment steps."""
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)
+        self._writer.flush()  # what it holds back is lost when the process is killed
 
     def close(self) -> None:
         """Flush and close the event file."""
@@ -33,7 +39,7 @@ class WeightsAndBiases:
     With WANDB_MODE=offline it writes local files only.
     """
 
-    def __init__(self, run: pathlib.Path):
+    def __init__(self, run: pathlib.Path, first_step: int = 0):
         import wandb  # pyright: ignore[reportMissingImports] - optional, in no extra
 
         self._run = wandb.init(project="uncap", name=run.name, dir=str(run))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import importlib.metadata
+import itertools
 import json
 import os
 import pathlib
 import platform
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from agents.tables import WARM_STARTS
 from envs.batch import cores
 
 FORMAT = 1  # of the run folder
@@ -103,14 +103,20 @@ def update_results(run: pathlib.Path, **entries: Any) -> dict:
     return results
 
 
+class Logged(NamedTuple):
+    """What was logged so far."""
+
+    rows: int = 0
+    steps: int = -1  # most environment steps of a row
+
+
 class Metrics:
     """metrics.csv: a row per update; goes on where the file is there.
 
     Args:
         path: of the file.
         columns: of a row.
-        keep_steps: rows of more environment steps are dropped: they came after what is resumed;
-            None: all are.
+        logged: rows to keep; those behind them came after what is resumed, and are dropped.
         loggers: that get every number, too, see `loggers.LOGGERS`; they are closed with the file.
     """
 
@@ -118,20 +124,27 @@ class Metrics:
         self,
         path: pathlib.Path,
         columns: list[str],
-        keep_steps: int | None = None,
+        logged: Logged = Logged(),  # noqa: B008 - cannot be changed
         loggers: Sequence[Any] = (),
     ):
         self._loggers = loggers
-        kept = _rows_before(path, keep_steps) if path.exists() else []
-        self._file = open(path, "w", newline="")  # noqa: SIM115 - closed by close()
+        self.logged = logged
+        kept = _first_rows(path, logged.rows)
+        temporary = path.with_suffix(".tmp")
+        with open(temporary, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(kept)
+        os.replace(temporary, path)
+        self._file = open(path, "a", newline="", encoding="utf-8")  # noqa: SIM115 - see close()
         self._writer = csv.DictWriter(self._file, columns)
-        self._writer.writeheader()
-        self._writer.writerows(kept)
 
     def row(self, **values: Any) -> None:
         """Append a row; missing columns stay empty."""
         self._writer.writerow(values)
         self._file.flush()
+        steps = max(self.logged.steps, values["env_steps"])
+        self.logged = Logged(self.logged.rows + 1, steps)
         numbers = {
             name: value
             for name, value in values.items()
@@ -140,6 +153,11 @@ class Metrics:
         for logger in self._loggers:
             logger.log(numbers, values["env_steps"])
 
+    def sync(self) -> Logged:
+        """What was logged so far, once it is on the disk."""
+        os.fsync(self._file.fileno())
+        return self.logged
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
@@ -147,12 +165,12 @@ class Metrics:
             logger.close()
 
 
-def _rows_before(path: pathlib.Path, steps: int | None) -> list[dict[str, str]]:
-    """Rows of metrics.csv up to a number of environment steps; those of a warm start all stay."""
-    whole = WARM_STARTS if steps else ()
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [row for row in rows if row["phase"] in whole or int(row["env_steps"]) <= (steps or 0)]
+def _first_rows(path: pathlib.Path, count: int) -> list[dict[str, str]]:
+    """The first rows of metrics.csv, as many as there were when the state was saved."""
+    if not count or not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(itertools.islice(csv.DictReader(file), count))
 
 
 def machine() -> dict[str, Any]:
