@@ -85,6 +85,9 @@ def _main() -> None:
         if not error.args or isinstance(error, NotImplementedError):
             raise
         sys.exit("error: " + " ".join(str(error).split()))
+    except KeyboardInterrupt:
+        console.print("interrupted")
+        sys.exit(130)  # as a shell says it
 
 
 if __name__ == "__main__":

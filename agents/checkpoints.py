@@ -36,7 +36,7 @@ def save(folder: pathlib.Path, tensors: Tensors, meta: Mapping[str, Any]) -> Non
     folder.mkdir(parents=True, exist_ok=True)
     contiguous = {name: np.asarray(value, order="C") for name, value in tensors.items()}
     text = json.dumps({"format": FORMAT, **meta})
-    metadata = {"meta": text, "sha256": _digest(contiguous, text)}
+    metadata = {"meta": text, "sha256": digest(contiguous, text)}
     save_file(contiguous, folder / TEMPORARY, metadata)
     _flush(folder / TEMPORARY, os.O_RDWR)
     os.replace(folder / TEMPORARY, folder / FILE)
@@ -69,7 +69,7 @@ def load(folder: pathlib.Path) -> tuple[Tensors, dict[str, Any]]:
         raise CheckpointError(f"no checkpoint in {folder}: {missing} is missing") from None
     except (OSError, SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise CheckpointError(f"the checkpoint in {folder} is damaged: {error}") from None
-    if not first and metadata.get("sha256") != _digest(tensors, text):
+    if not first and metadata.get("sha256") != digest(tensors, text):
         raise CheckpointError(
             f"the checkpoint in {folder} is damaged: its content does not fit its digest"
         )
@@ -90,14 +90,14 @@ def _read(file: pathlib.Path) -> tuple[Tensors, dict[str, str]]:
         return {name: opened.get_tensor(name) for name in names}, opened.metadata() or {}
 
 
-def _digest(tensors: Tensors, text: str) -> str:
-    """SHA-256 of a checkpoint's content, in hexadecimal."""
-    digest = hashlib.sha256(text.encode())
+def digest(tensors: Mapping[str, np.ndarray], text: str = "") -> str:
+    """SHA-256 of contiguous tensors and a text, in hexadecimal."""
+    found = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         value = tensors[name]
-        digest.update(f"\n{name} {value.dtype} {value.shape}\n".encode())
-        digest.update(value.tobytes() if not value.size else memoryview(value).cast("B"))
-    return digest.hexdigest()
+        found.update(f"\n{name} {value.dtype} {value.shape}\n".encode())
+        found.update(value.reshape(-1).view(np.uint8).data)
+    return found.hexdigest()
 
 
 def _flush(path: pathlib.Path, flags: int) -> None:

@@ -39,7 +39,7 @@ from evaluation.config import (
     VideoConfig,
     resolved,
 )
-from evaluation.interrupt import Interrupt
+from evaluation.interrupt import INTERRUPTED, Interrupt
 from evaluation.loggers import LOGGERS, require
 from evaluation.progress import Bars
 from evaluation.protocol import (
@@ -115,15 +115,20 @@ class _Job:
     """The main job: learn, evaluate, transfer, film, report."""
 
     def __init__(self, session: Session, console: Console):
-        self.session = session
+        self.stopwatch = experiment.Stopwatch(session.run)
+        self.session = dataclasses.replace(session, report=self._report)
+        self._shown = session.report
         self.run_folder = session.run
         self.config = session.config
         self.split = named_set(session.config.task_set)
         self.say = console.print
 
+    def _report(self, phase: str, done: int, total: int, text: str) -> None:
+        self.stopwatch.tick()
+        self._shown(phase, done, total, text)
+
     def run(self, resume: bool, videos: bool) -> None:
         """Do what is not done yet."""
-        began = time.perf_counter()
         train, held_out = ", ".join(self.split.train), ", ".join(self.split.held_out)
         self.say(
             f"run {self.run_folder}  |  split {self.split.hash}: train {train}; held out {held_out}"
@@ -133,8 +138,9 @@ class _Job:
             return
         targets = self._targets()
         for target in targets:
-            done = runs.read_results(self.run_folder).get("transfer", {})
-            if target not in done and not self.session.stop():
+            if target in runs.read_results(self.run_folder).get("transfer", {}):
+                experiment.forget_transfer(self.run_folder, target)
+            elif not self.session.stop():
                 experiment.transfer_run(self.session, target)
         if self.config.alone:
             self.say("no transfer and no videos: policies of single rows are a control")
@@ -145,7 +151,7 @@ class _Job:
             problem = experiment.film_run(self.session, [*self.split.train, *targets])
             if problem:
                 self.say(f"no videos: {problem}")
-        runs.update_results(self.run_folder, total_seconds=time.perf_counter() - began)
+        self.stopwatch.note()
         self.say(f"report: {write_report(self.run_folder)}")
 
     def _learn(self, resume: bool) -> bool:
@@ -180,6 +186,7 @@ class _Job:
         return () if self.config.alone else self.split.held_out
 
     def _say_stopped(self) -> None:
+        self.stopwatch.note()
         self.say(f"stopped; go on with: python train.py --resume {self.run_folder}")
 
 
@@ -199,11 +206,13 @@ def transfer(config: TransferRunConfig, console: Console) -> None:
         env_steps=config.env_steps or own,
     )
     job = dataclasses.replace(job, transfer=budget)
-    bars = Bars(console)
+    bars, stop = Bars(console), Interrupt(console.print)
     with bars.progress:
-        session = Session(run, job, config.seed, bars, stop=lambda: False)
-        results = experiment.transfer_run(session, config.target)
-    assert results is not None
+        session = Session(run, job, config.seed, bars, stop)
+        results = experiment.transfer_run(session, config.target, config.replace)
+    if results is None:
+        console.print("stopped; the same command goes on")
+        raise SystemExit(INTERRUPTED)
     entry = results["transfer"][config.target]
     shown = ("zero_shot", "steps_to_threshold", "jumpstart", "final", "area")
     console.print(json.dumps({name: entry[name] for name in shown}, indent=1))

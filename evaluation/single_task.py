@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
+import shutil
 
 import numpy as np
 
@@ -52,11 +52,11 @@ def train(session: Session) -> bool:
 def _train_row(session: Session, row: str) -> dict | None:
     """Results of one row's run, trained if need be; None when a stop was asked for."""
     folder, config = session.run / FOLDER / row, share(session.config, row)
-    exists = folder.exists()
+    exists = (folder / "config.json").exists()
     if not exists:
+        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed at once
         experiment.start(folder, config, session.seed, f"a part of {session.run}")
-    path = folder / "results.json"
-    results = json.loads(path.read_text()) if path.exists() else {}
+    results = runs.read_results(folder)
     if "train" not in results:
         report = functools.partial(_report, session, row)
         part = Session(folder, config, session.seed, report, session.stop)
