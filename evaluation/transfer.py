@@ -266,7 +266,7 @@ class Curve:
         self.learner.policy.adopt(teacher.policy)
 
     def measure(self, on_point: OnPoint, curves: Curves) -> bool:
-        """Learn, and evaluate along the way; False if stopped: then all is saved.
+        """Learn, and evaluate along the way; False if stopped.
 
         Args:
             on_point: called with (kind, env steps, success) after each evaluation, those before a
@@ -283,16 +283,15 @@ class Curve:
             steps = self.config.env_steps * len(self.points) // self.config.points
             self.learner.learn(steps, lambda: self._on_update(curves))
             if self.session.stop():
-                curves.save(self)
                 return False
             self._point(on_point, curves)
         curves.finish(self)
         return True
 
     def _on_update(self, curves: Curves) -> bool:
-        """Save when another part of the budget is used; whether to go on."""
+        """Save when another part of the budget is used, and at a stop; whether to go on."""
         parts = int(SAVES * self.learner.env_steps / self.config.env_steps)
-        if parts > self._saved:
+        if parts > self._saved or self.session.stop():
             self._saved = parts
             curves.save(self)
         return not self.session.stop()
