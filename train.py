@@ -92,6 +92,9 @@ def _main() -> None:
         if not line:
             raise
         sys.exit(f"error: {line}")
+    except KeyboardInterrupt:
+        console.print("interrupted")
+        sys.exit(130)  # as a shell says it
 
 
 def said(error: Exception) -> str:

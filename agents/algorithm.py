@@ -50,6 +50,7 @@ class Algorithm:
     def __init__(self, env: TaskVecEnv, config: LearnerConfig, seed: int):
         self.env = env
         self.model: Any = self.build(env, config, seed)
+        sb3.silence(self.model)
 
     @staticmethod
     def scales_rewards(config: LearnerConfig) -> bool:
@@ -134,10 +135,7 @@ class Algorithm:
         """The exact state: tensors by name, and what goes into JSON. Call between updates."""
         policy = self.policy
         tensors = {f"policy/{name}": value.numpy() for name, value in policy.state_dict().items()}
-        optimizer = {
-            str(index): {name: value.numpy() for name, value in state.items()}
-            for index, state in policy.optimizer.state_dict()["state"].items()
-        }
+        optimizer = checkpoints.optimizer_state(policy.optimizer)
         tensors |= checkpoints.flatten(optimizer, "optimizer/")
         if self.has_begun:
             observations, starts = sb3.rollout_state(self.model)
@@ -155,12 +153,8 @@ class Algorithm:
     def resume(self, tensors: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
         """Return to a saved state."""
         load_weights(self.policy, tensors)
-        optimizer = {
-            int(index): {name: torch.tensor(value) for name, value in state.items()}
-            for index, state in checkpoints.unflatten(tensors, "optimizer/").items()
-        }
-        whole = self.policy.optimizer.state_dict()
-        self.policy.optimizer.load_state_dict({**whole, "state": optimizer})
+        optimizer = checkpoints.unflatten(tensors, "optimizer/")
+        checkpoints.load_optimizer(self.policy.optimizer, optimizer)
         self.model.num_timesteps = meta["env_steps"]
         self.model.critic_warmup = meta["critic_warmup"]
         sb3.set_updates(self.model, meta["updates"])

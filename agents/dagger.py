@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import cast
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
 
 import numpy as np
 import torch
 
-from agents.config import DaggerConfig
+from agents import checkpoints
+from agents.config import CloneConfig, DaggerConfig
 from agents.networks import MultiTaskPolicy, TaskNetwork, split_observation
 from agents.vec_env import TaskVecEnv
 
@@ -18,15 +19,69 @@ from agents.vec_env import TaskVecEnv
 Labelled = dict[str, np.ndarray]
 
 
-def dagger(
-    policy: MultiTaskPolicy,
-    env: TaskVecEnv,
-    expert: Callable[[], np.ndarray],
-    config: DaggerConfig,
-    rng: np.random.Generator,
-    on_round: Callable[[int, float], bool],
-) -> None:
-    """Teach the policy's actor to act as the expert would in the states the policy reaches.
+class Teacher:
+    """Fits a policy's actor to labels, so many times, by Adam whose rate falls to a tenth.
+
+    Between two fits its state can be saved; another one that is given it goes on exactly so.
+
+    Args:
+        policy: its actor is trained in place.
+        config: settings of the fits.
+        fits: how many.
+        rng: draws minibatches.
+        fused: whether Adam steps all parameters at once.
+
+    Attributes:
+        done: fits so far.
+    """
+
+    def __init__(
+        self,
+        policy: MultiTaskPolicy,
+        config: DaggerConfig | CloneConfig,
+        fits: int,
+        rng: np.random.Generator,
+        fused: bool,
+    ):
+        self.policy = policy
+        self.config = config
+        self.fits = fits
+        self.rng = rng
+        parameters = policy.actor.parameters()
+        self.optimizer = torch.optim.Adam(parameters, lr=config.learning_rate, fused=fused)
+        self.schedule = torch.optim.lr_scheduler.LinearLR(self.optimizer, 1.0, 0.1, fits)
+        self.done = 0
+
+    def fit(self, data: dict[str, torch.Tensor]) -> float:
+        """Fit the actor to labelled states, see the function `fit`; returns the mean L1 loss."""
+        updates, minibatch = self.config.updates, self.config.minibatch
+        loss = fit(self.policy, self.optimizer, data, updates, minibatch, self.rng)
+        self.schedule.step()
+        self.done += 1
+        return loss
+
+    def state(self) -> dict[str, Any]:
+        """Everything but the policy, as nested dictionaries of arrays and JSON."""
+        return {
+            "done": self.done,
+            "optimizer": checkpoints.optimizer_state(self.optimizer),
+            "rates": [group["lr"] for group in self.optimizer.param_groups],
+            "schedule": self.schedule.state_dict(),
+            "rng": self.rng.bit_generator.state,
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Return to a saved state."""
+        self.done = state["done"]
+        checkpoints.load_optimizer(self.optimizer, state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        for group, rate in zip(self.optimizer.param_groups, state["rates"], strict=True):
+            group["lr"] = rate
+        self.rng = checkpoints.generator_in(state["rng"])
+
+
+class Dagger(Teacher):
+    """Teaches a policy's actor to act as the expert would in the states that the policy reaches.
 
     In a round, a copy of the actor acts; then the actor is fitted to the states of all rounds so
     far. The fit takes a core of its own while the next round is collected, so that the copy is
@@ -38,32 +93,73 @@ def dagger(
         expert: returns the expert's actions (n, a) for env's present states.
         config: settings.
         rng: draws minibatches, and where the expert acts.
-        on_round: called with (env steps, loss) after each round; returns whether to go on.
+        state: to go on from; policy and env are in the state that they had then.
     """
-    minibatch_rng, lead_rng = rng.spawn(2)
-    steps = env.num_envs * config.rollout  # environment steps per round
-    rounds = max(1, config.steps_per_task * len(env.closures.tasks) // steps)
-    optimizer = torch.optim.Adam(policy.actor.parameters(), lr=config.learning_rate, fused=True)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, rounds)
-    collector = _Collector(env, expert, copy.deepcopy(policy.actor), lead_rng)
-    data: list[Labelled] = []
-    fitting: Future[float] | None = None
-    with ThreadPoolExecutor(1) as executor:
-        for k in range(rounds):
-            data += collector.collect(config.rollout, _expert_share(k, rounds))
-            if fitting is not None:  # the fit after round k - 1
-                going = on_round(k * steps, fitting.result())
-                if not going:
+
+    def __init__(
+        self,
+        policy: MultiTaskPolicy,
+        env: TaskVecEnv,
+        expert: Callable[[], np.ndarray],
+        config: DaggerConfig,
+        rng: np.random.Generator,
+        state: Mapping[str, Any] | None = None,
+    ):
+        minibatch_rng, lead_rng = rng.spawn(2)
+        self.steps = env.num_envs * config.rollout  # environment steps per round
+        rounds = max(1, config.steps_per_task * len(env.closures.tasks) // self.steps)
+        super().__init__(policy, config, rounds, minibatch_rng, fused=True)
+        self.rollout = config.rollout
+        self.collector = _Collector(env, expert, copy.deepcopy(policy.actor), lead_rng)
+        self.data: Labelled = {}  # to fit to next
+        if state is None:
+            self.collector.observation = cast("dict[str, np.ndarray]", env.reset())
+        else:
+            self.load(state)
+
+    def run(self, on_round: Callable[[int, float], bool]) -> None:
+        """Teach what is not taught yet.
+
+        Args:
+            on_round: called with (env steps, loss) after each round, when the state can be saved;
+                returns whether to go on.
+        """
+        with ThreadPoolExecutor(1) as executor:
+            while self.done < self.fits:
+                if not self.data:
+                    self.data = _joined(self._collect(0))
+                tensors = {name: torch.as_tensor(values) for name, values in self.data.items()}
+                following = self.done + 1
+                fitting = executor.submit(self.fit, tensors)
+                new = self._collect(following) if following < self.fits else []
+                loss = fitting.result()
+                self.collector.actor.load_state_dict(self.policy.actor.state_dict())
+                self.data = _joined([self.data, *new]) if new else {}
+                if not on_round(self.done * self.steps, loss):
                     return
-                schedule.step()
-            collector.actor.load_state_dict(policy.actor.state_dict())
-            data = [_joined(data)]
-            tensors = {name: torch.as_tensor(values) for name, values in data[0].items()}
-            fitting = executor.submit(
-                fit, policy, optimizer, tensors, config.updates, config.minibatch, minibatch_rng
-            )
-        if fitting is not None:
-            on_round(rounds * steps, fitting.result())
+
+    def _collect(self, number: int) -> list[Labelled]:
+        """The labelled states of a round."""
+        return self.collector.collect(self.rollout, _expert_share(number, self.fits))
+
+    def state(self) -> dict[str, Any]:
+        """Everything but policy and environment, as nested dictionaries of arrays and JSON.
+
+        The copy that acts is the policy's actor between two rounds.
+        """
+        return {
+            **super().state(),
+            "lead": self.collector.rng.bit_generator.state,
+            "observation": self.collector.observation,
+            "data": self.data,
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Return to a saved state."""
+        super().load(state)
+        self.collector.rng = checkpoints.generator_in(state["lead"])
+        self.collector.observation = state["observation"]
+        self.data = state["data"]
 
 
 def _expert_share(k: int, rounds: int) -> float:
@@ -75,11 +171,16 @@ class _Collector:
     """Acts in the environment and has the expert label what it reaches.
 
     Args:
-        env: reset here.
+        env: where it acts.
         expert: returns the expert's actions (n, a) for env's present states.
         actor: acts.
         rng: draws where the expert acts instead.
+
+    Attributes:
+        observation: env's present one.
     """
+
+    observation: dict[str, np.ndarray]
 
     def __init__(
         self,
@@ -92,7 +193,6 @@ class _Collector:
         self.expert = expert
         self.actor = actor
         self.rng = rng
-        self.observation = cast("dict[str, np.ndarray]", env.reset())
 
     def collect(self, steps: int, expert_share: float) -> list[Labelled]:
         """The labelled states (n, ...) of so many control steps, and go on from there."""

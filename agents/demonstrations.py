@@ -21,7 +21,7 @@ import os
 import pathlib
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ import torch
 
 from agents import files
 from agents.config import CloneConfig
-from agents.dagger import fit
+from agents.dagger import Teacher
 from agents.networks import MultiTaskPolicy, input_sizes
 from envs import CLOSURES, TASK_SETS, ClosureVectorEnv
 from envs.experts import expert_action
@@ -566,16 +566,44 @@ def clone(
     Raises:
         ValueError: no data, or a policy that is made for other observations or fewer tasks.
     """
-    _check_fits(policy, data)
-    optimizer = torch.optim.Adam(policy.actor.parameters(), lr=config.learning_rate)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, config.epochs)
-    tensors = {name: torch.as_tensor(data[name]) for name in ("state", "task", "index", "label")}
-    for epoch in range(config.epochs):
-        loss = fit(policy, optimizer, tensors, config.updates, config.minibatch, rng)
-        schedule.step()
-        going = on_epoch(epoch + 1, loss)
-        if not going:
-            return
+    Cloning(policy, data, config, rng).run(on_epoch)
+
+
+class Cloning(Teacher):
+    """Behaviour cloning, see `clone`; between two epochs its state can be saved.
+
+    Args:
+        policy: see `clone`.
+        data: see `clone`.
+        config: settings.
+        rng: draws minibatches.
+        state: to go on from; the policy is in the state that it had then.
+
+    Raises:
+        ValueError: see `clone`.
+    """
+
+    def __init__(
+        self,
+        policy: MultiTaskPolicy,
+        data: dict[str, np.ndarray],
+        config: CloneConfig,
+        rng: np.random.Generator,
+        state: Mapping[str, Any] | None = None,
+    ):
+        _check_fits(policy, data)
+        super().__init__(policy, config, config.epochs, rng, fused=False)
+        names = ("state", "task", "index", "label")
+        self.tensors = {name: torch.as_tensor(data[name]) for name in names}
+        if state is not None:
+            self.load(state)
+
+    def run(self, on_epoch: Callable[[int, float], bool]) -> None:
+        """Teach the epochs that are left, see `clone`."""
+        while self.done < self.fits:
+            loss = self.fit(self.tensors)
+            if not on_epoch(self.done, loss):
+                return
 
 
 def _check_fits(policy: MultiTaskPolicy, data: dict[str, np.ndarray]) -> None:

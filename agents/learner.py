@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
 
-from agents import checkpoints, demonstrations
+from agents import checkpoints, demonstrations, sb3
 from agents.algorithm import Algorithm, load_weights
 from agents.config import CloneConfig, DaggerConfig, LearnerConfig
-from agents.dagger import dagger
+from agents.dagger import Dagger, Teacher
 from agents.sac import demonstration_transitions
 from agents.tables import ALGORITHMS, SAMPLINGS
 from agents.vec_env import TaskVecEnv
@@ -48,6 +48,7 @@ class Learner:
         env: the same for stable-baselines3.
         algorithm: how it learns by reinforcement.
         success: (tasks,) running success rates, nan where unknown.
+        teacher: of the warm start, while it goes on.
 
     Raises:
         ValueError: an unknown name, or a setting out of its limits.
@@ -90,6 +91,8 @@ class Learner:
         self.config = dataclasses.replace(config, network=network)
         self.algorithm = algorithm(self.env, self.config, seed)
         self.success = np.full(len(self.tasks), np.nan)
+        self.teacher: Teacher | None = None
+        self._taught: dict[str, Any] | None = None  # a teacher's saved state, to go on from
         self._between_updates = 0.0  # seconds, which stable-baselines3 counts to the rollout
 
     @property
@@ -135,28 +138,47 @@ class Learner:
             self.closures.probabilities = SAMPLINGS[self.sampling](self.success)
 
     def imitate_experts(self, config: DaggerConfig, on_round: Callable[[int, float], bool]) -> None:
-        """DAgger from the scripted experts of the learner's own tasks, see `dagger.dagger`."""
+        """DAgger from the scripted experts of the learner's own tasks, see `dagger.Dagger`.
+
+        After `resume` it goes on where it was.
+        """
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, 1]))
         self.take_successes()  # sets which tasks are practised
-        teach = functools.partial(
-            dagger, env=self.env, expert=self.label, config=config, rng=rng, on_round=on_round
-        )
-        self.algorithm.warm_start(teach)
+
+        def teach(policy: Any) -> None:
+            self.teacher = Dagger(policy, self.env, self.label, config, rng, self._taught)
+            self.teacher.run(on_round)
+
+        self._warm_start(teach)
 
     def clone_demonstrations(
         self, folder: pathlib.Path, config: CloneConfig, on_epoch: Callable[[int, float], bool]
     ) -> None:
         """Behaviour cloning from a recording, see `demonstrations.clone`.
 
+        After `resume` it goes on where it was.
+
         Raises:
             ValueError: no such recording, or it lacks a task.
         """
         data = self.demonstrations(folder)
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, 2]))
-        teach = functools.partial(
-            demonstrations.clone, data=data, config=config, rng=rng, on_epoch=on_epoch
-        )
+
+        def teach(policy: Any) -> None:
+            self.teacher = demonstrations.Cloning(policy, data, config, rng, self._taught)
+            self.teacher.run(on_epoch)
+
+        self._warm_start(teach)
+
+    def _warm_start(self, teach: Callable[[Any], None]) -> None:
+        """Let a function make a teacher and run it."""
         self.algorithm.warm_start(teach)
+        self.teacher = self._taught = None
+
+    @property
+    def is_warming_up(self) -> bool:
+        """Whether the state that it returned to was saved during a warm start, which goes on."""
+        return self._taught is not None
 
     def demonstrations(self, folder: pathlib.Path) -> dict[str, np.ndarray]:
         """The steps of a recording that are of the learner's tasks, with its own conditioning.
@@ -204,25 +226,18 @@ class Learner:
             self._between_updates += time.perf_counter() - began
         return goes_on
 
-    def save(self, folder: pathlib.Path, **meta: Any) -> None:
-        """Write the exact state; call between updates.
+    def save(self, folder: pathlib.Path, *, teacher: bool = True, **meta: Any) -> None:
+        """Write the exact state; call between updates, rounds or epochs.
 
         Args:
             folder: of the checkpoint.
+            teacher: with the state of the teacher, without which a warm start cannot go on.
             **meta: goes into its JSON part.
         """
         tensors, learned = self.algorithm.save()
         meta |= learned
-        tensors |= checkpoints.flatten(self.env.scale.state(), "scale/")
-        if self.algorithm.has_begun:
-            snapshot = self.closures.snapshot()
-            meta["rngs"] = snapshot.pop("rngs")
-            generator: Any = np.random.get_state()  # noqa: NPY002 - stable-baselines3's
-            _, keys, *position = generator
-            meta["shuffle"] = position
-            tensors |= checkpoints.flatten(snapshot, "env/")
-            tensors |= {"success": self.success, "return": self.env.returns, "shuffle": keys}
-        tensors["torch_rng"] = torch.get_rng_state().numpy()
+        state, meta["state"] = checkpoints.separate(self._state(teacher), "state/")
+        tensors |= state
         if self.conditioning == "language":
             tensors["sentences"] = np.stack(list(self.vectors.values()))
             meta["sentences"] = list(self.vectors)
@@ -241,24 +256,60 @@ class Learner:
         }
         checkpoints.save(folder, tensors, meta)
 
-    def resume(self, folder: pathlib.Path) -> None:
-        """Return to a saved state; what follows is bit for bit what would have followed it."""
+    def _state(self, teacher: bool) -> dict[str, Any]:
+        """What stands beside the algorithm: environment, scale, generators, and the teacher."""
+        generator: Any = np.random.get_state()  # noqa: NPY002 - stable-baselines3's
+        _, keys, *position = generator
+        state = {
+            "scale": self.env.scale.state(),
+            "success": self.success,
+            "return": self.env.returns,
+            "shuffle": {"keys": keys, "position": position},
+            "torch_rng": torch.get_rng_state().numpy(),
+        }
+        if not sb3.awaits_first_reset(self.env):
+            state["env"] = self.closures.snapshot()
+        if self.teacher and teacher:
+            state["teacher"] = self.teacher.state()
+        return state
+
+    def _load_state(self, state: Mapping[str, Any]) -> None:
+        """Return to a state of `_state`."""
+        self.env.scale.load(state["scale"])
+        self.success = state["success"]
+        self.env.returns = state["return"]
+        if "env" in state:
+            sb3.take_seed(self.env)  # it was used
+            self.closures.restore(state["env"])
+            self._choose_tasks()
+        self._taught = state.get("teacher")
+        shuffle = state["shuffle"]
+        np.random.set_state(("MT19937", shuffle["keys"], *shuffle["position"]))  # noqa: NPY002
+        torch.set_rng_state(torch.tensor(state["torch_rng"]))
+
+    def resume(self, folder: pathlib.Path) -> dict[str, Any]:
+        """Return to a saved state; what follows is bit for bit what would have followed it.
+
+        Returns:
+            The checkpoint's JSON part.
+
+        Raises:
+            CheckpointError: see `checkpoints.load`; or it is of an earlier version.
+        """
         tensors, meta = checkpoints.load(folder)
+        if meta["format"] != checkpoints.FORMAT:
+            raise checkpoints.CheckpointError(
+                f"{folder} was saved by an earlier version, whose trainings this one cannot go on "
+                "with: begin a new one"
+            )
         self.algorithm.resume(tensors, meta)
-        self.env.scale.load(checkpoints.unflatten(tensors, "scale/"))
         physics, env, between, model = meta["clock"]
         self.closures.batch.physics_seconds = physics
         self.env.seconds = env
         self._between_updates = between
         self.algorithm.model.seconds = model
-        if "rngs" in meta:
-            state = checkpoints.unflatten(tensors, "env/")
-            self.closures.restore({**state, "rngs": meta["rngs"]})
-            self.env.returns = tensors["return"]
-            self.success = tensors["success"]
-            self._choose_tasks()
-            np.random.set_state(("MT19937", tensors["shuffle"], *meta["shuffle"]))  # noqa: NPY002
-        torch.set_rng_state(torch.tensor(tensors["torch_rng"]))
+        self._load_state(checkpoints.together(tensors, "state/", meta["state"]))
+        return meta
 
 
 def _encoded(conditioning: str | Mapping[str, np.ndarray]) -> Any:

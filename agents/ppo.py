@@ -325,3 +325,15 @@ class PPO(Algorithm):
     def watch_cosines(self) -> None:
         """Record the cosines between the tasks' gradients from now on."""
         self.model.watch_cosines = True
+
+    def save(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """The exact state, and the cosines of the last update."""
+        tensors, meta = super().save()
+        if self.model.cosines is not None:
+            tensors["cosines"] = self.model.cosines
+        return tensors, meta
+
+    def resume(self, tensors, meta) -> None:
+        """Return to a saved state."""
+        super().resume(tensors, meta)
+        self.model.cosines = tensors.get("cosines")

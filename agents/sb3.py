@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv
 
 SILENT = 10**9  # log interval that never comes
@@ -71,6 +72,16 @@ def learn(model: BaseAlgorithm, env_steps: int, on_update: Callable[[], bool], f
     """
     callback = _AfterUpdate(on_update)
     model.learn(env_steps, callback=callback, reset_num_timesteps=fresh, log_interval=SILENT)
+
+
+def silence(model: BaseAlgorithm) -> None:
+    """Give a model a logger that writes nothing: its own makes a folder, even to say nothing."""
+    model.set_logger(Logger(None, []))
+
+
+def awaits_first_reset(env: VecEnv) -> bool:
+    """Whether a seed that `env.seed` asked for still waits for a reset."""
+    return any(seed is not None for seed in env._seeds)
 
 
 def take_seed(env: VecEnv) -> int | None:

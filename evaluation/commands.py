@@ -9,13 +9,13 @@ import pathlib
 import shlex
 import shutil
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
 
+from agents import checkpoints
 from agents.demonstrations import task_indices
 from agents.settings import as_words, flags
 from agents.tables import ALGORITHMS
@@ -45,7 +45,7 @@ from evaluation.config import (
     resolved,
 )
 from evaluation.effects import check_effects, job_to_resume, note_changes
-from evaluation.interrupt import Interrupt
+from evaluation.interrupt import INTERRUPTED, Interrupt
 from evaluation.loggers import LOGGERS, require
 from evaluation.progress import Bars
 from evaluation.protocol import (
@@ -61,7 +61,7 @@ from evaluation.protocol import (
     evaluate as evaluate_policy,
 )
 from evaluation.report import write_report
-from evaluation.training import Session, Training, learner_config
+from evaluation.training import LATEST, Session, Training, learner_config
 from evaluation.transfer import TEACHER_SEED
 
 PICTURED_STEPS, STEPS = 20, 300  # control steps of a benchmark, with and without pictures
@@ -188,15 +188,20 @@ class _Job:
     """The main job: learn, evaluate, transfer, film, report."""
 
     def __init__(self, session: Session, console: Console):
-        self.session = session
+        self.stopwatch = experiment.Stopwatch(session.run)
+        self.session = dataclasses.replace(session, report=self._report)
+        self._shown = session.report
         self.run_folder = session.run
         self.config = session.config
         self.split = named_set(session.config.task_set)
         self.say = console.print
 
+    def _report(self, phase: str, done: int, total: int, text: str) -> None:
+        self.stopwatch.tick()
+        self._shown(phase, done, total, text)
+
     def run(self, resume: bool, videos: bool) -> None:
         """Do what is not done yet."""
-        began = time.perf_counter()
         train, held_out = ", ".join(self.split.train), ", ".join(self.split.held_out)
         self.say(
             f"run {self.run_folder}  |  split {self.split.hash}: train {train}; held out {held_out}"
@@ -206,8 +211,9 @@ class _Job:
             return
         targets = self._targets()
         for target in targets:
-            done = runs.read_results(self.run_folder).get("transfer", {})
-            if target not in done and not self.session.stop():
+            if target in runs.read_results(self.run_folder).get("transfer", {}):
+                experiment.forget_transfer(self.run_folder, target)
+            elif not self.session.stop():
                 self.session.report(f"transfer to {target}", 0, 1, "")
                 experiment.transfer_run(self.session, target)
         if self.config.alone:
@@ -219,7 +225,7 @@ class _Job:
             problem = experiment.film_run(self.session, [*self.split.train, *targets])
             if problem:
                 self.say(f"no videos: {problem}")
-        runs.update_results(self.run_folder, total_seconds=time.perf_counter() - began)
+        self.stopwatch.note()
         self.say(f"report: {write_report(self.run_folder)}")
 
     def _learn(self, resume: bool) -> bool:
@@ -231,8 +237,8 @@ class _Job:
         else:
             results = runs.read_results(self.run_folder)
             if "train" not in results and not Training(self.session, resume).run():
-                if not (self.run_folder / "latest").exists():
-                    self.say("the warm start was not finished and begins again")
+                if not checkpoints.exists(self.run_folder / LATEST):
+                    self.say("nothing is saved yet: the warm start begins again")
                 return False
             self.session.report("evaluation", 0, 1, "")
             results = experiment.evaluate_run(self.run_folder, self.config)
@@ -256,6 +262,7 @@ class _Job:
         return () if self.config.alone else self.split.held_out
 
     def _say_stopped(self) -> None:
+        self.stopwatch.note()
         words = shlex.join(["python", "train.py", "--resume", str(self.run_folder)])
         self.say(f"stopped; go on with: {words}")
 
@@ -279,12 +286,14 @@ def transfer(config: TransferRunConfig, console: Console) -> None:
     check_seeds(config.seed, budget)
     set_threads(0)
     say_notes(run, console)
-    bars = Bars(console)
+    bars, stop = Bars(console), Interrupt(console.print)
     with runs.writing(run, new=False), bars.progress:
-        session = Session(run, job, config.seed, bars, stop=lambda: False)
+        session = Session(run, job, config.seed, bars, stop)
         bars(f"transfer to {config.target}", 0, 1, "")
-        results = experiment.transfer_run(session, config.target)
-    assert results is not None
+        results = experiment.transfer_run(session, config.target, config.replace)
+    if results is None:
+        console.print("stopped; the same command goes on")
+        raise SystemExit(INTERRUPTED)
     entry = results["transfer"][config.target]
     shown = ("zero_shot", "steps_to_threshold", "jumpstart", "final", "area")
     console.print(json.dumps({name: entry[name] for name in shown}, indent=1))

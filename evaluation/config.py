@@ -177,6 +177,9 @@ class TransferRunConfig:
     few_shot: int = setting(
         0, "expert episodes that a third learner clones first; 0: no such learner", least=0
     )
+    replace: bool = setting(
+        False, "drop what the run holds of this target, instead of adding learners of other seeds"
+    )
     out: pathlib.Path | None = setting(
         None, "file for the result (default: in the run)", path="file"
     )

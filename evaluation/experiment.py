@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
+import shutil
 import time
 from typing import Any
 
@@ -20,8 +22,10 @@ from evaluation.metrics import read_metrics
 from evaluation.protocol import evaluate, summary, write_episodes
 from evaluation.rows import restore, stored_rows
 from evaluation.shapes import typed
-from evaluation.training import Session
-from evaluation.transfer import learner_kinds, transfer
+from evaluation.training import LATEST, Session
+from evaluation.transfer import FOLDER, missing, transfer
+
+NOTE_EVERY = 10.0  # s
 
 
 def start(run: pathlib.Path | None, config: JobConfig, seed: int, command: str) -> pathlib.Path:
@@ -108,7 +112,11 @@ def run_policy(run: pathlib.Path) -> tuple[Acting, dict]:
 
 
 def evaluate_run(run: pathlib.Path, config: JobConfig) -> dict:
-    """Final evaluation on the training rows: episodes.csv and results.json."""
+    """Final evaluation on the training rows: episodes.csv and results.json.
+
+    The training is over: the state to resume from is removed.
+    """
+    shutil.rmtree(run / LATEST, ignore_errors=True)
     policy, meta = run_policy(run)
     table = evaluate(
         policy,
@@ -121,20 +129,29 @@ def evaluate_run(run: pathlib.Path, config: JobConfig) -> dict:
     return runs.update_results(run, **summary(table))
 
 
-def transfer_run(session: Session, target: str) -> dict | None:
+def transfer_run(session: Session, target: str, replace: bool = False) -> dict | None:
     """Transfer a run's policy to one target and add it to results.json; None if stopped.
 
+    Args:
+        session: the job.
+        target: a row.
+        replace: drop what there is of this target, instead of adding to it.
+
     Raises:
-        RunError: the target was trained.
+        RunError: the target was trained; or there are results of it with another budget.
     """
-    source, meta = load_policy(session.run / "checkpoint")
+    run = session.run
+    source, meta = load_policy(run / "checkpoint")
     if target in meta["tasks"]:
         trained = ", ".join(meta["tasks"])
         raise runs.RunError(
             f"{target} was trained in this run: a target must be unseen (trained: {trained})"
         )
+    if replace:
+        forget_transfer(run, target)
+    entry = {} if replace else runs.read_results(run).get("transfer", {}).get(target, {})
     budget = session.config.transfer
-    total = len(learner_kinds(budget)) * budget.seeds * (budget.points + 1)
+    total = len(missing(budget, session.seed, entry)) * (budget.points + 1)
     points: list[float] = []
 
     def on_point(kind: str, steps: int, success: float) -> None:
@@ -143,8 +160,43 @@ def transfer_run(session: Session, target: str) -> dict | None:
         session.report(f"transfer to {target}", len(points), total, text)
 
     torch.manual_seed(session.seed)
-    entry = transfer(source, meta["conditioning"], target, session, on_point)
-    return entry and runs.update_results(session.run, transfer={target: entry})
+    found = transfer(source, meta["conditioning"], target, session, on_point, entry)
+    if found is None:
+        return None
+    results = runs.update_results(run, transfer={target: found})
+    forget_transfer(run, target)
+    return results
+
+
+def forget_transfer(run: pathlib.Path, target: str) -> None:
+    """Remove what a transfer to a target would go on from."""
+    folder = run / FOLDER / target
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):  # others are there, or none ever was
+        folder.parent.rmdir()
+
+
+class Stopwatch:
+    """Seconds of all sessions of a run, noted in its results now and then: a kill may come.
+
+    Args:
+        run: its folder.
+    """
+
+    def __init__(self, run: pathlib.Path):
+        self.run = run
+        self._before = runs.read_results(run).get("total_seconds") or 0.0
+        self._began = self._noted = time.perf_counter()
+
+    def tick(self) -> None:
+        """Note the seconds if it was not done lately."""
+        if time.perf_counter() - self._noted >= NOTE_EVERY:
+            self.note()
+
+    def note(self) -> None:
+        """Note the seconds."""
+        self._noted = time.perf_counter()
+        runs.update_results(self.run, total_seconds=self._before + self._noted - self._began)
 
 
 def film_run(session: Session, tasks: list[str]) -> str | None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import os
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from agents.files import replacing
-from agents.tables import WARM_STARTS
 
 CHECK = "check"  # the last column: digits that fit the heading, the row before, and the row itself
 _NEEDED = ("phase", "env_steps")  # columns without which a row says nothing
@@ -29,14 +29,20 @@ class Rows(NamedTuple):
     problem: str
 
 
+class Logged(NamedTuple):
+    """What was logged so far."""
+
+    rows: int = 0
+    steps: int = -1  # most environment steps of a row
+
+
 class Metrics:
     """Writes metrics.csv; goes on where the file is there.
 
     Args:
         path: of the file.
         columns: of a row; the check is added.
-        keep_steps: rows of more environment steps are dropped: they came after what is resumed;
-            None: all are.
+        logged: rows to keep; those behind them came after what is resumed, and are dropped.
         loggers: that get every number, too, see `loggers.LOGGERS`; they are closed with the file.
     """
 
@@ -44,14 +50,15 @@ class Metrics:
         self,
         path: pathlib.Path,
         columns: list[str],
-        keep_steps: int | None = None,
+        logged: Logged = Logged(),  # noqa: B008 - cannot be changed
         loggers: Sequence[Any] = (),
     ):
         self._loggers = loggers
+        self.logged = logged
         self._columns = [*columns, CHECK]
         self._last = ""  # the check of the row before
         with replacing(path) as temporary:
-            lines = [self._heading(), *(self._line(row) for row in _rows_before(path, keep_steps))]
+            lines = [self._heading(), *(self._line(row) for row in _first_rows(path, logged.rows))]
             temporary.write_text("".join(lines), encoding="utf-8", newline="")
         self._file = open(path, "a", encoding="utf-8", newline="")  # noqa: SIM115 - by close()
 
@@ -59,6 +66,8 @@ class Metrics:
         """Append a row; missing columns stay empty."""
         self._file.write(self._line(values))
         self._file.flush()
+        steps = max(self.logged.steps, values["env_steps"])
+        self.logged = Logged(self.logged.rows + 1, steps)
         numbers = {
             name: value
             for name, value in values.items()
@@ -66,6 +75,11 @@ class Metrics:
         }
         for logger in self._loggers:
             logger.log(numbers, values["env_steps"])
+
+    def sync(self) -> Logged:
+        """What was logged so far, once it is on the disk."""
+        os.fsync(self._file.fileno())
+        return self.logged
 
     def close(self) -> None:
         """Close the file."""
@@ -165,10 +179,7 @@ def _csv_line(cells: Iterable[Any]) -> str:
     return buffer.getvalue()
 
 
-def _rows_before(path: pathlib.Path, steps: int | None) -> list[dict[str, str]]:
-    """Rows of metrics.csv up to a number of environment steps; those of a warm start all stay."""
-    if steps is None:
-        return []
-    whole = WARM_STARTS if steps else ()
+def _first_rows(path: pathlib.Path, count: int) -> list[dict[str, str]]:
+    """The first rows of metrics.csv, as many as there were when the state was saved."""
     rows, _ = read_metrics(path)
-    return [row for row in rows if row["phase"] in whole or int(row["env_steps"]) <= steps]
+    return rows[:count]

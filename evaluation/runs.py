@@ -13,7 +13,6 @@ from typing import Any
 
 from agents.files import LOCK, OWNER, FileError, owned, read_json, write_json
 from envs.cores import cores
-from evaluation.metrics import Metrics as Metrics
 from evaluation.metrics import read_metrics
 from evaluation.run_shapes import CONFIG, COSINES, RESULTS
 from evaluation.shapes import Shape

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import shutil
 
 import numpy as np
 
@@ -51,8 +52,9 @@ def train(session: Session) -> bool:
 def _train_row(session: Session, row: str) -> dict | None:
     """Results of one row's run, trained if need be; None when a stop was asked for."""
     folder, config = session.run / FOLDER / row, share(session.config, row)
-    exists = folder.exists()
+    exists = (folder / "config.json").exists()
     if not exists:
+        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed at once
         experiment.start(folder, config, session.seed, f"a part of {session.run}")
     results = runs.read_results(folder)
     if "train" not in results:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-import shutil
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,10 +19,13 @@ from envs.closures import named_set
 from evaluation import runs
 from evaluation.config import JobConfig
 from evaluation.loggers import LOGGERS
+from evaluation.metrics import Logged, Metrics
 from evaluation.protocol import evaluate, summary
 
 VALIDATION_SEED = 3_000_000  # of the starts on which checkpoints are compared: no evaluation's
 STEPS_SHOWN = 1000  # into which the progress of reinforcement is divided
+SAVES = 10  # in each phase, evenly: what a kill can lose at most is one part of it
+LATEST = "latest"  # folder of the exact state in a run's
 
 Report = Callable[[str, int, int, str], None]  # (phase, done, total, text)
 
@@ -143,7 +145,7 @@ class BestCheckpoint:
         if score >= self.score:
             self.score = score
             self.label = label
-            learner.save(self.folder, validation=score)
+            learner.save(self.folder, teacher=False, validation=score)
         self.budget.validation_seconds += time.perf_counter() - began
         return score
 
@@ -186,7 +188,8 @@ class Training:
 
     One checkpoint serves all tasks: `checkpoint/` is the one with the best mean success on
     validation starts, the warm start included; the last of equals. `latest/` is the exact state
-    to resume from.
+    to resume from: after the warm start, and ten times in it and in what follows. A row of
+    metrics.csv is written before the state that belongs to it: none is lost or there twice.
 
     Args:
         session: the job.
@@ -200,19 +203,24 @@ class Training:
         config = session.config
         self.session = session
         self.tasks = named_set(config.task_set).train
-        self.latest = session.run / "latest"
+        self.latest = session.run / LATEST
         self.learner = self._make_learner()
         self.budget = Budget(self.learner, config)
         self.best = BestCheckpoint(session.run, config, self.learner, self.budget)
-        self.resumed = resume and self.latest.exists()
-        if self.resumed:
-            self._load()
+        self.resumed = resume and checkpoints.exists(self.latest)
+        self.metrics = self._open_metrics(self._load() if self.resumed else Logged())
+        self._saved = 0  # parts of the present phase
+
+    def _open_metrics(self, logged: Logged) -> Metrics:
+        """Open metrics.csv, and the loggers, behind what was logged before the saved state."""
+        run, config = self.session.run, self.session.config
         columns = ["phase", "env_steps", "seconds", "loss", "validation"]
-        self.metrics = runs.Metrics(
-            session.run / "metrics.csv",
+        first = logged.steps + 1  # environment steps of what is logged from now on, at least
+        return Metrics(
+            run / "metrics.csv",
             [*columns, *(f"success/{task}" for task in self.tasks)],
-            keep_steps=self.budget.steps if self.resumed else None,
-            loggers=[make(session.run) for name, make in LOGGERS.items() if getattr(config, name)],
+            logged,
+            [make(run, first) for name, make in LOGGERS.items() if getattr(config, name)],
         )
 
     def _make_learner(self) -> Learner:
@@ -235,7 +243,8 @@ class Training:
             Whether it finished; False when a stop was asked for (the state is saved).
         """
         try:
-            if self._is_warm and not self.resumed and not self._warm_start():
+            begins = not self.resumed or self.learner.is_warming_up
+            if self._is_warm and begins and not self._warm_start():
                 return False
             if self.budget.used() < 1:
                 steps = self.session.config.env_steps
@@ -265,6 +274,7 @@ class Training:
         rates = self.learner.take_successes()
         self._row(config.warm_start, self.budget.warm_steps, rates, score)
         self._save()
+        self._saved = 0
         return True
 
     def _on_warm_start(self, progress: Progress) -> bool:
@@ -275,6 +285,7 @@ class Training:
         score = self.best.validate_when_due(label)
         phase = self.session.config.warm_start
         self._row(phase, progress.done, rates, score, loss=round(progress.loss, 5))
+        self._save_when_due(max(progress.done / progress.total, self.budget.used()))
         self.session.report("warm start", progress.done, progress.total, phrase(self.tasks, rates))
         return not self.session.stop() and self.budget.used() < 1
 
@@ -283,15 +294,11 @@ class Training:
         rates = self.learner.take_successes()
         steps = self.budget.steps
         score = self.best.validate_when_due(f"{self.learner.env_steps} steps")
-        if score is not None:
-            self._save()
         self._row(self.learner.algorithm.phase, steps, rates, score)
+        self._save_when_due(self.budget.used())
         done = round(STEPS_SHOWN * self.budget.used())
         self.session.report("reinforcement", done, STEPS_SHOWN, phrase(self.tasks, rates))
-        if self.session.stop():
-            self._save()
-            return False
-        return self.budget.used() < 1
+        return not self.session.stop() and self.budget.used() < 1
 
     def _row(
         self, phase: str, steps: int, rates: np.ndarray, score: float | None, **more: float
@@ -311,15 +318,24 @@ class Training:
             **more,
         )
 
+    def _save_when_due(self, share: float) -> None:
+        """Save if another part of the phase is done, of which this is the share, or at a stop."""
+        parts = int(share * SAVES)
+        if parts > self._saved or self.session.stop():
+            self._save()
+            self._saved = parts
+
     def _save(self) -> None:
         state = {**self.budget.state(), **self.best.state()}
-        self.learner.save(self.latest, best=state)
+        logged = self.metrics.sync()
+        self.learner.save(self.latest, best=state, logged=logged)
 
-    def _load(self) -> None:
-        self.learner.resume(self.latest)
-        _, meta = checkpoints.load(self.latest)
+    def _load(self) -> Logged:
+        """Return to the saved state; what was logged before it."""
+        meta = self.learner.resume(self.latest)
         self.budget.load(meta["best"])
         self.best.load(meta["best"])
+        return Logged(*meta["logged"])
 
     def _write_results(self) -> None:
         run, budget, best = self.session.run, self.budget, self.best
@@ -344,7 +360,6 @@ class Training:
             },
             warm_start=warm_start if self._is_warm else None,
         )
-        shutil.rmtree(self.latest, ignore_errors=True)
 
 
 def phrase(tasks: tuple[str, ...], rates: np.ndarray) -> str:
