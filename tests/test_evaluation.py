@@ -184,7 +184,7 @@ def test_metrics_go_to_every_logger_that_is_asked_for(tmp_path, stand_in_for_wan
     run = tmp_path / "run"
     run.mkdir()
     columns = ["phase", "env_steps", "loss"]
-    metrics = runs.Metrics(run / "metrics.csv", columns, loggers=[LOGGERS["wandb"](run)])
+    metrics = Metrics(run / "metrics.csv", columns, loggers=[LOGGERS["wandb"](run)])
     metrics.row(phase="ppo", env_steps=640, loss=0.5)
     metrics.close()
     about, row, end = sys.modules["wandb"].sent
@@ -218,7 +218,7 @@ def test_tensorboard_shows_one_line_after_a_resume(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     for steps in ((10, 20, 30), (20, 30, 40)):  # killed after 30, resumed from 10
-        logger = LOGGERS["tensorboard"](tmp_path)
+        logger = LOGGERS["tensorboard"](tmp_path, first_step=steps[0])
         for step in steps:
             logger.log({"success": step / 100}, step)
         logger.close()
