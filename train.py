@@ -102,6 +102,8 @@ def said(error: Exception) -> str:
     text = " ".join(str(error).split())
     if "thread constructor failed" in text or "can't start new thread" in text:
         return "no thread can be started: too little memory, or more than `ulimit -u` allows"
+    if "Caught an unknown exception" in text:  # in MuJoCo's C++
+        return "the physics gave no reason for ending: most often, there is too little memory"
     if isinstance(error, MemoryError) or "allocate memory" in text:
         return "there is not enough memory: fewer --num-envs or --episodes need less"
     if isinstance(error, OSError) and error.strerror is not None:

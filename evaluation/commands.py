@@ -61,7 +61,7 @@ from evaluation.protocol import (
     evaluate as evaluate_policy,
 )
 from evaluation.report import write_report
-from evaluation.training import LATEST, Session, Training, learner_config
+from evaluation.training import LATEST, Report, Session, Training, learner_config
 from evaluation.transfer import TEACHER_SEED
 
 PICTURED_STEPS, STEPS = 20, 300  # control steps of a benchmark, with and without pictures
@@ -124,9 +124,24 @@ def train(config: TrainConfig, console: Console) -> None:
     run, job, seed = _resumed(config, console) if config.resume else _started(config)
     set_threads(job.threads)
     bars, stop = Bars(console), Interrupt(console.print)
-    session = Session(run, job, seed, bars, stop)
+    session = Session(run, job, seed, watched(run, bars), stop)
     with runs.writing(run, new=not config.resume), bars.progress:
         _Job(session, console).run(resume=config.resume is not None, videos=config.videos)
+
+
+def watched(run: pathlib.Path, report: Report) -> Report:
+    """A session's report that notices when its run folder is gone: saving would make half of it.
+
+    Raises:
+        RunError: when it is called, and the folder is not there any more.
+    """
+
+    def checked(phase: str, done: int, total: int, text: str) -> None:
+        if not (run / "config.json").exists():
+            raise runs.RunError(f"{run} was removed or moved meanwhile: the training is ended")
+        report(phase, done, total, text)
+
+    return checked
 
 
 def _started(config: TrainConfig) -> tuple[pathlib.Path, JobConfig, int]:

@@ -94,7 +94,7 @@ class JobConfig:
     )
     num_envs: int = setting(64, "sub-environments", least=1)
     threads: int = setting(
-        0, "of the physics; results do not depend on it (0: as many as there are cores)", least=0
+        0, "threads of the physics; results do not depend on it (0: one per core)", least=0
     )
     episodes: int = setting(50, "evaluation episodes per task", least=1)
     validation_episodes: int = setting(
@@ -141,8 +141,6 @@ class TrainConfig:
     """Train on a task set, evaluate, transfer to its held-out rows, film and report.
 
     The main job: `train.py` without a command. Ctrl-C saves.
-
-    `given`, which is no flag, holds the keys of those that were typed.
     """
 
     job: JobConfig = nested(JobConfig())
@@ -160,6 +158,7 @@ class TrainConfig:
         path="read",
     )
     videos: bool = setting(True, "film one rollout per task")
+    # no flag: the keys of those that were typed
     given: frozenset[str] = dataclasses.field(default=frozenset(), compare=False)
 
 
@@ -205,7 +204,7 @@ class EvaluateConfig:
         "default", "what varies beside pose and variant", choices="envs.variation:LEVELS"
     )
     threads: int = setting(
-        0, "of the physics; results do not depend on it (0: as many as there are cores)", least=0
+        0, "threads of the physics; results do not depend on it (0: one per core)", least=0
     )
     out: pathlib.Path | None = setting(
         None, "folder for episodes.csv and results.json", path="folder"
@@ -252,7 +251,7 @@ class BenchmarkConfig:
     )
     observation: str = setting("state", "what is observed", choices="envs.vector_env:OBSERVATIONS")
     threads: int = setting(
-        0, "of the physics, beside a measurement with one (0: as many as there are cores)", least=0
+        0, "threads of the physics, beside a measurement with one (0: one per core)", least=0
     )
     seed: int = setting(0, "of the actions", **SEED)
     out: pathlib.Path | None = setting(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -24,10 +23,7 @@ EVERY = 10.0  # s between two lines
 
 
 def make_console() -> Console:
-    """A console that prints names as they are, and another sign for one that it cannot show."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, ValueError):  # no text file, or closed
-            stream.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
+    """A console that prints names as they are: brackets and colons are no markup."""
     return Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
