@@ -91,6 +91,13 @@ def take_seed(env: VecEnv) -> int | None:
     return seeds[0] if seeds else None
 
 
+def take_options(env: VecEnv) -> list[dict[str, Any]]:
+    """The options that `env.set_options` asked for, of each sub-environment; asked for once."""
+    options = env._options
+    env._reset_options()
+    return options
+
+
 class Timed:
     """Mixin that times a model's rollouts and updates.
 

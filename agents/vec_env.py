@@ -124,12 +124,29 @@ class TaskVecEnv(VecEnv):
         return observation
 
     def reset(self) -> Any:
-        """Start all episodes; `reset_infos` tells of them."""
-        observation, info = self.closures.reset(seed=sb3.take_seed(self))
+        """Start all episodes; `reset_infos` tells of them.
+
+        Raises:
+            ValueError: `set_options` asked for something else than tasks.
+        """
+        options = self._batched(sb3.take_options(self))
+        observation, info = self.closures.reset(seed=sb3.take_seed(self), options=options)
         self.returns[:] = 0
         self.scale.returns[:] = 0
         self.reset_infos = _info_of_each(info)
         return self.observe(observation)
+
+    def _batched(self, options: list[dict[str, Any]]) -> dict[str, Any]:
+        """The options of each sub-environment as those of the batch: a task for each, or none."""
+        names = dict.fromkeys(name for one in options for name in one)
+        if not names:
+            return {}
+        if list(names) != ["task"] or not all(options) or len(options) != self.num_envs:
+            raise ValueError(
+                f"options must be a task for each of the {self.num_envs} sub-environments, "
+                f"not {', '.join(map(repr, names))}"
+            )
+        return {"task": [one["task"] for one in options]}
 
     def step_async(self, actions: np.ndarray) -> None:
         """Keep the actions for `step_wait`.

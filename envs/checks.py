@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from envs.tables import brief
+
 # Far beyond what a machine holds: a number above is a mistake, which would end in a crash
 MOST_ENVS = 100_000
 MOST_THREADS = 1024
@@ -110,7 +112,16 @@ def mask(name: str, value: Any, n: int) -> np.ndarray:
     return array
 
 
-def brief(value: Any) -> str:
-    """A value for a message: its repr in one line, cut where it is long."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def numbers(name: str, value: Any) -> np.ndarray:
+    """Real numbers as an array, float64.
+
+    Raises:
+        ValueError: anything else.
+    """
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError):  # of lists that are no array
+        array = np.empty(0, object)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must be numbers, not {brief(value)}")
+    return array.astype(np.float64, copy=False)

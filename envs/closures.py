@@ -36,7 +36,7 @@ import gymnasium as gym
 
 from envs import structure
 from envs.structure import Closure
-from envs.tables import lookup
+from envs.tables import brief, lookup
 
 _ROWS = (
     Closure(
@@ -248,13 +248,15 @@ class TaskSet:
         """
         for side in (self.train, self.held_out):
             if isinstance(side, str) or not all(isinstance(name, str) for name in side):
-                raise ValueError(f"task set {self.name!r}: rows must be names, not {side!r}")
+                raise ValueError(
+                    f"task set {brief(self.name)}: rows must be names, not {brief(side)}"
+                )
         if not self.train:
-            raise ValueError(f"task set {self.name!r}: no row is trained")
+            raise ValueError(f"task set {brief(self.name)}: no row is trained")
         shared = set(self.train) & set(self.held_out)
         if shared:
             raise ValueError(
-                f"task set {self.name!r}: {sorted(shared)} is both trained and held out"
+                f"task set {brief(self.name)}: {sorted(shared)} is both trained and held out"
             )
         for name in (*self.train, *self.held_out):
             lookup(CLOSURES, name, "closure")
@@ -270,7 +272,7 @@ class TaskSet:
             overlaps = trained_low < high and trained_high > low
             if trained.mechanism == held_out.mechanism and overlaps:
                 raise ValueError(
-                    f"task set {self.name!r}: {trained.name} overlaps the {field} "
+                    f"task set {brief(self.name)}: {trained.name} overlaps the {field} "
                     f"reserved for {held_out.name}"
                 )
 
@@ -311,7 +313,7 @@ def register(row: Closure | TaskSet) -> None:
             changed.
     """
     if not isinstance(row, Closure | TaskSet):
-        raise TypeError(f"what is registered must be a Closure or a TaskSet, not {row!r}")
+        raise TypeError(f"what is registered must be a Closure or a TaskSet, not {brief(row)}")
     table: dict = CLOSURES if isinstance(row, Closure) else TASK_SETS
     if _is_registered(row, table):
         return

@@ -49,7 +49,9 @@ class ClosureEnv(gym.Env):
         level: str = "default",
     ):
         if render_mode not in (None, *self.metadata["render_modes"]):
-            raise ValueError(f"unknown render_mode {render_mode!r}: allowed: None, 'rgb_array'")
+            raise ValueError(
+                f"unknown render_mode {checks.brief(render_mode)}: allowed: None, 'rgb_array'"
+            )
         if not isinstance(task, str):
             raise ValueError(f"task must be the name of one row, not {checks.brief(task)}")
         self.render_mode = render_mode
@@ -156,7 +158,4 @@ def _numbers(info: dict[str, Any]) -> dict[str, Any]:
 
 def _batch_of_one(action: Any) -> np.ndarray:
     """An action (5,) as (1, 5)."""
-    try:
-        return np.asarray(action, np.float64)[None]
-    except (TypeError, ValueError):
-        raise ValueError(f"an action must be numbers, not {checks.brief(action)}") from None
+    return checks.numbers("an action", action)[None]

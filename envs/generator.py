@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from typing import Any
 
 import numpy as np
 
 from envs import structure
+from envs.checks import brief
 from envs.closures import CLOSURES
 from envs.mechanisms import MECHANISMS
 from envs.structure import BOUNDS, Closure, Range
@@ -61,10 +63,12 @@ def sample_closure(
         ValueError: a distance without `near`, or one that this mechanism cannot have
             from `near`: the message says what was reached.
     """
+    if not isinstance(rng, np.random.Generator):
+        raise ValueError(f"rng must be a generator, as np.random.default_rng(0), not {brief(rng)}")
     if near is not None and not isinstance(near, Closure):
         near = lookup(CLOSURES, near, "closure")
-    if distance is not None and (near is None or distance < 0):
-        raise ValueError("a distance needs a row to be near, and must not be negative")
+    if distance is not None and (near is None or not _is_distance(distance)):
+        raise ValueError("a distance needs a row to be near, and must be a number, not negative")
     mechanism = mechanism or (near.mechanism if near else str(rng.choice(list(MECHANISMS))))
     lookup(MECHANISMS, mechanism, "mechanism")
     if near is not None and near.mechanism == mechanism:
@@ -74,6 +78,11 @@ def sample_closure(
     if near is None or distance is None:
         return _sample_anywhere(rng, seeds)
     return _sample_at_distance(rng, seeds, near, distance)
+
+
+def _is_distance(value: Any) -> bool:
+    """Whether it is a finite number, not negative."""
+    return isinstance(value, int | float | np.number) and bool(0 <= value < np.inf)
 
 
 def _sample_anywhere(rng: np.random.Generator, seeds: list[Closure]) -> Closure:

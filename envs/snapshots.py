@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from envs.tables import brief
+
 Identity = dict[str, Any]  # what a snapshot is of, by name
 
 
@@ -36,20 +38,20 @@ def refuse_other(given: Any, own: Identity, *, copies: bool = False) -> None:
     try:
         identity = json.loads(bytes(np.asarray(given["of"], np.uint8)))
         differing = [name for name in own if identity[name] != own[name]]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError):
         raise ValueError("the snapshot is damaged: it does not say what it is of") from None
-    if "num_envs" in differing and identity["num_envs"] == 1:
-        if not copies:
-            raise ValueError(
-                f"the snapshot is of 1 sub-environment, not of {own['num_envs']}: "
-                "restore(snapshot, copies=True) gives each the same state"
-            )
+    if "num_envs" in differing and identity["num_envs"] == 1 and copies:
         differing.remove("num_envs")
+    if differing == ["num_envs"] and identity["num_envs"] == 1:
+        raise ValueError(
+            f"the snapshot is of 1 sub-environment, not of {own['num_envs']}: "
+            "restore(snapshot, copies=True) gives each the same state"
+        )
     if differing:
         name = differing[0]
         raise ValueError(
-            f"the snapshot is of something else: its {name} is {identity[name]!r}, "
-            f"not {own[name]!r}"
+            f"the snapshot is of something else: its {name} is {brief(identity[name])}, "
+            f"not {brief(own[name])}"
         )
 
 

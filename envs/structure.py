@@ -17,7 +17,7 @@ import numpy as np
 from envs.checks import integer
 from envs.looks import GRIPS, LOOKS
 from envs.mechanisms import LIFT, MECHANISMS, TILT_Y, TWIST, X
-from envs.tables import lookup
+from envs.tables import brief, lookup
 
 Range = tuple[float, float]  # low, high
 Color = tuple[float, float, float]  # red, green, blue in [0, 1]
@@ -198,7 +198,7 @@ def check_name(kind: str, name: Any) -> None:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(
             f"the name of a {kind} must be of small letters and digits, joined by hyphens, as "
-            f"'pill-box', not {name!r}"
+            f"'pill-box', not {brief(name)}"
         )
 
 
@@ -219,11 +219,13 @@ def _numbers_are_numbers(closure: Closure) -> None:
     for field, length in _LENGTHS.items():
         value = getattr(closure, field)
         if not isinstance(value, tuple | list) or not _are_finite(value, length):
-            raise ValueError(f"{closure.name}: {field} must be {length} numbers, not {value!r}")
+            raise ValueError(
+                f"{closure.name}: {field} must be {length} numbers, not {brief(value)}"
+            )
     for field in ("cap_radius", "bar_half", "offset"):
         value = getattr(closure, field)
         if not _are_finite((value,), 1):
-            raise ValueError(f"{closure.name}: {field} must be a number, not {value!r}")
+            raise ValueError(f"{closure.name}: {field} must be a number, not {brief(value)}")
     sizes = (*closure.body, *closure.neck, closure.cap_radius, closure.bar_half)
     if min(sizes) < 0 or max(*sizes, abs(closure.offset)) > _WIDEST or closure.body[0] <= 0:
         raise ValueError(f"{closure.name}: sizes must lie in [0, {_WIDEST}] m, the body's above 0")
@@ -412,6 +414,6 @@ def distance(a: Closure, b: Closure, axis: str | None = None) -> float:
     Returns:
         The distance, without unit.
     """
-    groups = AXES.values() if axis is None else (AXES[axis],)
+    groups = AXES.values() if axis is None else (lookup(AXES, axis, "axis"),)
     squares = sum(((numbers_of(a) - numbers_of(b)) ** 2).sum() for numbers_of in groups)
     return float(np.sqrt(squares))

@@ -28,12 +28,18 @@ def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
         UnknownName: no such name; the message lists what is allowed.
     """
     if not isinstance(name, str):
-        raise UnknownName(f"{kind} must be a name, not {name!r}: allowed: {', '.join(table)}")
+        raise UnknownName(f"{kind} must be a name, not {brief(name)}: allowed: {', '.join(table)}")
     if name in table:
         return table[name]
     close = difflib.get_close_matches(name, table, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
     raise UnknownName(f"unknown {kind} {name!r}: {hint}allowed: {', '.join(table)}")
+
+
+def brief(value: Any) -> str:
+    """A value for a message: its repr in one line, cut where it is long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 class Row(NamedTuple):

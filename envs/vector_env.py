@@ -196,7 +196,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
     @probabilities.setter
     def probabilities(self, value: Any) -> None:
         if value is not None:
-            value = np.asarray(value, float)
+            value = checks.numbers("probabilities", value)
             shape = (len(self.tasks),)
             if value.shape != shape or not ((value >= 0).all() and np.isclose(value.sum(), 1)):
                 raise ValueError(f"probabilities must be of shape {shape}, not negative, sum 1")
@@ -364,10 +364,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
                 f"the episodes of {checks.brief(ended)} have ended: reset them before the next "
                 'step, by options={"reset_mask": ...}'
             )
-        try:
-            actions = np.asarray(actions, np.float64)
-        except (TypeError, ValueError):
-            raise ValueError(f"actions must be numbers, not {checks.brief(actions)}") from None
+        actions = checks.numbers("actions", actions)
         if actions.shape != (self.num_envs, ACTION_SIZE):
             raise ValueError(
                 f"actions must have shape ({self.num_envs}, {ACTION_SIZE}), not {actions.shape}"
@@ -601,7 +598,9 @@ def _autoreset_mode(value: Any) -> AutoresetMode:
         return AutoresetMode(value)
     except ValueError:
         allowed = ", ".join(mode.value for mode in AutoresetMode)
-        raise ValueError(f"unknown autoreset_mode {value!r}: allowed: {allowed}") from None
+        raise ValueError(
+            f"unknown autoreset_mode {checks.brief(value)}: allowed: {allowed}"
+        ) from None
 
 
 def _generator_in(state: Mapping[str, Any]) -> np.random.Generator:

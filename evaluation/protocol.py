@@ -27,7 +27,14 @@ Policy = Callable[[ClosureVectorEnv], Act]
 EVALUATION_SEED = 7_000_000  # starts of every evaluation; training draws from other seeds
 _MAX_SIMULATIONS = 200  # at a time (one per task if there are more tasks)
 _ACTION_SIZE = 5
-_FINAL_KEYS = ("success", "success_any", "progress", "contact_fraction")  # of info
+_FINAL_KEYS = (  # of info
+    "success",
+    "success_any",
+    "progress",
+    "contact_fraction",
+    "diverged",
+    "invalid_action",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +49,8 @@ class Episode:
     steps_to_success: int  # first control step of success; -1 if never
     contact_fraction: float
     total_reward: float
+    diverged: int = 0  # times that the simulation was put back
+    invalid_actions: int = 0  # control steps whose action was not finite
 
 
 class Zero:
@@ -133,6 +142,8 @@ class _Record:
                 steps_to_success=int(self.first_success[i]),
                 contact_fraction=float(last["contact_fraction"][i]),
                 total_reward=float(self.total_reward[i]),
+                diverged=int(last["diverged"][i]),
+                invalid_actions=int(last["invalid_action"][i]),
             )
             for i, name, start in zip(numbers, task_names, starts, strict=True)
         ]
@@ -234,6 +245,8 @@ def summary(table: Sequence[Episode]) -> dict:
     return {
         "mean_success": float(np.mean(rates)),
         "worst_success": float(np.min(rates)),
+        "diverged": sum(episode.diverged for episode in table),
+        "invalid_actions": sum(episode.invalid_actions for episode in table),
         "per_task": per_task,
     }
 

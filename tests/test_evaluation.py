@@ -40,6 +40,8 @@ class Stub:
             "progress": solved * 1.0,
             "contact_fraction": solved * 1.0,
             "task_index": np.zeros(4, int),
+            "diverged": np.array([0, 0, 2, 0]),
+            "invalid_action": np.array([1, 0, 0, 0]),
         }
 
     def step(self, action):
@@ -61,6 +63,8 @@ def test_one_of_four_starts_solvable_scores_a_quarter():
     assert [episode.success for episode in table] == [False, False, True, False]
     assert table[2].steps_to_success == 2
     assert table[0].steps_to_success == -1
+    assert [episode.diverged for episode in table] == [0, 0, 2, 0]
+    assert summary(table)["diverged"] == 2 and summary(table)["invalid_actions"] == 1
 
 
 def test_quota_is_exact_and_starts_are_shared():

@@ -27,6 +27,8 @@ PRIVATE = {
     "_setup_learn",
     "_seeds",
     "_reset_seeds",
+    "_options",
+    "_reset_options",
 }
 
 

@@ -80,3 +80,17 @@ def test_a_copy_has_the_same_future(env):
     other = copy.deepcopy(env)
     for one, two in zip(step(env, 4)[0].values(), step(other, 4)[0].values(), strict=True):
         assert np.array_equal(one, two)
+
+
+def test_options_reach_the_environment_or_are_refused(env):
+    env.set_options({"task": "button"})
+    env.reset()
+    assert env.closures.task_names == ("button",) * 3
+    env.set_options([{"task": "mug"}, {"task": "mug"}, {"task": "button"}])
+    env.reset()
+    assert env.closures.task_names == ("mug", "mug", "button")
+    for wrong in ({"level": "tilted"}, [{"task": "mug"}, {}, {}], [{"task": "mug"}]):
+        env.set_options(wrong)
+        with pytest.raises(ValueError, match="options must be a task for each of the 3"):
+            env.reset()
+    env.reset()  # asked for once
