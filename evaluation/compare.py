@@ -25,7 +25,6 @@ from evaluation import runs
 from evaluation.compare_report import compare_runs, write_comparison
 from evaluation.config import CompareConfig
 from evaluation.grid import Axes, Cell, Configuration, Grid, read_grid
-from evaluation.metrics import read_metrics
 from evaluation.progress import Bars
 from evaluation.shapes import anything, count, fields, mapped
 
@@ -371,7 +370,7 @@ def _notes(grid: Grid, folder: pathlib.Path) -> list[str]:
                     f"{cell.name} was trained with rewards of version {version}; now it is "
                     f"{VERSION}"
                 )
-        if problem := read_metrics(run / "metrics.csv").problem:
+        if problem := runs.read_run_metrics(run).problem:
             found.append(problem)
     return found
 

@@ -16,7 +16,6 @@ from envs.closures import named_set
 from envs.opengl import RenderingUnavailable
 from evaluation import runs
 from evaluation.config import JobConfig
-from evaluation.metrics import read_metrics
 from evaluation.protocol import evaluate, summary, write_episodes
 from evaluation.rows import restore, stored_rows
 from evaluation.shapes import typed
@@ -96,7 +95,7 @@ def notes(run: pathlib.Path) -> list[str]:
         RunError: not a run of this version.
     """
     stored = runs.open_run(run)
-    problem = read_metrics(run / "metrics.csv").problem
+    problem = runs.read_run_metrics(run).problem
     return [*restore(run, stored), *([problem] if problem else [])]
 
 

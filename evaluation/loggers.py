@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 from evaluation.runs import RunError
 
@@ -13,29 +12,25 @@ from evaluation.runs import RunError
 class TensorBoard:
     """Writes event files into tensorboard/ of the run folder.
 
-    A run that is resumed may have to repeat some updates. What earlier files say of these steps
-    and later ones is withdrawn, so that each curve is one line.
+    Args:
+        run: the folder.
+        first_step: what an earlier session wrote from this step on is not shown: it begins anew.
     """
 
-    def __init__(self, run: pathlib.Path):
+    def __init__(self, run: pathlib.Path, first_step: int = 0):
         from torch.utils.tensorboard import SummaryWriter  # its package is optional
 
-        self._make = SummaryWriter
-        self._folder = run / "tensorboard"
-        self._writer: Any = None  # made with the first step
+        self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=first_step)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Write metrics by name, at a number of environment steps."""
-        if self._writer is None:
-            repeated = step if self._folder.exists() else None
-            self._writer = self._make(str(self._folder), purge_step=repeated)
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)
+        self._writer.flush()  # what it holds back is lost when the process is killed
 
     def close(self) -> None:
         """Flush and close the event file."""
-        if self._writer is not None:
-            self._writer.close()
+        self._writer.close()
 
 
 class WeightsAndBiases:
@@ -44,7 +39,7 @@ class WeightsAndBiases:
     With WANDB_MODE=offline it writes local files only.
     """
 
-    def __init__(self, run: pathlib.Path):
+    def __init__(self, run: pathlib.Path, first_step: int = 0):
         import wandb  # pyright: ignore[reportMissingImports] - optional, in no extra
 
         self._run = wandb.init(project="uncap", name=run.name, dir=str(run))

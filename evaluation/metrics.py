@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import os
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -23,10 +24,21 @@ class Rows(NamedTuple):
     Attributes:
         rows: by column; an empty text where a row has no number.
         problem: what is wrong with the file, in one line; empty where nothing is.
+        numbers: of the rows in the file, from 1.
+        last: the check of the last row; empty where it has none.
     """
 
     rows: list[dict[str, str]]
     problem: str
+    numbers: list[int]
+    last: str
+
+
+class Logged(NamedTuple):
+    """What was logged so far."""
+
+    rows: int = 0
+    steps: int = -1  # most environment steps of a row
 
 
 class Metrics:
@@ -35,23 +47,26 @@ class Metrics:
     Args:
         path: of the file.
         columns: of a row; the check is added.
-        keep_steps: rows of more environment steps are dropped: they came after what is resumed;
-            None: all are.
+        logged: rows to keep; those behind them came after what is resumed, and are dropped.
         loggers: that get every number, too, see `loggers.LOGGERS`; they are closed with the file.
+        keep_steps: instead of `logged`: rows of more environment steps are dropped.
     """
 
     def __init__(
         self,
         path: pathlib.Path,
         columns: list[str],
-        keep_steps: int | None = None,
+        logged: Logged = Logged(),  # noqa: B008 - cannot be changed
         loggers: Sequence[Any] = (),
+        keep_steps: int | None = None,
     ):
         self._loggers = loggers
+        kept = _first_rows(path, logged.rows) if keep_steps is None else _before(path, keep_steps)
+        self.logged = Logged(len(kept), logged.steps)
         self._columns = [*columns, CHECK]
         self._last = ""  # the check of the row before
         with replacing(path) as temporary:
-            lines = [self._heading(), *(self._line(row) for row in _rows_before(path, keep_steps))]
+            lines = [self._heading(), *(self._line(row) for row in kept)]
             temporary.write_text("".join(lines), encoding="utf-8", newline="")
         self._file = open(path, "a", encoding="utf-8", newline="")  # noqa: SIM115 - by close()
 
@@ -59,6 +74,8 @@ class Metrics:
         """Append a row; missing columns stay empty."""
         self._file.write(self._line(values))
         self._file.flush()
+        steps = max(self.logged.steps, values["env_steps"])
+        self.logged = Logged(self.logged.rows + 1, steps)
         numbers = {
             name: value
             for name, value in values.items()
@@ -66,6 +83,11 @@ class Metrics:
         }
         for logger in self._loggers:
             logger.log(numbers, values["env_steps"])
+
+    def sync(self) -> Logged:
+        """What was logged so far, once it is on the disk."""
+        os.fsync(self._file.fileno())
+        return self.logged
 
     def close(self) -> None:
         """Close the file."""
@@ -103,27 +125,27 @@ def read_metrics(path: pathlib.Path) -> Rows:
     A file of an older version has no checks; its rows have to be complete and of numbers.
     """
     if not path.exists():
-        return Rows([], "")
+        return Rows([], "", [], "")
     with open(path, encoding="utf-8", errors="replace", newline="") as file:
         heading, *lines = file.read().splitlines(keepends=True) or [""]
     columns = _cells(heading)
     if any(name not in columns for name in _NEEDED):
-        return Rows(
-            [], f"{path} is damaged: its first line names no columns; nothing of it is used"
-        )
-    kept, bad, before = [], [], ""
+        problem = f"{path} is damaged: its first line names no columns; nothing of it is used"
+        return Rows([], problem, [], "")
+    kept, numbers, before = [], [], ""
     for number, line in enumerate(lines, start=1):
         cells = _cells(line)
         row = dict(zip(columns, cells, strict=False))
         if len(cells) == len(columns) and _is_intact(row, heading, before, line):
             kept.append({name: value for name, value in row.items() if name != CHECK})
-        else:
-            bad.append(number)
+            numbers.append(number)
         before = row.get(CHECK, "")
-    return Rows(kept, _problem(path, bad, len(lines)))
+    return Rows(kept, _problem(path, numbers, len(lines)), numbers, before)
 
 
-def _problem(path: pathlib.Path, bad: Sequence[int], total: int) -> str:
+def _problem(path: pathlib.Path, numbers: Sequence[int], total: int) -> str:
+    """What is wrong with a file of so many rows, of which those of some numbers are intact."""
+    bad = sorted(set(range(1, total + 1)) - set(numbers))
     if not bad:
         return ""
     listed = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
@@ -165,10 +187,15 @@ def _csv_line(cells: Iterable[Any]) -> str:
     return buffer.getvalue()
 
 
-def _rows_before(path: pathlib.Path, steps: int | None) -> list[dict[str, str]]:
+def _first_rows(path: pathlib.Path, count: int) -> list[dict[str, str]]:
+    """Of the first rows of metrics.csv, those that are intact."""
+    found = read_metrics(path)
+    numbered = zip(found.numbers, found.rows, strict=True)
+    return [row for number, row in numbered if number <= count]
+
+
+def _before(path: pathlib.Path, steps: int) -> list[dict[str, str]]:
     """Rows of metrics.csv up to a number of environment steps; those of a warm start all stay."""
-    if steps is None:
-        return []
     whole = WARM_STARTS if steps else ()
-    rows, _ = read_metrics(path)
+    rows = read_metrics(path).rows
     return [row for row in rows if row["phase"] in whole or int(row["env_steps"]) <= steps]

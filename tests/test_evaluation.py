@@ -216,7 +216,7 @@ def test_tensorboard_shows_one_line_after_a_resume(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     for steps in ((10, 20, 30), (20, 30, 40)):  # killed after 30, resumed from 10
-        logger = LOGGERS["tensorboard"](tmp_path)
+        logger = LOGGERS["tensorboard"](tmp_path, steps[0])
         for step in steps:
             logger.log({"success": step / 100}, step)
         logger.close()
