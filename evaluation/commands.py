@@ -91,6 +91,8 @@ def train(config: TrainConfig, console: Console) -> None:
         seed = stored["seed"]
         _check_split(run, stored, job)
         say_notes(run, console)
+        for line in experiment.lost_rows(run):
+            console.print(line, markup=False)
     else:
         job, seed = resolved(config.job, config.quick), config.seed
         check_job(job)
@@ -314,7 +316,9 @@ def video(config: VideoConfig, console: Console) -> None:
 
 def report(config: ReportConfig, console: Console) -> None:
     """Write the page again."""
-    say_notes(config.run, console)
+    said = [*experiment.notes(config.run), *runs.problems(config.run)]
+    for line in dict.fromkeys(said):
+        console.print(line, markup=False)
     page = write_report(config.run)
     if config.out:
         shutil.copyfile(page, config.out)

@@ -364,6 +364,8 @@ def _notes(grid: Grid, folder: pathlib.Path) -> list[str]:
     for cell in grid.cells:
         run = folder / cell.name
         if (run / "config.json").exists():
+            if not record_of(run):
+                found.append(f"{_record_file(run)} is missing: with what flags it ran is not known")
             version = runs.open_run(run).get("reward_version", VERSION)
             if version != VERSION:
                 found.append(

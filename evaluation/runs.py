@@ -176,6 +176,24 @@ def read_run_metrics(run: pathlib.Path) -> Rows:
     return found._replace(problem=problem if path.exists() else f"{path} is missing")
 
 
+def problems(run: pathlib.Path) -> list[str]:
+    """What is missing or damaged in a run folder and can be left out of a report, in lines.
+
+    Raises:
+        RunError: what cannot be left out is damaged.
+    """
+    found = [read_run_metrics(run).problem]
+    results = read_results(run)
+    if "mean_success" not in results:
+        found.append(
+            f"{run} has no results yet: it is not finished, or its results.json is missing"
+        )
+    asked = open_run(run).get("job", {}).get("cosines") is True
+    if asked and "train" in results and not (run / "cosines.json").exists():
+        found.append(f"{run / 'cosines.json'} is missing")
+    return [line for line in found if line]
+
+
 def read_cosines(run: pathlib.Path) -> dict:
     """A run's cosines.json; empty when there is none.
 

@@ -313,7 +313,8 @@ class Training:
 
     def _save(self) -> None:
         state = {**self.budget.state(), **self.best.state()}
-        self.learner.save(self.latest, best=state)
+        logged = self.metrics.sync()
+        self.learner.save(self.latest, best=state, logged=logged)
 
     def _load(self) -> None:
         self.learner.resume(self.latest)
