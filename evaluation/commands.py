@@ -165,6 +165,8 @@ def _resumed(config: TrainConfig, console: Console) -> tuple[pathlib.Path, JobCo
     seed = stored["seed"]
     _check_split(run, stored, before)
     say_notes(run, console)
+    for line in experiment.lost_rows(run):
+        console.print(line, markup=False)
     job = job_to_resume(run, before, seed, config)
     check_job(job)
     check_seeds(seed, job.transfer)
@@ -449,7 +451,9 @@ def video(config: VideoConfig, console: Console) -> None:
 
 def report(config: ReportConfig, console: Console) -> None:
     """Write the page again."""
-    say_notes(config.run, console)
+    said = [*experiment.notes(config.run), *runs.problems(config.run)]
+    for line in dict.fromkeys(said):
+        console.print(line, markup=False)
     page = write_report(config.run)
     if config.out:
         config.out.parent.mkdir(parents=True, exist_ok=True)

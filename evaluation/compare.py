@@ -25,7 +25,6 @@ from evaluation import runs
 from evaluation.compare_report import compare_runs, write_comparison
 from evaluation.config import CompareConfig
 from evaluation.grid import Axes, Cell, Configuration, Grid, read_grid
-from evaluation.metrics import read_metrics
 from evaluation.progress import Bars
 from evaluation.shapes import anything, count, fields, mapped
 
@@ -365,13 +364,15 @@ def _notes(grid: Grid, folder: pathlib.Path) -> list[str]:
     for cell in grid.cells:
         run = folder / cell.name
         if (run / "config.json").exists():
+            if not record_of(run):
+                found.append(f"{_record_file(run)} is missing: with what flags it ran is not known")
             version = runs.open_run(run).get("reward_version", VERSION)
             if version != VERSION:
                 found.append(
                     f"{cell.name} was trained with rewards of version {version}; now it is "
                     f"{VERSION}"
                 )
-        if problem := read_metrics(run / "metrics.csv").problem:
+        if problem := runs.read_run_metrics(run).problem:
             found.append(problem)
     return found
 

@@ -62,7 +62,7 @@ class Band:
 
 def read_curve(run: pathlib.Path) -> Curve:
     """The columns of a run's metrics.csv that a comparison needs; empty when it has none."""
-    found, _ = read_metrics(run / "metrics.csv")
+    found = read_metrics(run / "metrics.csv").rows
     rows = [[float(row.get(name) or "nan") for name in _CURVE_COLUMNS] for row in found]
     columns = np.array(rows).reshape(-1, len(_CURVE_COLUMNS)).T
     return Curve(*columns)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from agents import checkpoints
 from agents.learner import Acting, load_policy
 from agents.settings import Flag, check, flags, from_dict, replaced
 from envs import rewards
@@ -100,8 +101,23 @@ def notes(run: pathlib.Path) -> list[str]:
         RunError: not a run of this version.
     """
     stored = runs.open_run(run)
-    problem = read_metrics(run / "metrics.csv").problem
+    problem = runs.read_run_metrics(run).problem
     return [*restore(run, stored), *([problem] if problem else [])]
+
+
+def lost_rows(run: pathlib.Path) -> list[str]:
+    """What a run that goes on has lost of its metrics.csv, in a line.
+
+    Raises:
+        CheckpointError: the state to go on from is damaged.
+    """
+    if not (run / "latest").exists():
+        return []
+    _, meta = checkpoints.load(run / "latest")
+    rows, *_ = meta.get("logged", [0])
+    there = len(read_metrics(run / "metrics.csv").numbers)
+    path = run / "metrics.csv"
+    return [f"{path} is damaged: of {rows} rows {there} are there"] if there < rows else []
 
 
 def run_policy(run: pathlib.Path) -> tuple[Acting, dict]:

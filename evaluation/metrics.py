@@ -23,10 +23,14 @@ class Rows(NamedTuple):
     Attributes:
         rows: by column; an empty text where a row has no number.
         problem: what is wrong with the file, in one line; empty where nothing is.
+        numbers: of the rows in the file, from 1.
+        last: the check of the last row; empty where it has none.
     """
 
     rows: list[dict[str, str]]
     problem: str
+    numbers: list[int]
+    last: str
 
 
 class Logged(NamedTuple):
@@ -44,6 +48,7 @@ class Metrics:
         columns: of a row; the check is added.
         logged: rows to keep; those behind them came after what is resumed, and are dropped.
         loggers: that get every number, too, see `loggers.LOGGERS`; they are closed with the file.
+        keep_steps: instead of `logged`: rows of more environment steps are dropped.
     """
 
     def __init__(
@@ -54,11 +59,12 @@ class Metrics:
         loggers: Sequence[Any] = (),
     ):
         self._loggers = loggers
-        self.logged = logged
+        kept = _first_rows(path, logged.rows)
+        self.logged = Logged(len(kept), logged.steps)
         self._columns = [*columns, CHECK]
         self._last = ""  # the check of the row before
         with replacing(path) as temporary:
-            lines = [self._heading(), *(self._line(row) for row in _first_rows(path, logged.rows))]
+            lines = [self._heading(), *(self._line(row) for row in kept)]
             temporary.write_text("".join(lines), encoding="utf-8", newline="")
         self._file = open(path, "a", encoding="utf-8", newline="")  # noqa: SIM115 - by close()
 
@@ -117,27 +123,27 @@ def read_metrics(path: pathlib.Path) -> Rows:
     A file of an older version has no checks; its rows have to be complete and of numbers.
     """
     if not path.exists():
-        return Rows([], "")
+        return Rows([], "", [], "")
     with open(path, encoding="utf-8", errors="replace", newline="") as file:
         heading, *lines = file.read().splitlines(keepends=True) or [""]
     columns = _cells(heading)
     if any(name not in columns for name in _NEEDED):
-        return Rows(
-            [], f"{path} is damaged: its first line names no columns; nothing of it is used"
-        )
-    kept, bad, before = [], [], ""
+        problem = f"{path} is damaged: its first line names no columns; nothing of it is used"
+        return Rows([], problem, [], "")
+    kept, numbers, before = [], [], ""
     for number, line in enumerate(lines, start=1):
         cells = _cells(line)
         row = dict(zip(columns, cells, strict=False))
         if len(cells) == len(columns) and _is_intact(row, heading, before, line):
             kept.append({name: value for name, value in row.items() if name != CHECK})
-        else:
-            bad.append(number)
+            numbers.append(number)
         before = row.get(CHECK, "")
-    return Rows(kept, _problem(path, bad, len(lines)))
+    return Rows(kept, _problem(path, numbers, len(lines)), numbers, before)
 
 
-def _problem(path: pathlib.Path, bad: Sequence[int], total: int) -> str:
+def _problem(path: pathlib.Path, numbers: Sequence[int], total: int) -> str:
+    """What is wrong with a file of so many rows, of which those of some numbers are intact."""
+    bad = sorted(set(range(1, total + 1)) - set(numbers))
     if not bad:
         return ""
     listed = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
@@ -180,6 +186,7 @@ def _csv_line(cells: Iterable[Any]) -> str:
 
 
 def _first_rows(path: pathlib.Path, count: int) -> list[dict[str, str]]:
-    """The first rows of metrics.csv, as many as there were when the state was saved."""
-    rows, _ = read_metrics(path)
-    return rows[:count]
+    """Of the first rows of metrics.csv, those that are intact."""
+    found = read_metrics(path)
+    numbered = zip(found.numbers, found.rows, strict=True)
+    return [row for number, row in numbered if number <= count]

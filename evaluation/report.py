@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from agents.files import write_text
 from agents.tables import WARM_STARTS
 from envs.batch import CONTROL_DT
-from evaluation.metrics import read_metrics
 from evaluation.pages import (
     BLACK,
     BLUE,
@@ -26,7 +25,7 @@ from evaluation.pages import (
     picture,
     table,
 )
-from evaluation.runs import open_run, read_cosines, read_results
+from evaluation.runs import open_run, problems, read_cosines, read_results, read_run_metrics
 
 _WIDTH = 8.5  # inches, of all figures but the matrix of cosines
 _SMOOTHING = 10  # updates: a task's curve is the mean of so many
@@ -49,12 +48,12 @@ def write_report(run: pathlib.Path) -> pathlib.Path:
     """
     config = open_run(run)
     results = read_results(run)
-    metrics, problem = read_metrics(run / "metrics.csv")
+    metrics = read_run_metrics(run).rows
     seconds = results.get("train", {}).get("seconds")
     transfers = results.get("transfer", {})
     sections = [
         _title(run.name, config),
-        f"<p class=note>{html.escape(problem)}</p>" if problem else "",
+        *(f"<p class=note>{html.escape(line)}</p>" for line in problems(run)),
         _success_section(results),
         _learning_section(metrics, seconds),
         _cosines_section(read_cosines(run)),

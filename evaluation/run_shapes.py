@@ -81,6 +81,7 @@ RESULTS: Shape = fields(
         "warm_start": optional(
             fields({"mean_success": number, "kept": number}, {"kept_from": text})
         ),
+        "metrics": fields({"check": text}),  # of the last row of metrics.csv
         "transfer": mapped(_TRANSFER),
         "total_seconds": number,
     },

@@ -13,7 +13,7 @@ from typing import Any
 
 from agents.files import LOCK, OWNER, FileError, owned, read_json, write_json
 from envs.cores import cores
-from evaluation.metrics import read_metrics
+from evaluation.metrics import Rows, read_metrics
 from evaluation.run_shapes import CONFIG, COSINES, RESULTS
 from evaluation.shapes import Shape
 
@@ -159,6 +159,39 @@ def read_results(run: pathlib.Path) -> dict:
     return found
 
 
+def read_run_metrics(run: pathlib.Path) -> Rows:
+    """A run's metrics, see `metrics.read_metrics`; of a finished run, lost rows are noticed.
+
+    Raises:
+        RunError: results.json is damaged.
+    """
+    path = run / "metrics.csv"
+    found = read_metrics(path)
+    last = read_results(run).get("metrics", {}).get("check", found.last)
+    if found.problem or last == found.last:
+        return found
+    problem = f"{path} is damaged: rows at its end are missing"
+    return found._replace(problem=problem if path.exists() else f"{path} is missing")
+
+
+def problems(run: pathlib.Path) -> list[str]:
+    """What is missing or damaged in a run folder and can be left out of a report, in lines.
+
+    Raises:
+        RunError: what cannot be left out is damaged.
+    """
+    found = [read_run_metrics(run).problem]
+    results = read_results(run)
+    if "mean_success" not in results:
+        found.append(
+            f"{run} has no results yet: it is not finished, or its results.json is missing"
+        )
+    asked = open_run(run).get("job", {}).get("cosines") is True
+    if asked and "train" in results and not (run / "cosines.json").exists():
+        found.append(f"{run / 'cosines.json'} is missing")
+    return [line for line in found if line]
+
+
 def read_cosines(run: pathlib.Path) -> dict:
     """A run's cosines.json; empty when there is none.
 
@@ -186,6 +219,8 @@ def update_results(run: pathlib.Path, **entries: Any) -> dict:
         if key == "transfer" and key in results:
             value = {**results[key], **value}
         results[key] = value
+    if "train" in entries:  # metrics.csv is complete
+        results["metrics"] = {"check": read_metrics(run / "metrics.csv").last}
     write_json(run / "results.json", results)
     return results
 

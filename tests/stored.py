@@ -11,6 +11,7 @@ from evaluation import experiment, runs
 from evaluation.config import QUICK, JobConfig
 from evaluation.metrics import Metrics
 from evaluation.protocol import Episode, summary
+from evaluation.training import Session, Training
 
 TINY = dataclasses.replace(
     QUICK,
@@ -38,14 +39,21 @@ TRANSFER = {
 }
 
 
-def make_run(run: pathlib.Path, job: JobConfig = TINY, finished: bool = True) -> pathlib.Path:
-    """A run folder as a training leaves it: with a policy that has learned nothing.
+def make_stopped(run: pathlib.Path, job: JobConfig) -> pathlib.Path:
+    """A run folder whose training was stopped after its first update."""
+    experiment.start(run, job, 0, "a test")
+    updates: list[int] = []
 
-    Args:
-        run: the folder.
-        job: what it is a training of.
-        finished: whether it has results; otherwise it can be resumed from `latest`.
-    """
+    def report(phase: str, done: int, total: int, text: str) -> None:
+        updates.append(done)
+
+    session = Session(run, job, 0, report, stop=lambda: bool(updates))
+    assert not Training(session, resume=False).run()
+    return run
+
+
+def make_run(run: pathlib.Path, job: JobConfig = TINY) -> pathlib.Path:
+    """A run folder as a training leaves it, with a policy that has learned nothing."""
     experiment.start(run, job, 0, "a test")
     tasks = named_set(job.task_set).train
     config = LearnerConfig(conditioning=job.conditioning, num_envs=2, network=job.network)
@@ -58,12 +66,11 @@ def make_run(run: pathlib.Path, job: JobConfig = TINY, finished: bool = True) ->
         rates = {f"success/{task}": 0.1 * number for task in tasks}
         metrics.row(phase="ppo", env_steps=8 * number, seconds=number, validation=0.5, **rates)
     metrics.close()
-    if finished:
-        episodes = [Episode(task, 0, True, True, 1.0, 9, 0.5, 3.0) for task in tasks]
-        seconds = {"physics": 3.0, "rest": 2.0}
-        trained = {"env_steps": 40, "wall_seconds": 5.0, "seconds": seconds}
-        runs.update_results(run, train=trained, warm_start=None)
-        runs.update_results(run, **summary(episodes), transfer={"thermos": TRANSFER})
-        square = [[1.0] * len(tasks)] * len(tasks)
-        write_json(run / "cosines.json", {"tasks": tasks, "cosines": square})
+    episodes = [Episode(task, 0, True, True, 1.0, 9, 0.5, 3.0) for task in tasks]
+    seconds = {"physics": 3.0, "rest": 2.0}
+    trained = {"env_steps": 40, "wall_seconds": 5.0, "seconds": seconds}
+    runs.update_results(run, train=trained, warm_start=None)
+    runs.update_results(run, **summary(episodes), transfer={"thermos": TRANSFER})
+    square = [[1.0] * len(tasks)] * len(tasks)
+    write_json(run / "cosines.json", {"tasks": tasks, "cosines": square})
     return run

@@ -13,7 +13,7 @@ import pytest
 from agents import files
 from agents.files import Busy, FileError, owned, read_json, replacing, write_json, write_text
 from evaluation import runs
-from evaluation.metrics import Metrics, read_metrics
+from evaluation.metrics import Logged, Metrics, read_metrics
 
 ROOT = pathlib.Path(__file__).parent.parent
 CODE = [
@@ -178,7 +178,8 @@ def test_of_metrics_cut_in_a_line_the_whole_rows_are_kept_and_it_is_said(metrics
     metrics.write_bytes(metrics.read_bytes()[:-12])
     assert steps_read(metrics) == ["0", "10", "20"]
     assert "1 of its 4 rows are left out (4)" in read_metrics(metrics).problem
-    Metrics(metrics, ["phase", "env_steps", "seconds", "success/mug"], keep_steps=30).close()
+    logged = Logged(rows=4, steps=30)
+    Metrics(metrics, ["phase", "env_steps", "seconds", "success/mug"], logged).close()
     assert steps_read(metrics) == ["0", "10", "20"]
     assert read_metrics(metrics).problem == ""
 
@@ -220,7 +221,8 @@ def calls_without_encoding(tree: ast.AST) -> list[int]:
         words = {keyword.arg: keyword.value for keyword in node.keywords}
         modes = [part.value for part in node.args if isinstance(part, ast.Constant)]
         binary = any(isinstance(mode, str) and "b" in mode and len(mode) < 4 for mode in modes)
-        opens = name in ("read_text", "write_text") or (name == "open" and not binary)
+        named = len(node.args) > {"read_text": 0, "write_text": 1}.get(name, 9)  # in its place
+        opens = name in ("read_text", "write_text") and not named or (name == "open" and not binary)
         own = name == "write_text" and isinstance(function, ast.Name)  # `files.write_text`
         low_level = (
             isinstance(function, ast.Attribute) and getattr(function.value, "id", "") == "os"
@@ -241,3 +243,4 @@ def test_the_check_of_encodings_sees_calls():
     assert calls_without_encoding(ast.parse(wrong)) == [1, 2, 3, 4, 5]
     right = "open(p, 'rb')\np.read_text(encoding='utf-8')\nos.open(p, os.O_RDONLY)"
     assert calls_without_encoding(ast.parse(right)) == []
+    assert calls_without_encoding(ast.parse("p.read_text('utf-8')")) == []

@@ -1,0 +1,447 @@
+"""Stored files under damage: each command answers in one line, or as if nothing had happened.
+
+A case damages one file and lets every command that reads the folder have it. Nothing is trained:
+what would act is replaced by what writes down with what it would have acted. A command answers
+well if it
+
+- ends with one line that names the file or its folder; or
+- comes to the same as without the damage; or
+- says something that it did not say without the damage.
+
+A change that fits its digest was made on purpose; of it only the first is asked: no traceback,
+no hang. FUZZ_CASES=1000 in the environment makes so many cases, `fuzz` is what they call.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import pickle
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import stored
+from matplotlib.figure import Figure
+
+from agents import checkpoints, demonstrations, files
+from agents.demonstrations import DemoConfig
+from evaluation import commands, compare_report, experiment, grid, report, runs
+from evaluation import compare as comparison
+from evaluation.config import (
+    CompareConfig,
+    EvaluateConfig,
+    ReportConfig,
+    TrainConfig,
+    TransferRunConfig,
+)
+from evaluation.protocol import Episode
+from evaluation.training import Session, Training
+
+CASES = int(os.environ.get("FUZZ_CASES", "50"))
+SECONDS = 20  # that a command may take
+CHECKPOINTS_TELL = checkpoints.FORMAT >= 2  # older ones have no digest
+CHECKPOINTS = ("checkpoint", "latest")
+ROW = "button"
+GRID = '[common]\nquick = true\n[vary]\nbody = ["mlp", "film"]\n'
+VALUES = (
+    None,
+    True,
+    -1,
+    0,
+    10**400,
+    1e308,
+    float("nan"),
+    "",
+    "[/a]<script>alert(1)</script>{x}$\\frac{",
+    "../../etc/passwd",
+    [],
+    [[]],
+    {},
+    {"a": {"b": []}},
+)
+
+
+class Said(list):
+    """A console that keeps its lines."""
+
+    is_terminal = False
+
+    def print(self, text: Any = "", **_: Any) -> None:
+        self.append(str(text))
+
+    print_json = print
+
+
+class Answer(NamedTuple):
+    """What came of a command."""
+
+    outcome: str  # a digest of what it would have done, or its one line
+    said: list[str]
+    failed: bool = False
+
+
+# What the commands are asked, with a folder that holds all parts
+
+
+def ask_report(folder: pathlib.Path, said: Said) -> Any:
+    commands.report(ReportConfig(run=folder / "run"), said)
+    return (folder / "run/report.html").read_text(encoding="utf-8").replace(str(folder), "")
+
+
+def ask_evaluate(folder: pathlib.Path, said: Said) -> Any:
+    return commands.evaluate(EvaluateConfig(run=folder / "run", episodes=1), said)
+
+
+def ask_resume(folder: pathlib.Path, said: Said) -> Any:
+    commands.train(TrainConfig(resume=folder / "run"), said)
+
+
+def ask_go_on(folder: pathlib.Path, said: Said) -> Any:
+    run = folder / "stopped"
+    _, job = experiment.stored_job(run)
+    for line in [*experiment.notes(run), *experiment.lost_rows(run)]:
+        said.print(line)
+    training = Training(Session(run, job, 0, lambda *_: None, lambda: True), resume=True)
+    training.metrics.close()
+    begun = training.budget.steps, training.best.score
+    return begun, training.learner.policy, runs.read_metrics(run / "metrics.csv").rows
+
+
+def ask_transfer(folder: pathlib.Path, said: Said) -> Any:
+    commands.transfer(TransferRunConfig(run=folder / "run", target="jar"), said)
+
+
+def ask_compare(folder: pathlib.Path, said: Said) -> Any:
+    study = folder / "study"
+    config = CompareConfig(grid=study / "grid.toml", out=study / "out")
+    return comparison.compare(config, grid.axes(), said, lambda words: ["false"])
+
+
+def ask_clone(folder: pathlib.Path, said: Said) -> Any:
+    arrays = demonstrations.load(folder / "demos")
+    return arrays, demonstrations.task_indices(folder / "demos", (ROW,))
+
+
+COMMANDS: dict[str, tuple[Callable[[pathlib.Path, Said], Any], ...]] = {
+    "run": (ask_report, ask_evaluate, ask_resume, ask_transfer),
+    "stopped": (ask_go_on,),
+    "study": (ask_compare,),
+    "demos": (ask_clone,),
+}
+TELLING = ("damaged", "missing", "failed")  # a line that says what is wrong has one of these
+DONE: list[Any] = []  # what the stand-ins were given
+
+
+def fingerprint(value: Any) -> str:
+    """A digest of nested values, arrays and policies."""
+    found = hashlib.sha256()
+    for part in _parts(value):
+        found.update(part + b"\n")
+    return found.hexdigest()
+
+
+def _parts(value: Any) -> Iterator[bytes]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield repr(key).encode()
+            yield from _parts(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _parts(inner)
+    elif isinstance(value, np.ndarray):
+        yield f"{value.dtype} {value.shape}".encode() + value.tobytes()
+    elif hasattr(value, "state_dict"):
+        yield from _parts({name: part.numpy() for name, part in value.state_dict().items()})
+    else:
+        yield repr(value).encode("utf-8", "replace")
+
+
+@pytest.fixture(scope="module")
+def stand_ins():
+    """Nothing learns, acts or draws; `DONE` keeps with what it would have."""
+    patch = pytest.MonkeyPatch()
+
+    def evaluate(policy, tasks, episodes, **about):
+        DONE.append((policy.policy, tasks, episodes, about))
+        return [Episode(task, 0, True, True, 1.0, 9, 0.5, 3.0) for task in tasks]
+
+    def transfer(source, conditioning, target, session, on_point, *more):
+        DONE.append((source, conditioning, target, session.config, session.seed))
+        return stored.TRANSFER
+
+    def run_job(job, resume, videos):
+        DONE.append((job.session.config, job.session.seed, job.split.hash))
+
+    def sketch(figure: Figure) -> str:
+        lines = [line.get_xydata() for axes in figure.axes for line in axes.lines]
+        return fingerprint([np.asarray(line) for line in lines])
+
+    patch.setattr(commands, "evaluate_policy", evaluate)
+    patch.setattr(experiment, "transfer", transfer)
+    patch.setattr(commands._Job, "run", run_job)
+    patch.setattr(commands, "Interrupt", lambda say: lambda: False)
+    patch.setattr(commands, "Bars", _Bars)
+    patch.setattr(comparison, "Bars", _Bars)
+    patch.setattr(comparison, "POLL", 0.01)
+    patch.setattr(report, "picture", sketch)
+    patch.setattr(compare_report, "picture", sketch)
+    yield
+    patch.undo()
+
+
+class _Bars:
+    """Progress that nobody sees."""
+
+    def __init__(self, console: Said):
+        self.progress = self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def __call__(self, *_):
+        return None
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, stand_ins) -> pathlib.Path:
+    """A folder with an undamaged run, comparison and recording, and what the commands answer."""
+    pytest.importorskip("minari")
+    folder = tmp_path_factory.mktemp("whole")
+    job = dataclasses.replace(stored.TINY, task_set=f"unrelated/{ROW}", cosines=True)
+    stored.make_run(folder / "run", job)
+    learning = dataclasses.replace(job, cosines=False, warm_start="none")
+    stored.make_stopped(folder / "stopped", learning)
+    study = folder / "study"
+    (study / "out/cells").mkdir(parents=True)
+    (study / "grid.toml").write_text(GRID)
+    for cell in grid.read_grid(study / "grid.toml", grid.axes()).cells:
+        run = study / "out/cells" / cell.name
+        shutil.copytree(folder / "run", run)
+        record = {"flags": dict(cell.configuration.flags), "seed": 0, "jobs": 1}
+        files.write_json(run.with_name(f"{run.name}.json"), record)
+        shutil.rmtree(run / "checkpoint")  # compare does not read it
+    demonstrations.record(folder / "demos", "a-v0", (ROW,), DemoConfig(episodes=1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(whole, tmp_path_factory) -> dict[str, Answer]:
+    """What every command answers to a copy of the undamaged folder."""
+    copy = shutil.copytree(whole, tmp_path_factory.mktemp("copy") / "folder")
+    found = {ask.__name__: answer(ask, copy) for asks in COMMANDS.values() for ask in asks}
+    assert not [a for a in found.values() if a.failed]
+    return found
+
+
+def answer(ask: Callable[[pathlib.Path, Said], Any], folder: pathlib.Path) -> Answer:
+    """What a command answers; other exceptions than those for users pass."""
+    said = Said()
+    DONE.clear()
+    try:
+        outcome = ask(folder, said)
+    except (ValueError, OSError, RuntimeError) as error:  # as train.py
+        return Answer(str(error), said, failed=True)
+    text = json.dumps(said).replace(str(folder), "")
+    return Answer(fingerprint([outcome, *DONE]), json.loads(text))
+
+
+# Damage
+
+
+def flip(content: bytes, rng: random.Random) -> bytes:
+    """Some bits are flipped."""
+    changed = bytearray(content)
+    for _ in range(rng.choice((1, 1, 10, 100))):
+        changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
+    return bytes(changed)
+
+
+def truncate(content: bytes, rng: random.Random) -> bytes:
+    return content[: rng.randrange(len(content))]
+
+
+def empty(content: bytes, rng: random.Random) -> bytes:
+    return b""
+
+
+def noise(content: bytes, rng: random.Random) -> bytes:
+    return rng.randbytes(rng.randrange(1, 400))
+
+
+def repeat(content: bytes, rng: random.Random) -> bytes:
+    """A part of it stands there twice."""
+    begin = rng.randrange(len(content))
+    return content[:begin] + content[begin // 2 :]
+
+
+def change_value(content: bytes, rng: random.Random) -> bytes:
+    """A value of JSON is of another type or missing, and the digest fits: done on purpose."""
+    value = json.loads(content)
+    value.pop(files.DIGEST, None)
+    node, key = value, None
+    while isinstance(node, dict | list) and node:
+        keys = list(node) if isinstance(node, dict) else list(range(len(node)))
+        parent, key = node, rng.choice(keys)
+        node = parent[key]
+        if rng.random() < 0.3:
+            break
+    if key is not None:
+        if isinstance(parent, dict) and rng.random() < 0.3:
+            del parent[key]
+        else:
+            parent[key] = rng.choice(VALUES)
+    return json.dumps(files.sealed(value) if rng.random() < 0.5 else value).encode()
+
+
+def change_cell(content: bytes, rng: random.Random) -> bytes:
+    """A cell of CSV, or a word of TOML, is another."""
+    words = content.decode().replace("\n", ",\n,").split(",")
+    words[rng.randrange(len(words))] = str(rng.choice(VALUES))
+    return ",".join(words).replace(",\n,", "\n").encode()
+
+
+ANY = (flip, truncate, empty, noise, repeat)
+ON_PURPOSE = (change_value,)
+
+
+def damages(path: pathlib.Path) -> tuple[Callable[[bytes, random.Random], bytes], ...]:
+    """Kinds of damage that fit a file."""
+    if path.suffix == ".json":
+        return (*ANY, change_value, change_value)
+    if path.suffix in (".csv", ".toml"):
+        return (*ANY, change_cell)
+    return ANY
+
+
+def damage(path: pathlib.Path, rng: random.Random) -> tuple[str, bool]:
+    """Damage a file; what was done, and whether on purpose."""
+    draw = rng.random()
+    if draw < 0.08:
+        path.unlink()
+        return "missing", False
+    if draw < 0.12:
+        path.unlink()
+        path.mkdir()
+        return "a folder", False
+    kind = rng.choice(damages(path))
+    content = path.read_bytes()
+    path.write_bytes(kind(content, rng) if content else b"\0")
+    on_purpose = kind in ON_PURPOSE or path.suffix == ".toml"
+    return kind.__name__, on_purpose
+
+
+def targets(part: pathlib.Path) -> list[pathlib.Path]:
+    """Files that commands read."""
+    unread = (files.LOCK, files.OWNER, "report.html", "episodes.csv")
+    found = [path for path in sorted(part.rglob("*")) if path.is_file()]
+    tell = [path for path in found if CHECKPOINTS_TELL or path.parent.name not in CHECKPOINTS]
+    return [path for path in tell if path.name not in unread and "compare." not in path.name]
+
+
+def fuzz(cases: int, whole: pathlib.Path, expected: dict[str, Answer], at: pathlib.Path) -> list:
+    """Damage one file after the other; returns what was answered badly, a line each.
+
+    Args:
+        cases: how many.
+        whole: the undamaged folder.
+        expected: answers to it, by command.
+        at: an empty folder to work in.
+    """
+    bad = []
+    for seed in range(cases):
+        rng = random.Random(seed)
+        part = rng.choice(("run", "run", "run", "stopped", "study", "demos"))
+        folder = at / "folder"
+        folder.mkdir()
+        shutil.copytree(whole / part, folder / part)
+        path = rng.choice(targets(folder / part))
+        kind, on_purpose = damage(path, rng)
+        ask = rng.choice(COMMANDS[part])
+        case = f"case {seed}: {ask.__name__}, {kind} of {path.relative_to(folder)}"
+        if problem := judge(ask, folder, expected[ask.__name__], on_purpose):
+            bad.append(f"{case}: {problem}")
+        shutil.rmtree(folder)
+    return bad
+
+
+def judge(ask: Callable, folder: pathlib.Path, usual: Answer, on_purpose: bool) -> str:
+    """What is wrong with an answer; empty if nothing is."""
+    began = time.monotonic()
+    try:
+        found = answer(ask, folder)
+    except BaseException as error:  # a traceback
+        return f"{type(error).__name__}: {error}"
+    if time.monotonic() - began > SECONDS:
+        return f"took {time.monotonic() - began:.0f} s"
+    if found.failed:
+        named = str(folder) in found.outcome and "\n" not in found.outcome
+        return "" if named else f"not one line that names a file: {found.outcome!r}"
+    new = " ".join(line for line in found.said if line not in usual.said)
+    same = found.outcome == usual.outcome or any(word in new for word in TELLING)
+    return "" if same or on_purpose else "another answer, without a word"
+
+
+def test_damaged_files_are_answered_well(whole, expected, tmp_path):
+    assert fuzz(CASES, whole, expected, tmp_path) == []
+
+
+def test_the_judge_sees_bad_answers(whole, expected, tmp_path):
+    def wrong(folder, said):
+        return "something else"
+
+    def breaks(folder, said):
+        raise KeyError("x")
+
+    def mumbles(folder, said):
+        raise ValueError("no")
+
+    usual = expected["ask_report"]
+    assert "without a word" in judge(wrong, whole, usual, False)
+    assert "KeyError" in judge(breaks, whole, usual, False)
+    assert "not one line" in judge(mumbles, whole, usual, False)
+    assert judge(wrong, whole, usual, True) == ""
+
+
+# Code in files is not run
+
+RUNS = "import pathlib; pathlib.Path({!r}).write_text('ran')"
+
+
+class _Payload:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, mark: pathlib.Path):
+        self.mark = mark
+
+    def __reduce__(self):
+        return exec, (RUNS.format(str(self.mark)),)
+
+
+def test_no_stored_file_runs_code(whole, tmp_path):
+    mark = tmp_path / "ran"
+    pickled = pickle.dumps(_Payload(mark))
+    pickle.loads(pickled)
+    assert mark.exists()  # the payload works
+    mark.unlink()
+    python = RUNS.format(str(mark)).encode()
+    for part, asks in COMMANDS.items():
+        for number, target in enumerate(targets(whole / part)):
+            folder = tmp_path / f"{part}{number}"
+            shutil.copytree(whole / part, folder / part)
+            path = folder / part / target.relative_to(whole / part)
+            for payload in (pickled, python):
+                path.write_bytes(payload)
+                for beside in ("sitecustomize.py", "conftest.py", "__init__.py"):
+                    (path.parent / beside).write_bytes(python)
+                for ask in asks:
+                    assert "Error" not in judge(ask, folder, Answer("", []), True)
+    assert not mark.exists()
