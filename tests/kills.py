@@ -122,7 +122,7 @@ class Killing:
             moment = float(rng.uniform(0, self.seconds))
             number = int(rng.choice(self.job.signals))
             process.join(moment)
-            if process.is_alive():
+            if process.is_alive() and process.pid:
                 os.kill(process.pid, number)
                 self.kills[number] += 1
                 moments.append(f"{signal.Signals(number).name} after {moment:.2f} s")
