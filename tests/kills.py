@@ -125,6 +125,7 @@ class Killing:
         self, job: Job, folder: pathlib.Path, given: Mapping[str, pathlib.Path] | None = None
     ):
         self.job = job
+        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.given = {"GRID": ROOT / "tests" / "kill.toml", **(given or {})}
         self.kills: dict[int, int] = dict.fromkeys(job.signals, 0)
