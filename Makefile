@@ -1,4 +1,4 @@
-.PHONY: train test quick lint clean
+.PHONY: train test quick soak lint clean
 PYTHON ?= python3
 RUN = .venv/bin/python
 
@@ -10,6 +10,9 @@ quick: .venv/installed
 
 test: .venv/installed
 	$(RUN) -m pytest -n 2 --dist worksteal
+
+soak: .venv/installed
+	$(RUN) benchmarks/soak.py
 
 lint: .venv/installed
 	$(RUN) -m ruff format --check .

@@ -48,7 +48,6 @@ class Metrics:
         columns: of a row; the check is added.
         logged: rows to keep; those behind them came after what is resumed, and are dropped.
         loggers: that get every number, too, see `loggers.LOGGERS`; they are closed with the file.
-        keep_steps: instead of `logged`: rows of more environment steps are dropped.
     """
 
     def __init__(

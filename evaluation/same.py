@@ -12,12 +12,13 @@ import numpy as np
 from safetensors.numpy import load_file
 
 IGNORED = ("seconds", "machine", "per_second", "versions")  # parts of keys that may differ
+FOUND = ("results.json", "cosines.json", "compare.json")
 DIGESTS = ("sha256", "check")  # keys of digests, of seconds too
 
 
 def compare(a: pathlib.Path, b: pathlib.Path) -> Iterator[str]:
     """A line for every difference between two run folders."""
-    yield from json_differences(results(a), results(b), "results.json")
+    yield from json_differences(results(a), results(b), "results")
     for name in ("episodes.csv", "metrics.csv"):
         ours, theirs = tables(a, name), tables(b, name)
         if ours.keys() != theirs.keys():
@@ -34,8 +35,8 @@ def compare(a: pathlib.Path, b: pathlib.Path) -> Iterator[str]:
 
 
 def results(run: pathlib.Path) -> dict:
-    """Every results.json under a run folder, by its place."""
-    files = sorted(run.rglob("results.json"))
+    """Everything in JSON that was found out under a run folder, by its place."""
+    files = sorted(file for name in FOUND for file in run.rglob(name))
     return {str(file.relative_to(run)): json.loads(file.read_text("utf-8")) for file in files}
 
 
@@ -71,6 +72,9 @@ def json_differences(a: object, b: object, place: str) -> Iterator[str]:
                 yield f"{place}: {key} is only in one of them"
             elif not ignored(key):
                 yield from json_differences(a[key], b[key], f"{place}/{key}")
+    elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        for number, (ours, theirs) in enumerate(zip(a, b, strict=True)):
+            yield from json_differences(ours, theirs, f"{place}/{number}")
     elif a != b:
         yield f"{place}: {a} and {b}"
 

@@ -12,10 +12,11 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
+from agents import demonstrations
 from evaluation.same import compare
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -31,18 +32,28 @@ class Job:
     """A command that is killed.
 
     Attributes:
-        begin: its words, where OUT is the folder that it makes and DEMOS a recording.
-        again: to go on.
+        begin: its words, where OUT is the folder that it makes, DEMOS a recording and GRID a grid.
+        again: to go on; by default the same.
         begun: a file in OUT that says that it can go on; before, it begins anew.
+        finished: a file in OUT that says that it need not; by default it can in any case.
+        copied: the job that has made OUT, where this one adds to it.
         signals: that kill it.
         differences: a line for everything in which two folders differ.
     """
 
     begin: str
-    again: str = "--resume OUT --no-videos"
+    again: str = ""
     begun: str = "config.json"
+    finished: str = ""
+    copied: str = ""
     signals: tuple[int, ...] = SIGNALS
     differences: Callable[[pathlib.Path, pathlib.Path], Iterable[str]] = compare
+
+
+def same_recordings(a: pathlib.Path, b: pathlib.Path) -> Iterable[str]:
+    """A line for every column in which two recordings differ."""
+    ours, theirs = demonstrations.load(a), demonstrations.load(b)
+    return [name for name in ours if not np.array_equal(ours[name], theirs[name])]
 
 
 _SMALL = (
@@ -51,18 +62,35 @@ _SMALL = (
     "--dagger.steps-per-task 240 --dagger.rollout 8 --dagger.updates 4 --env-steps 400 "
     "--transfer.points 1 --transfer.episodes 1 --transfer.num-envs 4 "
 )
+_RESUME = "--resume OUT --no-videos"
 _NO_TRANSFER = f"{_SMALL} --transfer-steps 0 --out OUT"
 _CLONE = "--warm-start clone --clone.epochs 12 --clone.updates 4 --demos DEMOS"
 _SAC = "--algorithm sac --sac.learning-starts 40 --sac.train-freq 5 --sac.gradient-steps 3"
 JOBS = {
-    "quick": Job(f"{_SMALL} --transfer-steps 120 --cosines --out OUT"),
-    "scratch": Job(f"{_NO_TRANSFER} --warm-start none --sampling by_failure"),
-    "clone": Job(f"{_NO_TRANSFER} {_CLONE}"),
-    "sac": Job(f"{_NO_TRANSFER} {_SAC} --sampling by_failure"),
-    "sac-demos": Job(f"{_NO_TRANSFER} {_SAC} {_CLONE}"),
-    "plain": Job(f"{_NO_TRANSFER} --algorithm plain_ppo --warm-start none --env-steps 1600"),
-    "alone": Job(f"{_NO_TRANSFER} --alone"),
-    "history": Job(f"{_NO_TRANSFER} --conditioning history --popart --head per_task"),
+    "quick": Job(f"{_SMALL} --transfer-steps 120 --cosines --out OUT", _RESUME),
+    "scratch": Job(f"{_NO_TRANSFER} --warm-start none --sampling by_failure", _RESUME),
+    "clone": Job(f"{_NO_TRANSFER} {_CLONE}", _RESUME),
+    "sac": Job(f"{_NO_TRANSFER} {_SAC} --sampling by_failure", _RESUME),
+    "sac-demos": Job(f"{_NO_TRANSFER} {_SAC} {_CLONE}", _RESUME),
+    "plain": Job(
+        f"{_NO_TRANSFER} --algorithm plain_ppo --warm-start none --env-steps 1600", _RESUME
+    ),
+    "alone": Job(f"{_NO_TRANSFER} --alone", _RESUME),
+    "history": Job(f"{_NO_TRANSFER} --conditioning history --popart --head per_task", _RESUME),
+    "transfer": Job(
+        "transfer OUT --target jar --env-steps 200 --seeds 2 --few-shot 1", copied="scratch"
+    ),
+    "demos": Job(
+        "demos --task-set unrelated --episodes 2 --out OUT",
+        begun="",
+        finished="uncap/unrelated-v0",
+        differences=same_recordings,
+    ),
+    "compare": Job(
+        "compare GRID --out OUT",
+        begun="cells",
+        signals=(signal.SIGTERM, signal.SIGHUP),  # killed, it leaves its trainings behind
+    ),
 }
 
 
@@ -85,7 +113,7 @@ class Killing:
     Args:
         job: a row.
         folder: for the runs.
-        demos: a recording, for jobs that take one.
+        given: folders by the words that stand for them, and the runs that jobs copy, by name.
 
     Attributes:
         whole: the run that was not killed.
@@ -93,10 +121,13 @@ class Killing:
         kills: so far, by signal.
     """
 
-    def __init__(self, job: Job, folder: pathlib.Path, demos: pathlib.Path | None = None):
+    def __init__(
+        self, job: Job, folder: pathlib.Path, given: Mapping[str, pathlib.Path] | None = None
+    ):
         self.job = job
+        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.demos = demos
+        self.given = {"GRID": ROOT / "tests" / "kill.toml", **(given or {})}
         self.kills: dict[int, int] = dict.fromkeys(job.signals, 0)
         self._runs = 0
         self.whole = folder / "whole"
@@ -122,11 +153,13 @@ class Killing:
             moment = float(rng.uniform(0, self.seconds))
             number = int(rng.choice(self.job.signals))
             process.join(moment)
-            if process.is_alive():
+            if process.is_alive() and process.pid:
                 os.kill(process.pid, number)
                 self.kills[number] += 1
                 moments.append(f"{signal.Signals(number).name} after {moment:.2f} s")
             self._wait(process, run, may_fail=True)
+            if self.job.finished and (run / self.job.finished).exists():
+                break
         self._finish(run)
         found = [*self.job.differences(self.whole, run), *leftovers(run)]
         if not found:
@@ -134,18 +167,22 @@ class Killing:
         return [f"{run} ({'; '.join(moments)}): {line}" for line in found]
 
     def _start(self, run: pathlib.Path):
-        begun = (run / self.job.begun).exists()
+        job = self.job
+        begun = (run / job.begun).exists()
         if not begun:
             shutil.rmtree(run, ignore_errors=True)
-        given = {"OUT": str(run), "DEMOS": str(self.demos)}
-        text = self.job.again if begun else self.job.begin
-        words = [given.get(word, word) for word in text.split()]
+            if job.copied:
+                shutil.copytree(self.given[job.copied], run)
+        given = {"OUT": run, **self.given}
+        text = (begun and job.again) or job.begin
+        words = [str(given.get(word, word)) for word in text.split()]
         process = _CONTEXT.Process(target=work, args=(words, self._log(run)))
         process.start()
         return process
 
     def _finish(self, run: pathlib.Path) -> None:
-        self._wait(self._start(run), run, may_fail=False)
+        if not self.job.finished or not (run / self.job.finished).exists():
+            self._wait(self._start(run), run, may_fail=False)
 
     def _wait(self, process, run: pathlib.Path, may_fail: bool) -> None:
         process.join(PATIENCE)

@@ -1,10 +1,14 @@
 """Networks, PPO's per-task parts, checkpoints, and resume."""
 
 import dataclasses
+import json
+import os
+import tempfile
 import time
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 
 from agents import checkpoints, dagger, sb3
@@ -472,7 +476,7 @@ def test_checkpoint_round_trip_and_acting(tmp_path, conditioning, head):
     action = Acting(policy, known)(env)(obs, info["task_index"])
     assert np.array_equal(action, Acting(agent.policy, known)(env)(obs, info["task_index"]))
     names = sorted(path.name for path in (tmp_path / "checkpoint").iterdir())
-    assert names == ["meta.json", "tensors.safetensors"]
+    assert names == [checkpoints.FILE]
     # A task is known by its name, whatever its place in the environment it is evaluated in.
     env = ClosureVectorEnv("mug", 1, conditioning=conditioning, known_tasks=known)
     env.reset(seed=0)
@@ -481,21 +485,82 @@ def test_checkpoint_round_trip_and_acting(tmp_path, conditioning, head):
     assert np.allclose(alone[0], action[1], atol=1e-6)
 
 
-@pytest.mark.parametrize("damage", ["missing", "garbage", "truncated", "format"])
-def test_damaged_checkpoints_are_refused(tmp_path, damage):
-    folder = tmp_path / "c"
-    checkpoints.save(folder, {"x": np.arange(4.0)}, {"a": 1})
-    file = folder / "tensors.safetensors"
-    if damage == "missing":
-        file.unlink()
-    elif damage == "garbage":
-        (folder / "meta.json").write_text("{nope")
-    elif damage == "truncated":
-        file.write_bytes(file.read_bytes()[:-8])
-    else:
-        (folder / "meta.json").write_text('{"format": 99}')
-    with pytest.raises(checkpoints.CheckpointError):
-        checkpoints.load(folder)
+TENSORS = {"x": np.arange(4.0), "none": np.zeros((0, 3)), "one": np.array(True)}
+
+
+def damaged(data: bytes, damage: str, place: int) -> bytes:
+    """A file's bytes with a bit flipped, or a part of them only."""
+    if damage == "cut":
+        return data[:place]
+    return data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :]
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut"])
+def test_damage_in_any_byte_of_a_checkpoint_is_noticed(tmp_path, damage):
+    checkpoints.save(tmp_path, TENSORS, {"a": 1})
+    file = tmp_path / checkpoints.FILE
+    whole = file.read_bytes()
+    for place in range(len(whole)):
+        file.write_bytes(damaged(whole, damage, place))
+        with pytest.raises(checkpoints.CheckpointError):
+            checkpoints.load(tmp_path)
+    file.write_bytes(whole)
+    tensors, meta = checkpoints.load(tmp_path)
+    assert meta == {"format": checkpoints.FORMAT, "a": 1}
+    for name, value in TENSORS.items():
+        assert np.array_equal(tensors[name], value)
+        assert tensors[name].shape == value.shape
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path):
+    with pytest.raises(checkpoints.CheckpointError, match="is missing"):
+        checkpoints.load(tmp_path)
+    checkpoints.save(tmp_path, TENSORS, {"format": 99})
+    with pytest.raises(checkpoints.CheckpointError, match="format 99"):
+        checkpoints.load(tmp_path)
+
+
+def save_as_before(folder, tensors: dict, meta: dict) -> None:
+    """Write a checkpoint in the first format: two files."""
+    folder.mkdir(exist_ok=True)
+    (folder / "meta.json").write_text(json.dumps({**meta, "format": 1}))
+    safetensors.numpy.save_file(tensors, folder / checkpoints.FILE)
+
+
+def test_checkpoints_of_before_are_read_and_replaced_but_not_resumed(tmp_path):
+    agent = learner()
+    agent.save(tmp_path / "new")
+    tensors, meta = checkpoints.load(tmp_path / "new")
+    old = tmp_path / "old"
+    save_as_before(old, tensors, meta)
+    policy, found = load_policy(old)
+    assert found["tasks"] == ["bottle", "mug"]
+    assert all(unchanged(policy, copied(agent.policy)))
+    with pytest.raises(checkpoints.CheckpointError, match="earlier version"):
+        agent.resume(old)
+    agent.save(old)
+    assert [path.name for path in old.iterdir()] == [checkpoints.FILE]
+
+
+def test_a_save_that_is_cut_off_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    def cut_off(*_):
+        raise KeyboardInterrupt
+
+    checkpoints.save(tmp_path, TENSORS, {"a": 1})
+    monkeypatch.setattr(os, "replace", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.save(tmp_path, {}, {"a": 2})
+    monkeypatch.undo()
+    assert (tmp_path / checkpoints.TEMPORARY).exists()
+    assert checkpoints.load(tmp_path)[1]["a"] == 1
+    checkpoints.save(tmp_path, {}, {"a": 3})
+    assert [path.name for path in tmp_path.iterdir()] == [checkpoints.FILE]
+
+
+def test_learners_leave_no_folders(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    learner().learn(UPDATE, always)
+    assert not list(tmp_path.iterdir())
 
 
 def test_adopting_a_policy_for_another_task():

@@ -14,7 +14,7 @@ import torch
 from envs import ClosureVectorEnv
 from evaluation import runs
 from evaluation.loggers import LOGGERS, require
-from evaluation.metrics import read_metrics
+from evaluation.metrics import Metrics, read_metrics
 from evaluation.protocol import BUILT_IN, evaluate, run_episodes, summary, write_episodes
 from evaluation.report import write_report
 from evaluation.statistics import area, bootstrap, steps_to_threshold, wilson

@@ -13,7 +13,6 @@ import time
 
 import mujoco
 import numpy as np
-import pytest
 
 from envs import CLOSURES
 from envs.batch import STEP_POSITION, ClosureBatch

@@ -15,6 +15,7 @@ import time
 import pytest
 from rich.console import Console
 
+from agents import checkpoints
 from agents.tables import BODIES
 from envs import CLOSURES
 from envs.tables import Row
@@ -307,7 +308,7 @@ def test_transfer_of_a_run_without_one_takes_the_default_budget(tmp_path, monkey
     experiment.start(tmp_path / "run", config, 0, "a test")
     asked = []
 
-    def transfer_run(session, target):
+    def transfer_run(session, target, replace):
         asked.append(session.config.transfer.env_steps)
         names = ("zero_shot", "steps_to_threshold", "jumpstart", "final", "area")
         return {"transfer": {target: dict.fromkeys(names)}}
@@ -344,7 +345,8 @@ def test_interrupt_saves_and_resumes(tmp_path):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert "--resume" in out
-    stopped = read_json(run / "latest/meta.json")["env_steps"]
+    _, meta = checkpoints.load(run / "latest")
+    stopped = meta["env_steps"]
     assert stopped > 0
 
     done = command("--resume", run, f"--no-videos --env-steps {stopped + 1280}")

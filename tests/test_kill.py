@@ -1,0 +1,349 @@
+"""What is killed goes on as if it had not been: learners, transfers, metrics, whole commands."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import runpy
+import shutil
+import signal
+import sys
+
+import kills
+import numpy as np
+import pytest
+import torch
+
+from agents import demonstrations, plain
+from agents.config import CloneConfig, DaggerConfig, LearnerConfig, PPOConfig, SACConfig
+from agents.learner import Learner
+from envs.observations import SIZE
+from evaluation import commands, experiment, runs, transfer
+from evaluation.config import QUICK, TransferConfig
+from evaluation.interrupt import Interrupt
+from evaluation.loggers import LOGGERS
+from evaluation.training import Session, Training
+
+ROOT = pathlib.Path(__file__).parent.parent
+TASKS = ("reach", "puck")
+NUM_ENVS = 4
+SMALL = LearnerConfig(
+    num_envs=NUM_ENVS,
+    ppo=PPOConfig(rollout=6, warm_rollout=6, minibatches=2, epochs=2, critic_warmup=1, guidance=2),
+    sac=SACConfig(learning_starts=8, train_freq=3, gradient_steps=2, batch_size=16),
+)
+
+
+class Killed(BaseException):
+    """As sudden as SIGKILL, but for this process."""
+
+
+# Learners
+
+
+def learner(algorithm: str, warm: bool, sampling: str) -> Learner:
+    """A new one, whatever the generators of this process are at."""
+    np.random.seed(99)
+    torch.manual_seed(99)
+    guided = warm and algorithm == "ppo"
+    config = dataclasses.replace(
+        SMALL, algorithm=algorithm, warm=warm, guided=guided, sampling=sampling
+    )
+    return Learner(TASKS, config, seed=0)
+
+
+def recording(folder: pathlib.Path) -> dict[str, np.ndarray]:
+    """Steps as `demonstrations.load` gives them."""
+    rng = np.random.default_rng(0)
+    return {
+        "state": rng.normal(size=(64, SIZE)).astype(np.float32),
+        "label": rng.uniform(-1, 1, (64, 5)).astype(np.float32),
+        "index": np.arange(64) % 2,
+    }
+
+
+def warm_up(agent: Learner, warm_start: str, on_round) -> None:
+    """Teach a learner, four rounds."""
+    if warm_start == "dagger":
+        agent.imitate_experts(DaggerConfig(steps_per_task=48, rollout=6, updates=3), on_round)
+    elif warm_start == "clone":
+        agent.clone_demonstrations(pathlib.Path(), CloneConfig(4, 3, 16), on_round)
+
+
+def always(*_) -> bool:
+    return True
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "warm_start", "sampling"),
+    [
+        ("ppo", "dagger", "by_failure"),
+        ("ppo", "clone", "uniform"),
+        ("sac", "dagger", "uniform"),
+        ("plain_ppo", "none", "uniform"),
+    ],
+)
+def test_a_learner_goes_on_from_any_save(tmp_path, monkeypatch, algorithm, warm_start, sampling):
+    """Killed twice in its warm start, after it, and while it learns by reinforcement."""
+    monkeypatch.setattr(demonstrations, "load", recording)
+    monkeypatch.setattr(demonstrations, "task_indices", lambda folder, tasks: np.arange(2))
+    warm = warm_start != "none"
+    monkeypatch.setattr(plain, "ROLLOUT", 16)
+    update = (16 if algorithm == "plain_ppo" else 6) * NUM_ENVS
+    whole = learner(algorithm, warm, sampling)
+    warm_up(whole, warm_start, always)
+    whole.learn(3 * update, always)
+
+    def save_and_die(*_) -> bool:
+        agent.save(tmp_path)
+        raise Killed
+
+    for _ in range(2 if warm else 0):
+        agent = resumed(tmp_path, algorithm, warm, sampling)
+        with pytest.raises(Killed):
+            warm_up(agent, warm_start, save_and_die)
+    agent = resumed(tmp_path, algorithm, warm, sampling)
+    assert agent.is_warming_up == warm
+    warm_up(agent, warm_start, always)
+    agent.save(tmp_path)
+    for _ in range(2):
+        agent = resumed(tmp_path, algorithm, warm, sampling)
+        assert not agent.is_warming_up
+        with pytest.raises(Killed):
+            agent.learn(3 * update, save_and_die)
+    agent = resumed(tmp_path, algorithm, warm, sampling)
+    agent.learn(3 * update, always)
+    expected, found = whole.policy.state_dict(), agent.policy.state_dict()
+    assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
+    assert np.array_equal(whole.closures.batch.qpos, agent.closures.batch.qpos)
+    assert np.array_equal(whole.success, agent.success, equal_nan=True)
+
+
+def resumed(folder: pathlib.Path, *kind) -> Learner:
+    """A new learner, in the state that was saved last."""
+    agent = learner(*kind)
+    if any(folder.iterdir()):
+        agent.resume(folder)
+    return agent
+
+
+# Trainings
+
+
+TINY = dataclasses.replace(
+    QUICK,
+    task_set="unrelated/reach",
+    warm_start="none",
+    num_envs=NUM_ENVS,
+    episodes=2,
+    env_steps=480,
+    validation_episodes=1,
+    ppo=PPOConfig(rollout=6, warm_rollout=6, minibatches=2, epochs=1, critic_warmup=1),
+    transfer=TransferConfig(env_steps=72, points=1, episodes=1, num_envs=NUM_ENVS),
+)
+
+
+def session(run: pathlib.Path, report=always, **transfer) -> Session:
+    """A job of this process that nobody stops."""
+    config = dataclasses.replace(TINY, transfer=dataclasses.replace(TINY.transfer, **transfer))
+    return Session(run, config, 0, report, lambda: False)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> pathlib.Path:
+    """A run that has learned."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    experiment.start(run, TINY, 0, "a test")
+    assert Training(session(run), resume=False).run()
+    return run
+
+
+@pytest.fixture
+def run(trained, tmp_path) -> pathlib.Path:
+    """A copy of `trained`."""
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+def test_a_tenth_is_lost_at_most_and_no_row_is_lost_or_there_twice(trained, tmp_path):
+    """Each tenth has two updates; killed at the third, again and again."""
+    run = tmp_path / "run"
+    experiment.start(run, TINY, 0, "a test")
+    done: list[int] = []  # environment steps of each session's updates
+
+    def report(phase, now, total, text) -> None:
+        done.append(now)
+        if len(done) == 3:
+            raise Killed
+
+    for number in range(5):
+        done.clear()
+        training = Training(session(run, report), resume=True)
+        begun = training.learner.env_steps
+        assert begun == 48 * number
+        with pytest.raises(Killed):
+            training.run()
+    Training(session(run), resume=True).run()
+    rows, expected = (
+        [line.split(",")[:2] for line in (folder / "metrics.csv").read_text().splitlines()]
+        for folder in (run, trained)
+    )
+    assert rows == expected
+
+
+def test_the_seconds_of_all_sessions_are_counted(run, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(experiment.time, "perf_counter", lambda: now[0])
+    for _ in range(2):  # sessions
+        watch = experiment.Stopwatch(run)
+        for _ in range(12):
+            now[0] += 1
+            watch.tick()
+        now[0] += 1000  # killed; nobody counts until the next one
+    assert runs.read_results(run)["total_seconds"] == 20
+    experiment.Stopwatch(run).note()
+    assert runs.read_results(run)["total_seconds"] == 20
+
+
+# Transfers
+
+
+def success_of(results: dict | None) -> dict:
+    """The curves of mug."""
+    assert results is not None
+    return results["transfer"]["mug"]["curves"]
+
+
+def test_a_transfer_goes_on_and_learners_are_added(run, tmp_path):
+    """Killed after a curve's last point, after the next one's first, and after its last."""
+    other = shutil.copytree(run, tmp_path / "other")
+    whole = experiment.transfer_run(session(run, seeds=2), "mug")
+    experiment.transfer_run(session(other), "mug")
+    seen = []
+
+    def report(phase, done, total, text) -> None:
+        seen.append(text)
+        assert done <= total == 4  # two points of each of two learners: the others are there
+        if len(seen) in (2, 5, 7):
+            raise Killed
+
+    for _ in range(3):
+        with pytest.raises(Killed):
+            experiment.transfer_run(session(other, report, seeds=2), "mug")
+    added = experiment.transfer_run(session(other, report, seeds=2), "mug")
+    assert success_of(added) == success_of(whole)
+    assert not (other / "transfer").exists()
+    seen.clear()
+    again = experiment.transfer_run(session(other, report, seeds=1), "mug")
+    assert success_of(again) == success_of(added)
+    assert seen == []
+
+
+def test_only_missing_learners_are_trained():
+    entry = {"curves": {"pretrained": [{"seed": 0}], "scratch": [{"seed": 0}]}}
+    config = TransferConfig(seeds=2, few_shot=1)
+    learners = [(0, "few_shot"), (1, "pretrained"), (1, "scratch"), (1, "few_shot")]
+    assert transfer.missing(config, 0, entry) == learners
+    assert transfer.missing(TransferConfig(), 0, entry) == []
+
+
+def test_a_transfer_of_another_budget_is_refused_unless_told(run):
+    first = experiment.transfer_run(session(run), "mug")
+    with pytest.raises(runs.RunError, match="budget 72, now 24; .*--replace"):
+        experiment.transfer_run(session(run, env_steps=24, episodes=2), "mug")
+    assert runs.read_results(run)["transfer"] == (first or {})["transfer"]
+    second = experiment.transfer_run(session(run, env_steps=24), "mug", replace=True)
+    assert success_of(second)["scratch"][0]["steps"] == [0, 24]
+
+
+# Loggers
+
+
+def test_tensorboard_shows_one_line_after_a_kill(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logged = runs.Logged()
+    saved = logged
+    for first, last in ((0, 6), (3, 9)):  # updates; the first session is killed, saved after three
+        board = LOGGERS["tensorboard"](tmp_path, logged.steps + 1)
+        metrics = runs.Metrics(
+            tmp_path / "metrics.csv", ["phase", "env_steps", "loss"], logged, [board]
+        )
+        for number in range(first, last):
+            metrics.row(phase="ppo", env_steps=10 * number, loss=float(number))
+            saved = metrics.sync() if number == 2 else saved
+        logged = saved
+    shown = EventAccumulator(str(tmp_path / "tensorboard"))
+    shown.Reload()
+    points = [(event.step, event.value) for event in shown.Scalars("loss")]
+    assert points == [(10 * number, float(number)) for number in range(9)]
+    lines = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert [line.split(",")[1] for line in lines[1:]] == [str(10 * n) for n in range(9)]
+
+
+# Signals
+
+
+@pytest.fixture
+def handlers():
+    """Puts back the handlers of signals."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *kills.SIGNALS[1:])}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_signals_ask_for_a_stop_and_ctrl_c_twice_ends(handlers):
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        said = []
+        stop = Interrupt(said.append)
+        assert not stop()
+        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), signal.SIGTERM)  # together with SIGHUP when a machine goes down
+        assert stop()
+        assert len(said) == 1
+    with pytest.raises(SystemExit, match="interrupted twice"):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_nohup_stays_in_force(handlers):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    stop = Interrupt(print)
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert not stop()
+
+
+def test_a_closed_terminal_does_not_end_the_save(handlers):
+    def say(text: str) -> None:
+        raise OSError("nobody listens")
+
+    stop = Interrupt(say)
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert stop()
+
+
+def test_ctrl_c_in_other_commands_gets_one_line(monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "evaluate_policy", interrupted)
+    monkeypatch.setattr(sys, "argv", ["train.py", "evaluate", "zero"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+    out, err = capsys.readouterr()
+    assert end.value.code == 130
+    assert (out + err).count("\n") == 1
+    assert "interrupted" in out + err
+
+
+# Whole commands
+
+
+def test_killed_runs_end_the_same(tmp_path):
+    killing = kills.Killing(kills.JOBS["quick"], tmp_path)
+    assert killing.killed(np.random.default_rng(0), kills=4) == []
+    assert sum(killing.kills.values()) >= 3
+    assert json.loads((killing.whole / "results.json").read_text())["transfer"].keys() == {
+        "bottle",
+        "mug",
+    }
