@@ -26,6 +26,7 @@ from agents.tables import ALGORITHMS, BODIES
 from envs.tables import Row, Table
 from evaluation import flags as command_line
 from evaluation.config import QUICK, JobConfig, TrainConfig, TransferConfig, TransferRunConfig
+from evaluation.effects import unused_in_cell
 from evaluation.grid import Cell, Configuration, axes
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -329,15 +330,20 @@ def parsed_cell(values: dict) -> TrainConfig:
     return command_line.parse(TrainConfig(), cell.arguments, "train")
 
 
-def test_the_words_of_a_grid_are_understood():
+@pytest.mark.parametrize("algorithm", ["ppo", "sac"])
+def test_the_words_of_a_grid_are_understood(algorithm):
     given = {key: VALUES.get(key, flag.default) for key, flag in axes().items()}
+    given["algorithm"] = algorithm
+    used = given.keys() - unused_in_cell(given).keys()
+    assert f"{algorithm}.gamma" in used
     config = parsed_cell(given)
-    assert {key: axes()[key].get(config) for key in given} == given
+    assert {key: axes()[key].get(config) for key in used} == {key: given[key] for key in used}
     assert config.seed == 3
 
 
 def test_a_grid_can_turn_a_switch_with_a_prefix_off():
-    assert not parsed_cell({"sac.per_task_temperature": False}).job.sac.per_task_temperature
+    config = parsed_cell({"algorithm": "sac", "sac.per_task_temperature": False})
+    assert not config.job.sac.per_task_temperature
 
 
 def test_without_flags_a_command_keeps_its_defaults():
