@@ -13,6 +13,7 @@ from agents.config import CloneConfig, DaggerConfig, NetworkConfig, PPOConfig, S
 from agents.settings import (
     REQUIRED,
     Setting,
+    as_words,
     check,
     flags,
     from_dict,
@@ -26,7 +27,7 @@ from agents.tables import ALGORITHMS, BODIES
 from envs.tables import Row, Table
 from evaluation import flags as command_line
 from evaluation.config import QUICK, JobConfig, TrainConfig, TransferConfig, TransferRunConfig
-from evaluation.grid import Cell, Configuration, axes
+from evaluation.grid import axes
 
 ROOT = pathlib.Path(__file__).parent.parent
 COMMANDS = runpy.run_path(str(ROOT / "train.py"))["COMMANDS"]
@@ -325,8 +326,8 @@ def test_only_the_schedule_has_no_simple_type():
 
 def parsed_cell(values: dict) -> TrainConfig:
     """What the command line makes of a grid's words for some flags."""
-    cell = Cell(Configuration("a label", tuple(values.items())), seed=3)
-    return command_line.parse(TrainConfig(), cell.arguments, "train")
+    given = [word for key, value in values.items() for word in as_words(key, value)]
+    return command_line.parse(TrainConfig(), [*given, "--seed", "3"], "train")
 
 
 def test_the_words_of_a_grid_are_understood():
