@@ -17,8 +17,8 @@ from evaluation.progress import make_console
 warnings.filterwarnings("ignore", category=UserWarning, module="stable_baselines3")
 
 PROGRAM = "python train.py"
-# What the libraries say when memory ends; the last is pybind11's, of any error that it knows not.
-OUT_OF_MEMORY = ("allocate memory", "bad_alloc", "Caught an unknown exception")
+# What the libraries say when memory or threads end.
+OUT_OF_MEMORY = ("allocate memory", "bad_alloc")
 NO_THREAD = ("thread constructor failed", "can't start new thread")
 
 
@@ -98,6 +98,8 @@ def said(error: Exception) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY):
         return "there is not enough memory: fewer --num-envs or --episodes need less"
+    if "Caught an unknown exception" in text:  # pybind11's words
+        return "a library ended without a reason: most often, there is too little memory"
     if any(words in text for words in NO_THREAD):
         return "no thread can be started: too little memory, or more than `ulimit -u` allows"
     if isinstance(error, OSError) and error.strerror is not None:
