@@ -18,6 +18,9 @@ from evaluation.progress import make_console
 warnings.filterwarnings("ignore", category=UserWarning, module="stable_baselines3")
 
 PROGRAM = "python train.py"
+# What the libraries say when memory or threads end.
+OUT_OF_MEMORY = ("allocate memory", "bad_alloc")
+NO_THREAD = ("thread constructor failed", "can't start new thread")
 
 
 class Command(NamedTuple):
@@ -100,12 +103,12 @@ def _main() -> None:
 def said(error: Exception) -> str:
     """What a user can do something about, in one line; empty for an error of the program."""
     text = " ".join(str(error).split())
-    if "thread constructor failed" in text or "can't start new thread" in text:
-        return "no thread can be started: too little memory, or more than `ulimit -u` allows"
-    if "Caught an unknown exception" in text:  # in MuJoCo's C++
-        return "the physics gave no reason for ending: most often, there is too little memory"
-    if isinstance(error, MemoryError) or "allocate memory" in text:
+    if isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY):
         return "there is not enough memory: fewer --num-envs or --episodes need less"
+    if "Caught an unknown exception" in text:  # pybind11's words
+        return "a library ended without a reason: most often, there is too little memory"
+    if any(words in text for words in NO_THREAD):
+        return "no thread can be started: too little memory, or more than `ulimit -u` allows"
     if isinstance(error, OSError) and error.strerror is not None:
         return _said_of_file(error)
     if "No space left on device" in text:

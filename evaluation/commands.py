@@ -17,6 +17,7 @@ from rich.console import Console
 
 from agents import checkpoints
 from agents.demonstrations import task_indices
+from agents.files import owned
 from agents.settings import as_words, flags
 from agents.tables import ALGORITHMS
 from envs import CLOSURES, TASK_SETS, ClosureVectorEnv
@@ -170,7 +171,8 @@ def _resumed(config: TrainConfig, console: Console) -> tuple[pathlib.Path, JobCo
     job = job_to_resume(run, before, seed, config)
     check_job(job)
     check_seeds(seed, job.transfer)
-    note_changes(run, stored, before, job)
+    with owned(run):  # a training that goes on there keeps its own settings
+        note_changes(run, stored, before, job)
     return run, job, seed
 
 

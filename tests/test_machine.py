@@ -370,6 +370,7 @@ def test_an_error_of_the_program_is_no_mistake_of_the_user():
     assert said(MemoryError()).startswith("there is not enough memory")
     assert said(RuntimeError("DefaultCPUAllocator: can't allocate memory")).startswith("there is")
     assert said(PermissionError(13, "Permission denied", "/x")) == "no permission for /x"
+    assert said(RuntimeError("std::bad_alloc")).startswith("there is not enough memory")
     assert said(RuntimeError("can't start new thread")).startswith("no thread can be started")
     assert said(ValueError("a\n  b")) == "a b"
 
