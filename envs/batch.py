@@ -5,24 +5,20 @@
 
 from __future__ import annotations
 
-import ctypes
-import hashlib
-import os
 import time
-import weakref
 from typing import Any, NamedTuple
 
 import mujoco
 import mujoco.batch
 import numpy as np
 
-from envs import checks, mechanisms, robot, snapshots
+from envs import checks, forks, mechanisms, robot, snapshots
 from envs.closures import CLOSURES
 from envs.constants import MARK, constants
 from envs.cores import default_threads
 from envs.mechanisms import LID_JOINTS, TWIST
 from envs.scene import SUBSTEPS, TIMESTEP, WORKSPACE, build
-from envs.structure import Variant
+from envs.structure import Variant, digest
 from envs.tables import lookup
 from envs.variation import LEVELS, Variation
 
@@ -66,6 +62,17 @@ _HAND_XY = slice(3, 5)
 _HAND_Z = 5
 _HAND_YAW = 6
 
+_COPIED = (  # attributes of a batch that stay as long as it lives
+    "names",
+    "n",
+    "_threads",
+    "_variants_per_task",
+    "level",
+    "pool",
+    "model",
+    "_fields",
+    "variant_constants",
+)
 # Constants of the variants that are among the measurements
 _MEASURED_CONSTANTS = (
     "moves",
@@ -219,7 +226,7 @@ class ClosureBatch:
         self._find_lid()
         self._hand = self._bind_hand()
         self._state_before = self.sim.state.copy()  # the last control step
-        _OPEN.add(self)
+        forks.watch(self)
 
     def _present_fields(self, models: list[mujoco.MjModel]) -> dict[str, np.ndarray]:
         """Model fields (models, ...) that differ or vary, by name: each simulation has its own.
@@ -249,6 +256,10 @@ class ClosureBatch:
         self.physics_seconds = state["physics_seconds"]
         self.write_fitted(state["snapshot"])
 
+    def lose_threads(self) -> None:
+        """Note, in a child process, that the simulations must be made anew before they are used."""
+        self._forked = True
+
     def _renew_after_fork(self) -> None:
         """Make the simulations anew, in the same state, in a child process."""
         snapshot = self.snapshot()
@@ -264,14 +275,11 @@ class ClosureBatch:
     @property
     def identity(self) -> snapshots.Identity:
         """What a snapshot of it is of."""
-        numbers = [
-            (v.closure.name, v.closure.mechanism, v.closure.grip, *_numbers(v)) for v in self.pool
-        ]
         return {
             "tasks": list(self.names),
             "num_envs": self.n,
             "level": self.level,
-            "digest of variants": hashlib.sha256(repr(numbers).encode()).hexdigest()[:12],
+            "digest of variants": digest(self.pool),
         }
 
     def _bind_state(self) -> None:
@@ -663,48 +671,6 @@ class ClosureBatch:
             view.flags.writeable = False
         self._progress = self._measure_progress()
         self._apply_gates()
-
-
-_COPIED = (  # what stays as long as a batch lives
-    "names",
-    "n",
-    "_threads",
-    "_variants_per_task",
-    "level",
-    "pool",
-    "model",
-    "_fields",
-    "variant_constants",
-)
-_OPEN: weakref.WeakSet[ClosureBatch] = weakref.WeakSet()
-
-
-def _mark_forked() -> None:
-    """In a child process: batches have lost their threads.
-
-    MuJoCo's batches would wait for these threads for ever, when they step and when they are
-    freed: they are given one reference that is never returned.
-    """
-    for batch in _OPEN:
-        batch._forked = True
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(batch.sim._b))
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_mark_forked)
-
-
-def _numbers(variant: Variant) -> tuple[float, ...]:
-    """A variant's own numbers."""
-    return (
-        variant.grip_radius,
-        variant.grip_height,
-        variant.angle,
-        variant.depth,
-        variant.torque,
-        variant.force,
-        variant.mass,
-    )
 
 
 def wrap(angle: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,14 +61,18 @@ def seeds(value: Any, n: int) -> int | None | list[int | None]:
 
 
 def names(kind: str, value: Any) -> tuple[str, ...]:
-    """Names, at least one: of a single name, or of a sequence of them.
+    """Names, at least one: of a single name, or of anything ordered that holds names.
 
     Raises:
         ValueError: none, or something else than names.
     """
     if isinstance(value, str):
         return (value,)
-    listed = tuple(value) if isinstance(value, Sequence | np.ndarray | Mapping) else ()
+    ordered = isinstance(value, Iterable) and not isinstance(value, bytes | set | frozenset)
+    try:
+        listed = tuple(value) if ordered else ()
+    except TypeError:  # of an array without dimensions
+        listed = ()
     if not listed:
         raise ValueError(
             f"{kind} must be a name, or a sequence of at least one, not {brief(value)}"

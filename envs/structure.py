@@ -7,9 +7,10 @@ gives it to the policy. The Euclidean distance of two vectors is the structural 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -162,6 +163,16 @@ class Closure:
         if MECHANISMS[self.mechanism].threaded:  # a thread ties the travel to the angle
             numbers["depth"] = abs(lead) * numbers["angle"] / (2 * math.pi)
         return Variant(self, **numbers)
+
+
+def digest(variants: Sequence[Variant]) -> str:
+    """Twelve hex digits that change when the numbers of a variant do."""
+    fields = [field.name for field in dataclasses.fields(Variant) if field.name != "closure"]
+    numbers = [
+        (v.closure.name, v.closure.mechanism, v.closure.grip, *(getattr(v, f) for f in fields))
+        for v in variants
+    ]
+    return hashlib.sha256(repr(numbers).encode()).hexdigest()[:12]
 
 
 RANGES = ("grip_radius", "grip_height", "angle", "lead", "depth", "torque", "force", "mass")

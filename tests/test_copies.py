@@ -139,6 +139,15 @@ def test_a_copy_with_pictures_makes_a_renderer_of_its_own():
     assert env.batch.pool == other.batch.pool
 
 
+def test_a_snapshot_holds_the_deck_and_goes_into_a_new_environment():
+    env = advanced(vector(), 85)
+    saved = env.snapshot()
+    expected = future(env)
+    for other in (env, vector()):
+        other.restore(saved)
+        assert future(other) == expected
+
+
 def test_a_single_environment_returns_to_a_snapshot():
     env = ClosureEnv("jar")
     env.reset(seed=0)
