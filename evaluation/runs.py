@@ -90,7 +90,8 @@ def writing(run: pathlib.Path, new: bool) -> Iterator[None]:
 
 def _is_unused(run: pathlib.Path) -> bool:
     """Whether nothing was learned in a folder, or in those of a single-task control."""
-    files = [path for path in run.rglob("*") if path.is_file()]
+    events = run / "tensorboard"  # made when metrics.csv is opened
+    files = [path for path in run.rglob("*") if path.is_file() and path.parent != events]
     rows = [read_metrics(path).rows for path in files if path.name == "metrics.csv"]
     return all(path.name in _UNUSED for path in files) and not any(rows)
 

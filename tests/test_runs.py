@@ -80,6 +80,20 @@ def test_a_run_of_rows_that_are_not_registered_is_evaluated_from_its_numbers(own
     assert CLOSURES["ink-bottle"] == Closure(**INK_BOTTLE)
 
 
+def test_such_a_run_is_filmed(own_run, monkeypatch):
+    filmed = []
+
+    def record(policy, task, path, **about):
+        filmed.append(CLOSURES[task])
+        return {"success": True, "progress": 1.0}
+
+    monkeypatch.setattr("evaluation.video.record", record)
+    arguments = ["video", str(own_run), "--task", "ink-bottle"]
+    status, _ = command(arguments, "utf-8", monkeypatch)
+    assert status is None
+    assert filmed == [Closure(**INK_BOTTLE)]
+
+
 def test_such_a_run_is_resumed(own_run):
     config, job = experiment.stored_job(own_run)
     assert job == dataclasses.replace(stored.TINY, task_set="ours")
