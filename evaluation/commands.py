@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
+from agents.files import replacing
 from agents.settings import as_words, flags
 from agents.tables import ALGORITHMS
 from envs import TASK_SETS
@@ -321,7 +322,8 @@ def report(config: ReportConfig, console: Console) -> None:
         console.print(line, markup=False)
     page = write_report(config.run)
     if config.out:
-        shutil.copyfile(page, config.out)
+        with replacing(config.out) as temporary:
+            shutil.copyfile(page, temporary)
     console.print(str(page))
 
 

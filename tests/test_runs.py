@@ -221,6 +221,14 @@ def test_help_is_shown_by_an_old_console(name, monkeypatch):
     assert "--out" in out
 
 
+def test_a_default_name_that_is_taken_moves_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("time.strftime", lambda form: "20261127-101500")
+    made = [experiment.start(None, stored.TINY, seed, "a test") for seed in range(3)]
+    assert [run.name for run in made] == [f"20261127-101500{end}" for end in ("", "-2", "-3")]
+    assert [runs.open_run(run)["seed"] for run in made] == [0, 1, 2]
+
+
 def test_a_start_that_fails_leaves_no_folder(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     run = tmp_path / "run"
