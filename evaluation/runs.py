@@ -46,7 +46,11 @@ def create(path: pathlib.Path, config: dict) -> None:
         if not _is_empty(path):
             raise taken
         about = {"format": FORMAT, **config, "machine": machine(), "versions": versions()}
-        write_json(path / "config.json", about)
+        try:
+            write_json(path / "config.json", about)
+        except OSError:  # such as a full disk
+            shutil.rmtree(path, ignore_errors=True)
+            raise
 
 
 def create_next(path: pathlib.Path, config: dict) -> pathlib.Path:

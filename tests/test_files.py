@@ -1,6 +1,7 @@
 """Files are whole or not there and tell damage; a folder has one writer; text is UTF-8."""
 
 import ast
+import errno
 import json
 import multiprocessing
 import os
@@ -171,6 +172,17 @@ def test_exactly_one_of_two_processes_makes_a_folder(tmp_path):
                 assert set(made) == {None, path}
             for seed, folder in enumerate(made, start=1):
                 assert folder is None or runs.open_run(folder)["seed"] == seed
+
+
+def test_a_full_disk_leaves_no_run_folder_and_names_the_file(tmp_path, monkeypatch):
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", fail)
+    with pytest.raises(OSError, match="No space left") as caught:
+        runs.create(tmp_path / "run", {})
+    assert caught.value.filename == str(tmp_path / "run" / "config.json")
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_new_run_that_never_began_is_removed(tmp_path):
