@@ -36,13 +36,6 @@ INK_BOTTLE = {
 }
 
 
-class Said(list):
-    """A console that keeps its lines."""
-
-    def print(self, text: str, **_) -> None:
-        self.append(text)
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A run of someone's own row and task set."""
@@ -132,9 +125,9 @@ def test_numbers_that_make_no_row_are_refused(own_run, ink_bottle, values, says)
 
 def test_rewards_of_another_version_are_said(own_run):
     changed(own_run / "config.json", reward_version=16)
-    said = Said()
-    commands.evaluate(EvaluateConfig(run=own_run, episodes=1), said)
-    assert "rewards of version 16; this version has" in said[0]
+    said = io.StringIO()
+    commands.evaluate(EvaluateConfig(run=own_run, episodes=1), Console(file=said, width=10_000))
+    assert "rewards of version 16; this version has" in said.getvalue()
 
 
 def test_an_older_run_without_rows_and_digests_is_read(own_run):
@@ -175,9 +168,9 @@ def test_json_of_another_shape_gets_one_line(own_run, name, values, says):
 def test_the_report_is_made_of_what_can_be_read_and_says_the_rest(own_run):
     metrics = own_run / "metrics.csv"
     metrics.write_bytes(metrics.read_bytes()[:-5])
-    said = Said()
-    commands.report(ReportConfig(run=own_run), said)
-    assert "1 of its 5 rows are left out (5)" in said[0]
+    said = io.StringIO()
+    commands.report(ReportConfig(run=own_run), Console(file=said, width=10_000))
+    assert "1 of its 5 rows are left out (5)" in said.getvalue()
     assert "1 of its 5 rows" in (own_run / "report.html").read_text(encoding="utf-8")
 
 
