@@ -50,9 +50,11 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
         yield temporary
         flush(temporary)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
+            error.filename = str(path)  # what a user knows
         raise
     flush(path.parent)
 

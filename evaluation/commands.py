@@ -17,7 +17,7 @@ from rich.console import Console
 
 from agents import checkpoints
 from agents.demonstrations import task_indices
-from agents.files import owned
+from agents.files import owned, replacing
 from agents.settings import as_words, flags
 from agents.tables import ALGORITHMS
 from envs import CLOSURES, TASK_SETS, ClosureVectorEnv
@@ -459,7 +459,8 @@ def report(config: ReportConfig, console: Console) -> None:
     page = write_report(config.run)
     if config.out:
         config.out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(page, config.out)
+        with replacing(config.out) as temporary:
+            shutil.copyfile(page, temporary)
     console.print(str(page))
 
 

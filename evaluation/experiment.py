@@ -28,15 +28,24 @@ from evaluation.transfer import FOLDER, missing, transfer
 
 NOTE_EVERY = 10.0  # s
 
+RUNS = pathlib.Path("runs")
 
-def start(run: pathlib.Path | None, config: JobConfig, seed: int, command: str) -> pathlib.Path:
+
+def start(
+    run: pathlib.Path | None,
+    config: JobConfig,
+    seed: int,
+    command: str,
+    root: pathlib.Path = RUNS,
+) -> pathlib.Path:
     """Make a run folder.
 
     Args:
-        run: the folder; by default `runs/<time>`, or the next name where that is taken.
+        run: the folder; by default `<root>/<time>`, or the next name where that is taken.
         config: the job.
         seed: of everything random in it.
         command: that asked for it, for the report.
+        root: of folders without a name of their own.
 
     Returns:
         The folder.
@@ -57,7 +66,7 @@ def start(run: pathlib.Path | None, config: JobConfig, seed: int, command: str) 
         "job": dataclasses.asdict(config),
     }
     if run is None:
-        return runs.create_next(pathlib.Path("runs") / time.strftime("%Y%m%d-%H%M%S"), stored)
+        return runs.create_next(root / time.strftime("%Y%m%d-%H%M%S"), stored)
     runs.create(run, stored)
     return run
 

@@ -20,6 +20,7 @@ from evaluation.shapes import Shape
 FORMAT = 1  # of the run folder
 RunError = FileError  # a run folder is not usable; the message says why, in one line
 
+PARTS = "alone"  # folder of a single-task control's parts, in the run
 _SIGNS = (LOCK, OWNER)  # files that say who writes into a folder
 _UNUSED = (*_SIGNS, "config.json", "metrics.csv")  # all that a run has that never began
 
@@ -43,7 +44,11 @@ def create(path: pathlib.Path, config: dict) -> None:
         if not _is_empty(path):
             raise taken
         about = {"format": FORMAT, **config, "machine": machine(), "versions": versions()}
-        write_json(path / "config.json", about)
+        try:
+            write_json(path / "config.json", about)
+        except OSError:  # such as a full disk
+            shutil.rmtree(path, ignore_errors=True)
+            raise
 
 
 def create_next(path: pathlib.Path, config: dict) -> pathlib.Path:
@@ -70,6 +75,8 @@ def _is_empty(path: pathlib.Path) -> bool:
 def writing(run: pathlib.Path, new: bool) -> Iterator[None]:
     """Be the one process that writes into a run folder; a new one that never began is removed.
 
+    A part of a single-task control is owned together with the whole.
+
     Args:
         run: the folder.
         new: it was made for this job: removed if the job fails before it has learned anything.
@@ -78,7 +85,7 @@ def writing(run: pathlib.Path, new: bool) -> Iterator[None]:
         Busy: another process writes there.
     """
     try:
-        with owned(run):
+        with owned(_whole(run)):
             yield
     except Exception:
         if new and _is_unused(run):
@@ -86,9 +93,17 @@ def writing(run: pathlib.Path, new: bool) -> Iterator[None]:
         raise
 
 
+def _whole(run: pathlib.Path) -> pathlib.Path:
+    """The run that a run is a part of; itself where it is none."""
+    parts = run.resolve().parent
+    is_part = parts.name == PARTS and (parts.parent / "config.json").exists()
+    return parts.parent if is_part else run
+
+
 def _is_unused(run: pathlib.Path) -> bool:
     """Whether nothing was learned in a folder, or in those of a single-task control."""
-    files = [path for path in run.rglob("*") if path.is_file()]
+    events = run / "tensorboard"  # made when metrics.csv is opened
+    files = [path for path in run.rglob("*") if path.is_file() and path.parent != events]
     rows = [read_metrics(path).rows for path in files if path.name == "metrics.csv"]
     return all(path.name in _UNUSED for path in files) and not any(rows)
 

@@ -16,7 +16,7 @@ from evaluation import experiment, runs
 from evaluation.config import JobConfig
 from evaluation.training import Session, Training
 
-FOLDER = "alone"  # of a run
+FOLDER = runs.PARTS
 
 
 def share(config: JobConfig, row: str) -> JobConfig:

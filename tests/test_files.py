@@ -1,6 +1,7 @@
 """Files are whole or not there and tell damage; a folder has one writer; text is UTF-8."""
 
 import ast
+import errno
 import json
 import multiprocessing
 import os
@@ -8,12 +9,14 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from agents import files
 from agents.files import Busy, FileError, owned, read_json, replacing, write_json, write_text
-from evaluation import runs
+from evaluation import runs, video
 from evaluation.metrics import Logged, Metrics, read_metrics
+from evaluation.protocol import write_episodes
 
 ROOT = pathlib.Path(__file__).parent.parent
 CODE = [
@@ -32,6 +35,48 @@ def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path):
     write_text(path, "größer 瓶 \ud800")
     assert path.read_bytes().decode("utf-8") == "größer 瓶 &#55296;"
     assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def _metrics(path: pathlib.Path) -> None:
+    Metrics(path, ["phase", "env_steps"]).close()
+
+
+def _film(path: pathlib.Path) -> None:
+    frames = [np.zeros((16, 16, 3), np.uint8)] * 2
+    video._write_film(path, frames, 10)
+
+
+WRITERS = {
+    "a.json": lambda path: write_json(path, {"a": 1}),
+    "a.html": lambda path: write_text(path, "<p>"),
+    "episodes.csv": lambda path: write_episodes([], path),
+    "metrics.csv": _metrics,
+    "a.mp4": _film,
+}
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_whatever_is_written_replaces_what_was_there_at_the_end(tmp_path, name, step, monkeypatch):
+    path = tmp_path / name
+    path.write_bytes(b"before")
+
+    def kill(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, step, kill)
+        with pytest.raises(Killed):
+            WRITERS[name](path)
+    assert path.read_bytes() == b"before"
+    assert os.listdir(tmp_path) == [name]
+    WRITERS[name](path)
+    assert path.read_bytes() != b"before"
+    assert os.listdir(tmp_path) == [name]
 
 
 def test_json_comes_back_without_its_digest(tmp_path):
@@ -129,6 +174,17 @@ def test_exactly_one_of_two_processes_makes_a_folder(tmp_path):
                 assert folder is None or runs.open_run(folder)["seed"] == seed
 
 
+def test_a_full_disk_leaves_no_run_folder_and_names_the_file(tmp_path, monkeypatch):
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", fail)
+    with pytest.raises(OSError, match="No space left") as caught:
+        runs.create(tmp_path / "run", {})
+    assert caught.value.filename == str(tmp_path / "run" / "config.json")
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_new_run_that_never_began_is_removed(tmp_path):
     run = tmp_path / "run"
     for new in (True, False):
@@ -143,6 +199,17 @@ def test_a_new_run_that_never_began_is_removed(tmp_path):
         metrics.close()
         raise ValueError("later")
     assert run.exists()
+
+
+def test_a_part_of_a_single_task_control_is_owned_with_the_whole(tmp_path):
+    run = tmp_path / "run"
+    part = run / "alone" / "button"
+    for folder in (run, part):
+        runs.create(folder, {})
+    with runs.writing(run, new=False), pytest.raises(Busy), runs.writing(part, new=False):
+        pass
+    with runs.writing(part, new=False), pytest.raises(Busy), runs.writing(run, new=False):
+        pass
 
 
 # metrics.csv

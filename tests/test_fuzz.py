@@ -14,6 +14,7 @@ no hang. FUZZ_CASES=1000 in the environment makes so many cases, `fuzz` is what 
 
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import pathlib
@@ -28,6 +29,7 @@ import numpy as np
 import pytest
 import stored
 from matplotlib.figure import Figure
+from rich.console import Console
 
 from agents import checkpoints, demonstrations, files
 from agents.demonstrations import DemoConfig
@@ -67,15 +69,15 @@ VALUES = (
 )
 
 
-class Said(list):
-    """A console that keeps its lines."""
+class Said(Console):
+    """A console that keeps what it is told."""
 
-    is_terminal = False
+    def __init__(self):
+        super().__init__(file=io.StringIO(), width=10_000, highlight=False)
 
-    def print(self, text: Any = "", **_: Any) -> None:
-        self.append(str(text))
-
-    print_json = print
+    def lines(self, folder: pathlib.Path) -> list[str]:
+        """What was said, without the name of a folder."""
+        return self.file.getvalue().replace(str(folder), "").splitlines()  # type: ignore
 
 
 class Answer(NamedTuple):
@@ -106,7 +108,7 @@ def ask_go_on(folder: pathlib.Path, said: Said) -> Any:
     run = folder / "stopped"
     _, job = experiment.stored_job(run)
     for line in [*experiment.notes(run), *experiment.lost_rows(run)]:
-        said.print(line)
+        said.print(line, markup=False)
     training = Training(Session(run, job, 0, lambda *_: None, lambda: True), resume=True)
     training.metrics.close()
     begun = training.budget.steps, training.best.score
@@ -249,9 +251,8 @@ def answer(ask: Callable[[pathlib.Path, Said], Any], folder: pathlib.Path) -> An
     try:
         outcome = ask(folder, said)
     except (ValueError, OSError, RuntimeError) as error:  # as train.py
-        return Answer(str(error), said, failed=True)
-    text = json.dumps(said).replace(str(folder), "")
-    return Answer(fingerprint([outcome, *DONE]), json.loads(text))
+        return Answer(str(error), said.lines(folder), failed=True)
+    return Answer(fingerprint([outcome, *DONE]), said.lines(folder))
 
 
 # Damage

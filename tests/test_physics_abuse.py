@@ -13,6 +13,7 @@ import time
 
 import mujoco
 import numpy as np
+import pytest
 
 from envs import CLOSURES
 from envs.batch import STEP_POSITION, ClosureBatch

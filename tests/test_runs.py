@@ -36,13 +36,6 @@ INK_BOTTLE = {
 }
 
 
-class Said(list):
-    """A console that keeps its lines."""
-
-    def print(self, text: str, **_) -> None:
-        self.append(text)
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A run of someone's own row and task set."""
@@ -78,6 +71,20 @@ def test_a_run_of_rows_that_are_not_registered_is_evaluated_from_its_numbers(own
     found = commands.evaluate(settings, Console(quiet=True))
     assert list(found["per_task"]) == ["ink-bottle"]
     assert CLOSURES["ink-bottle"] == Closure(**INK_BOTTLE)
+
+
+def test_such_a_run_is_filmed(own_run, monkeypatch):
+    filmed = []
+
+    def record(policy, task, path, **about):
+        filmed.append(CLOSURES[task])
+        return {"success": True, "progress": 1.0}
+
+    monkeypatch.setattr("evaluation.video.record", record)
+    arguments = ["video", str(own_run), "--task", "ink-bottle"]
+    status, _ = command(arguments, "utf-8", monkeypatch)
+    assert status is None
+    assert filmed == [Closure(**INK_BOTTLE)]
 
 
 def test_such_a_run_is_resumed(own_run):
@@ -118,9 +125,9 @@ def test_numbers_that_make_no_row_are_refused(own_run, ink_bottle, values, says)
 
 def test_rewards_of_another_version_are_said(own_run):
     changed(own_run / "config.json", reward_version=16)
-    said = Said()
-    commands.evaluate(EvaluateConfig(run=own_run, episodes=1), said)
-    assert "rewards of version 16; this version has" in said[0]
+    said = io.StringIO()
+    commands.evaluate(EvaluateConfig(run=own_run, episodes=1), Console(file=said, width=10_000))
+    assert "rewards of version 16; this version has" in said.getvalue()
 
 
 def test_an_older_run_without_rows_and_digests_is_read(own_run):
@@ -161,9 +168,9 @@ def test_json_of_another_shape_gets_one_line(own_run, name, values, says):
 def test_the_report_is_made_of_what_can_be_read_and_says_the_rest(own_run):
     metrics = own_run / "metrics.csv"
     metrics.write_bytes(metrics.read_bytes()[:-5])
-    said = Said()
-    commands.report(ReportConfig(run=own_run), said)
-    assert "1 of its 5 rows are left out (5)" in said[0]
+    said = io.StringIO()
+    commands.report(ReportConfig(run=own_run), Console(file=said, width=10_000))
+    assert "1 of its 5 rows are left out (5)" in said.getvalue()
     assert "1 of its 5 rows" in (own_run / "report.html").read_text(encoding="utf-8")
 
 
@@ -205,6 +212,14 @@ def test_help_is_shown_by_an_old_console(name, monkeypatch):
     status, out = command([name, "--help"], "ascii", monkeypatch)
     assert status == 0
     assert "--out" in out
+
+
+def test_a_default_name_that_is_taken_moves_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("time.strftime", lambda form: "20261127-101500")
+    made = [experiment.start(None, stored.TINY, seed, "a test") for seed in range(3)]
+    assert [run.name for run in made] == [f"20261127-101500{end}" for end in ("", "-2", "-3")]
+    assert [runs.open_run(run)["seed"] for run in made] == [0, 1, 2]
 
 
 def test_a_start_that_fails_leaves_no_folder(tmp_path, monkeypatch):
