@@ -302,14 +302,24 @@ class Learner:
                 f"{folder} was saved by an earlier version, whose trainings this one cannot go on "
                 "with: begin a new one"
             )
-        self.algorithm.resume(tensors, meta)
-        physics, env, between, model = meta["clock"]
+        try:
+            self.algorithm.resume(tensors, meta)
+            self._load_clock(*meta["clock"])
+            self._load_state(checkpoints.together(tensors, "state/", meta["state"]))
+        except (LookupError, RuntimeError, TypeError, ValueError):
+            raise checkpoints.CheckpointError(
+                f"{folder} was saved by another job or version: it does not fit this one"
+            ) from None
+        return meta
+
+    def _load_clock(
+        self, physics: float, env: float, between: float, model: dict[str, float]
+    ) -> None:
+        """Take the seconds that were spent before a state was saved."""
         self.closures.batch.physics_seconds = physics
         self.env.seconds = env
         self._between_updates = between
         self.algorithm.model.seconds = model
-        self._load_state(checkpoints.together(tensors, "state/", meta["state"]))
-        return meta
 
 
 def _encoded(conditioning: str | Mapping[str, np.ndarray]) -> Any:

@@ -331,8 +331,17 @@ class Training:
         self.learner.save(self.latest, best=state, logged=logged)
 
     def _load(self) -> Logged:
-        """Return to the saved state; what was logged before it."""
-        meta = self.learner.resume(self.latest)
+        """Return to the saved state; what was logged before it.
+
+        Raises:
+            CheckpointError: it is damaged, or of another version.
+        """
+        try:
+            meta = self.learner.resume(self.latest)
+        except checkpoints.CheckpointError as error:
+            raise checkpoints.CheckpointError(
+                f"{error}; to train this run from its beginning, remove {self.latest}"
+            ) from None
         self.budget.load(meta["best"])
         self.best.load(meta["best"])
         return Logged(*meta["logged"])

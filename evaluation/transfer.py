@@ -107,6 +107,18 @@ def settings(config: TransferConfig, source: Any) -> dict[str, Any]:
     }
 
 
+def _saved(folder: pathlib.Path) -> dict[str, Any]:
+    """What `Curves.save` kept beside a learner's state.
+
+    Raises:
+        CheckpointError: it is damaged, or of another version.
+    """
+    try:
+        return checkpoints.load(folder)[1]["transfer"]
+    except checkpoints.CheckpointError as error:
+        raise checkpoints.CheckpointError(f"{error}; --replace begins the transfer anew") from None
+
+
 def check_same(ours: dict[str, Any], theirs: dict[str, Any], place: str) -> None:
     """Refuse curves of other settings; what is not known of the others counts as the same.
 
@@ -152,8 +164,7 @@ class Curves:
         self._current: dict[str, Any] = {}
         saved: dict[str, Any] = entry
         if checkpoints.exists(folder):
-            _, meta = checkpoints.load(folder)
-            saved = meta["transfer"]
+            saved = _saved(folder)
             check_same(settings, saved["settings"], str(folder))
             self._current = saved["current"]
         self.finished: dict[str, list[dict]] = saved.get("curves", {})

@@ -9,12 +9,16 @@ import shutil
 import signal
 import sys
 
-import kills
 import numpy as np
 import pytest
 import torch
 
-from agents import demonstrations, plain
+if os.name != "posix":
+    pytest.skip("signals and forks", allow_module_level=True)
+
+import kills
+
+from agents import checkpoints, demonstrations, plain
 from agents.config import CloneConfig, DaggerConfig, LearnerConfig, PPOConfig, SACConfig
 from agents.learner import Learner
 from envs.observations import SIZE
@@ -202,6 +206,28 @@ def test_the_seconds_of_all_sessions_are_counted(run, monkeypatch):
     assert runs.read_results(run)["total_seconds"] == 20
     experiment.Stopwatch(run).note()
     assert runs.read_results(run)["total_seconds"] == 20
+
+
+def flip(file: pathlib.Path) -> None:
+    """Change a bit in the middle of a file."""
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def test_a_damaged_state_says_what_to_do(run, tmp_path):
+    learner("ppo", False, "uniform").save(run / "latest")
+    with pytest.raises(checkpoints.CheckpointError, match="does not fit .*remove .*latest"):
+        Training(session(run), resume=True)
+    flip(run / "latest" / checkpoints.FILE)
+    with pytest.raises(checkpoints.CheckpointError, match="damaged: .*remove .*latest"):
+        Training(session(run), resume=True)
+    shutil.move(run / "latest", run / "transfer" / "mug")
+    with pytest.raises(checkpoints.CheckpointError, match="damaged: .*--replace"):
+        experiment.transfer_run(session(run), "mug")
+    flip(run / "checkpoint" / checkpoints.FILE)
+    with pytest.raises(checkpoints.CheckpointError, match="checkpoint is damaged"):
+        experiment.run_policy(run)
 
 
 # Transfers
