@@ -146,7 +146,9 @@ def test_commands_on_a_run(run, tmp_path, within):
     done = within("evaluate", run, "--tasks mug valve --episodes 3 --out", tmp_path / "e")
     assert done.returncode == 0, done.stderr
     assert set(read_json(tmp_path / "e/results.json")["per_task"]) == {"mug", "valve"}
-    done = within("transfer", run, "--target decanter --env-steps 2560 --few-shot 2")
+    smaller = ("transfer", run, "--target decanter --env-steps 2560 --few-shot 2")
+    assert "budget 5120, now 2560" in error_line(within(*smaller))
+    done = within(*smaller, "--replace")
     assert done.returncode == 0, done.stderr
     assert "zero_shot" in done.stdout
     done = within("report", run)
