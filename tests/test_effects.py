@@ -9,6 +9,7 @@ import pathlib
 import runpy
 
 import pytest
+from stored import TRANSFER
 
 from agents.settings import Flag, flags, load, replaced
 from agents.tables import ALGORITHMS
@@ -289,7 +290,7 @@ def test_what_is_done_cannot_be_changed(results, key, says, tmp_path):
     run = start(tmp_path)
     held_out = experiment.stored_job(run)[0]["held_out"]
     if "transfer" in results:
-        results = {"transfer": dict.fromkeys(held_out, {})}
+        results = {"transfer": dict.fromkeys(held_out, TRANSFER)}
     (run / "results.json").write_text(json.dumps(results))
     with pytest.raises(ValueError, match=says):
         resumed(run, {key: another(TRAIN_FLAGS[key])})

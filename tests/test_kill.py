@@ -26,6 +26,7 @@ from evaluation import commands, experiment, runs, transfer
 from evaluation.config import QUICK, TransferConfig
 from evaluation.interrupt import Interrupt
 from evaluation.loggers import LOGGERS
+from evaluation.metrics import Logged, Metrics
 from evaluation.training import Session, Training
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -288,13 +289,11 @@ def test_tensorboard_shows_one_line_after_a_kill(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    logged = runs.Logged()
+    logged = Logged()
     saved = logged
     for first, last in ((0, 6), (3, 9)):  # updates; the first session is killed, saved after three
         board = LOGGERS["tensorboard"](tmp_path, logged.steps + 1)
-        metrics = runs.Metrics(
-            tmp_path / "metrics.csv", ["phase", "env_steps", "loss"], logged, [board]
-        )
+        metrics = Metrics(tmp_path / "metrics.csv", ["phase", "env_steps", "loss"], logged, [board])
         for number in range(first, last):
             metrics.row(phase="ppo", env_steps=10 * number, loss=float(number))
             saved = metrics.sync() if number == 2 else saved
