@@ -58,29 +58,36 @@ def same_recordings(a: pathlib.Path, b: pathlib.Path) -> Iterable[str]:
 
 _SMALL = (
     "--quick --no-videos --task-set unrelated --num-envs 4 --episodes 1 --validation-episodes 1 "
-    "--validations 1 --ppo.rollout 10 --ppo.warm-rollout 10 --ppo.critic-warmup 1 "
-    "--dagger.steps-per-task 160 --dagger.rollout 8 --dagger.updates 2 --dagger.minibatch 32 "
-    "--ppo.guidance 2 --ppo.warm-epochs 1 --env-steps 400 "
-    "--transfer.points 1 --transfer.episodes 1 --transfer.num-envs 4 "
+    "--validations 1 --out OUT"
 )
-_RESUME = "--resume OUT --no-videos"
-_NO_TRANSFER = f"{_SMALL} --transfer-steps 0 --out OUT"
+_STEPS = "--env-steps 400 --transfer-steps 0"
+_DAGGER = "--dagger.steps-per-task 160 --dagger.rollout 8 --dagger.updates 2 --dagger.minibatch 32"
+_WARM_PPO = "--ppo.warm-rollout 10 --ppo.critic-warmup 1 --ppo.warm-epochs 1"
+_TRANSFER = (
+    "--env-steps 400 --transfer-steps 120 --transfer.points 1 --transfer.episodes 1 "
+    "--transfer.num-envs 4 --ppo.rollout 10"
+)
 _CLONE = "--warm-start clone --clone.epochs 12 --clone.updates 4 --clone.minibatch 32 --demos DEMOS"
 _SAC = (
     "--algorithm sac --sac.learning-starts 40 --sac.train-freq 5 --sac.gradient-steps 3 "
     "--sac.batch-size 32"
 )
+_PPO = f"{_SMALL} {_STEPS} {_DAGGER} {_WARM_PPO} --ppo.guidance 2"
+_RESUME = "--resume OUT --no-videos"
 JOBS = {
-    "quick": Job(f"{_SMALL} --transfer-steps 120 --cosines --out OUT", _RESUME),
-    "scratch": Job(f"{_NO_TRANSFER} --warm-start none --sampling by_failure", _RESUME),
-    "clone": Job(f"{_NO_TRANSFER} {_CLONE}", _RESUME),
-    "sac": Job(f"{_NO_TRANSFER} {_SAC} --sampling by_failure", _RESUME),
-    "sac-demos": Job(f"{_NO_TRANSFER} {_SAC} {_CLONE}", _RESUME),
-    "plain": Job(
-        f"{_NO_TRANSFER} --algorithm plain_ppo --warm-start none --env-steps 1600", _RESUME
+    "quick": Job(f"{_SMALL} {_DAGGER} {_WARM_PPO} --ppo.guidance 2 {_TRANSFER} --cosines", _RESUME),
+    "scratch": Job(
+        f"{_SMALL} {_STEPS} --ppo.rollout 10 --warm-start none --sampling by_failure", _RESUME
     ),
-    "alone": Job(f"{_NO_TRANSFER} --alone", _RESUME),
-    "history": Job(f"{_NO_TRANSFER} --conditioning history --popart --head per_task", _RESUME),
+    "clone": Job(f"{_SMALL} {_STEPS} {_WARM_PPO} {_CLONE}", _RESUME),
+    "sac": Job(f"{_SMALL} {_STEPS} {_DAGGER} {_SAC} --sampling by_failure", _RESUME),
+    "sac-demos": Job(f"{_SMALL} {_STEPS} {_SAC} {_CLONE}", _RESUME),
+    "plain": Job(
+        f"{_SMALL} --algorithm plain_ppo --warm-start none --env-steps 1600 --transfer-steps 0",
+        _RESUME,
+    ),
+    "alone": Job(f"{_PPO} --alone", _RESUME),
+    "history": Job(f"{_PPO} --conditioning history --popart --head per_task", _RESUME),
     "transfer": Job(
         "transfer OUT --target jar --env-steps 200 --seeds 2 --few-shot 1", copied="scratch"
     ),

@@ -91,3 +91,12 @@ def test_a_learner_practises_more_tasks_than_it_has_environments():
     learner = Learner(("pump", "button", "mug"), LearnerConfig(num_envs=2), seed=0)
     without_physics(learner.closures)
     assert set(practised(learner.closures, 200).ravel()) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("before", range(1, 8))
+def test_a_deck_goes_on_from_a_snapshot_after_any_number_of_deals(before):
+    steps = np.full(5, 80)
+    deck, other = (Deck(steps, np.random.default_rng(seed)) for seed in (0, 1))
+    deck.deal(before)
+    other.restore(deck.snapshot())
+    assert np.array_equal(other.deal(20), deck.deal(20))

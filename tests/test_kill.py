@@ -23,7 +23,9 @@ from agents.config import CloneConfig, DaggerConfig, LearnerConfig, PPOConfig, S
 from agents.learner import Learner
 from envs.observations import SIZE
 from evaluation import commands, experiment, runs, transfer
-from evaluation.config import QUICK, TransferConfig
+from evaluation import flags as command_line
+from evaluation.config import QUICK, TrainConfig, TransferConfig, resolved
+from evaluation.effects import check_effects
 from evaluation.interrupt import Interrupt
 from evaluation.loggers import LOGGERS
 from evaluation.metrics import Logged, Metrics
@@ -362,6 +364,14 @@ def test_ctrl_c_in_other_commands_gets_one_line(monkeypatch, capsys):
 
 
 # Whole commands
+
+
+@pytest.mark.parametrize("name", [n for n, job in kills.JOBS.items() if job.begin[0] == "-"])
+def test_every_training_that_is_killed_is_one_that_is_accepted(name):
+    words = kills.JOBS[name].begin.split()
+    config = command_line.parse(TrainConfig(job=QUICK), words, "train")
+    commands.check_job(resolved(config.job, config.quick))
+    check_effects(config)
 
 
 def test_killed_runs_end_the_same(tmp_path):
