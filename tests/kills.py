@@ -100,7 +100,6 @@ JOBS = {
     "compare": Job(
         "compare GRID --out OUT",
         begun="cells",
-        signals=(signal.SIGTERM, signal.SIGHUP),  # killed, it leaves its trainings behind
     ),
 }
 
