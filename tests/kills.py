@@ -123,7 +123,7 @@ class Killing:
     Args:
         job: a row.
         folder: for the runs.
-        given: folders by the words that stand for them, and the runs that jobs copy, by name.
+        given: folders by the words that stand for them (upper case), and runs by their jobs' names.
 
     Attributes:
         whole: the run that was not killed.
@@ -183,7 +183,8 @@ class Killing:
             shutil.rmtree(run, ignore_errors=True)
             if job.copied:
                 shutil.copytree(self.given[job.copied], run)
-        given = {"OUT": run, **self.given}
+        stand_ins = {word: path for word, path in self.given.items() if word.isupper()}
+        given = {"OUT": run, **stand_ins}
         text = (begun and job.again) or job.begin
         words = [str(given.get(word, word)) for word in text.split()]
         process = _CONTEXT.Process(target=work, args=(words, self._log(run)))
