@@ -284,6 +284,15 @@ class TaskSet:
                     f"reserved for {held_out.name}"
                 )
 
+    def examples(self, most: int) -> tuple[str, ...]:
+        """The trained rows; where they are more than `most`, the first of each mechanism."""
+        if len(self.train) <= most:
+            return self.train
+        firsts: dict[str, str] = {}
+        for name in self.train:
+            firsts.setdefault(CLOSURES[name].mechanism, name)
+        return tuple(firsts.values())
+
     def is_of_new_mechanism(self, name: str) -> bool:
         """Whether no row of a row's mechanism is trained, or next to none: see `left_out`."""
         mechanism = CLOSURES[name].mechanism

@@ -19,7 +19,8 @@ MOST = 512  # training rows of a set
 # Where the generator's rays begin: rows by mechanism. A further one would change every drawn row
 SEEDS = {
     "pull": ("mug", "cork", "decanter", "teapot"),
-    "screw": ("bottle", "jar", "tumbler", "gas-cap", "thermos", "spice-jar", "canteen", "gas-bottle"),
+    "screw": ("bottle", "jar", "tumbler", "gas-cap", "thermos", "spice-jar", "canteen",
+        "gas-bottle"),
     "turn": ("valve", "grinder", "stove-knob", "tap"),
     "push_twist": ("pill-box", "solvent-can"),
     "bayonet": ("canister", "radiator-cap"),

@@ -75,7 +75,10 @@ class GrowingTable(dict[str, T]):
 
     def get(self, name: str, default: Any = None) -> Any:
         """The row of a name, or the default."""
-        return self[name] if name in self else default
+        try:
+            return self[name]
+        except KeyError:
+            return default
 
     @property
     def further(self) -> str:
