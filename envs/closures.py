@@ -318,8 +318,12 @@ class TaskSet:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-CLOSURES: GrowingTable[Closure] = GrowingTable("envs.drawn:row", "envs.drawn:ROW_NAMES")
-TASK_SETS: GrowingTable[TaskSet] = GrowingTable("envs.drawn:task_set", "envs.drawn:SET_NAMES")
+CLOSURES: GrowingTable[Closure] = GrowingTable(
+    ("drawn-", "unseen-"), "envs.drawn:row", "envs.drawn:ROW_NAMES"
+)
+TASK_SETS: GrowingTable[TaskSet] = GrowingTable(
+    ("drawn-",), "envs.drawn:task_set", "envs.drawn:SET_NAMES"
+)
 
 
 def register(row: Closure | TaskSet) -> None:

@@ -54,24 +54,30 @@ class GrowingTable(dict[str, T]):
     Only the rows that are in it are listed and counted.
 
     Args:
+        prefixes: what the names of further rows begin with.
         make: `package.module:function` that makes the row of a name, None where it has none; it
-            is imported when a name is asked for that is not in the table.
+            is imported when a name with a prefix is asked for.
         names: `package.module:name` of a few words on the names that it makes.
     """
 
-    def __init__(self, make: str, names: str):
+    def __init__(self, prefixes: tuple[str, ...], make: str, names: str):
         super().__init__()
+        self._prefixes = prefixes
         self._make = make
         self._names = names
 
     def __missing__(self, name: str) -> T:
-        row = _object(self._make)(name)
+        row = self._made(name)
         if row is None:
             raise KeyError(name)
         return row
 
+    def _made(self, name: object) -> T | None:
+        can_be = isinstance(name, str) and name.startswith(self._prefixes)
+        return _object(self._make)(name) if can_be else None
+
     def __contains__(self, name: object) -> bool:
-        return super().__contains__(name) or _object(self._make)(name) is not None
+        return super().__contains__(name) or self._made(name) is not None
 
     def get(self, name: str, default: Any = None) -> Any:
         """The row of a name, or the default."""

@@ -88,9 +88,10 @@ class Budget:
 
     def parts(self) -> dict[str, float]:
         """Seconds of each part of learning; `rest` is the time that belongs to none of them."""
+        reinforcement = self.learner.seconds if self.learner.env_steps else {}
         parts = {
             "warm start": self.warm_seconds,
-            **self.learner.seconds,
+            **reinforcement,
             "validation": self.validation_seconds,
         }
         return {**parts, "rest": max(0.0, self.seconds - sum(parts.values()))}
