@@ -13,9 +13,9 @@ import torch
 
 from envs import ClosureVectorEnv
 from evaluation import runs
+from evaluation.compare_report import compare_runs, write_comparison
 from evaluation.loggers import LOGGERS, require
 from evaluation.metrics import Metrics, read_metrics
-from evaluation.compare_report import compare_runs, write_comparison
 from evaluation.protocol import (
     BUILT_IN,
     by_mechanism,
