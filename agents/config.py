@@ -151,10 +151,17 @@ class DaggerConfig:
     """Settings of the warm start by DAgger."""
 
     steps_per_task: int = setting(24_000, "environment steps per task", least=1)
+    steps: int | None = setting(
+        None, "environment steps of all tasks together, in place of steps_per_task", least=1
+    )
     rollout: int = setting(20, "control steps per environment and round", least=1)
     updates: int = setting(100, "minibatches per round", least=1)
     minibatch: int = setting(512, "labelled states per minibatch", least=1)
     learning_rate: float = setting(1e-3, "learning rate; falls linearly to a tenth", above=0)
+
+    def total(self, tasks: int) -> int:
+        """Environment steps in all, of so many tasks."""
+        return self.steps or self.steps_per_task * tasks
 
 
 @dataclasses.dataclass(frozen=True)

@@ -89,7 +89,7 @@ class Dagger(Teacher):
 
     Args:
         policy: its actor is trained in place.
-        env: where the copy acts; stepped config.steps_per_task times for each of its tasks.
+        env: where the copy acts; stepped `config.total` times, its sub-environments together.
         expert: returns the expert's actions (n, a) for env's present states.
         config: settings.
         rng: draws minibatches, and where the expert acts.
@@ -107,7 +107,7 @@ class Dagger(Teacher):
     ):
         minibatch_rng, lead_rng = rng.spawn(2)
         self.steps = env.num_envs * config.rollout  # environment steps per round
-        rounds = max(1, config.steps_per_task * len(env.closures.tasks) // self.steps)
+        rounds = max(1, config.total(len(env.closures.tasks)) // self.steps)
         super().__init__(policy, config, rounds, minibatch_rng, fused=True)
         self.rollout = config.rollout
         self.collector = _Collector(env, expert, copy.deepcopy(policy.actor), lead_rng)

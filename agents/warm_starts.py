@@ -32,7 +32,7 @@ OnProgress = Callable[[Progress], bool]  # returns whether to go on
 
 def dagger(learner: Learner, config: WarmStartConfig, on_progress: OnProgress) -> None:
     """Imitate the scripted experts in the states that the policy reaches."""
-    total = config.dagger.steps_per_task * len(learner.tasks)
+    total = config.dagger.total(len(learner.tasks))
 
     def on_round(env_steps: int, loss: float) -> bool:
         return on_progress(Progress(env_steps, total, loss, env_steps))

@@ -14,7 +14,7 @@ from envs.opengl import choose_backend
 choose_backend()
 
 # ruff: noqa: E402 (the back end is chosen before anything can import mujoco)
-from envs.closures import CLOSURES, TASK_SETS, Closure, TaskSet, distance, register
+from envs.closures import CLOSURES, TASK_SETS, Closure, TaskSet, distance, named_set, register
 from envs.generator import sample_closure
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ __all__ = [
     "ClosureVectorEnv",
     "TaskSet",
     "distance",
+    "named_set",
     "register",
     "sample_closure",
 ]

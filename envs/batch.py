@@ -17,6 +17,7 @@ from envs.closures import CLOSURES
 from envs.constants import MARK, constants
 from envs.cores import default_threads
 from envs.mechanisms import LID_JOINTS, TWIST
+from envs.models import MODELS
 from envs.scene import SUBSTEPS, TIMESTEP, WORKSPACE, build
 from envs.structure import Variant, digest
 from envs.tables import lookup
@@ -44,7 +45,6 @@ _DIVERGED = np.array(  # warnings of a simulation that diverged
 _KEEP_STATE = mujoco.mjtStage.mjSTAGE_NONE.value  # a reset that computes nothing
 _POSITIONS = mujoco.mjtStage.mjSTAGE_POS.value  # kinematics only
 _VARIANT_ENTROPY = 0xCA9  # separates the variants' randomness from the episodes'
-_NOT_PHYSICS = ("eq_active0", "names_map", "geom_rgba")  # states or labels, not read while stepping
 
 # Ranges of a start, uniform: container pose (m, rad) and hand pose relative to the grip (m, rad)
 START = {
@@ -192,10 +192,9 @@ class ClosureBatch:
         self.level = level
         self.variation = Variation(lookup(LEVELS, level, "level"), self.n)
         self.pool = _draw_pool(self.names, variants, variant_seed)
-        held = [build(variant).compile() for variant in self.pool]
-        free = [build(variant, free=True).compile() for variant in self.pool]
-        self.model = held[0]
-        self._fields = self._present_fields(held + free)  # (models, ...) by name
+        self.model = build(self.pool[0]).compile()
+        # (models, ...) by name: of the pool with the lids held, then with the lids free
+        self._fields = MODELS.fields(self.pool, self.variation.fields)
         self.variant_constants = constants(self.pool)
         self._begin()
 
@@ -227,15 +226,6 @@ class ClosureBatch:
         self._hand = self._bind_hand()
         self._state_before = self.sim.state.copy()  # the last control step
         forks.watch(self)
-
-    def _present_fields(self, models: list[mujoco.MjModel]) -> dict[str, np.ndarray]:
-        """Model fields (models, ...) that differ or vary, by name: each simulation has its own.
-
-        Args:
-            models: of the pool with the lids held, then with the lids free.
-        """
-        names = dict.fromkeys((*_differing_fields(models), *self.variation.fields))
-        return {name: np.stack([getattr(model, name) for model in models]) for name in names}
 
     def __getstate__(self) -> dict[str, Any]:
         """What `__setstate__` makes an independent copy of, with the same future."""
@@ -711,15 +701,3 @@ def _container_quaternion(yaw: np.ndarray, tilt: np.ndarray, tilt_way: np.ndarra
         ],
         -1,
     )
-
-
-def _differing_fields(models: list[mujoco.MjModel]) -> list[str]:
-    """Names of the model fields in which compiled variants differ."""
-    names = []
-    for name in sorted(mujoco.batch.MODEL_FIELDS):
-        first, *others = [getattr(model, name, None) for model in models]
-        if name in _NOT_PHYSICS or not isinstance(first, np.ndarray):
-            continue
-        if not all(np.array_equal(first, np.asarray(other)) for other in others):
-            names.append(name)
-    return names

@@ -36,7 +36,7 @@ import gymnasium as gym
 
 from envs import structure
 from envs.structure import Closure
-from envs.tables import brief, lookup
+from envs.tables import GrowingTable, brief, lookup
 
 _ROWS = (
     Closure(
@@ -231,6 +231,8 @@ class TaskSet:
         held_out: rows that are never touched in training.
         probes: one line on what the split asks.
         reserved: held-out row -> the range that no trained row of its mechanism overlaps.
+        transfers: held-out rows that a training goes on to learn; by default all.
+        left_out: the mechanism of which no row is trained, or next to none.
     """
 
     name: str
@@ -238,6 +240,8 @@ class TaskSet:
     held_out: tuple[str, ...]
     probes: str
     reserved: dict[str, str] = dataclasses.field(default_factory=dict, hash=False)
+    transfers: tuple[str, ...] | None = None
+    left_out: str = ""
 
     def __post_init__(self) -> None:
         """Refuse a split whose sides share a row or a reserved range.
@@ -262,6 +266,10 @@ class TaskSet:
             lookup(CLOSURES, name, "closure")
         for held_out, field in self.reserved.items():
             self._refuse_overlap(CLOSURES[held_out], field)
+        if self.transfers is None:
+            object.__setattr__(self, "transfers", self.held_out)
+        if further := set(self.transfers or ()) - set(self.held_out):
+            raise ValueError(f"task set {brief(self.name)}: {sorted(further)} is not held out")
 
     def _refuse_overlap(self, held_out: Closure, field: str) -> None:
         """Refuse a trained row of the same mechanism whose range overlaps the reserved one."""
@@ -275,6 +283,21 @@ class TaskSet:
                     f"task set {brief(self.name)}: {trained.name} overlaps the {field} "
                     f"reserved for {held_out.name}"
                 )
+
+    def examples(self, most: int) -> tuple[str, ...]:
+        """The trained rows; where they are more than `most`, the first of each mechanism."""
+        if len(self.train) <= most:
+            return self.train
+        firsts: dict[str, str] = {}
+        for name in self.train:
+            firsts.setdefault(CLOSURES[name].mechanism, name)
+        return tuple(firsts.values())
+
+    def is_of_new_mechanism(self, name: str) -> bool:
+        """Whether no row of a row's mechanism is trained, or next to none: see `left_out`."""
+        mechanism = CLOSURES[name].mechanism
+        trained = {CLOSURES[row].mechanism for row in self.train}
+        return mechanism == self.left_out or mechanism not in trained
 
     @property
     def words(self) -> str:
@@ -295,8 +318,12 @@ class TaskSet:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-CLOSURES: dict[str, Closure] = {}
-TASK_SETS: dict[str, TaskSet] = {}
+CLOSURES: GrowingTable[Closure] = GrowingTable(
+    ("drawn-", "unseen-"), "envs.drawn:row", "envs.drawn:ROW_NAMES"
+)
+TASK_SETS: GrowingTable[TaskSet] = GrowingTable(
+    ("drawn-",), "envs.drawn:task_set", "envs.drawn:SET_NAMES"
+)
 
 
 def register(row: Closure | TaskSet) -> None:
@@ -365,7 +392,18 @@ def named_set(name: str) -> TaskSet:
     if not row:
         return found
     lookup(dict.fromkeys(found.train), row, f"row of {whole}")
-    return TaskSet(name, (row,), found.held_out, f"{row} of {whole}, alone")
+    return TaskSet(
+        name, (row,), found.held_out, f"{row} of {whole}, alone", transfers=found.transfers
+    )
+
+
+def named_row(name: str) -> Closure:
+    """The row of a name, also a drawn one.
+
+    Raises:
+        KeyError: no such row.
+    """
+    return lookup(CLOSURES, name, "closure")
 
 
 def distance(a: str | Closure, b: str | Closure, axis: str | None = None) -> float:

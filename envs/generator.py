@@ -27,6 +27,11 @@ _STRIDES = {
     "force": 10.0,
     "mass": 0.05,
 }
+_AXIS_NUMBERS = {  # fields that count in each axis of `structure.AXES`, and in no other
+    "motion": ("angle", "lead", "depth"),
+    "geometry": ("grip_radius", "grip_height"),
+    "dynamics": ("torque", "force", "mass"),
+}
 _TOLERANCE = 0.01  # of the distance asked for
 _ATTEMPTS = 400  # rays
 _STEP = 0.1  # of a ray's length, in the search for two points between which the distance lies
@@ -42,6 +47,7 @@ def sample_closure(
     mechanism: str | None = None,
     near: str | Closure | None = None,
     distance: float | None = None,
+    axis: str | None = None,
 ) -> Closure:
     """Draw a valid closure, anywhere or at a structural distance from a row.
 
@@ -54,6 +60,8 @@ def sample_closure(
         mechanism: a row of MECHANISMS; by default that of `near`, or any.
         near: a row, or its name.
         distance: from `near`; by default wherever the ray's random length ends.
+        axis: the one axis of `structure.AXES` in which it differs from where the ray begins; by
+            default all that have numbers.
 
     Returns:
         A closure that is not registered; `register` it to make it a task.
@@ -61,7 +69,8 @@ def sample_closure(
     Raises:
         KeyError: unknown mechanism or row.
         ValueError: a distance without `near`, or one that this mechanism cannot have
-            from `near`: the message says what was reached.
+            from `near`: the message says what was reached; an axis without numbers, or beside
+            another mechanism than that of `near`.
     """
     if not isinstance(rng, np.random.Generator):
         raise ValueError(f"rng must be a generator, as np.random.default_rng(0), not {brief(rng)}")
@@ -75,9 +84,38 @@ def sample_closure(
         seeds = [near]
     else:
         seeds = [row for row in CLOSURES.values() if row.mechanism == mechanism]
+    strides = _strides(axis)
+    if axis is not None and near is not None and near.mechanism != mechanism:
+        raise ValueError(
+            f"a {mechanism} differs from {near.name}, a {near.mechanism}, in more than one axis"
+        )
     if near is None or distance is None:
-        return _sample_anywhere(rng, seeds)
-    return _sample_at_distance(rng, seeds, near, distance)
+        return _sample_anywhere(rng, seeds, strides)
+    return _sample_at_distance(rng, seeds, strides, near, distance)
+
+
+def sample_from(rng: np.random.Generator, seeds: list[Closure], name: str) -> Closure:
+    """A closure anywhere on a ray from one of the seeds, which are of one mechanism.
+
+    Args:
+        rng: source of randomness.
+        seeds: where the ray may begin.
+        name: that the closure gets.
+    """
+    return dataclasses.replace(_sample_anywhere(rng, seeds, _STRIDES), name=name)
+
+
+def _strides(axis: str | None) -> Ray:
+    """The strides of the numbers of an axis, or of all."""
+    if axis is None:
+        return _STRIDES
+    lookup(structure.AXES, axis, "axis")
+    if axis not in _AXIS_NUMBERS:
+        raise ValueError(
+            f"{axis} has no numbers to draw: allowed: {', '.join(_AXIS_NUMBERS)} (another "
+            "mechanism is drawn by its name)"
+        )
+    return {field: _STRIDES[field] for field in _AXIS_NUMBERS[axis]}
 
 
 def _is_distance(value: Any) -> bool:
@@ -85,11 +123,11 @@ def _is_distance(value: Any) -> bool:
     return isinstance(value, int | float | np.number) and bool(0 <= value < np.inf)
 
 
-def _sample_anywhere(rng: np.random.Generator, seeds: list[Closure]) -> Closure:
+def _sample_anywhere(rng: np.random.Generator, seeds: list[Closure], strides: Ray) -> Closure:
     """A closure on a ray of random length from one of the seeds."""
     for _ in range(_ATTEMPTS):
         seed = seeds[rng.integers(len(seeds))]
-        ray = _random_ray(rng, seed)
+        ray = _random_ray(rng, seed, strides)
         found = _point_on_ray(seed, ray, rng.uniform(0, 1))
         if found is not None:
             return found
@@ -97,13 +135,13 @@ def _sample_anywhere(rng: np.random.Generator, seeds: list[Closure]) -> Closure:
 
 
 def _sample_at_distance(
-    rng: np.random.Generator, seeds: list[Closure], near: Closure, distance: float
+    rng: np.random.Generator, seeds: list[Closure], strides: Ray, near: Closure, distance: float
 ) -> Closure:
     """A closure on a ray from one of the seeds, at the distance from `near`."""
     reached: list[float] = []
     for _ in range(_ATTEMPTS):
         seed = seeds[rng.integers(len(seeds))]
-        ray = _random_ray(rng, seed)
+        ray = _random_ray(rng, seed, strides)
         found = _search_ray(seed, ray, near, distance, reached)
         if found is not None:
             return found
@@ -113,13 +151,13 @@ def _sample_at_distance(
     )
 
 
-def _random_ray(rng: np.random.Generator, seed: Closure) -> Ray:
-    """A random direction through the numbers that the seed uses."""
-    used = [field for field in _STRIDES if any(getattr(seed, field))]
+def _random_ray(rng: np.random.Generator, seed: Closure, strides: Ray) -> Ray:
+    """A random direction through those numbers with strides that the seed uses."""
+    used = [field for field in strides if any(getattr(seed, field))]
     direction = rng.normal(size=len(used))
     direction /= np.linalg.norm(direction)
     return {
-        field: float(share * _STRIDES[field]) for field, share in zip(used, direction, strict=True)
+        field: float(share * strides[field]) for field, share in zip(used, direction, strict=True)
     }
 
 

@@ -28,18 +28,74 @@ def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
         UnknownName: no such name; the message lists what is allowed.
     """
     if not isinstance(name, str):
-        raise UnknownName(f"{kind} must be a name, not {brief(name)}: allowed: {', '.join(table)}")
+        raise UnknownName(f"{kind} must be a name, not {brief(name)}: allowed: {_allowed(table)}")
     if name in table:
         return table[name]
     close = difflib.get_close_matches(name, table, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
-    raise UnknownName(f"unknown {kind} {name!r}: {hint}allowed: {', '.join(table)}")
+    raise UnknownName(f"unknown {kind} {name!r}: {hint}allowed: {_allowed(table)}")
+
+
+def _allowed(table: Mapping[str, Any]) -> str:
+    """The names in a table, and what further ones it makes."""
+    further = getattr(table, "further", "")
+    return ", ".join(table) + (f"; {further}" if further else "")
 
 
 def brief(value: Any) -> str:
     """A value for a message: its repr in one line, cut where it is long."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+class GrowingTable(dict[str, T]):
+    """Rows by name, and further ones that are made when they are asked for by name.
+
+    Only the rows that are in it are listed and counted.
+
+    Args:
+        prefixes: what the names of further rows begin with.
+        make: `package.module:function` that makes the row of a name, None where it has none; it
+            is imported when a name with a prefix is asked for.
+        names: `package.module:name` of a few words on the names that it makes.
+    """
+
+    def __init__(self, prefixes: tuple[str, ...], make: str, names: str):
+        super().__init__()
+        self._prefixes = prefixes
+        self._make = make
+        self._names = names
+
+    def __missing__(self, name: str) -> T:
+        row = self._made(name)
+        if row is None:
+            raise KeyError(name)
+        return row
+
+    def _made(self, name: object) -> T | None:
+        can_be = isinstance(name, str) and name.startswith(self._prefixes)
+        return _object(self._make)(name) if can_be else None
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or self._made(name) is not None
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The row of a name, or the default."""
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+    @property
+    def further(self) -> str:
+        """A few words on the names of the rows that are made."""
+        return _object(self._names)
+
+
+def _object(entry_point: str) -> Any:
+    """The object at `package.module:name`."""
+    module, _, attribute = entry_point.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 class Row(NamedTuple):
@@ -64,8 +120,7 @@ class Table(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._objects:
-            module, _, attribute = self.rows[name].entry_point.partition(":")
-            self._objects[name] = getattr(importlib.import_module(module), attribute)
+            self._objects[name] = _object(self.rows[name].entry_point)
         return self._objects[name]
 
     def __contains__(self, name: object) -> bool:

@@ -55,6 +55,7 @@ from evaluation.protocol import (
     Act,
     Episode,
     Policy,
+    by_mechanism,
     summary,
     write_episodes,
 )
@@ -65,6 +66,8 @@ from evaluation.report import write_report
 from evaluation.training import LATEST, Report, Session, Training, learner_config
 from evaluation.transfer import TEACHER_SEED
 
+MOST_NAMED = 30  # rows in a line
+MOST_FILMS = 30  # of trained rows; of more, one of each mechanism
 PICTURED_STEPS, STEPS = 20, 300  # control steps of a benchmark, with and without pictures
 
 
@@ -81,6 +84,8 @@ def check_job(job: JobConfig) -> None:
         needed = " ".join(word for key, value in fixed.items() for word in as_words(key, value))
         raise ValueError(f"--algorithm {job.algorithm} works with these flags only: {needed}")
     algorithm.check(learner_config(job))
+    if job.env_steps == 0 and job.warm_start == "none":
+        raise ValueError("--env-steps 0 leaves nothing to learn without a warm start")
     clones = job.warm_start == "clone"
     takes_demos = clones or algorithm.replays_demonstrations
     if (clones and not job.demos) or (job.demos and not takes_demos):
@@ -203,6 +208,13 @@ def _check_split(run: pathlib.Path, stored: dict, job: JobConfig) -> None:
         )
 
 
+def listed(rows: Sequence[str]) -> str:
+    """Names in a line; of many, their number and the first ones."""
+    if len(rows) <= MOST_NAMED:
+        return ", ".join(rows)
+    return f"{len(rows)} rows: {', '.join(rows[:3])}, ..."
+
+
 class _Job:
     """The main job: learn, evaluate, transfer, film, report."""
 
@@ -221,7 +233,7 @@ class _Job:
 
     def run(self, resume: bool, videos: bool) -> None:
         """Do what is not done yet."""
-        train, held_out = ", ".join(self.split.train), ", ".join(self.split.held_out)
+        train, held_out = listed(self.split.train), listed(self.split.held_out)
         self.say(
             f"run {self.run_folder}  |  split {self.split.hash}: train {train}; held out {held_out}"
         )
@@ -241,7 +253,8 @@ class _Job:
             self._say_stopped()
             return
         if videos and not self.config.alone:
-            problem = experiment.film_run(self.session, [*self.split.train, *targets])
+            filmed = self.split.examples(MOST_FILMS)
+            problem = experiment.film_run(self.session, [*filmed, *targets])
             if problem:
                 self.say(f"no videos: {problem}")
         self.stopwatch.note()
@@ -266,11 +279,16 @@ class _Job:
             f"mean success {results['mean_success']:.3f}, worst {results['worst_success']:.2f} "
             f"({self.config.episodes} episodes per task)"
         )
+        if held_out := results.get("held_out"):
+            self.say(
+                f"held-out rows without an attempt: mean success {held_out['mean_success']:.3f}, "
+                f"worst {held_out['worst_success']:.2f}"
+            )
         return True
 
     def _targets(self) -> tuple[str, ...]:
         """Held-out rows to transfer to."""
-        if not self.config.transfer.env_steps:
+        if not self.config.transfer.env_steps or not self.split.transfers:
             return ()
         if self.config.conditioning not in UNSEEN:
             self.say(
@@ -278,7 +296,7 @@ class _Job:
                 "use --conditioning parameters"
             )
             return ()
-        return () if self.config.alone else self.split.held_out
+        return () if self.config.alone else self.split.transfers or ()
 
     def _say_stopped(self) -> None:
         self.stopwatch.note()
@@ -417,6 +435,13 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict:
             f"{name:12} {row['success']:.2f}  [{row['low']:.2f}, {row['high']:.2f}]  "
             f"at any time {row['success_any']:.2f}  n={row['episodes']}"
         )
+    mechanisms = by_mechanism(found["per_task"])
+    if len(found["per_task"]) > MOST_NAMED:
+        for name, row in mechanisms.items():
+            console.print(
+                f"{name:12} {row['success']:.3f}  [{row['low']:.3f}, {row['high']:.3f}]  "
+                f"{row['rows']} rows, n={row['episodes']}"
+            )
     console.print(f"{'mean':12} {found['mean_success']:.3f}   worst {found['worst_success']:.2f}")
     if config.out:
         config.out.mkdir(parents=True, exist_ok=True)

@@ -277,7 +277,8 @@ def budget_used(run: pathlib.Path) -> float:
         job = config["job"]
         steps = job["env_steps"]
         if job["warm_start"] == "dagger":
-            steps += len(config["train"]) * job["dagger"]["steps_per_task"]
+            dagger = job["dagger"]
+            steps += dagger.get("steps") or len(config["train"]) * dagger["steps_per_task"]
         used = int(row["env_steps"]) / steps
         if job.get("minutes"):
             used = max(used, float(row["seconds"]) / 60 / job["minutes"])

@@ -25,6 +25,7 @@ Runs = Mapping[int, pathlib.Path]  # seed -> run folder
 
 _CURVE_COLUMNS = ("seconds", "env_steps", "validation")  # of metrics.csv
 _SCORE_KEYS = ("iqm", "low", "high", "mean", "worst", "worst_task")
+_HELD_OUT_KEYS = ("seen_mechanisms", "new_mechanisms")  # of results.json's `held_out`
 _EFFORT_KEYS = ("train_seconds", "env_steps", "at_equal_seconds", "at_equal_steps")
 _NOT_AVAILABLE = "n/a"
 
@@ -99,6 +100,7 @@ def compare_runs(folders: Mapping[str, Runs], seed: int) -> tuple[dict, dict[str
                 "seeds": len(of_label),
                 "missing": [run_seed for run_seed in of_label if run_seed not in finished],
                 **_scores(label, list(finished.values()), seed),
+                **_zero_shot(list(finished.values())),
                 **_effort(list(finished.values()), curves[label], equal_seconds, equal_steps),
             }
         )
@@ -149,6 +151,15 @@ def _scores(label: str, results: Sequence[Mapping], seed: int) -> dict:
         tasks[int(per_task.argmin())],
     )
     return dict(zip(_SCORE_KEYS, values, strict=True))
+
+
+def _zero_shot(results: Sequence[Mapping]) -> dict:
+    """Success on held-out rows without an attempt, means over seeds: `_HELD_OUT_KEYS`."""
+    entries = [result.get("held_out") or {} for result in results]
+    return {
+        key: _mean([entry.get(key) for entry in entries]) if entries else None
+        for key in _HELD_OUT_KEYS
+    }
 
 
 def _effort(
@@ -215,6 +226,8 @@ def _heading(equal_seconds: float | None, equal_steps: float | None) -> list[str
         "95 % interval",
         "mean",
         "worst task",
+        "unseen rows",
+        "new mechanisms",
         "seconds",
         "env steps",
         f"at {_whole(equal_seconds)} s",
@@ -236,6 +249,8 @@ def _cells(row: Mapping) -> list[str]:
         interval,
         _decimal(row["mean"]),
         worst,
+        _decimal(row["seen_mechanisms"]),
+        _decimal(row["new_mechanisms"]),
         _whole(row["train_seconds"]),
         _whole(row["env_steps"]),
         _decimal(row["at_equal_seconds"]),
@@ -286,6 +301,8 @@ def _notes(found: Mapping) -> list[str]:
     notes = [
         "IQM: interquartile mean of final success over seeds x tasks, with its 95 % stratified "
         "bootstrap interval (n/a for one seed).",
+        "Unseen rows: success on held-out rows without an attempt, of mechanisms that "
+        "were trained; new mechanisms: of those that were left out. n/a: there are none.",
         "The last two columns: the last validation (on starts of its own) at the most seconds, "
         "and the most environment steps, that every finished run reached, mean over seeds; "
         "n/a: some seed had no validation by then.",

@@ -25,6 +25,7 @@ SEED = {"least": 0, "most": LARGEST_SEED}
 POLICIES = ("zero", "random", "expert")  # `protocol.BUILT_IN`: they stand in place of a run
 
 CLOSURES = "envs.closures:CLOSURES"
+TARGETS = {"choices": CLOSURES, "accepts": "envs.closures:named_row"}
 ROWS = {"choices": CLOSURES, "accepts": "evaluation.rows:any_name"}  # a run may have its own
 TASK_SETS = {"choices": "envs.closures:TASK_SETS", "accepts": "envs.closures:named_set"}
 
@@ -86,8 +87,8 @@ class JobConfig:
     env_steps: int | None = setting(
         None,
         f"environment steps of reinforcement learning (default: {ENV_STEPS:,}, with --quick "
-        f"{QUICK_ENV_STEPS:,}, with --minutes as many as they allow)",
-        least=1,
+        f"{QUICK_ENV_STEPS:,}, with --minutes as many as they allow; 0: only the warm start)",
+        least=0,
     )
     minutes: float | None = setting(
         None, "end learning after this many minutes, warm start included", above=0
@@ -99,6 +100,12 @@ class JobConfig:
     episodes: int = setting(50, "evaluation episodes per task", least=1)
     validation_episodes: int = setting(
         25, "episodes per task each time checkpoints are compared", least=1
+    )
+    validation_quota: int = setting(
+        400,
+        "validation episodes of all tasks together; where there are more tasks, they take turns, "
+        "and at the end each has one",
+        least=1,
     )
     validations: int = setting(10, "how often checkpoints are compared along the training", least=1)
     film_width: int = setting(
@@ -167,7 +174,7 @@ class TransferRunConfig:
     """Transfer a run's policy to an unseen closure, against the same budget from scratch."""
 
     run: pathlib.Path = setting(REQUIRED, "run folder", positional=True, path="read")
-    target: str = setting(REQUIRED, "a row that was not trained", choices=CLOSURES)
+    target: str = setting(REQUIRED, "a row that was not trained", **TARGETS)
     seed: int = setting(0, "of everything random in it", **SEED)
     env_steps: int | None = setting(
         None, "environment steps per learner (default: the run's)", least=1
@@ -271,7 +278,7 @@ class GalleryConfig:
 class AuditConfig:
     """Search for success without opening (2,000 candidates per row), and film near misses."""
 
-    tasks: tuple[str, ...] = setting((), "rows (default: all)", choices=CLOSURES)
+    tasks: tuple[str, ...] = setting((), "rows (default: all)", **TARGETS)
     seed: int = setting(7, "of the search", **SEED)
     out: pathlib.Path = setting(pathlib.Path("runs/audit"), "folder", path="folder")
 

@@ -41,7 +41,12 @@ def _is_warm(config: TrainConfig) -> bool:
 
 def _transfers(config: TrainConfig) -> bool:
     job = config.job
-    return bool(job.transfer.env_steps) and job.conditioning in UNSEEN and not job.alone
+    possible = bool(job.transfer.env_steps) and job.conditioning in UNSEEN and not job.alone
+    return possible and bool(named_set(job.task_set).transfers)
+
+
+def _reinforces(config: TrainConfig) -> bool:
+    return config.job.env_steps != 0
 
 
 def _either(*ways: Callable[[TrainConfig], bool]) -> Callable[[TrainConfig], bool]:
@@ -52,9 +57,15 @@ def _from_scratch(config: TrainConfig) -> bool:
     return not _is_warm(config)
 
 
+_REINFORCED = "reinforcement learning (--env-steps above 0)"
 _WARM = "a warm start or a transfer"
 _COLD = "--warm-start none or a transfer"
 USES = (
+    Use("dagger.steps_per_task", lambda c: not c.job.dagger.steps, "no --dagger.steps"),
+    Use("validations", lambda c: _reinforces(c) or bool(c.job.minutes), _REINFORCED),
+    Use("cosines", _reinforces, _REINFORCED),
+    Use("ppo.*", _either(_reinforces, _transfers), f"{_REINFORCED} or a transfer"),
+    Use("sac.*", _reinforces, _REINFORCED),
     Use("dagger.*", lambda c: c.job.warm_start == "dagger", "--warm-start dagger"),
     Use("clone.*", lambda c: c.job.warm_start == "clone", "--warm-start clone"),
     Use("ppo.guidance", lambda c: c.job.warm_start == "dagger", "--warm-start dagger"),
@@ -68,8 +79,8 @@ USES = (
     Use("sac.deviation", _from_scratch, "--warm-start none"),
     Use("sac.target_entropy", _from_scratch, "--warm-start none"),
     Use("sac.demo_share", lambda c: bool(c.job.demos), "--demos"),
-    Use("transfer.*", _transfers, "a transfer: none with --transfer-steps 0, --alone, or a "
-        f"--conditioning other than {', '.join(UNSEEN)}"),
+    Use("transfer.*", _transfers, "a transfer: none with --transfer-steps 0, --alone, a drawn "
+        f"task set, or a --conditioning other than {', '.join(UNSEEN)}"),
     Use("film_width", lambda c: c.videos and not c.job.alone, "films: none with --no-videos or "
         "--alone"),
     Use("sampling", lambda c: not c.job.alone and len(named_set(c.job.task_set).train) > 1,
@@ -96,8 +107,8 @@ def without_effect(config: TrainConfig) -> dict[str, str]:
         found["videos"] = "--videos has no effect with --alone: a control is not filmed"
     if "transfer_steps" in config.given and job.transfer.env_steps and not _transfers(config):
         found["transfer_steps"] = (
-            "--transfer-steps has no effect here: there is no transfer with --alone, nor with "
-            f"--conditioning {job.conditioning} (it needs {', '.join(UNSEEN)})"
+            "--transfer-steps has no effect here: there is no transfer with --alone, with a drawn "
+            f"task set, nor with a --conditioning other than {', '.join(UNSEEN)}"
         )
     return {key: problem for key, problem in found.items() if problem}
 
@@ -141,6 +152,7 @@ WHILE_LEARNING = (
     "minutes",
     "validations",
     "validation_episodes",
+    "validation_quota",
     "tensorboard",
     "wandb",
 )
@@ -194,7 +206,7 @@ def _unchangeable(key: str, job: JobConfig, results: Mapping[str, Any]) -> str |
     if _is_one_of(key, WHILE_LEARNING):
         return "it has learned" if "train" in results else None
     if _is_one_of(key, WHILE_TRANSFERRING):
-        done = set(named_set(job.task_set).held_out) <= set(results.get("transfer", ()))
+        done = set(named_set(job.task_set).transfers or ()) <= set(results.get("transfer", ()))
         return "it has been transferred: see `python train.py transfer`" if done else None
     allowed = ", ".join((*ALWAYS, *WHILE_LEARNING, *WHILE_TRANSFERRING))
     return f"it would be another training (what can be: {allowed})"

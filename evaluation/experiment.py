@@ -9,18 +9,20 @@ import shutil
 import time
 from typing import Any
 
+import numpy as np
 import torch
 
 from agents import checkpoints
 from agents.learner import Acting, load_policy
 from agents.settings import Flag, check, flags, from_dict, replaced
 from envs import rewards
-from envs.closures import named_set
+from envs.closures import TaskSet, named_set
+from envs.conditioning import UNSEEN
 from envs.opengl import RenderingUnavailable
 from evaluation import runs
 from evaluation.config import JobConfig
 from evaluation.metrics import read_metrics
-from evaluation.protocol import evaluate, summary, write_episodes
+from evaluation.protocol import by_mechanism, evaluate, summary, write_episodes
 from evaluation.rows import restore, stored_rows
 from evaluation.shapes import typed
 from evaluation.training import LATEST, Session
@@ -136,22 +138,59 @@ def run_policy(run: pathlib.Path) -> tuple[Acting, dict]:
     return Acting(policy, meta["tasks"]), meta
 
 
-def evaluate_run(run: pathlib.Path, config: JobConfig) -> dict:
-    """Final evaluation on the training rows: episodes.csv and results.json.
+def evaluate_run(run: pathlib.Path, config: JobConfig, *, zero_shot: bool = True) -> dict:
+    """Final evaluation: on the training rows, and on the held-out ones without an attempt.
 
-    The training is over: the state to resume from is removed.
+    Writes episodes.csv, of both, and results.json. The training is over: the state to resume
+    from is removed.
+
+    Args:
+        run: its folder.
+        config: the job.
+        zero_shot: whether the held-out rows are evaluated, too.
     """
     shutil.rmtree(run / LATEST, ignore_errors=True)
     policy, meta = run_policy(run)
-    table = evaluate(
-        policy,
-        meta["tasks"],
-        config.episodes,
-        conditioning=meta["conditioning"],
-        known_tasks=meta["known"],
+    split = named_set(config.task_set)
+    can_see_others = zero_shot and config.conditioning in UNSEEN
+    held_out_rows = split.held_out if can_see_others else ()
+    tables = [
+        evaluate(
+            policy,
+            rows,
+            config.episodes,
+            conditioning=meta["conditioning"],
+            known_tasks=meta["known"],
+        )
+        for rows in (meta["tasks"], held_out_rows)
+        if rows
+    ]
+    write_episodes([episode for table in tables for episode in table], run / "episodes.csv")
+    trained, *held_out = [summary(table) for table in tables]
+    return runs.update_results(
+        run,
+        **trained,
+        per_mechanism=by_mechanism(trained["per_task"]),
+        held_out=_held_out(split, held_out[0]) if held_out else None,
     )
-    write_episodes(table, run / "episodes.csv")
-    return runs.update_results(run, **summary(table))
+
+
+def _held_out(split: TaskSet, found: dict) -> dict:
+    """The summary of held-out rows, and means over those of mechanisms that were and were not seen.
+
+    Args:
+        split: the task set.
+        found: `protocol.summary` of its held-out rows.
+    """
+    rates: dict[bool, list[float]] = {False: [], True: []}  # by whether the mechanism is new
+    for name, row in found["per_task"].items():
+        rates[split.is_of_new_mechanism(name)].append(row["success"])
+    return {
+        **found,
+        "per_mechanism": by_mechanism(found["per_task"]),
+        "seen_mechanisms": float(np.mean(rates[False])) if rates[False] else None,
+        "new_mechanisms": float(np.mean(rates[True])) if rates[True] else None,
+    }
 
 
 def transfer_run(session: Session, target: str, replace: bool = False) -> dict | None:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import csv
 import dataclasses
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from agents.files import replacing
-from envs import ClosureVectorEnv
+from envs import CLOSURES, ClosureVectorEnv
 from envs.experts import expert_action
 from evaluation.statistics import wilson
 
@@ -234,6 +234,49 @@ def evaluate(
         env.close()
     order = {name: k for k, name in enumerate(tasks)}
     return sorted(table, key=lambda episode: (order[episode.task], episode.start))
+
+
+def spread(
+    tasks: tuple[str, ...], quota: int, most: int, turn: int | None
+) -> tuple[tuple[str, ...], int]:
+    """How a quota of episodes is spread over tasks: the same number for each.
+
+    Args:
+        tasks: rows.
+        quota: episodes of all tasks together.
+        most: episodes per task, at most.
+        turn: where the quota is not enough for one of each, the tasks take turns: the next
+            `quota` ones at each turn, from the first at turn 0. None: all have one.
+
+    Returns:
+        The tasks that are measured, in their order, and episodes of each.
+    """
+    if quota >= len(tasks) or turn is None:
+        return tasks, min(most, max(1, quota // len(tasks)))
+    chosen = {(turn * quota + k) % len(tasks) for k in range(quota)}
+    return tuple(task for k, task in enumerate(tasks) if k in chosen), 1
+
+
+def by_mechanism(per_task: Mapping[str, Mapping]) -> dict[str, dict]:
+    """Success of each mechanism with its 95 % Wilson interval, over the episodes of its rows.
+
+    Args:
+        per_task: of a summary.
+    """
+    found = {}
+    for mechanism in dict.fromkeys(CLOSURES[name].mechanism for name in per_task):
+        rows = [row for name, row in per_task.items() if CLOSURES[name].mechanism == mechanism]
+        episodes = sum(row["episodes"] for row in rows)
+        successes = sum(round(row["success"] * row["episodes"]) for row in rows)
+        low, high = wilson(successes, episodes)
+        found[mechanism] = {
+            "success": successes / episodes,
+            "low": low,
+            "high": high,
+            "episodes": episodes,
+            "rows": len(rows),
+        }
+    return found
 
 
 def summary(table: Sequence[Episode]) -> dict:

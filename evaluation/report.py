@@ -28,6 +28,7 @@ from evaluation.pages import (
 from evaluation.runs import open_run, problems, read_cosines, read_results, read_run_metrics
 
 _WIDTH = 8.5  # inches, of all figures but the matrix of cosines
+_MOST_BARS = 30  # of a figure, and curves with a name
 _SMOOTHING = 10  # updates: a task's curve is the mean of so many
 _SUCCESS_PREFIX = "success/"  # of metrics.csv's columns that hold a task's success
 _LEARNER_COLORS = {"pretrained": BLUE, "scratch": ORANGE, "few_shot": GREEN}
@@ -55,6 +56,7 @@ def write_report(run: pathlib.Path) -> pathlib.Path:
         _title(run.name, config),
         *(f"<p class=note>{html.escape(line)}</p>" for line in problems(run)),
         _success_section(results),
+        _held_out_section(results.get("held_out")),
         _learning_section(metrics, seconds),
         _cosines_section(read_cosines(run)),
         *(_transfer_section(target, entry) for target, entry in transfers.items()),
@@ -78,8 +80,39 @@ def _success_section(results: Mapping) -> str:
     return (
         _headline(results)
         + "<h2>Success per task</h2>"
-        + picture(_success_figure(per_task))
+        + picture(_success_figure(_bars(results)))
         + _success_table(per_task)
+    )
+
+
+def _bars(results: Mapping) -> Mapping[str, Mapping]:
+    """What has a bar: the tasks, or their mechanisms where there are many tasks."""
+    many = len(results["per_task"]) > _MOST_BARS
+    return results.get("per_mechanism", results["per_task"]) if many else results["per_task"]
+
+
+def _held_out_section(held_out: Mapping | None) -> str:
+    """Success on the held-out rows, without an attempt."""
+    if not held_out:
+        return ""
+    heading = ("mechanism", "final success", "95 % interval", "rows", "episodes")
+    rows = [
+        (
+            html.escape(name),
+            percent(found["success"]),
+            f"{percent(found['low'])} to {percent(found['high'])}",
+            found["rows"],
+            found["episodes"],
+        )
+        for name, found in held_out.get("per_mechanism", {}).items()
+    ]
+    return (
+        "<h2>Held-out rows, without an attempt</h2>"
+        f"<p>Mean {100 * held_out['mean_success']:.1f} %, worst "
+        f"{percent(held_out['worst_success'])}, over {len(held_out['per_task'])} rows.</p>"
+        + picture(_success_figure(_bars(held_out)))
+        + (table(rows, heading) if rows else "")
+        + _success_table(held_out["per_task"])
     )
 
 
@@ -162,7 +195,7 @@ def _learning_figure(metrics: Sequence[Mapping[str, str]]) -> Figure:
     for k, column in enumerate(columns):
         steps, success = _curve(metrics, column)
         color, style = curve_look(k)
-        name = column.removeprefix(_SUCCESS_PREFIX)
+        name = column.removeprefix(_SUCCESS_PREFIX) if len(columns) <= _MOST_BARS else None
         axes.plot(steps, _smooth(success), style, color=color, lw=1, alpha=0.7, label=name)
     steps, validation = _curve(metrics, "validation")
     axes.plot(steps, validation, "ko-", ms=4, lw=2, label="validation, mean over tasks")

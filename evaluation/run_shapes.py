@@ -38,6 +38,9 @@ _TASK = fields(
     {"success": share, "low": number, "high": number, "episodes": count}
     | {"success_any": share, "progress": number, "steps_to_success": optional(number)}
 )
+_MECHANISM = fields(
+    {"success": share, "low": number, "high": number, "episodes": count, "rows": count}
+)
 _COLUMNS = fields({"steps": listed(count), "success": listed(share)})
 
 
@@ -68,6 +71,14 @@ _TRANSFER = fields(
         "few_shot": count,
     },
 )
+_HELD_OUT = fields(
+    {"mean_success": share, "worst_success": share, "per_task": mapped(_TASK)},
+    {
+        "per_mechanism": mapped(_MECHANISM),
+        "seen_mechanisms": optional(share),
+        "new_mechanisms": optional(share),
+    },
+)
 RESULTS: Shape = fields(
     {},
     {
@@ -75,6 +86,8 @@ RESULTS: Shape = fields(
         "mean_success": share,
         "worst_success": share,
         "per_task": mapped(_TASK),
+        "per_mechanism": mapped(_MECHANISM),
+        "held_out": optional(_HELD_OUT),
         "train": fields(
             {}, {"env_steps": count, "wall_seconds": number, "seconds": optional(mapped(number))}
         ),

@@ -30,6 +30,9 @@ def share(config: JobConfig, row: str) -> JobConfig:
         env_steps=-(-config.env_steps // rows),  # rounded up
         minutes=config.minutes and config.minutes / rows,
         num_envs=max(1, config.num_envs // rows),
+        dagger=dataclasses.replace(
+            config.dagger, steps=config.dagger.steps and -(-config.dagger.steps // rows)
+        ),
     )
 
 
@@ -64,7 +67,7 @@ def _train_row(session: Session, row: str) -> dict | None:
             return None
     if "mean_success" in results:
         return results
-    return experiment.evaluate_run(folder, config)
+    return experiment.evaluate_run(folder, config, zero_shot=False)
 
 
 def _report(session: Session, row: str, phase: str, done: int, total: int, text: str) -> None:

@@ -20,7 +20,7 @@ from evaluation import runs
 from evaluation.config import JobConfig
 from evaluation.loggers import LOGGERS
 from evaluation.metrics import Logged, Metrics
-from evaluation.protocol import evaluate, summary
+from evaluation.protocol import evaluate, spread, summary
 
 VALIDATION_SEED = 3_000_000  # of the starts on which checkpoints are compared: no evaluation's
 STEPS_SHOWN = 1000  # into which the progress of reinforcement is divided
@@ -82,15 +82,16 @@ class Budget:
 
     def used(self) -> float:
         """Share of the budget, of steps or of minutes, that is used."""
-        by_steps = self.learner.env_steps / self.env_steps
+        by_steps = self.learner.env_steps / self.env_steps if self.env_steps else 0.0
         by_time = self.seconds / 60 / self.minutes if self.minutes else 0.0
         return max(by_steps, by_time)
 
     def parts(self) -> dict[str, float]:
         """Seconds of each part of learning; `rest` is the time that belongs to none of them."""
+        reinforcement = self.learner.seconds if self.learner.env_steps else {}
         parts = {
             "warm start": self.warm_seconds,
-            **self.learner.seconds,
+            **reinforcement,
             "validation": self.validation_seconds,
         }
         return {**parts, "rest": max(0.0, self.seconds - sum(parts.values()))}
@@ -123,20 +124,28 @@ class BestCheckpoint:
         self.learner = learner
         self.budget = budget
         self.episodes = config.validation_episodes
+        self.quota = config.validation_quota
         self.validations = config.validations
         self.score = -1.0
         self.label = ""
         self.after_warm_start = -1.0
         self.due = 1 / config.validations
 
-    def validate(self, label: str) -> float:
-        """Measure the policy, keep it if it is the best, and return its mean success."""
+    def validate(self, label: str, turn: int | None = None) -> float:
+        """Measure the policy, keep it if it is the best, and return its mean success.
+
+        Args:
+            label: when this is.
+            turn: which part of the rows is measured, where the quota is not enough for all; None:
+                all of them.
+        """
         began = time.perf_counter()
         learner = self.learner
+        rows, episodes = spread(learner.tasks, self.quota, self.episodes, turn)
         table = evaluate(
             Acting(learner.policy, learner.tasks),
-            learner.tasks,
-            self.episodes,
+            rows,
+            episodes,
             conditioning=learner.vectors,
             known_tasks=learner.known_tasks,
             seed=VALIDATION_SEED,
@@ -153,7 +162,7 @@ class BestCheckpoint:
         """Validate if another share of the budget is used."""
         if self.budget.used() < self.due:
             return None
-        score = self.validate(label)
+        score = self.validate(label, turn=round(self.due * self.validations))
         self.due = (int(self.budget.used() * self.validations) + 1) / self.validations
         return score
 
@@ -246,15 +255,15 @@ class Training:
             begins = not self.resumed or self.learner.is_warming_up
             if self._is_warm and begins and not self._warm_start():
                 return False
-            if self.budget.used() < 1:
-                steps = self.session.config.env_steps
-                assert steps is not None
+            steps = self.session.config.env_steps
+            if steps and self.budget.used() < 1:
                 self.learner.learn(steps, self._on_update)
             if self.session.stop():
                 return False
-            rates = self.learner.take_successes()
-            score = self.best.validate("end")
-            self._row(self.learner.algorithm.phase, self.budget.steps, rates, score)
+            if steps:  # else this was the warm start's
+                rates = self.learner.take_successes()
+                score = self.best.validate("end")
+                self._row(self.learner.algorithm.phase, self.budget.steps, rates, score)
         finally:
             self.metrics.close()
         self._write_results()

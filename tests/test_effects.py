@@ -37,10 +37,9 @@ ALWAYS_USED = {  # by a new training, whatever else is given; the others need so
     "threads": "the batch",
     "episodes": "of the evaluation",
     "validation_episodes": "of the validations",
-    "validations": "how many",
+    "validation_quota": "of the validations",
     "tensorboard": "a logger",
     "wandb": "a logger",
-    "cosines": "refused where there are none, see Algorithm.fixed",
     "transfer_steps": "refused where there is no transfer",
     "out": "the folder",
     "seed": "all that is random",
@@ -138,6 +137,12 @@ SCRATCH = "--warm-start none"
         ("--alone --film-width 320", "--film-width"),
         ("--alone --videos", "--videos"),
         ("--no-videos --film-width 320", "--film-width"),
+        ("--task-set drawn-8 --transfer.points 3", "--transfer.points"),
+        ("--task-set drawn-8 --transfer-steps 640", "--transfer-steps"),
+        ("--dagger.steps 9 --dagger.steps-per-task 9", "--dagger.steps-per-task"),
+        ("--env-steps 0 --transfer-steps 0 --ppo.clip 0.1", "--ppo.clip"),
+        ("--env-steps 0 --validations 3", "--validations"),
+        ("--env-steps 0 --cosines", "--cosines"),
     ],
 )
 def test_a_flag_without_effect_is_refused_by_name(line, flag):
@@ -154,6 +159,8 @@ def test_a_flag_without_effect_is_refused_by_name(line, flag):
         f"{PLAIN} --no-cosines --sampling zipf",
         "--alone --no-videos --transfer-steps 0",
         "--conditioning one_hot --transfer-steps 0",
+        "--task-set drawn-8 --transfer-steps 0 --env-steps 0 --dagger.steps 9 --width 8",
+        "--env-steps 0 --ppo.clip 0.1",  # in the transfer
     ],
 )
 def test_flags_with_an_effect_are_taken(line):
@@ -241,6 +248,7 @@ CHANGEABLE = {
     "minutes",
     "validations",
     "validation_episodes",
+    "validation_quota",
     "episodes",
     "threads",
     "film_width",

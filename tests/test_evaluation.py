@@ -13,9 +13,18 @@ import torch
 
 from envs import ClosureVectorEnv
 from evaluation import runs
+from evaluation.compare_report import compare_runs, write_comparison
 from evaluation.loggers import LOGGERS, require
 from evaluation.metrics import Metrics, read_metrics
-from evaluation.protocol import BUILT_IN, evaluate, run_episodes, summary, write_episodes
+from evaluation.protocol import (
+    BUILT_IN,
+    by_mechanism,
+    evaluate,
+    run_episodes,
+    spread,
+    summary,
+    write_episodes,
+)
 from evaluation.report import write_report
 from evaluation.statistics import area, bootstrap, steps_to_threshold, wilson
 
@@ -82,6 +91,65 @@ def test_evaluation_does_not_depend_on_what_else_is_evaluated():
     together = evaluate(BUILT_IN["expert"], ("mug", "jar"), 3)
     alone = evaluate(BUILT_IN["expert"], ("jar",), 2)
     assert [episode for episode in together if episode.task == "jar"][:2] == alone
+
+
+@pytest.mark.parametrize(
+    ("quota", "turn", "rows", "episodes"),
+    [
+        (100, 0, "abcde", 5),  # no more than asked for per row
+        (17, 3, "abcde", 3),
+        (5, 1, "abcde", 1),
+        (2, 0, "ab", 1),
+        (2, 1, "cd", 1),
+        (2, 2, "ae", 1),  # the last one, and the first again
+        (2, None, "abcde", 1),  # at the end
+    ],
+)
+def test_a_quota_of_episodes_is_spread_evenly_and_rows_take_turns(quota, turn, rows, episodes):
+    assert spread(tuple("abcde"), quota, 5, turn) == (tuple(rows), episodes)
+
+
+def test_every_row_has_its_turn():
+    tasks = tuple(f"row-{k}" for k in range(7))
+    seen = [name for turn in range(4) for name in spread(tasks, 2, 9, turn)[0]]
+    assert set(seen) == set(tasks)
+
+
+def rate(success, episodes):
+    return {"success": success, "episodes": episodes}
+
+
+def test_success_of_a_mechanism_is_over_the_episodes_of_its_rows():
+    found = by_mechanism({"jar": rate(1.0, 10), "mug": rate(0.5, 10), "bottle": rate(0.0, 30)})
+    assert list(found) == ["screw", "pull"]
+    low, high = wilson(10, 40)
+    assert found["screw"] == {**rate(0.25, 40), "low": low, "high": high, "rows": 2}
+    assert found["pull"]["success"] == 0.5
+
+
+def test_a_comparison_shows_unseen_rows_and_new_mechanisms(tmp_path):
+    row = {**rate(0.9, 10), "low": 0.5, "high": 1.0, "success_any": 1.0, "progress": 1.0}
+    trained = {"mug": {**row, "steps_to_success": 9.0}}
+    for seed, (seen, new) in enumerate([(0.5, 0.25), (0.75, 0.0)]):
+        held_out = {
+            "mean_success": seen,
+            "worst_success": 0.0,
+            "per_task": {},
+            "seen_mechanisms": seen,
+            "new_mechanisms": new,
+        }
+        run = tmp_path / f"run-{seed}"
+        runs.create(run, {"command": "a test"})
+        runs.update_results(
+            run, mean_success=0.9, worst_success=0.9, per_task=trained, held_out=held_out
+        )
+    found, curves = compare_runs({"one": {0: tmp_path / "run-0", 1: tmp_path / "run-1"}}, 0)
+    [entry] = found["configurations"]
+    assert (entry["seen_mechanisms"], entry["new_mechanisms"]) == (0.625, 0.125)
+    text = write_comparison(tmp_path, {**found, "name": "a", "jobs": 1, "failed": {}}, curves)
+    heading, line, *_ = text.splitlines()
+    assert "unseen rows  new mechanisms" in heading
+    assert "0.625           0.125" in line
 
 
 def test_wilson_matches_published_values():

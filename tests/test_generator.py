@@ -94,3 +94,22 @@ def test_a_row_added_at_run_time_gets_everything(table, ink_bottle):
     assert np.mean([episode.success for episode in opened]) >= 0.95
     by_chance = evaluate(BUILT_IN["random"], ("ink-bottle",), 64)
     assert np.mean([episode.success_any for episode in by_chance]) < 0.05
+
+
+@pytest.mark.parametrize("axis", ["motion", "geometry", "dynamics"])
+@pytest.mark.parametrize("near", ["jar", "pill-box", "pump"])
+def test_a_closure_drawn_along_one_axis_differs_in_no_other(axis, near):
+    closure = sample_closure(np.random.default_rng(2), near=near, distance=0.1, axis=axis)
+    parts = {name: distance(closure, near, name) for name in AXES}
+    assert parts.pop(axis) == pytest.approx(0.1, rel=0.011)
+    assert set(parts.values()) == {0.0}
+
+
+def test_an_axis_that_cannot_be_drawn_is_named():
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match="mechanism has no numbers to draw: allowed: motion"):
+        sample_closure(rng, near="jar", axis="mechanism")
+    with pytest.raises(KeyError, match="unknown axis 'looks'"):
+        sample_closure(rng, near="jar", axis="looks")
+    with pytest.raises(ValueError, match="differs from jar, a screw, in more than one axis"):
+        sample_closure(rng, "pull", near="jar", axis="geometry")

@@ -377,7 +377,7 @@ def test_interrupt_saves_and_resumes(tmp_path):
         ("evaluate expert --episodes 0", "at least 1"),
         ("video expert --task jat", "'jar'"),
         ("video expert --task jar --out x.gif", ".mp4"),
-        ("train --env-steps -5", "at least 1"),
+        ("train --env-steps -5", "at least 0"),
         ("train --conditioning onehot", "did you mean 'one_hot'"),
         ("train --ppo.learning-rate 0", "--ppo.learning-rate must be above 0, not 0.0"),
         ("train --ppo.gamma 1.5", "--ppo.gamma must be at most 1"),
