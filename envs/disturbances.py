@@ -20,8 +20,8 @@ from envs.variation import PICTURED, QUANTITIES, Range
 Ranges = Mapping[str, Range]  # by quantity
 STRENGTHS = {
     1: "mild: the outer half of what the level in `basis` varies",
-    2: "strong: beyond that level's border, by about as much again",
-    3: "far beyond it",
+    2: "strong: beyond that level's border",
+    3: "extreme: far beyond it",
 }
 EVERYTHING = "all"  # every factor at every strength
 _ANY_WAY = (-np.pi, np.pi)  # rad
@@ -82,17 +82,17 @@ FACTORS = {
     "friction": Factor(
         "slippery: factor on every contact's friction, lower",
         "`randomised` goes down to 0.7",
-        _one("friction", (0.7, 0.85), (0.5, 0.7), (0.3, 0.5)),
+        _one("friction", (0.7, 0.85), (0.4, 0.7), (0.15, 0.4)),
     ),
     "torque": Factor(
         "the lid is stiff: factor on its breakaway and thread friction, higher",
         "`randomised` goes up to 1.25",
-        _one("breakaway", (1.12, 1.25), (1.25, 1.5), (1.5, 2.0)),
+        _one("breakaway", (1.12, 1.25), (1.25, 2.0), (2.0, 4.0)),
     ),
     "mass": Factor(
         "the lid is heavy: factor on its mass and inertia, higher",
         "`randomised` goes up to 1.4",
-        _one("mass", (1.2, 1.4), (1.4, 1.8), (1.8, 2.6)),
+        _one("mass", (1.2, 1.4), (1.4, 2.5), (2.5, 6.0)),
     ),
     "noise": Factor(
         "sensor noise: standard deviation of the scaled state's numbers",
@@ -106,8 +106,8 @@ FACTORS = {
     ),
     "push": Factor(
         "pushes: N, sideways on the hand, in one control step of twenty",
-        "`randomised` goes up to 8",
-        _one("push", (4.0, 8.0), (8.0, 16.0), (16.0, 32.0)),
+        "`randomised` goes up to 8, which moves the hand by 0.6 mm; 32 by 2.5 mm, 128 by 12 mm",
+        _one("push", (4.0, 8.0), (16.0, 32.0), (64.0, 128.0)),
     ),
     "tilt": Factor(
         "the seat leans: rad between the lid's axis and the vertical, in any direction",
