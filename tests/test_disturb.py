@@ -186,20 +186,22 @@ def test_pictures_change_with_their_factors_and_not_at_neutral():
     except RenderingUnavailable as error:
         pytest.skip(str(error))
     values = env.batch.variation.values
+    assert env._pixels is not None
+    draw = env._pixels.draw
     state = env.batch.variant, env.batch.qpos, env.batch.mocap_pos, env.batch.mocap_quat
 
     def mean_difference(names):
         chosen = {name: values[name] if name in names else neutral[name] for name in PICTURED_NAMES}
-        return abs(env._pixels.draw(*state, chosen).astype(int) - plain).mean()
+        return abs(draw(*state, chosen).astype(int) - plain).mean()
 
     neutral = {name: np.full(1, QUANTITIES[name].neutral) for name in PICTURED_NAMES}
     seen = env.reset(seed=0)[0]["rgb"].astype(int)
-    plain = env._pixels.draw(*state).astype(int)
+    plain = draw(*state).astype(int)
     assert mean_difference([]) == 0
     for factor in PICTURED:
         assert mean_difference(FACTORS[factor].strengths[0]) > 2
-    assert np.array_equal(env._pixels.draw(*state, env.batch.variation.pictured()), seen)
-    assert np.array_equal(env._pixels.draw(*state), plain)  # nothing is left of the last look
+    assert np.array_equal(draw(*state, env.batch.variation.pictured()), seen)
+    assert np.array_equal(draw(*state), plain)  # nothing is left of the last look
     assert seen.mean() < plain.mean()
     env.close()
 
