@@ -239,7 +239,8 @@ class Variation:
         for i, rng in enumerate(self._rngs):
             if rng is not None:
                 words[i] = generator_words(rng)
-        snapshot = {name: self.values[name].copy() for name in self._varied}
+        snapshot: dict[str, np.ndarray] = {}
+        snapshot |= {name: self.values[name].copy() for name in self._varied}
         snapshot["late"] = self._sent[:, 0].copy()
         if self._sent.shape[1] > 1:
             snapshot["later"] = self._sent[:, 1:].copy()
