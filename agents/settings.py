@@ -34,6 +34,7 @@ class Setting:
         check: returns what is wrong with a value, or None.
         flag: its name on the command line and in grids, where that is not its path.
         positional: typed without a name.
+        repeated: it can be typed several times, and holds the words of all.
         path: what is at the path that it names: "read" (it is there), "folder" or "file" (it is
             written); None: it is no path. The command line makes paths absolute.
         no_paths: values of a path that are none.
@@ -49,6 +50,7 @@ class Setting:
     check: Callable[[Any], str | None] | None = None
     flag: str | None = None
     positional: bool = False
+    repeated: bool = False
     path: typing.Literal["read", "folder", "file"] | None = None
     no_paths: tuple[str, ...] = ()
 

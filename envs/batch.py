@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import mujoco
 import mujoco.batch
 import numpy as np
 
-from envs import checks, forks, mechanisms, robot, snapshots
+from envs import checks, disturbances, forks, mechanisms, robot, snapshots
 from envs.closures import CLOSURES
 from envs.constants import MARK, constants
 from envs.cores import default_threads
@@ -68,6 +69,7 @@ _COPIED = (  # attributes of a batch that stay as long as it lives
     "_threads",
     "_variants_per_task",
     "level",
+    "disturb",
     "pool",
     "model",
     "_fields",
@@ -151,6 +153,7 @@ class ClosureBatch:
         variants: drawn of each row.
         variant_seed: which variants these are.
         level: what varies beside pose and variant, a row of `variation.LEVELS`.
+        disturb: what is disturbed beside that: strengths by factor, see `disturbances.FACTORS`.
 
     Attributes:
         names: rows of the table, by task index.
@@ -171,7 +174,7 @@ class ClosureBatch:
         lid_constraint_ids: (7,) ids of their locks and thread, in the order of `CONSTRAINTS`.
 
     Raises:
-        KeyError: unknown closure or level; close matches are named.
+        KeyError: unknown closure, level or factor; close matches are named.
         ValueError: a number of another type or out of range.
     """
 
@@ -183,6 +186,7 @@ class ClosureBatch:
         variants: int = 8,
         variant_seed: int = 0,
         level: str = "default",
+        disturb: Mapping[str, int] | None = None,
     ):
         self.names = checks.names("tasks", names)
         self.n = checks.integer("the number of simulations", n, 1, checks.MOST_ENVS)
@@ -190,7 +194,9 @@ class ClosureBatch:
         self._variants_per_task = checks.integer("variants", variants, 1)
         variant_seed = checks.integer("variant_seed", variant_seed)
         self.level = level
-        self.variation = Variation(lookup(LEVELS, level, "level"), self.n)
+        self.disturb = disturbances.checked(disturb)
+        ranges = disturbances.ranges(self.disturb)
+        self.variation = Variation(lookup(LEVELS, level, "level"), self.n, ranges)
         self.pool = _draw_pool(self.names, variants, variant_seed)
         self.model = build(self.pool[0]).compile()
         # (models, ...) by name: of the pool with the lids held, then with the lids free
@@ -232,6 +238,7 @@ class ClosureBatch:
         return {
             **{name: getattr(self, name) for name in _COPIED},
             "level_ranges": dict(self.variation.level),
+            "disturbed_ranges": self.variation.disturbed,
             "snapshot": self.snapshot(),
             "diverged": self.diverged,
             "physics_seconds": self.physics_seconds,
@@ -240,7 +247,7 @@ class ClosureBatch:
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name in _COPIED:
             setattr(self, name, state[name])
-        self.variation = Variation(state["level_ranges"], self.n)
+        self.variation = Variation(state["level_ranges"], self.n, state["disturbed_ranges"])
         self._begin()
         self.diverged[:] = state["diverged"]
         self.physics_seconds = state["physics_seconds"]
@@ -268,7 +275,7 @@ class ClosureBatch:
         return {
             "tasks": list(self.names),
             "num_envs": self.n,
-            "level": self.level,
+            "level": " ".join([self.level, *disturbances.labels(self.disturb)]),
             "digest of variants": digest(self.pool),
         }
 
@@ -340,6 +347,7 @@ class ClosureBatch:
         self.variant[ids] = task * self._variants_per_task + variants
         self._constant_rows[ids] = self.variant_constants[self.variant[ids]]
         self.variation.draw(ids, rngs)
+        draws *= self.variation.values["spread"][ids, None]
         self.released[ids] = False
         self._write_fields(ids, self.variant[ids])
         self.sim.reset(ids, stage=_KEEP_STATE)

@@ -32,11 +32,12 @@ class ClosureEnv(gym.Env):
         observation: state | rgb | state+rgb.
         history: how many of the last states an observation holds.
         level: what varies beside pose and variant, a row of `variation.LEVELS`.
+        disturb: what is disturbed beside that, see `ClosureVectorEnv`.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / CONTROL_DT)}
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the public choices of an environment, all by name
         self,
         task: str,
         *,
@@ -47,6 +48,7 @@ class ClosureEnv(gym.Env):
         observation: str = "state",
         history: int | None = None,
         level: str = "default",
+        disturb: Mapping[str, int] | None = None,
     ):
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(
@@ -66,6 +68,7 @@ class ClosureEnv(gym.Env):
             observation=observation,
             history=history,
             level=level,
+            disturb=disturb,
         )
         self.observation_space = self._vector.single_observation_space
         self.action_space = self._vector.single_action_space

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from envs.render import FRONT, Camera, View
+from envs.render import FRONT, Camera, Look, View
 from envs.structure import Variant
 
 VIEWS = (
@@ -44,7 +45,12 @@ class Pixels:
         return (self.size, self.size, 3 * len(VIEWS))
 
     def draw(
-        self, variant: np.ndarray, qpos: np.ndarray, mocap_pos: np.ndarray, mocap_quat: np.ndarray
+        self,
+        variant: np.ndarray,
+        qpos: np.ndarray,
+        mocap_pos: np.ndarray,
+        mocap_quat: np.ndarray,
+        disturbed: Mapping[str, np.ndarray] | None = None,
     ) -> np.ndarray:
         """Pictures of n states.
 
@@ -53,6 +59,8 @@ class Pixels:
             qpos: (n, nq) joint positions.
             mocap_pos: (n, 1, 3) of the containers (m).
             mocap_quat: (n, 1, 4) of the containers.
+            disturbed: (n,) values of the quantities that act on pictures, see
+                `Variation.pictured`; None: none does.
 
         Returns:
             (n, size, size, 6) uint8.
@@ -60,9 +68,10 @@ class Pixels:
         self._camera = self._camera or self._make_camera()
         pictures = np.empty((len(variant), *self.shape), np.uint8)
         for i, v in enumerate(variant):
+            look = Look.of({name: value[i] for name, value in (disturbed or {}).items()})
             for k, view in enumerate(VIEWS):
                 frame = self._camera.draw(
-                    qpos[i], mocap_pos[i], mocap_quat[i], view, self.pool[v]
+                    qpos[i], mocap_pos[i], mocap_quat[i], view, self.pool[v], look
                 )  # (size, size, 3)
                 pictures[i, ..., 3 * k : 3 * k + 3] = frame
         return pictures

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import mujoco
@@ -22,6 +24,29 @@ class View(NamedTuple):
     azimuth: float  # degrees
     elevation: float  # degrees
     distance: float  # m
+
+
+class Look(NamedTuple):
+    """How a picture differs from the plain one; by default not at all."""
+
+    azimuth: float = 0.0  # degrees, added to the view's
+    elevation: float = 0.0  # degrees, by which the camera is higher
+    field: float = 1.0  # factor on the field of view
+    light: float = 1.0  # factor on every light
+    tint: tuple[float, float, float] = (1.0, 1.0, 1.0)  # on red, green, blue of all but the robot
+
+    @classmethod
+    def of(cls, values: Mapping[str, float]) -> Look:
+        """The look of quantities that act on pictures, see `variation.PICTURED`."""
+        if not values:
+            return cls()
+        return cls(
+            azimuth=values["camera_azimuth"],
+            elevation=values["camera_elevation"],
+            field=values["camera_fov"],
+            light=values["light"],
+            tint=(values["red"], values["green"], values["blue"]),
+        )
 
 
 FRONT = View(145.0, -16.0, 0.62)
@@ -76,6 +101,7 @@ class Camera:
         mocap_quat: np.ndarray,
         view: tuple[float, float, float] = FRONT,
         variant: Variant | None = None,
+        look: Look | None = None,
     ) -> np.ndarray:
         """A frame (height, width, 3) uint8 of a recorded state, framed on hand and lid.
 
@@ -85,7 +111,9 @@ class Camera:
             mocap_quat: (1, 4) of the container.
             view: where the camera is: a `View`, or its numbers.
             variant: what the state is of; by default the camera's own.
+            look: how the picture differs from the plain one; by default not at all.
         """
+        look = look or Look()
         variant = variant or self.variant
         surroundings = self._surroundings_of(variant)
         for model, data in (self._robot, surroundings):
@@ -94,9 +122,12 @@ class Camera:
             data.mocap_quat[:] = mocap_quat
             mujoco.mj_kinematics(model, data)
             mujoco.mj_camlight(model, data)
-        self._aim(view, mocap_pos[0] + [0, 0, 0.8 * seat_height(variant) + 0.03])
-        self._fill_scene(surroundings)
-        return self._renderer.render()
+        azimuth, elevation, distance = view
+        seen_from = View(azimuth + look.azimuth, elevation - look.elevation, distance)
+        self._aim(seen_from, mocap_pos[0] + [0, 0, 0.8 * seat_height(variant) + 0.03])
+        with _looking(self._robot.model, surroundings.model, look):
+            self._fill_scene(surroundings)
+            return self._renderer.render()
 
     def _surroundings_of(self, variant: Variant) -> _Model:
         """The scene of a variant without the robot's meshes, compiled once."""
@@ -125,6 +156,35 @@ class Camera:
     def close(self) -> None:
         """Free the OpenGL context."""
         self._renderer.close()
+
+
+@contextlib.contextmanager
+def _looking(robot: mujoco.MjModel, surroundings: mujoco.MjModel, look: Look) -> Iterator[None]:
+    """Change lights, lens and colours while a picture is drawn.
+
+    Args:
+        robot: the model whose lights and lens are used.
+        surroundings: the model of all other things.
+        look: see `Camera.draw`.
+    """
+    head, lens = robot.vis.headlight, robot.vis.global_
+    factors = [
+        (robot.light_diffuse, look.light),
+        (head.ambient, look.light),
+        (head.diffuse, look.light),
+        (surroundings.mat_rgba[:, :3], look.tint),
+    ]
+    plain = [array.copy() for array, _ in factors]
+    fovy = lens.fovy
+    try:
+        for array, factor in factors:
+            array *= factor
+        lens.fovy = fovy * look.field
+        yield
+    finally:
+        for (array, _), before in zip(factors, plain, strict=True):
+            array[:] = before
+        lens.fovy = fovy
 
 
 def _open_renderer(

@@ -1,11 +1,13 @@
 """What varies from episode to episode beside pose and variant: one table of levels.
 
 A level is a table of ranges. Values are uniform in them and drawn anew for every episode.
-Nothing varies at level `default`, which evaluations use.
+Nothing varies at level `default`, which evaluations use. `disturbances.py` disturbs one thing at a
+time beside that.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -21,11 +23,13 @@ class Quantity(NamedTuple):
         words: what it is, with its unit.
         scales: model fields that it is a factor on; of fields by body or joint, only the
             entries that are the lid's.
+        pictured: whether it acts on pictures only.
     """
 
     neutral: float
     words: str
     scales: tuple[str, ...] = ()
+    pictured: bool = False
 
 
 QUANTITIES = {
@@ -41,7 +45,20 @@ QUANTITIES = {
     "tilt": Quantity(0.0, "rad between the lid's axis and the vertical"),
     "raise": Quantity(0.0, "m of the container above the table"),
     "tilt_way": Quantity(0.0, "rad, which way the container leans, in its own frame"),
+    "spread": Quantity(
+        1.0, "factor on every distance and angle of a start from its range's middle"
+    ),
+    "camera_azimuth": Quantity(
+        0.0, "degrees by which the cameras are turned about the lid", pictured=True
+    ),
+    "camera_elevation": Quantity(0.0, "degrees by which the cameras are raised", pictured=True),
+    "camera_fov": Quantity(1.0, "factor on the cameras' field of view", pictured=True),
+    "light": Quantity(1.0, "factor on the brightness of every light", pictured=True),
+    "red": Quantity(1.0, "factor on the red of every colour but the robot's", pictured=True),
+    "green": Quantity(1.0, "factor on the green of every colour but the robot's", pictured=True),
+    "blue": Quantity(1.0, "factor on the blue of every colour but the robot's", pictured=True),
 }
+PICTURED = tuple(name for name, row in QUANTITIES.items() if row.pictured)
 _TILT_WAY_RANGE = (-np.pi, np.pi)  # at every level that varies anything
 _SCALED_BY = {field: name for name, row in QUANTITIES.items() for field in row.scales}
 
@@ -72,46 +89,75 @@ LEVELS = {
     "shelf": Level("the container stands higher", {"raise": (0.04, 0.10)}),
 }
 _PUSH_PROBABILITY = 0.05  # of each control step
-_LATE_FROM = 0.5  # a delay (control steps) from which on it is one control step
+_DISTURBED = 0xD157  # separates the disturbances' randomness from the episodes'
 _WORD = 2**64 - 1  # the lower half of a PCG64 generator's 128-bit numbers
 
 
 class Variation:
-    """The values of one level, for n simulations.
+    """The values of one level, and of disturbances beside it, for n simulations.
 
     Args:
         level: ranges by quantity.
         n: number of simulations.
+        disturbed: ranges by quantity, by factor, see `disturbances.ranges`. They take the place
+            of the level's.
 
     Attributes:
-        values: (n,) by quantity, neutral where the level does not vary it.
-        fields: model fields that the level scales.
+        values: (n,) by quantity, neutral where nothing varies it.
+        fields: model fields that are scaled.
     """
 
-    def __init__(self, level: dict[str, Range], n: int):
+    def __init__(
+        self,
+        level: dict[str, Range],
+        n: int,
+        disturbed: Mapping[str, Mapping[str, Range]] | None = None,
+    ):
         self.level = level
         self.n = n
+        self.disturbed = disturbed or {}
+        present = (level, *self.disturbed.values())
+        # in a fixed order: snapshots hold them
+        self._varied = [name for name in QUANTITIES if any(name in ranges for ranges in present)]
+        if level and "tilt_way" not in self._varied:
+            self._varied.append("tilt_way")
         self.values = {name: np.full(n, row.neutral) for name, row in QUANTITIES.items()}
-        self.fields = [field for field, name in _SCALED_BY.items() if name in level]
-        self._last_action = np.zeros((n, 5))
-        # one for each simulation, once that has been reset; none at level `default`
+        self.fields = [field for field, name in _SCALED_BY.items() if name in self._varied]
+        longest = max(ranges.get("delay", (0.0, 0.0))[1] for ranges in present)
+        # the last actions (n, 1 or more, 5), newest first, as many as any delay may go back
+        self._sent = np.zeros((n, max(1, round(longest)), 5))
+        # one for each simulation, once that has been reset; none where nothing varies
         self._rngs: list[np.random.Generator | None] = [None] * n
 
     def draw(self, ids: np.ndarray, rngs: list[np.random.Generator]) -> None:
         """Draw new values; nothing is drawn at level `default`.
+
+        Disturbances draw from generators of their own, one per factor, which follow from the
+        given ones and leave them as they are: the episode is otherwise the undisturbed one.
 
         Args:
             ids: (k,) simulations.
             rngs: k generators, one per simulation.
         """
         for i, rng in zip(ids, rngs, strict=True):
+            entropy = [_DISTURBED, *generator_words(rng)] if self.disturbed else []
             for name, (low, high) in self.level.items():
                 self.values[name][i] = rng.uniform(low, high)
             if self.level:
                 self.values["tilt_way"][i] = rng.uniform(*_TILT_WAY_RANGE)
                 self._rngs[i] = np.random.default_rng(rng.integers(2**63))
-        self._last_action[ids] = 0.0
-        self._last_action[ids, 4] = 1.0  # fingers open
+            if self.disturbed:
+                self._disturb(i, entropy)
+        self._sent[ids] = (0.0, 0.0, 0.0, 0.0, 1.0)  # fingers open
+
+    def _disturb(self, i: int, entropy: list[int]) -> None:
+        """Draw a simulation's disturbed values; those of a factor do not depend on the others."""
+        for factor, ranges in self.disturbed.items():
+            rng = np.random.default_rng([*entropy, *factor.encode()])
+            for name, (low, high) in ranges.items():
+                self.values[name][i] = rng.uniform(low, high)
+        if not self.level:
+            self._rngs[i] = np.random.default_rng(entropy)
 
     def scale(
         self, field: str, ids: np.ndarray, values: np.ndarray, lid_entries: dict[str, slice]
@@ -138,16 +184,16 @@ class Variation:
 
     def delayed(self, action: np.ndarray) -> np.ndarray:
         """The actions (n, 5) that arrive now, when `action` (n, 5) is sent."""
-        if "delay" not in self.level:
+        if "delay" not in self._varied:
             return action
-        late = self.values["delay"] >= _LATE_FROM  # (n,)
-        arriving = np.where(late[:, None], self._last_action, action)
-        self._last_action[:] = action
-        return arriving
+        known = np.concatenate((action[:, None], self._sent), 1)  # (n, 1 + late, 5)
+        late = np.floor(self.values["delay"] + 0.5).astype(int)  # (n,) control steps
+        self._sent[:] = known[:, :-1]
+        return known[np.arange(self.n), late]
 
     def pushes(self) -> np.ndarray | None:
         """Forces on the hands in this control step, (n, 3) N, world frame; None without any."""
-        if "push" not in self.level:
+        if "push" not in self._varied:
             return None
         force = np.zeros((self.n, 3))
         for i, rng in enumerate(self._generators()):
@@ -168,7 +214,7 @@ class Variation:
         Returns:
             (n, size), 0 where nothing is observed.
         """
-        if "noise" not in self.level:
+        if "noise" not in self._varied:
             return None
         noise = np.zeros((self.n, size))
         rngs = self._generators()
@@ -176,27 +222,38 @@ class Variation:
             noise[i] = rngs[i].normal(size=size)
         return self.values["noise"][:, None] * noise
 
+    def pictured(self) -> dict[str, np.ndarray] | None:
+        """The values (n,) of the quantities that act on pictures; None where none varies."""
+        if not any(name in PICTURED for name in self._varied):
+            return None
+        return {name: self.values[name] for name in PICTURED}
+
     def _generators(self) -> list[np.random.Generator]:
         """One generator for each simulation that has been reset: by now all that are used."""
         return cast(list[np.random.Generator], self._rngs)
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """Every number, as arrays that `restore` takes; checkpoints hold them by these names."""
-        words = np.zeros((self.n if self.level else 0, 4), np.uint64)
+        draws = self.level or self.disturbed
+        words = np.zeros((self.n if draws else 0, 4), np.uint64)
         for i, rng in enumerate(self._rngs):
             if rng is not None:
                 words[i] = generator_words(rng)
-        return {
-            **{name: values.copy() for name, values in self.values.items()},
-            "late": self._last_action.copy(),
-            "rngs": words,  # zeros of a simulation that has not been reset
-        }
+        snapshot: dict[str, np.ndarray] = {}
+        snapshot |= {name: self.values[name].copy() for name in self._varied}
+        snapshot["late"] = self._sent[:, 0].copy()
+        if self._sent.shape[1] > 1:
+            snapshot["later"] = self._sent[:, 1:].copy()
+        snapshot["rngs"] = words  # zeros of a simulation that has not been reset
+        return snapshot
 
     def restore(self, snapshot: dict[str, np.ndarray]) -> None:
         """Return to a snapshot."""
-        for name, values in self.values.items():
-            values[:] = snapshot[name]
-        self._last_action[:] = snapshot["late"]
+        for name in self._varied:
+            self.values[name][:] = snapshot[name]
+        self._sent[:, 0] = snapshot["late"]
+        if "later" in snapshot:
+            self._sent[:, 1:] = snapshot["later"]
         for i, words in enumerate(snapshot["rngs"].tolist()):
             self._rngs[i] = generator_of(words) if any(words) else None
 

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from envs import checks, observations, rewards, snapshots
+from envs import checks, disturbances, observations, rewards, snapshots
 from envs.batch import CONTROL_DT, ClosureBatch
 from envs.conditioning import CONDITIONINGS, vectors
 from envs.deck import Deck
@@ -80,6 +80,9 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         history: how many of the last states an observation holds; by default what the row of
             the conditioning says: 1, and `conditioning.HISTORY` for `history`.
         level: what varies beside pose and variant, a row of `variation.LEVELS`.
+        disturb: what is disturbed beside that: strengths by factor, such as {"friction": 2}, of
+            `disturbances.FACTORS`; several are combined. The starts and variants of a seed stay
+            the same. Strength 0 is a factor's neutral value.
         assignment: which task is next, a row of ASSIGNMENTS: fixed or deck.
 
     Attributes:
@@ -88,9 +91,9 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         task_vectors: (tasks, size) conditioning vectors.
 
     Raises:
-        KeyError: unknown task, conditioning, observation or level; close matches are named.
+        KeyError: unknown task, conditioning, observation, level or factor; close matches are named.
         ValueError: a number of another type or out of range; no task; a conditioning that cannot
-            act on a task.
+            act on a task; a disturbance of pictures without any.
         RenderingUnavailable: `rgb` without OpenGL.
     """
 
@@ -111,6 +114,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         history: int | None = None,
         level: str = "default",
         assignment: str = "fixed",
+        disturb: Mapping[str, int] | None = None,
     ):
         self.tasks = checks.names("tasks", tasks)
         self.num_envs = checks.integer("num_envs", num_envs, 1, checks.MOST_ENVS)
@@ -119,12 +123,20 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
             history = checks.integer("history", history, 1, checks.MOST_STATES)
         kind = lookup(OBSERVATIONS, observation, "observation")
         lookup(ASSIGNMENTS, assignment, "assignment")
+        disturb = disturbances.checked(disturb)
+        if not kind.rgb:
+            disturbances.refuse_unseen(disturb, f"the observation {observation!r}")
         mode = _autoreset_mode(autoreset_mode)
         self.task_vectors = vectors(conditioning, self.tasks, known_tasks)
         if history is None:
             history = _states_of(conditioning)
         self.batch = ClosureBatch(
-            self.tasks, self.num_envs, threads, variant_seed=variant_seed, level=level
+            self.tasks,
+            self.num_envs,
+            threads,
+            variant_seed=variant_seed,
+            level=level,
+            disturb=disturb,
         )
         self._shows = {  # of the observation: snapshots tell
             "observation": observation,
@@ -452,7 +464,11 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         if self._pixels is not None:
             batch = self.batch
             observation["rgb"] = self._pixels.draw(
-                batch.variant, batch.qpos, batch.mocap_pos, batch.mocap_quat
+                batch.variant,
+                batch.qpos,
+                batch.mocap_pos,
+                batch.mocap_quat,
+                batch.variation.pictured(),
             )
         if self._has_task_vectors:
             observation["task"] = self.task_vectors[self.task]

@@ -26,7 +26,7 @@ from envs.conditioning import UNSEEN, vectors
 from envs.cores import set_threads
 from envs.opengl import RenderingUnavailable
 from evaluation import compare as comparison
-from evaluation import experiment, grid, runs, single_task
+from evaluation import disturb, experiment, grid, runs, single_task
 from evaluation.benchmark import benchmark as measure_speed
 from evaluation.benchmark import inference
 from evaluation.config import (
@@ -412,23 +412,24 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict:
     if config.out and config.out.exists() and any(config.out.iterdir()):
         raise runs.RunError(f"{config.out} exists and is not empty: choose another --out")
     set_threads(config.threads)
+    conditions, skipped = disturb.conditions(config.disturb)
+    for factor in skipped:
+        console.print(f"{factor} is left out: the policy sees no pictures")
     table: list[Episode] = []
+    paired: list[disturb.DisturbedEpisode] = []
     bars = Bars(console)
     with bars.progress:
         acting = actors(config.run, config.tasks)
         if str(config.run) not in BUILT_IN:
             say_notes(config.run, console)
-        watch = Watch(sum(len(actor.tasks) for actor in acting) * config.episodes, bars)
+        quota = sum(len(actor.tasks) for actor in acting) * config.episodes
+        watch = Watch(quota * (1 + len(conditions)), bars)
         for actor in acting:
-            table += evaluate_policy(
-                watch.over(actor.policy),
-                actor.tasks,
-                config.episodes,
-                conditioning=actor.conditioning,
-                known_tasks=actor.known_tasks,
-                seed=EVALUATION_SEED if config.seed is None else config.seed,
-                level=config.level,
-            )
+            twins = _episodes(actor, config, watch)
+            table += twins
+            for factor, strength in conditions:
+                disturbed = _episodes(actor, config, watch, {factor: strength})
+                paired += disturb.paired(disturbed, twins, (factor, strength))
     found = summary(table)
     for name, row in found["per_task"].items():
         console.print(
@@ -443,11 +444,33 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict:
                 f"{row['rows']} rows, n={row['episodes']}"
             )
     console.print(f"{'mean':12} {found['mean_success']:.3f}   worst {found['worst_success']:.2f}")
+    if conditions:
+        found["disturbances"] = disturb.results(paired)
+        disturb.show(disturb.compared(paired), console)
     if config.out:
         config.out.mkdir(parents=True, exist_ok=True)
-        write_episodes(table, config.out / "episodes.csv")
+        if conditions:
+            disturb.write(table, paired, config.out)
+        else:
+            write_episodes(table, config.out / "episodes.csv")
         runs.write_json(config.out / "results.json", {**found, "machine": runs.machine()})
     return found
+
+
+def _episodes(
+    actor: Actor, config: EvaluateConfig, watch: Watch, disturbed: dict[str, int] | None = None
+) -> list[Episode]:
+    """An actor's episodes, watched; of the same starts with a disturbance as without."""
+    return evaluate_policy(
+        watch.over(actor.policy),
+        actor.tasks,
+        config.episodes,
+        conditioning=actor.conditioning,
+        known_tasks=actor.known_tasks,
+        seed=EVALUATION_SEED if config.seed is None else config.seed,
+        level=config.level,
+        disturb=disturbed,
+    )
 
 
 def video(config: VideoConfig, console: Console) -> None:

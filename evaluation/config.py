@@ -210,11 +210,19 @@ class EvaluateConfig:
     level: str = setting(
         "default", "what varies beside pose and variant", choices="envs.variation:LEVELS"
     )
+    disturb: tuple[str, ...] = setting(
+        (),
+        "disturb one factor at a time, at strength 1, 2 or 3, such as friction=2, and compare with "
+        "the undisturbed twins; may be repeated; `all` is every factor at every strength",
+        choices="envs.disturbances:FACTORS",
+        accepts="envs.disturbances:conditions",
+        repeated=True,
+    )
     threads: int = setting(
         0, "threads of the physics; results do not depend on it (0: one per core)", least=0
     )
     out: pathlib.Path | None = setting(
-        None, "folder for episodes.csv and results.json", path="folder"
+        None, "folder for episodes.csv, results.json and disturbances.csv", path="folder"
     )
 
 

@@ -64,7 +64,7 @@ def parse(config: Any, arguments: Sequence[str], program: str) -> Any:
             form(config, choices=wants_help),
             prog=program,
             description=inspect.getdoc(make),
-            args=list(arguments),
+            args=_gathered(arguments, config),
         )
     values = {flag.path: absolute(_value(filled, flag), flag) for flag in flags(config)}
     if isinstance(config, type):
@@ -100,13 +100,34 @@ def typed(config: Any, arguments: Sequence[str]) -> dict[str, list[str]]:
         flag = by_name.get("--" + name[2:].replace("_", "-"))
         if flag is None:
             raise ValueError(f"unknown flag {name}{_near(name, by_name)} (--help lists all)")
-        if flag.key in found:
+        if flag.key in found and not flag.setting.repeated:
             raise ValueError(f"{flag.name} is given twice")
-        found[flag.key] = values = [value] if equals else []
+        values = found.setdefault(flag.key, [])
+        values += [value] if equals else []
     for flag in by_name.values():
+        if flag.setting.repeated and flag.key in found and not found[flag.key]:
+            raise ValueError(f"{flag.name} needs a value")
         if flag.key in found and (problem := _not_of_type(flag, found[flag.key])):
             raise ValueError(f"{flag.name} {problem}")
     return found
+
+
+def _gathered(arguments: Sequence[str], config: Any) -> list[str]:
+    """The arguments, with the words of a flag that is typed several times behind its first."""
+    by_name = _by_name(config)
+    kept: list[str] = []
+    words = kept  # of the present flag
+    gathered: dict[str, list[str]] = {}
+    for word in arguments:
+        name, equals, value = word.partition("=")
+        flag = by_name.get("--" + name[2:].replace("_", "-")) if word[:2] == "--" else None
+        if flag is not None and flag.setting.repeated:
+            words = gathered.setdefault(flag.name, [])
+            words += [value] if equals else []
+        else:
+            words = kept if word.startswith("-") else words
+            words.append(word)
+    return [*kept, *(word for name, words in gathered.items() for word in (name, *words))]
 
 
 def _not_of_type(flag: Flag, words: Sequence[str]) -> str | None:

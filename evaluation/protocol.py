@@ -11,6 +11,7 @@ import csv
 import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
@@ -182,7 +183,7 @@ def run_episodes(
     return record.episodes(task_names, starts)
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - what an evaluation may be of, by name
     policy: Policy,
     tasks: Sequence[str],
     episodes: int,
@@ -192,6 +193,7 @@ def evaluate(
     seed: int = EVALUATION_SEED,
     threads: int = 0,
     level: str = "default",
+    disturb: Mapping[str, int] | None = None,
 ) -> list[Episode]:
     """Run `episodes` episodes of every task; start k of a task is the same for every policy.
 
@@ -204,6 +206,7 @@ def evaluate(
         seed: of start 0; start k has seed + k.
         threads: of the physics; results do not depend on it.
         level: what varies beside pose and variant, a row of `variation.LEVELS`.
+        disturb: strengths by factor, see `disturbances.FACTORS`; the starts stay the same.
 
     Returns:
         Episodes, sorted by task and start.
@@ -225,6 +228,7 @@ def evaluate(
             threads=threads,
             autoreset_mode=AutoresetMode.DISABLED,
             level=level,
+            disturb=disturb,
         )
         # sub-environment i has task i % len(tasks)
         starts = first_start + np.arange(env.num_envs) // len(tasks)
@@ -313,10 +317,15 @@ def _task_summary(episodes: Sequence[Episode]) -> dict:
 
 def write_episodes(table: Sequence[Episode], path: pathlib.Path) -> None:
     """Write the table as CSV, whole or not at all."""
+    write_rows(table, Episode, path)
+
+
+def write_rows(table: Sequence[Any], row: Any, path: pathlib.Path) -> None:
+    """Write dataclasses of one type as CSV, whole or not at all."""
     with (
         replacing(path) as temporary,
         open(temporary, "w", encoding="utf-8", newline="") as file,
     ):
-        writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Episode)])
+        writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(row)])
         writer.writeheader()
-        writer.writerows(dataclasses.asdict(episode) for episode in table)
+        writer.writerows(dataclasses.asdict(one) for one in table)

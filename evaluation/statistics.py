@@ -2,6 +2,9 @@
 
 References:
     Wilson (1927), Probable inference, the law of succession, and statistical inference.
+    McNemar (1947), Note on the sampling error of the difference between correlated proportions.
+    Newcombe (1998), Improved confidence intervals for the difference between binomial proportions
+        based on paired data.
     Efron (1979), Bootstrap methods: another look at the jackknife.
     Agarwal et al. (2021), Deep reinforcement learning at the edge of the statistical precipice.
     Taylor & Stone (2009), Transfer learning for reinforcement learning domains: a survey.
@@ -14,6 +17,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import binomtest
 
 Z_95 = 1.959964  # 0.975 quantile of the standard normal distribution
 PERCENTILES_95 = (2.5, 97.5)
@@ -43,6 +47,75 @@ def wilson(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
     spread = math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
     half_width = z / shrinkage * spread
     return max(0.0, centre - half_width), min(1.0, centre + half_width)
+
+
+def mcnemar(lost: int, gained: int) -> float:
+    """McNemar's exact test (McNemar, 1947): whether one of two paired conditions succeeds more.
+
+    Args:
+        lost: pairs that succeed under the first condition only.
+        gained: pairs that succeed under the second only.
+
+    Returns:
+        The two-sided p-value; 1 without any such pair.
+
+    Raises:
+        ValueError: a negative number.
+    """
+    if min(lost, gained) < 0:
+        raise ValueError(f"numbers of pairs must be at least 0, not {lost} and {gained}")
+    if lost + gained == 0:
+        return 1.0
+    return float(binomtest(lost, lost + gained, 0.5).pvalue)
+
+
+def paired_difference(
+    both: int, lost: int, gained: int, neither: int
+) -> tuple[float, float, float]:
+    """Difference of two paired success rates with its 95 % interval (Newcombe, 1998, method 10).
+
+    It combines the two Wilson intervals, with the correlation of the pairs.
+
+    Args:
+        both: pairs that succeed under both conditions.
+        lost: pairs that succeed under the first only.
+        gained: pairs that succeed under the second only.
+        neither: pairs that succeed under none.
+
+    Returns:
+        Success under the second condition less that under the first, and the interval's ends.
+
+    Raises:
+        ValueError: no pairs, or a negative number of them.
+    """
+    counts = (both, lost, gained, neither)
+    pairs = sum(counts)
+    if min(counts) < 0 or pairs < 1:
+        raise ValueError(f"need numbers of pairs, and at least one pair, not {counts}")
+    first, second = (both + lost) / pairs, (both + gained) / pairs
+    first_low, first_high = wilson(both + lost, pairs)
+    second_low, second_high = wilson(both + gained, pairs)
+    correlation = _correlation(both, lost, gained, neither)
+    below = _combined(second - second_low, first_high - first, correlation)
+    above = _combined(second_high - second, first - first_low, correlation)
+    difference = (gained - lost) / pairs
+    return difference, max(-1.0, difference - below), min(1.0, difference + above)
+
+
+def _correlation(both: int, lost: int, gained: int, neither: int) -> float:
+    """Of paired outcomes (phi); a positive one is corrected for continuity (Newcombe, 1998)."""
+    margins = (both + lost) * (gained + neither) * (both + gained) * (lost + neither)
+    if margins == 0:
+        return 0.0
+    product = both * neither - lost * gained
+    if product > 0:
+        product = max(product - (both + lost + gained + neither) / 2, 0.0)
+    return product / math.sqrt(margins)
+
+
+def _combined(a: float, b: float, correlation: float) -> float:
+    """Half width of a difference, of the half widths of its terms."""
+    return math.sqrt(max(0.0, a * a - 2 * correlation * a * b + b * b))
 
 
 def iqm(scores: ArrayLike) -> float:

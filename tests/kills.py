@@ -56,6 +56,11 @@ def same_recordings(a: pathlib.Path, b: pathlib.Path) -> Iterable[str]:
     return [name for name in ours if not np.array_equal(ours[name], theirs[name])]
 
 
+def same_evaluations(a: pathlib.Path, b: pathlib.Path) -> Iterable[str]:
+    """A line for everything in which two evaluations differ; they have no checkpoint."""
+    return [line for line in compare(a, b) if line != "no checkpoint"]
+
+
 _SMALL = (
     "--quick --no-videos --task-set unrelated --num-envs 4 --episodes 1 --validation-episodes 1 "
     "--validations 1 --out OUT"
@@ -90,6 +95,12 @@ JOBS = {
     "history": Job(f"{_PPO} --conditioning history --popart --head per_task", _RESUME),
     "transfer": Job(
         "transfer OUT --target jar --env-steps 200 --seeds 2 --few-shot 1", copied="scratch"
+    ),
+    "disturb": Job(
+        "evaluate random --tasks button --episodes 2 --disturb delay=2 --disturb push --out OUT",
+        begun="results.json",
+        finished="results.json",
+        differences=same_evaluations,
     ),
     "demos": Job(
         "demos --task-set unrelated --episodes 2 --out OUT",

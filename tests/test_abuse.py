@@ -159,6 +159,14 @@ CALLS = {  # what must be refused, and words of the line that refuses it
     "unknown level": (make(level="hard"), "unknown level"),
     "level is nothing": (make(level=None), "level must be a name"),
     "level is a table": (make(level={}), "level must be a name"),
+    "unknown factor": (make(disturb={"frictio": 1}), "unknown factor 'frictio': did you mean"),
+    "factor is a number": (make(disturb={3: 1}), "factor must be a name"),
+    "unknown strength": (make(disturb={"mass": 4}), "the strength of mass must be at most 3"),
+    "strength is a float": (make(disturb={"mass": 1.0}), "the strength of mass must be a whole"),
+    "disturbances are a name": (make(disturb="mass"), "disturb must be strengths by factor"),
+    "no pictures to disturb": (make(disturb={"camera": 1}), "camera acts on pictures only"),
+    "single: unknown factor": (make_one(disturb={"tiltt": 1}), "did you mean 'tilt'"),
+    "batch: unknown strength": (make_batch(disturb={"mass": -1}), "must be at least 0"),
     "unknown conditioning": (make(conditioning="onehot"), "unknown conditioning"),
     "conditioning is nothing": (make(conditioning=None), "conditioning must be a name"),
     "vectors are text": (make(conditioning={"jar": "x"}), "vectors of a conditioning"),
@@ -350,6 +358,7 @@ ARGUMENTS = (
     "history",
     "level",
     "assignment",
+    "disturb",
 )
 
 
