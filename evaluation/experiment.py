@@ -17,6 +17,7 @@ from agents.settings import Flag, check, flags, from_dict, replaced
 from envs import rewards
 from envs.closures import named_set
 from envs.opengl import RenderingUnavailable
+from envs.pool import VARIANT_STREAMS
 from evaluation import runs
 from evaluation.config import JobConfig
 from evaluation.metrics import read_metrics
@@ -62,6 +63,7 @@ def start(
         "split_hash": split.hash,
         "conditioning": config.conditioning,
         "reward_version": rewards.VERSION,
+        "variant_streams": VARIANT_STREAMS,
         "rows": stored_rows((*split.train, *split.held_out)),
         "job": dataclasses.asdict(config),
     }

@@ -18,6 +18,8 @@ from gymnasium.vector import AutoresetMode
 from agents.files import replacing
 from envs import ClosureVectorEnv
 from envs.experts import expert_action
+from envs.pool import VARIANT_STREAMS
+from envs.tables import lookup
 from evaluation.statistics import wilson
 
 Act = Callable[[dict[str, np.ndarray], np.ndarray], np.ndarray]
@@ -192,6 +194,7 @@ def evaluate(
     seed: int = EVALUATION_SEED,
     threads: int = 0,
     level: str = "default",
+    variants: str = "evaluation",
 ) -> list[Episode]:
     """Run `episodes` episodes of every task; start k of a task is the same for every policy.
 
@@ -204,6 +207,7 @@ def evaluate(
         seed: of start 0; start k has seed + k.
         threads: of the physics; results do not depend on it.
         level: what varies beside pose and variant, a row of `variation.LEVELS`.
+        variants: from which stream they are drawn, a row of `pool.VARIANT_STREAMS`.
 
     Returns:
         Episodes, sorted by task and start.
@@ -224,6 +228,7 @@ def evaluate(
             known_tasks=known_tasks,
             threads=threads,
             autoreset_mode=AutoresetMode.DISABLED,
+            variant_seed=lookup(VARIANT_STREAMS, variants, "stream of variants"),
             level=level,
         )
         # sub-environment i has task i % len(tasks)

@@ -39,6 +39,7 @@ class Loads:
         ids = np.arange(VARIANTS)
         self.batch = ClosureBatch((name,), VARIANTS)
         self.batch.reset(ids, np.zeros(VARIANTS, int), [np.random.default_rng(i) for i in ids])
+        self.batch.hand_over(ids)  # the forces act without a touch
         self.xpos = self.batch.sim.bind("xpos")
         self.force = self.batch.sim.bind("qfrc_applied")
         self.own = self.batch.constants
