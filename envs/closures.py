@@ -339,7 +339,6 @@ class TaskSet:
         text = "\n".join([*trained, "|", *held_out])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
-
     @property
     def guess_ceiling(self) -> float:
         """Success on the training rows of a policy that has to guess, see `guess_ceiling`."""

@@ -184,7 +184,7 @@ def run_episodes(
     return record.episodes(task_names, starts)
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - what an evaluation may choose, nearly all by name
     policy: Policy,
     tasks: Sequence[str],
     episodes: int,
