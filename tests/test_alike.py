@@ -1,11 +1,12 @@
 """Rows that cannot be told apart until they are touched, and variants that were never trained."""
 
 import dataclasses
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from agents.learner import Learner
 from envs import CLOSURES, TASK_SETS, ClosureVectorEnv, register
 from envs.batch import START
 from envs.closures import groups, guess_ceiling
@@ -214,7 +215,7 @@ def test_evaluation_meets_no_trained_variant(monkeypatch):
         evaluate(Pools, names, 1, variants="trained")
 
 
-def test_validation_has_variants_of_its_own(monkeypatch, tmp_path):
+def test_validation_has_variants_of_its_own(monkeypatch):
     given = {}
 
     def noted(*args, **kwargs):
@@ -222,10 +223,10 @@ def test_validation_has_variants_of_its_own(monkeypatch, tmp_path):
         raise InterruptedError
 
     monkeypatch.setattr(training, "evaluate", noted)
-    best = object.__new__(training.BestCheckpoint)
-    best.learner = object.__new__(Learner)
-    best.learner.__dict__.update(tasks=("jar",), known_tasks=("jar",), vectors="none")
-    best.learner.algorithm = type("Algorithm", (), {"policy": None})()
+    best: Any = object.__new__(training.BestCheckpoint)
+    best.learner = SimpleNamespace(
+        tasks=("jar",), known_tasks=("jar",), vectors="none", policy=None
+    )
     best.episodes = 1
     with pytest.raises(InterruptedError):
         best.validate("now")
