@@ -14,13 +14,13 @@ import mujoco.batch
 import numpy as np
 
 from envs import checks, disturbances, forks, mechanisms, robot, snapshots
-from envs.closures import CLOSURES
 from envs.constants import MARK, constants
 from envs.cores import default_threads
 from envs.mechanisms import LID_JOINTS, TWIST
 from envs.models import MODELS
+from envs.pool import draw_pool
 from envs.scene import SUBSTEPS, TIMESTEP, WORKSPACE, build
-from envs.structure import Variant, digest
+from envs.structure import digest
 from envs.tables import lookup
 from envs.variation import LEVELS, Variation
 
@@ -45,7 +45,17 @@ _DIVERGED = np.array(  # warnings of a simulation that diverged
 )
 _KEEP_STATE = mujoco.mjtStage.mjSTAGE_NONE.value  # a reset that computes nothing
 _POSITIONS = mujoco.mjtStage.mjSTAGE_POS.value  # kinematics only
-_VARIANT_ENTROPY = 0xCA9  # separates the variants' randomness from the episodes'
+# Model fields that hold what a mechanism does to the lid's joints; empty in the free lid's model
+_MECHANISM_FIELDS = (
+    "dof_frictionloss",
+    "dof_damping",
+    "jnt_limited",
+    "jnt_range",
+    "jnt_stiffness",
+    "qpos_spring",
+)
+# Constraints (7,) that act until the hand touches the closure: all locks, no thread
+_LOCKED = np.array([name.startswith("lock") for name in mechanisms.CONSTRAINTS])
 
 # Ranges of a start, uniform: container pose (m, rad) and hand pose relative to the grip (m, rad)
 START = {
@@ -161,6 +171,8 @@ class ClosureBatch:
         pool: every variant, `variants` per row, in task order.
         task: (n,) task index of each simulation.
         variant: (n,) index of each simulation's variant in `pool`.
+        touched: (n,) whether the robot has touched the container or its lid; until then, the lid
+            is locked at rest, whatever its mechanism.
         released: (n,) whether the lid has come off.
         diverged: (n,) how often each simulation was put back, see `_recover`.
         constants: numbers of the simulations' variants, (n, ...) by name, see `constants`.
@@ -197,7 +209,7 @@ class ClosureBatch:
         self.disturb = disturbances.checked(disturb)
         ranges = disturbances.ranges(self.disturb)
         self.variation = Variation(lookup(LEVELS, level, "level"), self.n, ranges)
-        self.pool = _draw_pool(self.names, variants, variant_seed)
+        self.pool = draw_pool(self.names, variants, variant_seed)
         self.model = build(self.pool[0]).compile()
         # (models, ...) by name: of the pool with the lids held, then with the lids free
         self._fields = MODELS.fields(self.pool, self.variation.fields)
@@ -215,6 +227,7 @@ class ClosureBatch:
         self._measured_constants = {name: self.constants[name] for name in _MEASURED_CONSTANTS}
 
         self.physics_seconds = 0.0
+        self.touched = np.zeros(self.n, bool)
         self.released = np.zeros(self.n, bool)
         self.diverged = np.zeros(self.n, np.int64)
         self._all_ids = np.arange(self.n)
@@ -230,6 +243,8 @@ class ClosureBatch:
         self._bind_state()
         self._find_lid()
         self._hand = self._bind_hand()
+        contacts = self.model.sensor("closure_contacts").adr[0]
+        self._closure_contacts = self._derived["sensordata"][:, contacts]  # (n,) view
         self._state_before = self.sim.state.copy()  # the last control step
         forks.watch(self)
 
@@ -324,7 +339,7 @@ class ClosureBatch:
             position=site_position[:, tcp],
             rotation=site_rotation[:, tcp].reshape(-1, 3, 3),
             grip=site_position[:, grip],
-            touch=self._derived["sensordata"].reshape(self.n, 2, 3),
+            touch=self._derived["sensordata"][:, :6].reshape(self.n, 2, 3),
             push=external_force[:, self.model.body("hand").id, :3],
             arm=self.qpos[:, robot.ARM],
             fingers=self.qpos[:, robot.FINGERS],
@@ -348,18 +363,23 @@ class ClosureBatch:
         self._constant_rows[ids] = self.variant_constants[self.variant[ids]]
         self.variation.draw(ids, rngs)
         draws *= self.variation.values["spread"][ids, None]
+        self.touched[ids] = False
         self.released[ids] = False
-        self._write_fields(ids, self.variant[ids])
+        self._write_fields(ids)
         self.sim.reset(ids, stage=_KEEP_STATE)
-        self.eq_active[np.ix_(ids, self.lid_constraint_ids)] = self.constants["engaged"][ids]
+        self.eq_active[np.ix_(ids, self.lid_constraint_ids)] = _LOCKED
         self._place_containers(ids, draws)
         self._update_episode_constants()
         self._place_hands(ids, draws)
         self._progress = self._measure_progress()
 
-    def _write_fields(self, ids: np.ndarray, models: np.ndarray) -> None:
-        """Write the fields of simulations ids (k,), those of models (k,) with their variation."""
+    def _write_fields(self, ids: np.ndarray) -> None:
+        """Write the model fields of simulations ids (k,), with their variation."""
         for name, expanded in self._expanded.items():
+            without = self.released[ids]  # (k,) whether they are those of the free lid
+            if name in _MECHANISM_FIELDS:
+                without = without | ~self.touched[ids]
+            models = self.variant[ids] + len(self.pool) * without  # (k,) held lids, then free ones
             values = self._fields[name][models]  # (k, ...)
             expanded[ids] = self.variation.scale(name, ids, values, self._lid_entries)
 
@@ -474,6 +494,7 @@ class ClosureBatch:
         self.physics_seconds += time.perf_counter() - began
         if self.sim.warning[:, _DIVERGED, 1].any():
             self._recover()
+        self._rest_untouched()
         self._release_opened()
         self._apply_gates()
 
@@ -498,6 +519,22 @@ class ClosureBatch:
         self.diverged[ids] += 1
         self.sim.forward(ids)
 
+    def _rest_untouched(self) -> None:
+        """Keep lids at rest that nothing touched; give those that were to their mechanisms."""
+        ids = np.flatnonzero(~self.touched)
+        if not len(ids):
+            return
+        self.qpos[ids, self.lid_qpos_columns] = 0.0
+        self.qvel[ids, self.lid_dof_columns] = 0.0
+        self.hand_over(ids[self._closure_contacts[ids] > 0])
+
+    def hand_over(self, ids: np.ndarray) -> None:
+        """Give the lids of simulations ids (k,) to their mechanisms, as the first touch does."""
+        if len(ids):
+            self.touched[ids] = True
+            self._write_fields(ids)
+            self.eq_active[np.ix_(ids, self.lid_constraint_ids)] = self.constants["engaged"][ids]
+
     def _release_opened(self) -> None:
         """Free the lids that have just been opened: constraints, spring and friction go."""
         self._progress = self._measure_progress()
@@ -506,11 +543,7 @@ class ClosureBatch:
         self.released = released
         if len(ids):
             self.eq_active[np.ix_(ids, self.lid_constraint_ids)] = 0
-            self._write_fields(ids, self._present_models(ids))
-
-    def _present_models(self, ids: np.ndarray) -> np.ndarray:
-        """Models (k,) of simulations ids, as indices in `_fields`: held lids, then free ones."""
-        return self.variant[ids] + len(self.pool) * self.released[ids]
+            self._write_fields(ids)
 
     def _apply_gates(self) -> None:
         """Jam or free the gates' joints, by their friction; a free lid's have none."""
@@ -519,7 +552,7 @@ class ClosureBatch:
             return
         key = self.qpos[gates.ids, gates.key_column] / gates.key_full  # (k,) of its full way
         friction = np.where(key >= gates.threshold, gates.open_friction, gates.shut_friction)
-        held = ~self.released[gates.ids]
+        held = self.touched[gates.ids] & ~self.released[gates.ids]
         self._expanded["dof_frictionloss"][gates.ids, gates.jammed_dof] = friction * held
 
     def progress(self) -> np.ndarray:
@@ -618,6 +651,7 @@ class ClosureBatch:
             "state": self.sim.state.copy(),
             "task": self.task.copy(),
             "variant": self.variant.copy(),
+            "touched": self.touched.copy(),
             "released": self.released.copy(),
             **{name: view.copy() for name, view in self._derived.items()},
             "variation": self.variation.snapshot(),
@@ -657,10 +691,11 @@ class ClosureBatch:
             self._open_simulations()
         self.task[:] = snapshot["task"]
         self.variant[:] = snapshot["variant"]
+        self.touched[:] = snapshot["touched"]
         self.released[:] = snapshot["released"]
         self._constant_rows[:] = self.variant_constants[self.variant]
         self.variation.restore(snapshot["variation"])
-        self._write_fields(self._all_ids, self._present_models(self._all_ids))
+        self._write_fields(self._all_ids)
         self.sim.state[:] = snapshot["state"]
         self._update_episode_constants()
         for name, view in self._derived.items():
@@ -674,16 +709,6 @@ class ClosureBatch:
 def wrap(angle: np.ndarray) -> np.ndarray:
     """Angle in [-pi, pi)."""
     return (angle + np.pi) % (2 * np.pi) - np.pi
-
-
-def _draw_pool(names: tuple[str, ...], variants: int, seed: int) -> list[Variant]:
-    """Variants of each row, in the rows' order; those of a row do not depend on the others."""
-    pool = []
-    for name in names:
-        row = lookup(CLOSURES, name, "closure")
-        rng = np.random.default_rng([_VARIANT_ENTROPY, seed, *row.name.encode()])
-        pool += [row.draw(rng) for _ in range(variants)]
-    return pool
 
 
 def _container_quaternion(yaw: np.ndarray, tilt: np.ndarray, tilt_way: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -220,6 +220,51 @@ _ROWS = (
     ),
 )  # fmt: skip
 
+# What cannot be told from a row above until it is touched: row, name, and what differs
+_TWINS = (
+    ("bottle", "bottle-left", {
+        "description": "unscrew the left-handed cap of a water bottle, clockwise",
+        "lead": (-0.010, -0.008),
+    }),
+    ("grinder", "grinder-clockwise", {
+        "description": "turn the head of a pepper grinder clockwise",
+        "clockwise": True,
+    }),
+    ("valve", "valve-clockwise", {
+        "description": "turn the lever of a ball valve a quarter turn clockwise",
+        "clockwise": True,
+    }),
+    ("jar", "jar-left", {
+        "description": "twist the left-handed lid off a jam jar, clockwise",
+        "lead": (-0.013, -0.011),
+    }),
+    ("jar", "jar-pushed", {
+        "description": "pull the push-on lid off a jam jar",
+        "mechanism": "pull", "angle": (0.0, 0.0), "lead": (0.0, 0.0), "torque": (0.0, 0.0),
+        "depth": (0.006, 0.008), "force": (8.0, 14.0),
+    }),
+    ("pill-box", "pill-box-left", {
+        "description": "press down and turn clockwise the cap of a child-proof pill box",
+        "clockwise": True,
+    }),
+    ("pill-box", "pill-box-plain", {
+        "description": "unscrew the plain cap of a pill box",
+        "mechanism": "screw", "lead": (0.010, 0.012), "depth": (0.0, 0.0), "force": (0.0, 0.0),
+    }),
+    ("canister", "canister-left", {
+        "description": "turn clockwise and lift the bayonet lid of a canister",
+        "clockwise": True,
+    }),
+    ("canister", "canister-pushed", {
+        "description": "pull the push-in lid off a canister",
+        "mechanism": "pull", "angle": (0.0, 0.0), "torque": (0.0, 0.0),
+    }),
+    ("thermos", "thermos-left", {
+        "description": "unscrew the left-handed cup of a vacuum flask, clockwise",
+        "lead": (-0.0080, -0.0065),
+    }),
+)  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True)
 class TaskSet:
@@ -312,10 +357,45 @@ class TaskSet:
     @property
     def hash(self) -> str:
         """Twelve hex digits that change when any row or the split changes."""
-        trained = [repr(CLOSURES[name]) for name in self.train]
-        held_out = [repr(CLOSURES[name]) for name in self.held_out]
+        trained = [_numbers(name) for name in self.train]
+        held_out = [_numbers(name) for name in self.held_out]
         text = "\n".join([*trained, "|", *held_out])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def guess_ceiling(self) -> float:
+        """Success on the training rows of a policy that has to guess, see `guess_ceiling`."""
+        return guess_ceiling(self.train)
+
+
+def groups(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Rows by the name of their group: those that cannot be told apart until they are touched.
+
+    Args:
+        names: rows of the table of closures.
+
+    Raises:
+        KeyError: unknown closure.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for name in names:
+        group = lookup(CLOSURES, name, "closure").group_name
+        found[group] = (*found.get(group, ()), name)
+    return found
+
+
+def guess_ceiling(names: Sequence[str]) -> float:
+    """Mean success of a policy that opens one row of each group, and no other one.
+
+    It is what a perfect policy reaches that is told nothing, and does not learn which row it has
+    from what it feels: the mean over the rows of one over the size of their group.
+    """
+    return len(groups(names)) / len(names)
+
+
+def _numbers(name: str) -> str:
+    """A row's numbers as text; a row without a group has the text that it had without the field."""
+    return repr(CLOSURES[name]).replace(", group=''", "")
 
 
 CLOSURES: GrowingTable[Closure] = GrowingTable(
@@ -336,14 +416,18 @@ def register(row: Closure | TaskSet) -> None:
 
     Raises:
         TypeError: it is neither.
-        ValueError: another row has the name, or the id; a name that cannot be one. Nothing is
-            changed.
+        ValueError: another row has the name, or the id; a name that cannot be one; a closure that
+            can be told from one of its group. Nothing is changed.
     """
     if not isinstance(row, Closure | TaskSet):
         raise TypeError(f"what is registered must be a Closure or a TaskSet, not {brief(row)}")
     table: dict = CLOSURES if isinstance(row, Closure) else TASK_SETS
     if _is_registered(row, table):
         return
+    if isinstance(row, Closure):
+        for twin in CLOSURES.values():
+            if twin.group_name == row.group_name:
+                structure.refuse_unlike(row, twin)
     table[row.name] = row
     if isinstance(row, Closure):
         gym.register(row.gym_id, entry_point="envs.env:ClosureEnv", kwargs={"task": row.name})
@@ -419,6 +503,10 @@ def _row(closure: str | Closure) -> Closure:
 
 for _closure in _ROWS:
     register(_closure)
+for _group, _name, _differing in _TWINS:
+    _source = f"estimate: {_group}, and what cannot be told from it by its look"
+    _row_values = {"name": _name, "group": _group, "source": _source, **_differing}
+    register(dataclasses.replace(CLOSURES[_group], **_row_values))
 
 _FIRST = ("bottle", "jar", "tumbler", "gas-cap", "mug", "cork", "valve", "grinder")
 _MT8 = ("bottle", "cork", "valve", "pill-box", "canister", "flip-mug", "slide-mug", "pump")
@@ -478,6 +566,18 @@ _TASK_SETS = (
         train=("bottle", "jar", "tumbler", "thermos", "pump", "button", "cork", "mug"),
         held_out=("pill-box", "solvent-can"),
         probes="recombination: pressing and twisting are trained apart, push_twist is held out",
+    ),
+    TaskSet(
+        "alike",
+        train=(
+            *("bottle", "bottle-left", "grinder", "grinder-clockwise"),
+            *("valve", "valve-clockwise", "jar", "jar-left", "jar-pushed"),
+            *("pill-box", "pill-box-left", "pill-box-plain"),
+            *("canister", "canister-left", "canister-pushed"),
+        ),
+        held_out=("thermos", "thermos-left"),
+        probes="conditioning: groups of rows that cannot be told apart until they are touched",
+        reserved={"thermos": "grip_radius", "thermos-left": "grip_radius"},
     ),
     TaskSet(
         "unrelated",

@@ -28,7 +28,7 @@ class ClosureEnv(gym.Env):
         conditioning: a row of `conditioning.CONDITIONINGS`, or the task's vector by name.
         known_tasks: rows that `one_hot` has components for; by default the task alone.
         render_mode: None or "rgb_array".
-        variant_seed: which variants are drawn from the row's ranges.
+        variant_seed: which variants are drawn from the row's ranges, see `pool.VARIANT_STREAMS`.
         observation: state | rgb | state+rgb.
         history: how many of the last states an observation holds.
         level: what varies beside pose and variant, a row of `variation.LEVELS`.

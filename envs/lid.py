@@ -41,6 +41,9 @@ SPRING_DAMPING = 20.0  # N s/m of a sprung lid: a spring in plastic does not rin
 # From fully open to the stop of a lid that stays
 OVERTRAVEL_SLIDE = 0.002  # m
 OVERTRAVEL_HINGE = 0.1  # rad
+# m/N that a held lid presses into the stop of its lift: MuJoCo's (1 - d) / d, over its stiffness
+# of a stop with a time constant of 0.02 s, over the armature
+_STOP_COMPLIANCE = (1 - HARD_SOLIMP[0]) * 0.02**2 / HELD_ARMATURE[LIFT]
 _SHUT_PLAY = 0.2  # of the overtravel that a closed lid can be turned further shut
 # What the locks and the thread have in common
 _HARD_JOINT: dict[str, Any] = {
@@ -114,6 +117,8 @@ def _add_limits(
             continue
         slack = np.sign(full[i]) * (OVERTRAVEL_HINGE if i >= TWIST else OVERTRAVEL_SLIDE)
         shut = -_SHUT_PLAY * slack if i >= TWIST else 0.0
+        if mechanism.sprung and i == LIFT:
+            shut -= _STOP_COMPLIANCE * variant.force / 2  # at 0, the spring's load and the stop's
         comes_off = mechanism.separates and i != key
         opened = 2 * full[i] if comes_off else full[i] + slack
         joint.limited = mujoco.mjtLimited.mjLIMITED_TRUE

@@ -232,7 +232,7 @@ def _lead(variant: Variant) -> float:
 
 
 def _add_touch_sensors(spec: mujoco.MjSpec) -> None:
-    """The net force of each finger on the lid."""
+    """The net force of each finger on the lid; contacts of container and lid with anything."""
     for side in ("left", "right"):
         spec.add_sensor(
             name=f"touch_{side}",
@@ -243,6 +243,13 @@ def _add_touch_sensors(spec: mujoco.MjSpec) -> None:
             refname="lid",
             intprm=[2, 3, 1],  # data: force; reduce: net force; one slot
         )
+    spec.add_sensor(
+        name="closure_contacts",
+        type=mujoco.mjtSensor.mjSENS_CONTACT,
+        objtype=mujoco.mjtObj.mjOBJ_XBODY,  # the container and all that hangs on it: the lid
+        objname="container",
+        intprm=[1, 0, 1],  # data: how many were found; one slot
+    )
 
 
 def _dress(

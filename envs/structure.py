@@ -84,6 +84,7 @@ class Closure:
             the scene with the others.
         color: of the container.
         accent: color of the lid.
+        group: name of the row that it cannot be told from until it is touched, see LOOK_ALIKE.
     """
 
     name: str
@@ -110,6 +111,7 @@ class Closure:
     control: bool = False
     color: Color = (0.7, 0.7, 0.7)
     accent: Color = (0.2, 0.4, 0.8)
+    group: str = ""
 
     def __post_init__(self) -> None:
         """Refuse a row that cannot be built or held, see RULES.
@@ -134,6 +136,11 @@ class Closure:
             return 0.0
         clockwise = self.clockwise or self.lead[1] < 0
         return -1.0 if clockwise else 1.0
+
+    @property
+    def group_name(self) -> str:
+        """Name of the group of rows that look alike; a row without one is its own."""
+        return self.group or self.name
 
     @property
     def seat_height(self) -> float:
@@ -197,6 +204,33 @@ HINGE_ANGLE = 1.1  # rad, at most: the hand opens a hinged lid without tilting i
 HINGE_TORQUE = 0.05  # N m, at least: the friction that holds a hinged lid where it was left
 
 
+# What rows of one group share: all but how they open, and what they are called
+LOOK_ALIKE = (
+    *("grip", "look", "body", "neck", "grip_radius", "grip_height", "mass", "cap_radius"),
+    *("bar_half", "offset", "steps", "control", "color", "accent"),
+)
+
+
+def refuse_unlike(row: Closure, twin: Closure) -> None:
+    """Refuse a row that can be told from another one of its group before it is touched.
+
+    Raises:
+        ValueError: what differs.
+    """
+    for field in LOOK_ALIKE:
+        if getattr(row, field) != getattr(twin, field):
+            raise ValueError(
+                f"{row.name}: {field} must be that of {twin.name}, of its group "
+                f"{row.group_name!r}, {brief(getattr(twin, field))}"
+            )
+    mechanism, twins = MECHANISMS[row.mechanism], MECHANISMS[twin.mechanism]
+    if mechanism.hand_at != twins.hand_at or (X in mechanism.free) != (X in twins.free):
+        raise ValueError(
+            f"{row.name}: a {row.mechanism} is observed in another way than a {twin.mechanism}, "
+            f"and cannot be in one group with {twin.name}"
+        )
+
+
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
@@ -220,7 +254,7 @@ def _name_is_a_word(closure: Closure) -> None:
 
 def _texts_are_texts(closure: Closure) -> None:
     """Description and source are texts."""
-    for field in ("description", "source"):
+    for field in ("description", "source", "group"):
         if not isinstance(getattr(closure, field), str):
             raise ValueError(f"{closure.name}: {field} must be a text")
 

@@ -75,7 +75,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         seed: seed of the first reset, unless that gets one.
         known_tasks: rows that `one_hot` has components for; by default `tasks`.
         autoreset_mode: Gymnasium's NEXT_STEP, SAME_STEP or DISABLED.
-        variant_seed: which variants are drawn from the rows' ranges.
+        variant_seed: which variants are drawn from the rows' ranges, see `pool.VARIANT_STREAMS`.
         observation: a row of OBSERVATIONS: state, rgb or state+rgb.
         history: how many of the last states an observation holds; by default what the row of
             the conditioning says: 1, and `conditioning.HISTORY` for `history`.

@@ -582,6 +582,7 @@ def _audit_row(name: str, config: AuditConfig) -> dict[str, Any]:
             conditioning="parameters",
             known_tasks=None,
             seed=config.seed,
+            variants="train",  # those of the search
             width=320,
         )
     except RenderingUnavailable as error:

@@ -19,6 +19,7 @@ from envs import rewards
 from envs.closures import TaskSet, named_set
 from envs.conditioning import UNSEEN
 from envs.opengl import RenderingUnavailable
+from envs.pool import VARIANT_STREAMS
 from evaluation import runs
 from evaluation.config import JobConfig
 from evaluation.metrics import read_metrics
@@ -64,6 +65,7 @@ def start(
         "split_hash": split.hash,
         "conditioning": config.conditioning,
         "reward_version": rewards.VERSION,
+        "variant_streams": VARIANT_STREAMS,
         "rows": stored_rows((*split.train, *split.held_out)),
         "job": dataclasses.asdict(config),
     }

@@ -19,6 +19,8 @@ from gymnasium.vector import AutoresetMode
 from agents.files import replacing
 from envs import CLOSURES, ClosureVectorEnv
 from envs.experts import expert_action
+from envs.pool import VARIANT_STREAMS
+from envs.tables import lookup
 from evaluation.statistics import wilson
 
 Act = Callable[[dict[str, np.ndarray], np.ndarray], np.ndarray]
@@ -194,6 +196,7 @@ def evaluate(  # noqa: PLR0913 - what an evaluation may be of, by name
     threads: int = 0,
     level: str = "default",
     disturb: Mapping[str, int] | None = None,
+    variants: str = "evaluation",
 ) -> list[Episode]:
     """Run `episodes` episodes of every task; start k of a task is the same for every policy.
 
@@ -207,6 +210,7 @@ def evaluate(  # noqa: PLR0913 - what an evaluation may be of, by name
         threads: of the physics; results do not depend on it.
         level: what varies beside pose and variant, a row of `variation.LEVELS`.
         disturb: strengths by factor, see `disturbances.FACTORS`; the starts stay the same.
+        variants: from which stream they are drawn, a row of `pool.VARIANT_STREAMS`.
 
     Returns:
         Episodes, sorted by task and start.
@@ -227,6 +231,7 @@ def evaluate(  # noqa: PLR0913 - what an evaluation may be of, by name
             known_tasks=known_tasks,
             threads=threads,
             autoreset_mode=AutoresetMode.DISABLED,
+            variant_seed=lookup(VARIANT_STREAMS, variants, "stream of variants"),
             level=level,
             disturb=disturb,
         )

@@ -71,6 +71,7 @@ def _numbers(row: Closure) -> dict[str, Any]:
 def _changed(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Names of the numbers that differ; what tells about a row and how it looks does not count."""
     words = ("description", "source", "color", "accent")
+    stored = {"group": "", **stored}  # of a run that is older than groups
     return [name for name, value in now.items() if name not in words and stored.get(name) != value]
 
 

@@ -28,6 +28,7 @@ CONFIG: Shape = fields(
         "split_hash": text,
         "conditioning": text,
         "reward_version": count,
+        "variant_streams": mapped(count),
         "rows": mapped(mapped(anything)),
         "job": mapped(anything),
         "machine": _FACTS,

@@ -149,6 +149,7 @@ class BestCheckpoint:
             conditioning=learner.vectors,
             known_tasks=learner.known_tasks,
             seed=VALIDATION_SEED,
+            variants="validation",
         )
         score = summary(table)["mean_success"]
         if score >= self.score:

@@ -15,7 +15,9 @@ from PIL import Image, ImageDraw, ImageFont
 from agents.files import replacing
 from envs import CLOSURES, ClosureVectorEnv
 from envs.batch import CONTROL_DT, ClosureBatch
+from envs.pool import VARIANT_STREAMS
 from envs.render import Camera
+from envs.tables import lookup
 from evaluation.protocol import EVALUATION_SEED, Policy
 
 _FULL_WIDTH = 640  # pixels; a narrower film is a draft
@@ -49,7 +51,7 @@ class _Episode:
     progresses: list[float] = dataclasses.field(default_factory=list)
 
 
-def record(
+def record(  # noqa: PLR0913 - what a film may choose, nearly all by name
     policy: Policy,
     task: str,
     path: pathlib.Path,
@@ -59,6 +61,7 @@ def record(
     start: int = 0,
     width: int = _FULL_WIDTH,
     seed: int = EVALUATION_SEED,
+    variants: str = "evaluation",
 ) -> dict[str, Any]:
     """Film one evaluation episode.
 
@@ -72,6 +75,7 @@ def record(
         width: of the picture in pixels, 4 : 3. A film narrower than 640 is a draft: every
             second frame, edges not smoothed.
         seed: of start 0; by default the evaluation's.
+        variants: from which stream they are drawn, a row of `pool.VARIANT_STREAMS`.
 
     Returns:
         {success, progress, frames}.
@@ -86,6 +90,7 @@ def record(
         known_tasks=known_tasks,
         threads=1,
         autoreset_mode=AutoresetMode.DISABLED,
+        variant_seed=lookup(VARIANT_STREAMS, variants, "stream of variants"),
     )
     episode = _play(env, policy, seed + start)
     draft = width < _FULL_WIDTH

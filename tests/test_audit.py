@@ -135,6 +135,7 @@ def test_a_lid_moved_by_an_invisible_hand_is_no_success(name):
     env = ClosureVectorEnv(name, N, autoreset_mode="Disabled")
     env.reset(seed=0)
     batch = env.batch
+    batch.hand_over(np.arange(N))
     applied = batch.sim.bind("qfrc_applied")  # (N, nv) N, N m
     full = batch.constants["full"]  # (N, 6) m, rad
     push = np.sign(full) * [60, 60, 60, 8, 8, 8] * (full != 0)  # (N, 6) N, N m

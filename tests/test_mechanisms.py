@@ -39,6 +39,7 @@ class Loads:
         ids = np.arange(VARIANTS)
         self.batch = ClosureBatch((name,), VARIANTS)
         self.batch.reset(ids, np.zeros(VARIANTS, int), [np.random.default_rng(i) for i in ids])
+        self.batch.hand_over(ids)  # the forces act without a touch
         self.xpos = self.batch.sim.bind("xpos")
         self.force = self.batch.sim.bind("qfrc_applied")
         self.own = self.batch.constants
@@ -83,23 +84,25 @@ class Loads:
 @pytest.mark.parametrize("name", rows("push_twist"))
 def test_child_proof_cap_turns_only_while_pressed(name):
     loads = Loads(name)
-    not_pressed = loads.run(20, twist=3 * loads.torque)
+    sense = loads.own["direction"]
+    not_pressed = loads.run(20, twist=3 * sense * loads.torque)
     assert np.abs(not_pressed[:, TWIST]).max() < 1e-3
-    light = loads.run(20, lift=-0.6 * loads.spring, twist=3 * loads.torque)
+    light = loads.run(20, lift=-0.6 * loads.spring, twist=3 * sense * loads.torque)
     assert np.abs(light[:, TWIST]).max() < 1e-3  # a light press does not unlock it
     pressed = loads.run(10, lift=-1.5 * loads.spring)
     assert np.abs(pressed[:, TWIST]).max() < 1e-3
-    turned = loads.run(4, lift=-1.5 * loads.spring, twist=1.4 * loads.torque)
-    assert (turned[:, TWIST] > 0.1).all()
+    turned = loads.run(4, lift=-1.5 * loads.spring, twist=1.4 * sense * loads.torque)
+    assert (sense * turned[:, TWIST] > 0.1).all()
     stuck = loads.run(10)[:, TWIST]  # the spring lifts it, and it is locked where it is
-    again = loads.run(20, twist=3 * loads.torque)[:, TWIST]
+    again = loads.run(20, twist=3 * sense * loads.torque)[:, TWIST]
     assert np.abs(again - stuck)[~loads.batch.released].max(initial=0) < 2e-3
 
 
 @pytest.mark.parametrize("name", rows("push_twist"))
 def test_child_proof_cap_does_not_turn_below_its_torque_even_pressed(name):
     loads = Loads(name)
-    lid = loads.run(20, lift=-1.5 * loads.spring, twist=0.7 * loads.torque)
+    sense = loads.own["direction"]
+    lid = loads.run(20, lift=-1.5 * loads.spring, twist=0.7 * sense * loads.torque)
     assert np.abs(lid[:, TWIST]).max() < 2e-3
 
 

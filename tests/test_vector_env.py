@@ -133,6 +133,7 @@ def test_state_tells_progress_from_progress_that_counts():
     env = ClosureVectorEnv("valve", 2)
     env.reset(seed=0)
     lid_force = env.batch.sim.bind("qfrc_applied")[:, env.batch.lid_dof_columns]
+    env.batch.hand_over(np.array([1]))
     for _ in range(40):  # the second lever turns by itself
         action = expert_action(env.batch.measure())
         action[1] = (0, 0, 1, 0, 1)
