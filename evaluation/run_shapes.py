@@ -49,6 +49,15 @@ def _curve(value: Any, place: str) -> str | None:
     return None if same else f"{place} must have a success for each number of steps"
 
 
+def _new_curve(value: Any, place: str) -> str | None:
+    """A learning curve that says whose it is, and what went wrong in its evaluations."""
+    needed = fields({"seed": count, "diverged": count, "invalid_actions": count})
+    return needed(value, place) or _curve(value, place)
+
+
+LEARNED: Shape = fields({"settings": mapped(anything), "curve": _new_curve, "seconds": number})
+POSITION = {"distance": number, "nearest": text, "unseen": listed(text)}  # see `unseen.position`
+
 _REACHED = listed(optional(count))
 _TRANSFER = fields(
     {
@@ -67,6 +76,7 @@ _TRANSFER = fields(
         "wall_seconds": number,
         "few_shot": count,
     },
+    POSITION,  # not in older runs
 )
 RESULTS: Shape = fields(
     {},
