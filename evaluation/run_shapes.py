@@ -38,7 +38,8 @@ _TASK = fields(
     {"success": share, "low": number, "high": number, "episodes": count}
     | {"success_any": share, "progress": number, "steps_to_success": optional(number)}
 )
-_COLUMNS = fields({"steps": listed(count), "success": listed(share)})
+_FAULTS = {"diverged": count, "invalid_actions": count}
+_COLUMNS = fields({"steps": listed(count), "success": listed(share)}, _FAULTS)
 
 
 def _curve(value: Any, place: str) -> str | None:
@@ -51,7 +52,7 @@ def _curve(value: Any, place: str) -> str | None:
 
 def _new_curve(value: Any, place: str) -> str | None:
     """A learning curve that says whose it is, and what went wrong in its evaluations."""
-    needed = fields({"seed": count, "diverged": count, "invalid_actions": count})
+    needed = fields({"seed": count, **_FAULTS})
     return needed(value, place) or _curve(value, place)
 
 
@@ -85,6 +86,8 @@ RESULTS: Shape = fields(
         "mean_success": share,
         "worst_success": share,
         "per_task": mapped(_TASK),
+        **_FAULTS,
+        "held_out": fields({"per_task": mapped(_TASK)}, _FAULTS),  # evaluated only
         "train": fields(
             {}, {"env_steps": count, "wall_seconds": number, "seconds": optional(mapped(number))}
         ),
