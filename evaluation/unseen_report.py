@@ -36,7 +36,7 @@ _WORDS = {
     "scratch": "from scratch",
     "few_shot": "after a few expert episodes and transfer",
 }
-_ASIDE = 0.012  # of the figure's width: marks of one row stand beside each other
+_ASIDE = 0.018  # of the figure's width: marks of one row stand beside each other
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _figure(rows: Sequence[_Row], trained_success: float | None, trained: int) -
     axes.grid(axis="y", color="#eceff3", lw=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(ncol=4, fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+    axes.legend(ncol=4, fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2))
     return figure
 
 
@@ -233,7 +233,8 @@ def _table(rows: Sequence[_Row]) -> str:
 
 
 def _zero_shot(success: float, low: float, high: float) -> str:
-    return f"{percent(success)} ({percent(low)} to {percent(high)})"
+    text = f"{percent(success)} ({percent(low)} to {percent(high)})"
+    return f"<span style='white-space:nowrap'>{text}</span>"
 
 
 def _grouped(rows: Sequence[_Row]) -> str:
