@@ -172,8 +172,8 @@ def _learning_figure(metrics: Sequence[Mapping[str, str]]) -> Figure:
     warm_start = [_thousand_steps(m) for m in metrics if m["phase"] in WARM_STARTS]
     if warm_start:
         axes.axvline(warm_start[-1], color=GREY, ls="--", lw=1)
-        is_late = warm_start[-1] > _thousand_steps(metrics[-1]) / 2
-        side = "right" if is_late else "left"  # within the axes
+        middle = (_thousand_steps(metrics[0]) + _thousand_steps(metrics[-1])) / 2
+        side = "right" if warm_start[-1] > middle else "left"  # within the axes
         axes.text(warm_start[-1], 1.04, " warm start ends ", color=GREY, fontsize=8, ha=side)
     axes.set(
         xlabel="environment steps (thousands)",
