@@ -529,9 +529,9 @@ _TASK_SETS = (
     TaskSet(
         "first",
         train=_FIRST,
-        held_out=("thermos", "decanter"),
-        probes="interpolation: a screw and a pull whose widths lie between trained ones",
-        reserved=_WIDTHS,
+        held_out=("thermos", "canister", "reach"),
+        probes="distance: a screw between trained ones, a bayonet lid (turn, then lift), a control",
+        reserved={"thermos": "grip_radius"},
     ),
     TaskSet(
         "mt8",

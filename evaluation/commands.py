@@ -9,7 +9,7 @@ import pathlib
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ from envs.conditioning import UNSEEN, vectors
 from envs.cores import set_threads
 from envs.opengl import RenderingUnavailable
 from evaluation import compare as comparison
-from evaluation import disturb, experiment, grid, runs, single_task
+from evaluation import disturb, experiment, grid, runs, single_task, unseen
 from evaluation.benchmark import benchmark as measure_speed
 from evaluation.benchmark import inference
 from evaluation.config import (
@@ -241,12 +241,7 @@ class _Job:
             self._say_stopped()
             return
         targets = self._targets()
-        for target in targets:
-            if target in runs.read_results(self.run_folder).get("transfer", {}):
-                experiment.forget_transfer(self.run_folder, target)
-            elif not self.session.stop():
-                self.session.report(f"transfer to {target}", 0, 1, "")
-                experiment.transfer_run(self.session, target)
+        self._transfer(targets)
         if self.config.alone:
             self.say("no transfer and no videos: policies of single rows are a control")
         if self.session.stop():
@@ -298,6 +293,21 @@ class _Job:
             return ()
         return () if self.config.alone else self.split.transfers or ()
 
+    def _transfer(self, targets: Sequence[str]) -> None:
+        """Transfer to the targets that are not done, and say where all of them lie."""
+        done = runs.read_results(self.run_folder).get("transfer", {})
+        for target in set(targets) & set(done):  # a kill may have come before this
+            experiment.forget_transfer(self.run_folder, target)
+        waiting = [target for target in targets if target not in done]
+        if (
+            not waiting
+            or self.session.stop()
+            or not experiment.transfer_rows(self.session, waiting)
+        ):
+            return
+        for line in transfer_lines(runs.read_results(self.run_folder)["transfer"]):
+            self.say(line)
+
     def _say_stopped(self) -> None:
         self.stopwatch.note()
         words = shlex.join(["python", "train.py", "--resume", str(self.run_folder)])
@@ -326,18 +336,30 @@ def transfer(config: TransferRunConfig, console: Console) -> None:
     bars, stop = Bars(console), Interrupt(console.print)
     with runs.writing(run, new=False), bars.progress:
         session = Session(run, job, config.seed, bars, stop)
-        bars(f"transfer to {config.target}", 0, 1, "")
+        bars("transfer", 0, 1, "")
         results = experiment.transfer_run(session, config.target, config.replace)
     if results is None:
         console.print("stopped; the same command goes on")
         raise SystemExit(INTERRUPTED)
     entry = results["transfer"][config.target]
-    shown = ("zero_shot", "steps_to_threshold", "jumpstart", "final", "area")
-    console.print(json.dumps({name: entry[name] for name in shown}, indent=1))
+    shown = ("distance", "nearest", "unseen", "zero_shot", "steps_to_threshold", "jumpstart")
+    shown = (*shown, "final", "area")
+    console.print(json.dumps({name: entry[name] for name in shown if name in entry}, indent=1))
     if config.out:
         config.out.parent.mkdir(parents=True, exist_ok=True)
         runs.write_json(config.out, entry)
     console.print(f"report: {write_report(run)}")
+
+
+def transfer_lines(entries: Mapping[str, dict]) -> list[str]:
+    """Success without an attempt, after transfer and from scratch, and where the targets lie."""
+    found = []
+    for name, entry in entries.items():
+        final = entry["final"]
+        success = f"zero-shot {entry['zero_shot']:.2f}, after transfer {final['pretrained']:.2f}"
+        where = f"{unseen.place(entry)}; {unseen.news(entry)}" if "distance" in entry else ""
+        found.append(f"{name:12} {success}, from scratch {final['scratch']:.2f}  {where}".rstrip())
+    return found
 
 
 class Watch:
@@ -378,6 +400,13 @@ class Actor(NamedTuple):
     conditioning: Any
     known_tasks: Sequence[str] | None
     tasks: tuple[str, ...]
+    trained: tuple[str, ...] = ()  # none: a built-in policy
+
+    def positions(self) -> dict[str, dict]:
+        """Where the rows lie that the policy was not trained on, by name."""
+        trained = [CLOSURES[name] for name in self.trained]
+        new = [name for name in self.tasks if name not in self.trained] if trained else []
+        return {name: unseen.position(CLOSURES[name], trained) for name in new}
 
 
 def actors(run: pathlib.Path, tasks: Sequence[str]) -> list[Actor]:
@@ -404,7 +433,7 @@ def actors(run: pathlib.Path, tasks: Sequence[str]) -> list[Actor]:
         return [actor for row in rows for actor in actors(run / single_task.FOLDER / row, (row,))]
     policy, meta = experiment.run_policy(run)
     rows = tuple(tasks) or tuple(meta["tasks"])
-    return [Actor(policy, meta["conditioning"], meta["known"], rows)]
+    return [Actor(policy, meta["conditioning"], meta["known"], rows, tuple(meta["tasks"]))]
 
 
 def evaluate(config: EvaluateConfig, console: Console) -> dict:
@@ -447,6 +476,11 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict:
     if conditions:
         found["disturbances"] = disturb.results(paired)
         disturb.show(disturb.compared(paired), console)
+    positions = {row: where for actor in acting for row, where in actor.positions().items()}
+    for line in unseen.lines(positions):
+        console.print(line)
+    if positions:
+        found["unseen"] = positions
     if config.out:
         config.out.mkdir(parents=True, exist_ok=True)
         if conditions:

@@ -35,7 +35,7 @@ class TransferConfig:
     """Budget and resolution of a transfer; the same for every learner."""
 
     env_steps: int = setting(
-        400_000,
+        320_000,
         "environment steps per learner of each transfer, rounded up to whole rollouts; 0 skips "
         "the transfer",
         least=0,

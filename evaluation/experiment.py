@@ -7,10 +7,10 @@ import dataclasses
 import pathlib
 import shutil
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from agents import checkpoints
 from agents.learner import Acting, load_policy
@@ -27,7 +27,7 @@ from evaluation.protocol import by_mechanism, evaluate, summary, write_episodes
 from evaluation.rows import restore, stored_rows
 from evaluation.shapes import typed
 from evaluation.training import LATEST, Session
-from evaluation.transfer import FOLDER, missing, transfer
+from evaluation.transfer import FOLDER, transfer
 
 NOTE_EVERY = 10.0  # s
 
@@ -206,32 +206,39 @@ def transfer_run(session: Session, target: str, replace: bool = False) -> dict |
     Raises:
         RunError: the target was trained; or there are results of it with another budget.
     """
+    done = transfer_rows(session, (target,), replace)
+    return runs.read_results(session.run) if done else None
+
+
+def transfer_rows(session: Session, targets: Sequence[str], replace: bool = False) -> bool:
+    """Transfer a run's policy to targets and add each to results.json; False if stopped.
+
+    Args:
+        session: the job.
+        targets: rows.
+        replace: drop what there is of them, instead of adding to it.
+
+    Raises:
+        RunError: a target was trained; or there are results of it with another budget.
+    """
     run = session.run
     source, meta = load_policy(run / "checkpoint")
-    if target in meta["tasks"]:
-        trained = ", ".join(meta["tasks"])
-        raise runs.RunError(
-            f"{target} was trained in this run: a target must be unseen (trained: {trained})"
-        )
+    for target in targets:
+        if target in meta["tasks"]:
+            trained = ", ".join(meta["tasks"])
+            raise runs.RunError(
+                f"{target} was trained in this run: a target must be unseen (trained: {trained})"
+            )
     if replace:
+        for target in targets:
+            forget_transfer(run, target)
+    entries = {} if replace else runs.read_results(run).get("transfer", {})
+
+    def on_target(target: str, entry: dict) -> None:
+        runs.update_results(run, transfer={target: entry})
         forget_transfer(run, target)
-    entry = {} if replace else runs.read_results(run).get("transfer", {}).get(target, {})
-    budget = session.config.transfer
-    total = len(missing(budget, session.seed, entry)) * (budget.points + 1)
-    points: list[float] = []
 
-    def on_point(kind: str, steps: int, success: float) -> None:
-        points.append(success)
-        text = f"{kind} {steps:,} steps: {success:.2f}"
-        session.report(f"transfer to {target}", len(points), total, text)
-
-    torch.manual_seed(session.seed)
-    found = transfer(source, meta["conditioning"], target, session, on_point, entry)
-    if found is None:
-        return None
-    results = runs.update_results(run, transfer={target: found})
-    forget_transfer(run, target)
-    return results
+    return transfer(source, meta, targets, session, on_target, entries)
 
 
 def forget_transfer(run: pathlib.Path, target: str) -> None:

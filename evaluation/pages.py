@@ -15,6 +15,7 @@ BLUE = "#2463c2"
 GREEN = "#2f9e5b"
 GREY = "#8a94a0"
 ORANGE = "#d9772b"
+WIDTH = 8.5  # inches, of a page's figures
 matplotlib.rcParams["text.parse_math"] = False  # names of rows and labels are no formulas
 _CURVE_COLORS = matplotlib.color_sequences["tab10"]
 _CURVE_STYLES = ("-", "--", ":")

@@ -14,9 +14,8 @@ from envs.batch import CONTROL_DT
 from evaluation.pages import (
     BLACK,
     BLUE,
-    GREEN,
     GREY,
-    ORANGE,
+    WIDTH,
     curve_look,
     in_base64,
     new_figure,
@@ -26,12 +25,12 @@ from evaluation.pages import (
     table,
 )
 from evaluation.runs import open_run, problems, read_cosines, read_results, read_run_metrics
+from evaluation.unseen_report import distance_section, transfer_section
 
-_WIDTH = 8.5  # inches, of all figures but the matrix of cosines
 _MOST_BARS = 30  # of a figure, and curves with a name
 _SMOOTHING = 10  # updates: a task's curve is the mean of so many
+_LEGEND_COLUMNS = 5  # of the learning curves' legend, above them
 _SUCCESS_PREFIX = "success/"  # of metrics.csv's columns that hold a task's success
-_LEARNER_COLORS = {"pretrained": BLUE, "scratch": ORANGE, "few_shot": GREEN}
 
 
 def write_report(run: pathlib.Path) -> pathlib.Path:
@@ -55,11 +54,13 @@ def write_report(run: pathlib.Path) -> pathlib.Path:
     sections = [
         _title(run.name, config),
         *(f"<p class=note>{html.escape(line)}</p>" for line in problems(run)),
+        _headline(results),
+        distance_section(config, results),
         _success_section(results),
         _held_out_section(results.get("held_out")),
         _learning_section(metrics, seconds),
         _cosines_section(read_cosines(run)),
-        *(_transfer_section(target, entry) for target, entry in transfers.items()),
+        *(transfer_section(target, entry) for target, entry in transfers.items()),
         _films_section(sorted((run / "videos").glob("[!.]*.mp4"))),
         _facts_section(config, results),
     ]
@@ -78,8 +79,7 @@ def _success_section(results: Mapping) -> str:
         return ""
     per_task = results["per_task"]
     return (
-        _headline(results)
-        + "<h2>Success per task</h2>"
+        "<h2>Success on the trained rows</h2>"
         + picture(_success_figure(_bars(results)))
         + _success_table(per_task)
     )
@@ -92,36 +92,32 @@ def _bars(results: Mapping) -> Mapping[str, Mapping]:
 
 
 def _held_out_section(held_out: Mapping | None) -> str:
-    """Success on the held-out rows, without an attempt."""
+    """Success on each held-out row, without an attempt."""
     if not held_out:
         return ""
-    heading = ("mechanism", "final success", "95 % interval", "rows", "episodes")
-    rows = [
-        (
-            html.escape(name),
-            percent(found["success"]),
-            f"{percent(found['low'])} to {percent(found['high'])}",
-            found["rows"],
-            found["episodes"],
-        )
-        for name, found in held_out.get("per_mechanism", {}).items()
-    ]
+    means = {
+        "mean": held_out["mean_success"],
+        "worst": held_out["worst_success"],
+        "rows of mechanisms that were trained": held_out.get("seen_mechanisms"),
+        "of others": held_out.get("new_mechanisms"),
+    }
+    line = ", ".join(f"{words} {percent(x)}" for words, x in means.items() if x is not None)
     return (
-        "<h2>Held-out rows, without an attempt</h2>"
-        f"<p>Mean {100 * held_out['mean_success']:.1f} %, worst "
-        f"{percent(held_out['worst_success'])}, over {len(held_out['per_task'])} rows.</p>"
-        + picture(_success_figure(_bars(held_out)))
-        + (table(rows, heading) if rows else "")
+        f"<h2>Held-out rows, without an attempt</h2><p>{line}.</p>"
+        "<details><summary>every row</summary>"
         + _success_table(held_out["per_task"])
+        + "</details>"
     )
 
 
 def _headline(results: Mapping) -> str:
-    """Mean and worst success, the share of the warm start in it, and what training cost."""
+    """Mean and worst success, the share of the warm start in it, what training cost, faults."""
+    if "mean_success" not in results:
+        return ""
     mean = f"{100 * results['mean_success']:.1f} %"
     text = (
         f"<p><span class=big>{mean}</span> mean final success over "
-        f"{len(results['per_task'])} tasks; worst {percent(results['worst_success'])}.</p>"
+        f"{len(results['per_task'])} trained rows; worst {percent(results['worst_success'])}.</p>"
     )
     if warm_start := results.get("warm_start"):
         text += (
@@ -133,7 +129,7 @@ def _headline(results: Mapping) -> str:
     env_steps = train.get("env_steps", 0)
     wall_seconds = train.get("wall_seconds", 0)
     text += f"<p class=note>{env_steps:,} environment steps in {wall_seconds:.0f} s.</p>"
-    return text
+    return text + _faults_line(results)
 
 
 def _success_figure(per_task: Mapping[str, Mapping]) -> Figure:
@@ -143,7 +139,7 @@ def _success_figure(per_task: Mapping[str, Mapping]) -> Figure:
     success = [task["success"] for task in tasks]
     below = [max(0, task["success"] - task["low"]) for task in tasks]
     above = [max(0, task["high"] - task["success"]) for task in tasks]
-    figure, axes = new_figure(_WIDTH, 0.36 * len(names) + 0.9)
+    figure, axes = new_figure(WIDTH, 0.36 * len(names) + 0.9)
     error_style = {"ecolor": BLACK, "capsize": 3}
     axes.barh(names, success, color=BLUE, xerr=[below, above], error_kw=error_style)
     axes.set(xlim=(0, 1.02), xlabel="final success (bars: 95 % Wilson interval)")
@@ -190,8 +186,9 @@ def _learning_section(metrics: Sequence[Mapping[str, str]], seconds: Mapping | N
 
 def _learning_figure(metrics: Sequence[Mapping[str, str]]) -> Figure:
     """Success of every task and the validations, over environment steps."""
-    figure, axes = new_figure(_WIDTH, 3.4)
     columns = [column for column in metrics[0] if column.startswith(_SUCCESS_PREFIX)]
+    legend_lines = -(-(len(columns) + 1) // _LEGEND_COLUMNS)
+    figure, axes = new_figure(WIDTH, 3.2 + 0.2 * legend_lines)
     for k, column in enumerate(columns):
         steps, success = _curve(metrics, column)
         color, style = curve_look(k)
@@ -202,13 +199,21 @@ def _learning_figure(metrics: Sequence[Mapping[str, str]]) -> Figure:
     warm_start = [_thousand_steps(m) for m in metrics if m["phase"] in WARM_STARTS]
     if warm_start:
         axes.axvline(warm_start[-1], color=GREY, ls="--", lw=1)
-        axes.text(warm_start[-1], 1.03, " warm start ends", color=GREY, fontsize=8)
+        middle = (_thousand_steps(metrics[0]) + _thousand_steps(metrics[-1])) / 2
+        side = "right" if warm_start[-1] > middle else "left"  # within the axes
+        axes.text(warm_start[-1], 1.04, " warm start ends ", color=GREY, fontsize=8, ha=side)
     axes.set(
         xlabel="environment steps (thousands)",
         ylabel=f"success (tasks: last {_SMOOTHING} updates)",
         ylim=(-0.02, 1.1),
     )
-    axes.legend(ncol=4, fontsize=8, frameon=False)
+    axes.legend(
+        ncol=_LEGEND_COLUMNS,
+        fontsize=8,
+        frameon=False,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+    )
     return figure
 
 
@@ -235,7 +240,7 @@ def _smooth(values: Sequence[float]) -> list[float]:
 
 def _seconds_figure(seconds: Mapping[str, float]) -> Figure:
     """One bar: what the time of learning went to."""
-    figure, axes = new_figure(_WIDTH, 1.3)
+    figure, axes = new_figure(WIDTH, 1.3)
     total = sum(seconds.values())
     left = 0.0
     for k, (name, spent) in enumerate(seconds.items()):
@@ -281,62 +286,34 @@ def _cosines_figure(names: Sequence[str], cosines: Sequence[Sequence[float | Non
     return figure
 
 
-def _transfer_section(target: str, entry: Mapping) -> str:
-    return (
-        f"<h2>Transfer to {html.escape(target)}</h2>"
-        + picture(_transfer_figure(entry["curves"], entry["threshold"]))
-        + _transfer_table(entry)
-    )
-
-
-def _transfer_figure(curves: Mapping[str, Sequence[Mapping]], threshold: float) -> Figure:
-    """Learning curves on the target: a colour per learner, a curve per seed."""
-    figure, axes = new_figure(_WIDTH, 3.2)
-    for name, color in _LEARNER_COLORS.items():
-        for k, curve in enumerate(curves.get(name, [])):
-            steps = [count / 1000 for count in curve["steps"]]
-            label = name if k == 0 else None
-            axes.plot(steps, curve["success"], "o-", color=color, ms=3, label=label)
-    axes.axhline(threshold, color=GREY, ls=":", lw=1)
-    axes.set(
-        xlabel="environment steps on the target (thousands)",
-        ylabel="final success",
-        ylim=(-0.02, 1.05),
-    )
-    axes.legend(frameon=False)
-    return figure
-
-
-def _transfer_table(entry: Mapping) -> str:
-    zero_shot = (
-        f"{percent(entry['zero_shot'])} ({percent(entry['zero_shot_low'])} to "
-        f"{percent(entry['zero_shot_high'])}, {entry['episodes']} episodes)"
-    )
-    budget = entry["budget"]
-    reached = {
-        learner: _steps_to_threshold(steps, budget)
-        for learner, steps in entry["steps_to_threshold"].items()
+def _faults_line(results: Mapping) -> str:
+    """What went wrong in the episodes of evaluations; none is said, too."""
+    if "mean_success" not in results:
+        return ""
+    curves = {
+        f"transfer to {target}, {kind}": curve
+        for target, entry in results.get("transfer", {}).items()
+        for kind, of_kind in entry["curves"].items()
+        for curve in of_kind
     }
-    area = entry["area"]
-    rows = [
-        ("zero-shot success", zero_shot),
-        ("steps to 80 %, pretrained (per seed)", reached["pretrained"]),
-        ("steps to 80 %, from scratch (per seed)", reached["scratch"]),
+    parts = {"evaluation": results, "held-out rows": results.get("held_out"), **curves}
+    lines = [
+        f"{words}: {_faults(parts, key)}."
+        for key, words in (
+            ("diverged", "Simulations that diverged and were put back"),
+            ("invalid_actions", "Actions that were not finite"),
+        )
     ]
-    if "few_shot" in reached:
-        name = f"steps to 80 %, after {entry['few_shot']} expert episodes (per seed)"
-        rows.append((name, reached["few_shot"]))
-    rows += [
-        ("jumpstart", f"{100 * entry['jumpstart']:+.0f} points"),
-        ("area under the curve", f"{area['pretrained']:.2f} against {area['scratch']:.2f}"),
-        ("wall seconds", f"{entry['wall_seconds']:.0f}"),
-    ]
-    return table(rows)
+    return f"<p class=note>{html.escape(' '.join(lines))}</p>"
 
 
-def _steps_to_threshold(steps: Sequence[int | None], budget: int) -> str:
-    """A number per seed, or that the budget did not suffice."""
-    return ", ".join(f"not within {budget:,}" if count is None else f"{count:,}" for count in steps)
+def _faults(parts: Mapping[str, Mapping | None], key: str) -> str:
+    """Counts of one fault by the part of the run that had it."""
+    counts = {name: part[key] for name, part in parts.items() if part and key in part}
+    if "evaluation" not in counts:
+        return "not recorded"
+    found = [f"{count} ({name})" for name, count in counts.items() if count]
+    return ", ".join(found) or "none"
 
 
 def _films_section(films: Sequence[pathlib.Path]) -> str:

@@ -42,7 +42,8 @@ _TASK = fields(
 _MECHANISM = fields(
     {"success": share, "low": number, "high": number, "episodes": count, "rows": count}
 )
-_COLUMNS = fields({"steps": listed(count), "success": listed(share)})
+_FAULTS = {"diverged": count, "invalid_actions": count}
+_COLUMNS = fields({"steps": listed(count), "success": listed(share)}, _FAULTS)
 
 
 def _curve(value: Any, place: str) -> str | None:
@@ -52,6 +53,15 @@ def _curve(value: Any, place: str) -> str | None:
     same = len(value["steps"]) == len(value["success"]) > 0
     return None if same else f"{place} must have a success for each number of steps"
 
+
+def _new_curve(value: Any, place: str) -> str | None:
+    """A learning curve that says whose it is, and what went wrong in its evaluations."""
+    needed = fields({"seed": count, **_FAULTS})
+    return needed(value, place) or _curve(value, place)
+
+
+LEARNED: Shape = fields({"settings": mapped(anything), "curve": _new_curve, "seconds": number})
+POSITION = {"distance": number, "nearest": text, "unseen": listed(text)}  # see `unseen.position`
 
 _REACHED = listed(optional(count))
 _TRANSFER = fields(
@@ -71,6 +81,7 @@ _TRANSFER = fields(
         "wall_seconds": number,
         "few_shot": count,
     },
+    POSITION,  # not in older runs
 )
 _HELD_OUT = fields(
     {"mean_success": share, "worst_success": share, "per_task": mapped(_TASK)},
@@ -78,6 +89,7 @@ _HELD_OUT = fields(
         "per_mechanism": mapped(_MECHANISM),
         "seen_mechanisms": optional(share),
         "new_mechanisms": optional(share),
+        **_FAULTS,
     },
 )
 RESULTS: Shape = fields(
@@ -89,6 +101,7 @@ RESULTS: Shape = fields(
         "per_task": mapped(_TASK),
         "per_mechanism": mapped(_MECHANISM),
         "held_out": optional(_HELD_OUT),
+        **_FAULTS,
         "train": fields(
             {}, {"env_steps": count, "wall_seconds": number, "seconds": optional(mapped(number))}
         ),

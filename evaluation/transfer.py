@@ -1,4 +1,4 @@
-"""Transfer: what a trained policy is worth on a closure it never saw, against scratch.
+"""Transfer: what a trained policy is worth on closures it never saw, against scratch.
 
 The target is learned by reinforcement alone; its expert is used by the third learner only,
 `few_shot`, which clones a few of its episodes first. All learners get the same environment, budget
@@ -6,35 +6,63 @@ and evaluation starts, and the same PPO but for what their beginnings ask for: a
 is tuned gently (`warm_*` and `critic_warmup` in `PPOConfig`), the one from scratch explores with
 the full rate. What the source cost, its own steps and its own tasks' experts, is not part of the
 budget.
+
+Learners do not depend on each other: each has a folder of its own, `transfer/TARGET/KIND-SEED/` in
+the run, and they are trained at once, see `processes`.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import pathlib
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from agents import checkpoints
 from agents.config import DaggerConfig, LearnerConfig, PPOConfig
-from agents.learner import Acting, Learner
-from envs import CLOSURES
+from agents.files import owned, write_json
+from agents.learner import Acting, Learner, load_policy
+from envs import CLOSURES, Closure, register
 from evaluation import runs
 from evaluation.config import TransferConfig
+from evaluation.processes import do_all
 from evaluation.protocol import EVALUATION_SEED, evaluate, summary
+from evaluation.rows import restore
+from evaluation.run_shapes import LEARNED
 from evaluation.statistics import area, steps_to_threshold, wilson
 from evaluation.training import SAVES, Session
+from evaluation.unseen import position
 
 FOLDER = "transfer"  # of a run: what is not finished, a folder for each target
+FINISHED = "curve.json"  # in a learner's folder, in place of its state
 THRESHOLD = 0.8  # success at which a target counts as learned
 TEACHER_SEED = 10_000  # added to the seed of a few-shot learner, for its teacher's starts
 FEW_SHOT_UPDATES, FEW_SHOT_RATE = 300, 3e-4  # minibatches and learning rate of its cloning
 
-OnPoint = Callable[[str, int, float], None]  # (kind of learner, env steps, success)
+OnTarget = Callable[[str, dict], None]  # (target, its entry of results.json)
+
+
+class Which(NamedTuple):
+    """One learner of a transfer."""
+
+    target: Closure
+    kind: str  # of `learner_kinds`
+    seed: int
+
+    @property
+    def words(self) -> str:
+        """For messages."""
+        return f"{self.target.name} {self.kind}" + (f" {self.seed}" if self.seed else "")
+
+    def folder(self, run: pathlib.Path) -> pathlib.Path:
+        """Where it keeps its state, and at last its curve."""
+        return run / FOLDER / self.target.name / f"{self.kind}-{self.seed}"
 
 
 def learner_kinds(config: TransferConfig) -> tuple[str, ...]:
@@ -45,41 +73,48 @@ def learner_kinds(config: TransferConfig) -> tuple[str, ...]:
 
 def transfer(
     source: Any,
-    conditioning: Any,
-    target: str,
+    meta: Mapping[str, Any],
+    targets: Sequence[str],
     session: Session,
-    on_point: OnPoint,
-    entry: dict | None = None,
-) -> dict | None:
-    """Fine-tune on the target and learn it from scratch, with the same budget.
+    on_target: OnTarget,
+    entries: Mapping[str, dict],
+) -> bool:
+    """Fine-tune on targets and learn them from scratch, with the same budget.
 
-    What a stop or a kill interrupts goes on from `transfer/<target>/` in the run.
+    What a stop or a kill interrupts goes on from the learners' folders.
 
     Args:
         source: the trained policy.
-        conditioning: what it was told; must be able to describe an unseen closure.
-        target: a held-out row.
+        meta: the JSON part of its checkpoint.
+        targets: rows that were not trained.
         session: the job; its seed is the first learner's, and each further one adds 1.
-        on_point: called with (kind of learner, env steps, success) after each evaluation.
-        entry: of results.json, to add to: learners that are in it are not trained again.
+        on_target: called with each target that is done and its entry of results.json: zero-shot
+            success with its interval, curves, steps to `THRESHOLD` (None: not reached within the
+            budget), jumpstart, areas, and how far the target is from the rows that were trained.
+        entries: of results.json, to add to: learners that are in them are not trained again.
 
     Returns:
-        The target's entry of results.json: zero-shot success with its interval, curves, steps to
-        80 % (None: not reached within the budget), jumpstart, areas. None if stopped.
+        Whether all targets are done; False if stopped.
 
     Raises:
-        RunError: the entry, or what goes on, has another budget or source.
+        RunError: an entry, or what goes on, has another budget or source; a process was killed.
+        CheckpointError: what goes on is damaged.
     """
-    config = session.config.transfer
-    curves = Curves(session.run / FOLDER / target, settings(config, source), entry or {})
-    for seed, kind in curves.missing(config, session.seed):
-        curve = Curve(source, conditioning, target, session, seed, kind)
-        if not curve.measure(on_point, curves):
-            return None
-    few_shot = max(config.few_shot, (entry or {}).get("few_shot", 0))
-    config = dataclasses.replace(config, few_shot=few_shot)
-    found = {**curves.settings, **_measures(curves.finished, config)}
-    return {**found, "wall_seconds": curves.seconds}
+    common = settings(session.config.transfer, source)
+    trained = [CLOSURES[name] for name in meta["tasks"]]
+    parts = [_Target(name, session, common, entries.get(name, {}), trained) for name in targets]
+    by_name = {part.name: part for part in parts}
+    for part in parts:
+        if part.is_done():
+            on_target(part.name, part.entry())
+
+    def on_done(which: Which) -> None:
+        part = by_name[which.target.name]
+        if part.is_done():
+            on_target(part.name, part.entry())
+
+    waiting = [which for part in parts for which in part.waiting()]
+    return do_all("transfer", learn, waiting, session, on_done)
 
 
 def missing(config: TransferConfig, first_seed: int, entry: dict) -> list[tuple[int, str]]:
@@ -107,18 +142,6 @@ def settings(config: TransferConfig, source: Any) -> dict[str, Any]:
     }
 
 
-def _saved(folder: pathlib.Path) -> dict[str, Any]:
-    """What `Curves.save` kept beside a learner's state.
-
-    Raises:
-        CheckpointError: it is damaged, or of another version.
-    """
-    try:
-        return checkpoints.load(folder)[1]["transfer"]
-    except checkpoints.CheckpointError as error:
-        raise checkpoints.CheckpointError(f"{error}; --replace begins the transfer anew") from None
-
-
 def check_same(ours: dict[str, Any], theirs: dict[str, Any], place: str) -> None:
     """Refuse curves of other settings; what is not known of the others counts as the same.
 
@@ -138,119 +161,152 @@ def check_same(ours: dict[str, Any], theirs: dict[str, Any], place: str) -> None
         )
 
 
-class Curves:
-    """The curves of a transfer: those that are finished, and the state of the one in progress.
-
-    All of it is one checkpoint, which is written whole: after every point and between them.
+class _Target:
+    """The learners of one target, and what is known of them.
 
     Args:
-        folder: of the checkpoint.
-        settings: see the function.
+        name: of the target.
+        session: the job.
+        common: what the curves have in common, see `settings`.
         entry: of results.json, to add to.
-
-    Attributes:
-        finished: curves by kind.
-        seconds: spent on them, in all sessions.
+        trained: the source's rows.
 
     Raises:
-        RunError: the entry, or the checkpoint, is of other settings.
-        CheckpointError: the checkpoint is damaged.
+        RunError: the entry, or what a learner has kept, is of other settings; or it is damaged.
+        CheckpointError: what a learner has kept is damaged.
     """
 
-    def __init__(self, folder: pathlib.Path, settings: dict[str, Any], entry: dict):
-        self.folder = folder
-        self.settings = settings
-        check_same(settings, entry, "what the results hold")
-        self._current: dict[str, Any] = {}
-        saved: dict[str, Any] = entry
-        if checkpoints.exists(folder):
-            saved = _saved(folder)
-            check_same(settings, saved["settings"], str(folder))
-            self._current = saved["current"]
-        self.finished: dict[str, list[dict]] = saved.get("curves", {})
-        self._seconds = saved.get("wall_seconds", 0.0)
-        self._began = time.perf_counter()
+    def __init__(
+        self,
+        name: str,
+        session: Session,
+        common: dict[str, Any],
+        entry: dict,
+        trained: Sequence[Closure],
+    ):
+        self.name = name
+        self.run = session.run
+        self.config = session.config.transfer
+        self.common = common
+        self.before = entry
+        self.trained = trained
+        check_same(common, entry, "what the results hold")
+        row, seeds = CLOSURES[name], missing(self.config, session.seed, entry)
+        self.learners = [Which(row, kind, seed) for seed, kind in seeds]
+        for which in self.learners:
+            _check_kept(which.folder(self.run), common)
 
-    @property
-    def seconds(self) -> float:
-        """Spent on the curves, in all sessions."""
-        return self._seconds + time.perf_counter() - self._began
+    def waiting(self) -> list[Which]:
+        """Learners that are not finished."""
+        return [which for which in self.learners if not _is_finished(which.folder(self.run))]
 
-    def missing(self, config: TransferConfig, first_seed: int) -> list[tuple[int, str]]:
-        """Seeds and kinds of the learners that are to be trained; the one in progress first."""
-        learners = missing(config, first_seed, {"curves": self.finished})
-        current = (self._current.get("seed"), self._current.get("kind"))
-        return sorted(learners, key=lambda learner: learner != current)
+    def is_done(self) -> bool:
+        """Whether all learners are finished."""
+        return not self.waiting()
 
-    def save(self, curve: Curve) -> None:
-        """Keep the state of a curve."""
-        current = {"kind": curve.kind, "seed": curve.seed, "points": curve.points}
-        curve.learner.save(
-            self.folder,
-            transfer={
-                "settings": self.settings,
-                "curves": self.finished,
-                "wall_seconds": self.seconds,
-                "current": current,
-            },
-        )
+    def entry(self) -> dict[str, Any]:
+        """The entry of results.json, of what was there and of the learners' curves."""
+        curves: dict[str, list[dict]] = copy.deepcopy(self.before.get("curves", {}))
+        seconds = self.before.get("wall_seconds", 0.0)
+        for which in self.learners:
+            learned = _learned(which.folder(self.run))
+            curves.setdefault(which.kind, []).append(learned["curve"])
+            seconds += learned["seconds"]
+        few_shot = max(self.config.few_shot, self.before.get("few_shot", 0))
+        config = dataclasses.replace(self.config, few_shot=few_shot)
+        return {
+            **self.common,
+            **position(CLOSURES[self.name], self.trained),
+            **_measures(curves, config),
+            "wall_seconds": seconds,
+        }
 
-    def resume(self, curve: Curve) -> bool:
-        """Return a curve to its saved state; whether there is one."""
-        current = (self._current.get("seed"), self._current.get("kind"))
-        if current != (curve.seed, curve.kind):
-            return False
-        curve.learner.resume(self.folder)
-        curve.points = [(steps, success) for steps, success in self._current["points"]]
-        return True
 
-    def finish(self, curve: Curve) -> None:
-        """Add a curve that has all its points."""
-        steps, success = zip(*curve.points, strict=True)
-        own = {"seed": curve.seed, "steps": list(steps), "success": list(success)}
-        self.finished.setdefault(curve.kind, []).append(own)
+def _is_finished(folder: pathlib.Path) -> bool:
+    return (folder / FINISHED).exists()
+
+
+def _learned(folder: pathlib.Path) -> dict[str, Any]:
+    """What a learner that is finished has left: settings, curve, seconds.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    remedy = f"delete {folder} to train this learner again"
+    return runs.read_shaped(folder / FINISHED, LEARNED, remedy)
+
+
+def _check_kept(folder: pathlib.Path, common: dict[str, Any]) -> None:
+    """Refuse what a learner has kept of other settings.
+
+    Raises:
+        RunError: see `check_same`.
+        CheckpointError: it is damaged, or of another version.
+    """
+    if _is_finished(folder):
+        check_same(common, _learned(folder)["settings"], str(folder))
+    elif checkpoints.exists(folder):
+        try:
+            kept = checkpoints.load(folder)[1]["transfer"]
+        except checkpoints.CheckpointError as error:
+            raise checkpoints.CheckpointError(
+                f"{error}; --replace begins the transfer anew"
+            ) from None
+        check_same(common, kept["settings"], str(folder))
+
+
+def learn(which: Which, session: Session) -> bool:
+    """Train one learner, or what is left of it, in its own folder.
+
+    Returns:
+        Whether it finished; False if stopped (its state is saved).
+    """
+    restore(session.run, runs.open_run(session.run))  # a process of its own knows no rows of a run
+    register(which.target)
+    source, meta = load_policy(session.run / "checkpoint")
+    torch.manual_seed(which.seed)
+    folder = which.folder(session.run)
+    folder.mkdir(parents=True, exist_ok=True)
+    with owned(folder):
+        return Curve(source, meta["conditioning"], which, session).measure()
 
 
 class Curve:
     """The learning curve of one learner on the target.
 
+    Its state is a checkpoint, which is written whole: after every point and between them.
+
     Args:
         source: the trained policy.
         conditioning: what it was told.
-        target: a row.
+        which: the learner.
         session: the job.
-        seed: of this learner.
-        kind: pretrained, scratch or few_shot.
 
     Attributes:
         points: (environment steps, success) so far.
+        diverged: simulations that were put back in its evaluations.
+        invalid_actions: control steps of its evaluations whose action was not finite.
     """
 
-    def __init__(
-        self, source: Any, conditioning: Any, target: str, session: Session, seed: int, kind: str
-    ):
+    def __init__(self, source: Any, conditioning: Any, which: Which, session: Session):
         self.conditioning = conditioning
-        self.target = target
+        self.target = which.target.name
+        self.seed = which.seed
+        self.kind = which.kind
         self.session = session
         self.config = session.config.transfer
         self.ppo: PPOConfig = session.config.ppo
         self.network = source.network
-        self.seed = seed
-        self.kind = kind
         self.source = source
+        self.settings = settings(self.config, source)
+        self.folder = which.folder(session.run)
         self.points: list[tuple[int, float]] = []
+        self.diverged = 0
+        self.invalid_actions = 0
         self._saved = 0  # parts of the budget
-        self.learner = self._make_learner(self.config.num_envs, seed, warm=kind != "scratch")
-
-    def _begin(self) -> None:
-        """Give the learner what it begins with."""
-        if self.kind == "scratch":
-            return
-        self.learner.policy.adopt(self.source)
-        deviation = float(np.log(self.ppo.warm_deviation))
-        self.learner.policy.log_std.data.fill_(deviation)
-        if self.kind == "few_shot":
-            self._clone_expert(self.config.few_shot)
+        self._began = time.perf_counter()
+        warm = self.kind != "scratch"
+        self.learner = self._make_learner(self.config.num_envs, self.seed, warm)
 
     def _make_learner(self, num_envs: int, seed: int, warm: bool) -> Learner:
         config = LearnerConfig(
@@ -261,6 +317,32 @@ class Curve:
             ppo=self.ppo,
         )
         return Learner((self.target,), config, seed)
+
+    def measure(self) -> bool:
+        """Learn, and evaluate along the way; False if stopped."""
+        if checkpoints.exists(self.folder):
+            self._resume()
+        else:
+            self._begin()
+            self._point()
+        while len(self.points) <= self.config.points:
+            steps = self.config.env_steps * len(self.points) // self.config.points
+            self.learner.learn(steps, self._on_update)
+            if self.session.stop():
+                return False
+            self._point()
+        self._finish()
+        return True
+
+    def _begin(self) -> None:
+        """Give the learner what it begins with."""
+        if self.kind == "scratch":
+            return
+        self.learner.policy.adopt(self.source)
+        deviation = float(np.log(self.ppo.warm_deviation))
+        self.learner.policy.log_std.data.fill_(deviation)
+        if self.kind == "few_shot":
+            self._clone_expert(self.config.few_shot)
 
     def _clone_expert(self, episodes: int) -> None:
         """Clone episodes of the target's expert into the learner's policy."""
@@ -276,38 +358,16 @@ class Curve:
         teacher.imitate_experts(config, lambda *_: True)
         self.learner.policy.adopt(teacher.policy)
 
-    def measure(self, on_point: OnPoint, curves: Curves) -> bool:
-        """Learn, and evaluate along the way; False if stopped.
-
-        Args:
-            on_point: called with (kind, env steps, success) after each evaluation, those before a
-                resume included.
-            curves: keep the state, and the curve when it is finished.
-        """
-        if curves.resume(self):
-            for steps, success in self.points:
-                on_point(self.kind, steps, success)
-        else:
-            self._begin()
-            self._point(on_point, curves)
-        while len(self.points) <= self.config.points:
-            steps = self.config.env_steps * len(self.points) // self.config.points
-            self.learner.learn(steps, lambda: self._on_update(curves))
-            if self.session.stop():
-                return False
-            self._point(on_point, curves)
-        curves.finish(self)
-        return True
-
-    def _on_update(self, curves: Curves) -> bool:
+    def _on_update(self) -> bool:
         """Save when another part of the budget is used, and at a stop; whether to go on."""
         parts = int(SAVES * self.learner.env_steps / self.config.env_steps)
         if parts > self._saved or self.session.stop():
             self._saved = parts
-            curves.save(self)
+            self._save()
+        self._report()
         return not self.session.stop()
 
-    def _point(self, on_point: OnPoint, curves: Curves) -> None:
+    def _point(self) -> None:
         """Evaluate, and keep the point."""
         table = evaluate(
             Acting(self.learner.policy, (self.target,)),
@@ -316,9 +376,50 @@ class Curve:
             conditioning=self.conditioning,
             seed=EVALUATION_SEED,
         )
-        self.points.append((self.learner.env_steps, summary(table)["mean_success"]))
-        curves.save(self)
-        on_point(self.kind, *self.points[-1])
+        found = summary(table)
+        self.points.append((self.learner.env_steps, found["mean_success"]))
+        self.diverged += found["diverged"]
+        self.invalid_actions += found["invalid_actions"]
+        self._save()
+        self._report()
+
+    def _report(self) -> None:
+        _, success = self.points[-1]
+        total = self.config.env_steps
+        self.session.report("", min(total, self.learner.env_steps), total, f"{success:.2f}")
+
+    def _save(self) -> None:
+        state = {
+            "settings": self.settings,
+            "points": self.points,
+            "diverged": self.diverged,
+            "invalid_actions": self.invalid_actions,
+            "seconds": time.perf_counter() - self._began,
+        }
+        self.learner.save(self.folder, transfer=state)
+
+    def _resume(self) -> None:
+        """Return to the saved state."""
+        kept = self.learner.resume(self.folder)["transfer"]
+        self.points = [(steps, success) for steps, success in kept["points"]]
+        self.diverged = kept["diverged"]
+        self.invalid_actions = kept["invalid_actions"]
+        self._began -= kept["seconds"]
+
+    def _finish(self) -> None:
+        """Leave the curve in the folder, and the state no more."""
+        steps, success = zip(*self.points, strict=True)
+        curve = {
+            "seed": self.seed,
+            "steps": list(steps),
+            "success": list(success),
+            "diverged": self.diverged,
+            "invalid_actions": self.invalid_actions,
+        }
+        seconds = time.perf_counter() - self._began
+        learned = {"settings": self.settings, "curve": curve, "seconds": seconds}
+        write_json(self.folder / FINISHED, learned)
+        (self.folder / checkpoints.FILE).unlink()
 
 
 def _measures(curves: dict[str, list[dict]], config: TransferConfig) -> dict[str, Any]:

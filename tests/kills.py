@@ -80,7 +80,10 @@ _SAC = (
 _PPO = f"{_SMALL} {_STEPS} {_DAGGER} {_WARM_PPO} --ppo.guidance 2"
 _RESUME = "--resume OUT --no-videos"
 JOBS = {
-    "quick": Job(f"{_SMALL} {_DAGGER} {_WARM_PPO} --ppo.guidance 2 {_TRANSFER} --cosines", _RESUME),
+    "quick": Job(
+        f"{_SMALL} {_DAGGER} {_WARM_PPO} --ppo.guidance 2 {_TRANSFER} --cosines --threads 1",
+        _RESUME,
+    ),
     "scratch": Job(
         f"{_SMALL} {_STEPS} --ppo.rollout 10 --warm-start none --sampling by_failure", _RESUME
     ),

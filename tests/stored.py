@@ -22,6 +22,9 @@ TINY = dataclasses.replace(
 )
 CURVE = {"seed": 0, "steps": [0, 10], "success": [0.0, 0.5]}
 TRANSFER = {
+    "distance": 0.35,
+    "nearest": "tumbler",
+    "unseen": [],
     "zero_shot": 0.5,
     "zero_shot_low": 0.1,
     "zero_shot_high": 0.9,

@@ -291,7 +291,7 @@ def test_a_flag_that_says_what_is_so_is_taken(tmp_path):
     [
         ({"train": {}}, "env_steps", "it has learned"),
         ({"train": {}}, "tensorboard", "it has learned"),
-        ({"transfer": {"thermos": {}, "decanter": {}}}, "transfer_steps", "has been transferred"),
+        ({"transfer": {"of all held-out rows": {}}}, "transfer_steps", "has been transferred"),
     ],
 )
 def test_what_is_done_cannot_be_changed(results, key, says, tmp_path):

@@ -180,9 +180,11 @@ def stand_ins():
         DONE.append((tasks, episodes, about))
         return [Episode(task, 0, True, True, 1.0, 9, 0.5, 3.0) for task in tasks]
 
-    def transfer(source, conditioning, target, session, on_point, *more):
-        DONE.append((source, conditioning, target, session.config, session.seed))
-        return stored.TRANSFER
+    def transfer(source, meta, targets, session, on_target, entries):
+        DONE.append((source, meta["conditioning"], targets, session.config, session.seed))
+        for target in targets:
+            on_target(target, stored.TRANSFER)
+        return True
 
     def run_job(job, resume, videos):
         DONE.append((job.session.config, job.session.seed, job.split.hash))

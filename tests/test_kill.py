@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import multiprocessing
 import os
 import pathlib
 import runpy
@@ -20,16 +21,18 @@ import kills
 
 from agents import checkpoints, demonstrations, plain
 from agents.config import CloneConfig, DaggerConfig, LearnerConfig, PPOConfig, SACConfig
+from agents.files import is_owned
 from agents.learner import Learner
+from envs import cores
 from envs.observations import SIZE
-from evaluation import commands, experiment, runs, transfer
+from evaluation import commands, experiment, runs, same, transfer
 from evaluation import flags as command_line
 from evaluation.config import QUICK, TrainConfig, TransferConfig, resolved
 from evaluation.effects import check_effects
 from evaluation.interrupt import Interrupt
 from evaluation.loggers import LOGGERS
 from evaluation.metrics import Logged, Metrics
-from evaluation.training import Session, Training
+from evaluation.training import STEPS_SHOWN, Session, Training
 
 ROOT = pathlib.Path(__file__).parent.parent
 TASKS = ("reach", "puck")
@@ -225,7 +228,8 @@ def test_a_damaged_state_says_what_to_do(run, tmp_path):
     flip(run / "latest" / checkpoints.FILE)
     with pytest.raises(checkpoints.CheckpointError, match="damaged: .*remove .*latest"):
         Training(session(run), resume=True)
-    shutil.move(run / "latest", run / "transfer" / "mug")
+    (run / "transfer" / "mug").mkdir(parents=True)
+    shutil.move(run / "latest", run / "transfer" / "mug" / "scratch-0")
     with pytest.raises(checkpoints.CheckpointError, match="damaged: .*--replace"):
         experiment.transfer_run(session(run), "mug")
     flip(run / "checkpoint" / checkpoints.FILE)
@@ -234,6 +238,14 @@ def test_a_damaged_state_says_what_to_do(run, tmp_path):
 
 
 # Transfers
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """One learner after the other, in this process; a test of processes asks for more."""
+    cores.set_threads(1)
+    yield
+    cores.set_threads(0)
 
 
 def success_of(results: dict | None) -> dict:
@@ -251,8 +263,8 @@ def test_a_transfer_goes_on_and_learners_are_added(run, tmp_path):
 
     def report(phase, done, total, text) -> None:
         seen.append(text)
-        assert done <= total == 4  # two points of each of two learners: the others are there
-        if len(seen) in (2, 5, 7):
+        assert done <= total <= 2 * STEPS_SHOWN  # two learners at most: the others are there
+        if len(seen) in (3, 7, 10):
             raise Killed
 
     for _ in range(3):
@@ -265,6 +277,30 @@ def test_a_transfer_goes_on_and_learners_are_added(run, tmp_path):
     again = experiment.transfer_run(session(other, report, seeds=1), "mug")
     assert success_of(again) == success_of(added)
     assert seen == []
+
+
+def test_learners_at_once_are_those_one_after_the_other(run, tmp_path):
+    """Stopped while they learn, gone on with, and again after one was killed."""
+    other = shutil.copytree(run, tmp_path / "other")
+    targets = ("mug", "bottle")
+    assert experiment.transfer_rows(session(run), targets)
+    cores.set_threads(4)
+    states = other / "transfer"
+    stopping = dataclasses.replace(session(other), stop=lambda: any(states.rglob("*.safetensors")))
+    assert not experiment.transfer_rows(stopping, targets)
+    assert "transfer" not in runs.read_results(other)
+    assert any(states.rglob("*.safetensors"))
+    assert not any(is_owned(lock.parent) for lock in states.rglob(".lock"))
+
+    def kill(phase, done, total, text) -> None:
+        for child in multiprocessing.active_children():
+            child.kill()
+
+    with pytest.raises(runs.RunError, match="its process was killed .exit -9.*goes on"):
+        experiment.transfer_rows(session(other, kill), targets)
+    assert experiment.transfer_rows(session(other), targets)
+    assert list(same.compare(run, other)) == []
+    assert not states.exists()
 
 
 def test_only_missing_learners_are_trained():

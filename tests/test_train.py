@@ -128,13 +128,15 @@ def test_quick_job_writes_the_run_folder(run):
     assert results["mean_success"] > 0.3  # the quick policy is poor, not nothing
     curves = results["transfer"]["thermos"]["curves"]
     assert curves["pretrained"][0]["steps"] == curves["scratch"][0]["steps"]
+    assert results["transfer"]["canister"]["unseen"] == ["turn_then_lift"]
+    assert results["transfer"]["thermos"]["nearest"] == "tumbler"
 
 
 def test_videos_move(run):
     import imageio.v2 as imageio
 
     films = sorted((run / "videos").glob("*.mp4"))
-    assert len(films) == 10
+    assert len(films) == 11
     frames = imageio.mimread(films[0], memtest=False)
     assert len(frames) >= 30
     first = frames[0].astype(float)
@@ -146,7 +148,7 @@ def test_commands_on_a_run(run, tmp_path, within):
     done = within("evaluate", run, "--tasks mug valve --episodes 3 --out", tmp_path / "e")
     assert done.returncode == 0, done.stderr
     assert set(read_json(tmp_path / "e/results.json")["per_task"]) == {"mug", "valve"}
-    smaller = ("transfer", run, "--target decanter --env-steps 2560 --few-shot 2")
+    smaller = ("transfer", run, "--target thermos --env-steps 2560 --few-shot 2")
     assert "budget 5120, now 2560" in error_line(within(*smaller))
     done = within(*smaller, "--replace")
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,145 @@
+"""How far a row is from a set of rows: the nearest of them, and what none of them asks for.
+
+`nearest` looks both ways: a row that asks for less than what was trained is as far as one that
+asks for more. `unseen` looks one way: it names what a row asks for that no source does.
+All functions are pure, and need NumPy only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from envs.mechanisms import LIFT, MECHANISMS, TILT_Y, TWIST, Gate, X, Y
+from envs.structure import Closure, distance
+
+WRIST_RANGE = 5.6  # rad, from stop to stop: what turns further has to be gripped anew
+
+
+@dataclasses.dataclass(frozen=True)
+class Demand:
+    """One thing that a row may ask of the hand: a row of DEMANDS.
+
+    Attributes:
+        name: of the row.
+        words: what is said where no source asks for it; it follows "no source".
+        asked: whether a closure asks for it.
+    """
+
+    name: str
+    words: str
+    asked: Callable[[Closure], bool]
+
+
+def _moves(row: Closure, joint: int) -> bool:
+    """Whether a joint of the lid moves on its way to open."""
+    mechanism = MECHANISMS[row.mechanism]
+    climbs = joint == LIFT and mechanism.threaded
+    drifts = mechanism.marked and joint in mechanism.free
+    return joint in mechanism.travels or climbs or drifts
+
+
+def _lifts(row: Closure) -> bool:
+    return _moves(row, LIFT) and not MECHANISMS[row.mechanism].sprung
+
+
+def _presses(row: Closure) -> bool:
+    return _moves(row, LIFT) and MECHANISMS[row.mechanism].sprung
+
+
+def _turns(row: Closure) -> bool:
+    return TWIST in MECHANISMS[row.mechanism].travels
+
+
+def _gate(row: Closure) -> Gate | None:
+    return MECHANISMS[row.mechanism].gate
+
+
+def _is_gated(row: Closure, key: int, jammed: int) -> bool:
+    gate = _gate(row)
+    return gate is not None and (gate.key, gate.jammed) == (key, jammed)
+
+
+_ROWS = (
+    Demand("slide", "slides along a rail", lambda row: _moves(row, X)),
+    Demand("roam", "is moved in two directions over a plane", lambda row: _moves(row, Y)),
+    Demand("lift", "is lifted", _lifts),
+    Demand("press", "is pressed down against a spring", _presses),
+    Demand("turn", "is turned", _turns),
+    Demand("swing", "swings about a hinge at its rim", lambda row: _moves(row, TILT_Y)),
+    Demand("anticlockwise", "opens anticlockwise", lambda row: row.direction > 0),
+    Demand("clockwise", "opens clockwise", lambda row: row.direction < 0),
+    Demand(
+        "grip_anew",
+        "is turned further than the wrist goes",
+        lambda row: _turns(row) and row.angle[1] > WRIST_RANGE,
+    ),
+    Demand("thread", "climbs a thread", lambda row: MECHANISMS[row.mechanism].threaded),
+    Demand(
+        "press_and_turn",
+        "is kept down while it turns",
+        lambda row: _is_gated(row, LIFT, TWIST),
+    ),
+    Demand(
+        "turn_then_lift",
+        "is lifted only after it was turned",
+        lambda row: _is_gated(row, TWIST, LIFT),
+    ),
+    Demand("remove", "comes off", lambda row: row.separates),
+    Demand("mark", "has a mark to go to", lambda row: MECHANISMS[row.mechanism].marked),
+    Demand("round", "is held by a round part", lambda row: _is_held(row) and row.grip == "cap"),
+    Demand("bar", "is held by a bar", lambda row: _is_held(row) and row.grip == "bar"),
+    Demand("off_axis", "is held beside its axis", lambda row: row.offset != 0),
+)
+DEMANDS = {row.name: row for row in _ROWS}
+
+
+def _is_held(row: Closure) -> bool:
+    """Whether the fingers go to both sides of the part."""
+    return MECHANISMS[row.mechanism].hand_at == "beside"
+
+
+def demands(row: Closure) -> frozenset[str]:
+    """What a row asks for, names of rows of DEMANDS."""
+    return frozenset(name for name, demand in DEMANDS.items() if demand.asked(row))
+
+
+def unseen(row: Closure, sources: Sequence[Closure]) -> tuple[str, ...]:
+    """What a row asks for that no source does: a directed distance is how many these are.
+
+    Args:
+        row: the target.
+        sources: rows that were trained.
+
+    Returns:
+        Names of rows of DEMANDS, in the order of the table.
+    """
+    seen = frozenset[str]().union(*map(demands, sources))
+    asked = demands(row)
+    return tuple(name for name in DEMANDS if name in asked and name not in seen)
+
+
+def in_words(names: Sequence[str]) -> str:
+    """Demands that no source has, in one line; empty for none.
+
+    Names of other versions stand for themselves.
+    """
+    said = [f"no source {DEMANDS[name].words}" if name in DEMANDS else name for name in names]
+    return "; ".join(said)
+
+
+def nearest(row: Closure, sources: Sequence[Closure]) -> tuple[Closure, float]:
+    """The source that is structurally nearest to a row, and its distance; the first of equals.
+
+    Args:
+        row: the target.
+        sources: at least one row.
+
+    Raises:
+        ValueError: no sources.
+    """
+    if not sources:
+        raise ValueError("the distance to a set needs at least one row in it")
+    distances = [distance(row, source) for source in sources]
+    least = min(distances)
+    return sources[distances.index(least)], least

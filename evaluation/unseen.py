@@ -1,0 +1,42 @@
+"""Where rows that were not trained lie, seen from those that were: for tables and results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from envs import Closure
+from envs.distances import in_words, nearest, unseen
+
+
+def position(row: Closure, trained: Sequence[Closure]) -> dict[str, Any]:
+    """Of a row that was not trained: distance, nearest trained row, demands that none of them has.
+
+    Args:
+        row: the row.
+        trained: at least one row.
+
+    Returns:
+        What results.json holds of it.
+    """
+    source, distance = nearest(row, trained)
+    return {
+        "distance": round(distance, 4),
+        "nearest": source.name,
+        "unseen": list(unseen(row, trained)),
+    }
+
+
+def place(found: Mapping[str, Any]) -> str:
+    """A position in words: how far the row is, and from what."""
+    return f"{found['distance']:.2f} from {found['nearest']}"
+
+
+def news(found: Mapping[str, Any]) -> str:
+    """A position in words: what no trained row asks for."""
+    return in_words(found["unseen"]) or "nothing that no source asks for"
+
+
+def lines(positions: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A line for each row."""
+    return [f"{name:12} {place(found)}; {news(found)}" for name, found in positions.items()]

@@ -1,0 +1,320 @@
+"""What a report says of rows that were not trained: where they lie, and what a policy is worth."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from envs import CLOSURES
+from evaluation.pages import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    WIDTH,
+    curve_look,
+    new_figure,
+    percent,
+    picture,
+    table,
+)
+from evaluation.statistics import wilson
+from evaluation.unseen import news, position
+
+_MOST_NAMED = 10  # rows that are named in the figure and in the table; more are grouped
+_LEARNERS = {"pretrained": BLUE, "scratch": ORANGE, "few_shot": GREEN}
+_WORDS = {
+    "pretrained": "after transfer",
+    "scratch": "from scratch",
+    "few_shot": "after a few expert episodes and transfer",
+}
+_ASIDE = 0.018  # of the figure's width: marks of one row stand beside each other
+
+
+@dataclasses.dataclass(frozen=True)
+class _Row:
+    """A row that was not trained, with what was measured on it."""
+
+    name: str
+    where: Mapping[str, Any]  # see `unseen.position`
+    zero_shot: float
+    low: float  # Wilson's interval
+    high: float
+    episodes: int
+    final: Mapping[str, float]  # success at the end of the curves, by kind of learner
+
+    @property
+    def mechanism(self) -> str:
+        """Of the row; what it cannot be told of is one group."""
+        row = CLOSURES.get(self.name)
+        return row.mechanism if row else "other"
+
+
+def distance_section(config: Mapping, results: Mapping) -> str:
+    """Success against distance: a figure, and a table of the rows; empty without such rows.
+
+    Args:
+        config: of the run.
+        results: of the run; those of older versions are placed by the present rows.
+    """
+    trained = config.get("train", [])
+    transferred = results.get("transfer", {})
+    others = (results.get("held_out") or {}).get("per_task", {})
+    found = [_transferred(name, entry, trained) for name, entry in transferred.items()]
+    found += [_evaluated(n, task, trained) for n, task in others.items() if n not in transferred]
+    rows = sorted((row for row in found if row.where), key=lambda row: row.where["distance"])
+    notes = [
+        f"{html.escape(row.name)} is not placed: its distance is not stored, and its row is not "
+        "known here."
+        for row in found
+        if not row.where
+    ]
+    if not found:
+        return ""
+    section = "<h2>Success on rows that were not trained</h2>"
+    if rows:
+        section += picture(_figure(rows, results.get("mean_success"), len(trained))) + _NOTE
+        section += _table(rows) if len(rows) <= _MOST_NAMED else _grouped(rows)
+    return section + "".join(f"<p class=note>{note}</p>" for note in notes)
+
+
+_NOTE = (
+    "<p class=note>Distance: structural, to the nearest trained row. Zero-shot success has its "
+    "95 % Wilson interval; the ends of the learning curves are means over their seeds.</p>"
+)
+
+
+def _transferred(name: str, entry: Mapping, trained: Sequence[str]) -> _Row:
+    """A target of a transfer."""
+    final = {kind: _final(curves) for kind, curves in entry["curves"].items() if curves}
+    return _Row(
+        name,
+        _where(name, entry, trained),
+        entry["zero_shot"],
+        entry["zero_shot_low"],
+        entry["zero_shot_high"],
+        entry["episodes"],
+        final,
+    )
+
+
+def _final(curves: Sequence[Mapping]) -> float:
+    return float(np.mean([curve["success"][-1] for curve in curves]))
+
+
+def _evaluated(name: str, task: Mapping, trained: Sequence[str]) -> _Row:
+    """A held-out row that was evaluated only."""
+    where = _where(name, task, trained)
+    return _Row(name, where, task["success"], task["low"], task["high"], task["episodes"], {})
+
+
+def _where(name: str, found: Mapping, trained: Sequence[str]) -> Mapping[str, Any]:
+    """Where a row lies: as it is stored, or by the present rows; empty if it cannot be told."""
+    if "distance" in found:
+        return found
+    if not trained or not all(row in CLOSURES for row in (name, *trained)):
+        return {}
+    return position(CLOSURES[name], [CLOSURES[row] for row in trained])
+
+
+def _figure(rows: Sequence[_Row], trained_success: float | None, trained: int) -> Figure:
+    """Success against distance: marks of a row beside each other, its name above them."""
+    figure, axes = new_figure(WIDTH, 4.0)
+    right = 1.15 * max(row.where["distance"] for row in rows) + 0.1
+    if trained_success is not None:
+        label = f"trained rows ({trained}), mean"
+        axes.plot([0], [trained_success], "s", color=BLACK, ms=7, label=label, clip_on=False)
+    if len(rows) <= _MOST_NAMED:
+        _draw_named(axes, rows, right)
+    else:
+        _draw_groups(axes, rows)
+    axes.set(
+        xlim=(-0.05 * right, right),
+        ylim=(-0.04, 1.05),
+        xlabel="structural distance to the nearest trained row",
+        ylabel="final success",
+    )
+    axes.grid(axis="y", color="#eceff3", lw=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(ncol=4, fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    return figure
+
+
+def _draw_named(axes: Axes, rows: Sequence[_Row], right: float) -> None:
+    aside = _ASIDE * right
+    x = np.array([row.where["distance"] for row in rows])
+    _draw_zero_shot(axes, rows, x - aside, BLUE, "zero-shot, with its interval")
+    places = {"pretrained": 0.0, "scratch": aside, "few_shot": 2 * aside}
+    marks = {"pretrained": "o", "scratch": "^", "few_shot": "D"}
+    for kind, color in _LEARNERS.items():
+        having = [(row.where["distance"], row.final[kind]) for row in rows if kind in row.final]
+        if having:
+            distances, success = np.array(having).T
+            place = distances + places[kind]
+            label = _WORDS[kind]
+            axes.plot(place, success, marks[kind], color=color, ms=7, label=label, clip_on=False)
+    for row in rows:
+        axes.annotate(
+            _label(row),
+            (row.where["distance"], 1.06),
+            rotation=25,
+            ha="left",
+            va="bottom",
+            fontsize=8.5,
+            annotation_clip=False,
+        )
+
+
+def _label(row: _Row) -> str:
+    new = len(row.where["unseen"])
+    return f"{row.name} ({new} new)" if new else row.name
+
+
+def _draw_groups(axes: Axes, rows: Sequence[_Row]) -> None:
+    for k, (mechanism, group) in enumerate(_by_mechanism(rows).items()):
+        color, _ = curve_look(k)
+        x = np.array([row.where["distance"] for row in group])
+        _draw_zero_shot(axes, group, x, color, f"{mechanism} ({len(group)})")
+
+
+def _draw_zero_shot(
+    axes: Axes, rows: Sequence[_Row], x: np.ndarray, color: Any, label: str
+) -> None:
+    success = np.array([row.zero_shot for row in rows])
+    below = np.maximum(0, success - [row.low for row in rows])
+    above = np.maximum(0, [row.high for row in rows] - success)
+    axes.errorbar(
+        *(x, success),
+        yerr=[below, above],
+        fmt="o",
+        color=color,
+        mfc="white",
+        ms=7,
+        capsize=3,
+        lw=1,
+        label=label,
+    )
+
+
+def _by_mechanism(rows: Sequence[_Row]) -> dict[str, list[_Row]]:
+    """Rows by mechanism, those with the nearest row first."""
+    found: dict[str, list[_Row]] = {}
+    for row in rows:
+        found.setdefault(row.mechanism, []).append(row)
+    return found
+
+
+def _table(rows: Sequence[_Row]) -> str:
+    kinds = [kind for kind in _LEARNERS if any(kind in row.final for row in rows)]
+    heading = ("row", "distance", "nearest trained row", "new in it", "zero-shot")
+    return table(
+        [
+            (
+                html.escape(row.name),
+                f"{row.where['distance']:.2f}",
+                html.escape(row.where["nearest"]),
+                html.escape(news(row.where)),
+                _zero_shot(row.zero_shot, row.low, row.high),
+                *(percent(row.final[kind]) if kind in row.final else "" for kind in kinds),
+            )
+            for row in rows
+        ],
+        (*heading, *(_WORDS[kind] for kind in kinds)),
+    )
+
+
+def _zero_shot(success: float, low: float, high: float) -> str:
+    text = f"{percent(success)} ({percent(low)} to {percent(high)})"
+    return f"<span style='white-space:nowrap'>{text}</span>"
+
+
+def _grouped(rows: Sequence[_Row]) -> str:
+    """A line for each mechanism, where rows are many."""
+    lines = []
+    for mechanism, group in _by_mechanism(rows).items():
+        distances = [row.where["distance"] for row in group]
+        episodes = sum(row.episodes for row in group)
+        successes = sum(round(row.zero_shot * row.episodes) for row in group)
+        unseen = dict.fromkeys(itertools.chain(*(row.where["unseen"] for row in group)))
+        worst = min(group, key=lambda row: row.zero_shot)
+        lines.append(
+            (
+                html.escape(mechanism),
+                len(group),
+                f"{min(distances):.2f} to {max(distances):.2f}",
+                html.escape(news({"unseen": list(unseen)})),
+                _zero_shot(successes / episodes, *wilson(successes, episodes)),
+                f"{html.escape(worst.name)} {percent(worst.zero_shot)}",
+            )
+        )
+    heading = ("mechanism", "rows", "distance", "new in some of them", "zero-shot", "worst row")
+    return table(lines, heading)
+
+
+def transfer_section(target: str, entry: Mapping) -> str:
+    """Learning curves on a target, and what is read off them."""
+    return (
+        f"<h2>Transfer to {html.escape(target)}</h2>"
+        + picture(_curves_figure(entry["curves"], entry["threshold"]))
+        + _transfer_table(entry)
+    )
+
+
+def _curves_figure(curves: Mapping[str, Sequence[Mapping]], threshold: float) -> Figure:
+    """Learning curves on the target: a colour per learner, a curve per seed."""
+    figure, axes = new_figure(WIDTH, 3.2)
+    for name, color in _LEARNERS.items():
+        for k, curve in enumerate(curves.get(name, [])):
+            steps = [count / 1000 for count in curve["steps"]]
+            label = name if k == 0 else None
+            axes.plot(steps, curve["success"], "o-", color=color, ms=3, label=label)
+    axes.axhline(threshold, color=GREY, ls=":", lw=1)
+    axes.set(
+        xlabel="environment steps on the target (thousands)",
+        ylabel="final success",
+        ylim=(-0.02, 1.05),
+    )
+    axes.legend(ncol=3, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return figure
+
+
+def _transfer_table(entry: Mapping) -> str:
+    zero_shot = (
+        f"{percent(entry['zero_shot'])} ({percent(entry['zero_shot_low'])} to "
+        f"{percent(entry['zero_shot_high'])}, {entry['episodes']} episodes)"
+    )
+    budget = entry["budget"]
+    reached = {
+        learner: _steps_to_threshold(steps, budget)
+        for learner, steps in entry["steps_to_threshold"].items()
+    }
+    threshold = f"steps to {percent(entry['threshold'])}"
+    area = entry["area"]
+    rows = [
+        ("zero-shot success", zero_shot),
+        (f"{threshold}, pretrained (per seed)", reached["pretrained"]),
+        (f"{threshold}, from scratch (per seed)", reached["scratch"]),
+    ]
+    if "few_shot" in reached:
+        name = f"{threshold}, after {entry['few_shot']} expert episodes (per seed)"
+        rows.append((name, reached["few_shot"]))
+    rows += [
+        ("jumpstart", f"{100 * entry['jumpstart']:+.0f} points"),
+        ("area under the curve", f"{area['pretrained']:.2f} against {area['scratch']:.2f}"),
+        ("seconds of all its learners", f"{entry['wall_seconds']:.0f}"),
+    ]
+    return table(rows)
+
+
+def _steps_to_threshold(steps: Sequence[int | None], budget: int) -> str:
+    """A number per seed, or that the budget did not suffice."""
+    return ", ".join(f"not within {budget:,}" if count is None else f"{count:,}" for count in steps)

@@ -1,0 +1,16 @@
+"""What a server of processes does once, before it forks: import and compile what works need."""
+
+import torch
+
+import evaluation.transfer
+from envs import ClosureVectorEnv
+from envs.experts import expert_action
+from envs.observations import observe
+
+LOADED = (evaluation.transfer, observe)
+
+env = ClosureVectorEnv("reach", 1, threads=1, seed=0)  # one thread: forks cannot have more
+env.reset()
+env.step(expert_action(env.batch.measure()))
+env.close()
+torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])  # imports much at its first use

@@ -1,0 +1,123 @@
+"""What the report says of rows that were not trained, and of what went wrong."""
+
+import copy
+import re
+
+import numpy as np
+import pytest
+import stored
+
+from envs import CLOSURES, TASK_SETS, register, sample_closure
+from evaluation import experiment, report, runs, unseen_report
+from evaluation.commands import transfer_lines
+from evaluation.protocol import Episode, summary
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that the page would hold."""
+    found = []
+
+    def keep(figure) -> str:
+        found.append(figure)
+        return ""
+
+    monkeypatch.setattr(report, "picture", keep)
+    monkeypatch.setattr(unseen_report, "picture", keep)
+    return found
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A run folder with results."""
+    run = tmp_path_factory.mktemp("made") / "run"
+    experiment.start(run, stored.TINY, 0, "a test")
+    trained = TASK_SETS["first"].train
+    episodes = [Episode(task, 0, True, True, 1.0, 9, 0.5, 3.0) for task in trained]
+    runs.update_results(run, **summary(episodes))
+    return run
+
+
+def page_of(run, **results) -> str:
+    """The text of the report of a run with other results."""
+    runs.write_json(run / "results.json", {**runs.read_results(run), **results})
+    words = re.sub("<[^>]*>", " ", report.write_report(run).read_text())
+    return " ".join(words.split())
+
+
+def entry(**changes) -> dict:
+    return {**copy.deepcopy(stored.TRANSFER), **changes}
+
+
+def test_the_first_figure_is_success_against_distance(made, figures):
+    far = entry(distance=1.23, nearest="mug", unseen=["turn_then_lift"], zero_shot=0.25)
+    text = page_of(made, transfer={"canister": far, "thermos": entry()})
+    axes = figures[0].axes[0]
+    assert "distance" in axes.get_xlabel()
+    assert [label.get_text() for label in axes.texts] == ["thermos", "canister (1 new)"]
+    assert "no source is lifted only after it was turned" in text
+    assert text.index("thermos 0.35 tumbler") < text.index("canister 1.23 mug")  # by distance
+    assert "steps to 80 %, pretrained" in text
+    drawn = np.concatenate([line.get_xydata() for line in axes.lines])
+    assert {0.25, 0.5} <= set(drawn[:, 1])
+
+
+def test_a_run_of_an_older_version_is_placed_by_its_rows(made, figures):
+    old = {k: v for k, v in entry().items() if k not in ("distance", "nearest", "unseen")}
+    text = page_of(made, transfer={"thermos": old, "of-a-friend": old})
+    assert "thermos 0.35 tumbler nothing that no source asks for" in text
+    assert "of-a-friend is not placed: its distance is not stored" in text
+    assert "zero-shot 0.50" in transfer_lines({"thermos": old})[0]
+
+
+def test_many_rows_are_grouped_by_mechanism(made, figures):
+    rng = np.random.default_rng(0)
+    task = {"low": 0.0, "high": 1.0, "success_any": 0.5, "progress": 0.5, "steps_to_success": None}
+    per_task = {}
+    for mechanism, success in (*[("screw", 1.0)] * 6, *[("press", 0.0)] * 5, ("press", 1.0)):
+        row = sample_closure(rng, mechanism=mechanism)
+        register(row)
+        per_task[row.name] = {**task, "success": success, "episodes": 10}
+    text = page_of(made, transfer={}, held_out={"per_task": per_task})
+    assert not figures[0].axes[0].texts
+    assert re.search(r"screw 6 [\d.]+ to [\d.]+ no[^%]* 100 % ", text)
+    assert re.search(r"press 6 [^%]*no source is pressed down against a spring[^%]* 17 % ", text)
+    for name in per_task:
+        del CLOSURES[name]
+
+
+@pytest.mark.parametrize(
+    ("results", "says"),
+    [
+        ({}, "diverged and were put back: none. Actions that were not finite: none."),
+        ({"diverged": 3}, "put back: 3 (evaluation). Actions that were not finite: none."),
+        (
+            {"transfer": {"thermos": entry(curves={"scratch": [{**stored.CURVE, "diverged": 2}]})}},
+            "put back: 2 (transfer to thermos, scratch).",
+        ),
+    ],
+)
+def test_what_went_wrong_is_said_and_so_is_that_nothing_did(made, results, says, figures):
+    faults = {"diverged": 0, "invalid_actions": 0, "transfer": {"thermos": entry()}}
+    before = runs.read_results(made)
+    results = {**before, **faults, **results}
+    assert says in report._faults_line(results)
+    older = {k: v for k, v in results.items() if k not in faults}
+    assert "put back: not recorded. Actions" in report._faults_line(older)
+
+
+def test_the_end_of_the_warm_start_is_not_covered(made, figures):
+    """The legend stands above the axes, the words within them."""
+    metrics = [
+        {"phase": "dagger", "env_steps": "60", "success/jar": "0.5", "validation": "0.5"},
+        {"phase": "ppo", "env_steps": "80", "success/jar": "1.0", "validation": "1.0"},
+    ]
+    axes = report._learning_figure(metrics).axes[0]
+    figure = axes.figure
+    figure.canvas.draw()
+    [words] = axes.texts
+    legend, text = axes.get_legend().get_window_extent(), words.get_window_extent()
+    assert words.get_text().strip() == "warm start ends"
+    assert not legend.overlaps(text)
+    assert text.x0 >= axes.bbox.x0
+    assert text.x1 <= axes.bbox.x1
