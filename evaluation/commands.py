@@ -6,21 +6,19 @@ import dataclasses
 import json
 import os
 import pathlib
-import shlex
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 from rich.console import Console
 
-from agents import checkpoints
-from agents.demonstrations import task_indices
+from agents import checkpoints, demonstrations
 from agents.files import owned, replacing
+from agents.gradients import GradientRule
 from agents.settings import as_words, flags
 from agents.tables import ALGORITHMS
-from envs import CLOSURES, TASK_SETS, ClosureVectorEnv
+from envs import TASK_SETS
 from envs.closures import named_set
 from envs.conditioning import UNSEEN, vectors
 from envs.cores import set_threads
@@ -52,7 +50,6 @@ from evaluation.progress import Bars
 from evaluation.protocol import (
     BUILT_IN,
     EVALUATION_SEED,
-    Act,
     Episode,
     Policy,
     summary,
@@ -64,6 +61,7 @@ from evaluation.protocol import (
 from evaluation.report import write_report
 from evaluation.training import LATEST, Report, Session, Training, learner_config
 from evaluation.transfer import TEACHER_SEED
+from evaluation.watch import Watch
 
 PICTURED_STEPS, STEPS = 20, 300  # control steps of a benchmark, with and without pictures
 
@@ -103,7 +101,10 @@ def check_installed(job: JobConfig) -> None:
     if job.conditioning == "language":
         vectors(job.conditioning, tasks[:1])
     if job.demos:
-        task_indices(pathlib.Path(job.demos), tasks)
+        demonstrations.check_installed()
+        demonstrations.task_indices(pathlib.Path(job.demos), tasks)
+    if job.ppo.rule != JobConfig().ppo.rule:
+        GradientRule(job.ppo.rule, len(tasks))
 
 
 def check_seeds(seed: int, config: TransferConfig) -> None:
@@ -137,7 +138,7 @@ def watched(run: pathlib.Path, report: Report) -> Report:
         RunError: when it is called, and the folder is not there any more.
     """
 
-    def checked(phase: str, done: int, total: int, text: str) -> None:
+    def checked(phase: str, done: float, total: float, text: str) -> None:
         if not (run / "config.json").exists():
             raise runs.RunError(f"{run} was removed or moved meanwhile: the training is ended")
         report(phase, done, total, text)
@@ -152,9 +153,8 @@ def _started(config: TrainConfig) -> tuple[pathlib.Path, JobConfig, int]:
     check_seeds(seed, job.transfer)
     check_effects(config)
     check_installed(job)
-    command = shlex.join(["python", "train.py", *sys.argv[1:]])
     here()
-    run = experiment.start(config.out, job, seed, command)
+    run = experiment.start(config.out, job, seed, runs.command(*sys.argv[1:]))
     return run.absolute(), job, seed
 
 
@@ -215,7 +215,7 @@ class _Job:
         self.split = named_set(session.config.task_set)
         self.say = console.print
 
-    def _report(self, phase: str, done: int, total: int, text: str) -> None:
+    def _report(self, phase: str, done: float, total: float, text: str) -> None:
         self.stopwatch.tick()
         self._shown(phase, done, total, text)
 
@@ -259,9 +259,7 @@ class _Job:
                 if not checkpoints.exists(self.run_folder / LATEST):
                     self.say("nothing is saved yet: the warm start begins again")
                 return False
-            self.session.report("evaluation", 0, 1, "")
-            results = experiment.evaluate_run(self.run_folder, self.config)
-            self.session.report("evaluation", 1, 1, "")
+            results = experiment.evaluate_run(self.session)
         self.say(
             f"mean success {results['mean_success']:.3f}, worst {results['worst_success']:.2f} "
             f"({self.config.episodes} episodes per task)"
@@ -282,8 +280,7 @@ class _Job:
 
     def _say_stopped(self) -> None:
         self.stopwatch.note()
-        words = shlex.join(["python", "train.py", "--resume", str(self.run_folder)])
-        self.say(f"stopped; go on with: {words}")
+        self.say(f"stopped; go on with: {runs.command('--resume', self.run_folder)}")
 
 
 def transfer(config: TransferRunConfig, console: Console) -> None:
@@ -320,37 +317,6 @@ def transfer(config: TransferRunConfig, console: Console) -> None:
         config.out.parent.mkdir(parents=True, exist_ok=True)
         runs.write_json(config.out, entry)
     console.print(f"report: {write_report(run)}")
-
-
-class Watch:
-    """Shows how far evaluations are, by counting the control steps of their policies.
-
-    Args:
-        episodes: of all evaluations together.
-        report: called with (phase, done, total, text).
-    """
-
-    def __init__(self, episodes: int, report: Callable[[str, float, float, str], None]):
-        self.episodes = episodes
-        self.report = report
-        self.done = 0.0  # episodes, parts of those that run included
-        report("evaluation", 0, episodes, "")
-
-    def over(self, policy: Policy) -> Policy:
-        """The policy, watched."""
-
-        def watched(env: ClosureVectorEnv) -> Act:
-            act = policy(env)
-            longest = max(CLOSURES[task].steps for task in env.tasks)
-
-            def act_and_count(observation: dict[str, np.ndarray], task: np.ndarray) -> np.ndarray:
-                self.done = min(self.episodes, self.done + env.num_envs / longest)
-                self.report("evaluation", self.done, self.episodes, "")
-                return act(observation, task)
-
-            return act_and_count
-
-        return watched
 
 
 class Actor(NamedTuple):
@@ -391,8 +357,30 @@ def actors(run: pathlib.Path, tasks: Sequence[str]) -> list[Actor]:
 
 def evaluate(config: EvaluateConfig, console: Console) -> dict:
     """Print success per task with intervals."""
-    if config.out and config.out.exists() and any(config.out.iterdir()):
-        raise runs.RunError(f"{config.out} exists and is not empty: choose another --out")
+    if config.out is None:
+        return _evaluated(config, console)[0]
+    _check_unused(config.out)
+    with runs.filling(config.out):
+        _check_unused(config.out)
+        found, table = _evaluated(config, console)
+        write_episodes(table, config.out / "episodes.csv")
+        runs.write_json(config.out / "results.json", {**found, "machine": runs.machine()})
+    return found
+
+
+def _check_unused(folder: pathlib.Path) -> None:
+    """Refuse a folder that holds anything but an evaluation that was killed while it was written.
+
+    Raises:
+        RunError: it does.
+    """
+    unfinished = (*runs.SIGNS, "episodes.csv")
+    if folder.exists() and any(path.name not in unfinished for path in folder.iterdir()):
+        raise runs.RunError(f"{folder} exists and is not empty: choose another --out")
+
+
+def _evaluated(config: EvaluateConfig, console: Console) -> tuple[dict, list[Episode]]:
+    """The results, which are printed, and the episodes."""
     set_threads(config.threads)
     table: list[Episode] = []
     bars = Bars(console)
@@ -411,6 +399,7 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict:
                 seed=EVALUATION_SEED if config.seed is None else config.seed,
                 level=config.level,
             )
+        watch.end()
     found = summary(table)
     for name, row in found["per_task"].items():
         console.print(
@@ -418,11 +407,7 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict:
             f"at any time {row['success_any']:.2f}  n={row['episodes']}"
         )
     console.print(f"{'mean':12} {found['mean_success']:.3f}   worst {found['worst_success']:.2f}")
-    if config.out:
-        config.out.mkdir(parents=True, exist_ok=True)
-        write_episodes(table, config.out / "episodes.csv")
-        runs.write_json(config.out / "results.json", {**found, "machine": runs.machine()})
-    return found
+    return found, table
 
 
 def video(config: VideoConfig, console: Console) -> None:
@@ -439,14 +424,17 @@ def video(config: VideoConfig, console: Console) -> None:
     path = config.out or own
     if path.suffix != ".mp4":
         raise ValueError(f"--out must end in .mp4, not {path.name!r}")
-    outcome = record(
-        actor.policy,
-        config.task,
-        path,
-        conditioning=actor.conditioning,
-        known_tasks=actor.known_tasks,
-        start=config.seed,
-    )
+    bars = Bars(console)
+    with bars.progress:
+        outcome = record(
+            actor.policy,
+            config.task,
+            path,
+            conditioning=actor.conditioning,
+            known_tasks=actor.known_tasks,
+            seed=EVALUATION_SEED + config.seed,
+            on_frame=lambda done, total: bars("film", done, total, ""),
+        )
     success = "success" if outcome["success"] else "not opened"
     console.print(f"{path}: {success}, progress {outcome['progress']:.2f}")
 
@@ -469,15 +457,24 @@ def benchmark(config: BenchmarkConfig, console: Console) -> None:
     set_threads(config.threads)
     tasks = named_set(config.task_set).train
     steps = config.steps or (STEPS if config.observation == "state" else PICTURED_STEPS)
-    speed = {
-        name: measure_speed(tasks, config.num_envs, steps, threads, config.seed, config.observation)
-        for name, threads in (("one_thread", 1), ("all_threads", config.threads))
-    }
-    found = {
-        "machine": runs.machine(),
-        **speed,
-        "inference_milliseconds": inference(tasks, config.num_envs),
-    }
+    bars = Bars(console)
+
+    def speed(threads: int, phase: str) -> dict:
+        bars(phase, 0, 1, "")
+        workload = (tasks, config.num_envs, steps, threads, config.seed, config.observation)
+        return measure_speed(*workload, lambda done, total: bars(phase, done, total, ""))
+
+    with bars.progress:
+        found = {
+            "machine": runs.machine(),
+            "one_thread": speed(1, "one thread"),
+            "all_threads": speed(config.threads, "all threads"),
+            "inference_milliseconds": inference(
+                tasks,
+                config.num_envs,
+                on_body=lambda done, total, name: bars("policies", done, total, name),
+            ),
+        }
     if config.out:
         config.out.parent.mkdir(parents=True, exist_ok=True)
         runs.write_json(config.out, found)
@@ -494,7 +491,7 @@ def gallery(config: GalleryConfig, console: Console) -> None:
     def on_row(done: int, total: int, name: str) -> None:
         bars("gallery", done, total, name)
 
-    with bars.progress:
+    with runs.filling(config.out), bars.progress:
         page = draw(config.out, config.seed, on_row)
     console.print(f"gallery: {page}")
 
@@ -505,13 +502,12 @@ def audit(config: AuditConfig, console: Console) -> None:
 
     names = config.tasks or tuple(rows())
     bars, found = Bars(console), {}
-    with bars.progress:
+    with runs.filling(config.out), bars.progress:
         bars("audit", 0, len(names), names[0])
         for number, name in enumerate(names, start=1):
             found[name] = _audit_row(name, config)
+            runs.write_json(config.out / "audit.json", found)  # an interrupt leaves what is found
             bars("audit", number, len(names), name)
-    config.out.mkdir(parents=True, exist_ok=True)
-    runs.write_json(config.out / "audit.json", found)
     console.print_json(data=found)
 
 

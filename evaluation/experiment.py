@@ -25,6 +25,7 @@ from evaluation.rows import restore, stored_rows
 from evaluation.shapes import typed
 from evaluation.training import LATEST, Session
 from evaluation.transfer import FOLDER, missing, transfer
+from evaluation.watch import Watch
 
 NOTE_EVERY = 10.0  # s
 
@@ -136,20 +137,23 @@ def run_policy(run: pathlib.Path) -> tuple[Acting, dict]:
     return Acting(policy, meta["tasks"]), meta
 
 
-def evaluate_run(run: pathlib.Path, config: JobConfig) -> dict:
+def evaluate_run(session: Session) -> dict:
     """Final evaluation on the training rows: episodes.csv and results.json.
 
     The training is over: the state to resume from is removed.
     """
+    run, episodes = session.run, session.config.episodes
     shutil.rmtree(run / LATEST, ignore_errors=True)
     policy, meta = run_policy(run)
+    watch = Watch(len(meta["tasks"]) * episodes, session.report)
     table = evaluate(
-        policy,
+        watch.over(policy),
         meta["tasks"],
-        config.episodes,
+        episodes,
         conditioning=meta["conditioning"],
         known_tasks=meta["known"],
     )
+    watch.end()
     write_episodes(table, run / "episodes.csv")
     return runs.update_results(run, **summary(table))
 

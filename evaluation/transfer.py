@@ -29,7 +29,7 @@ from evaluation.protocol import EVALUATION_SEED, evaluate, summary
 from evaluation.statistics import area, steps_to_threshold, wilson
 from evaluation.training import SAVES, Session
 
-FOLDER = "transfer"  # of a run: what is not finished, a folder for each target
+FOLDER = runs.TRANSFERS
 THRESHOLD = 0.8  # success at which a target counts as learned
 TEACHER_SEED = 10_000  # added to the seed of a few-shot learner, for its teacher's starts
 FEW_SHOT_UPDATES, FEW_SHOT_RATE = 300, 3e-4  # minibatches and learning rate of its cloning

@@ -183,9 +183,8 @@ class Killing:
             shutil.rmtree(run, ignore_errors=True)
             if job.copied:
                 shutil.copytree(self.given[job.copied], run)
-        given = {"OUT": run, **self.given}
         text = (begun and job.again) or job.begin
-        words = [str(given.get(word, word)) for word in text.split()]
+        words = filled(text, {**self.given, "OUT": run})
         process = _CONTEXT.Process(target=work, args=(words, self._log(run)))
         process.start()
         return process
@@ -203,6 +202,11 @@ class Killing:
 
     def _log(self, run: pathlib.Path) -> pathlib.Path:
         return run.with_suffix(".log")
+
+
+def filled(text: str, given: Mapping[str, pathlib.Path]) -> list[str]:
+    """The words of a command; those in capitals stand for folders. A run may be called `sac`."""
+    return [str(given[word]) if word.isupper() else word for word in text.split()]
 
 
 def leftovers(run: pathlib.Path) -> list[str]:
