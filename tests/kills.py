@@ -12,7 +12,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -145,12 +145,15 @@ class Killing:
         self._finish(self.whole)
         self.seconds = time.perf_counter() - began
 
-    def killed(self, rng: np.random.Generator, kills: int) -> list[str]:
+    def killed(
+        self, rng: np.random.Generator, kills: int, signals: Sequence[int] | None = None
+    ) -> list[str]:
         """Kill a run so many times, or until it is done, and let it end.
 
         Args:
             rng: draws moments and signals.
             kills: at most.
+            signals: that kill it; by default all that the job has.
 
         Returns:
             What is different from the whole run, and what was left over; nothing is right.
@@ -161,7 +164,7 @@ class Killing:
         for _ in range(kills):
             process = self._start(run)
             moment = float(rng.uniform(0, self.seconds / 2))  # what was done is not done again
-            number = int(rng.choice(self.job.signals))
+            number = int(rng.choice(signals or self.job.signals))
             process.join(moment)
             if process.is_alive() and process.pid:
                 os.kill(process.pid, number)

@@ -1,10 +1,10 @@
 """What is killed goes on as if it had not been: learners, transfers, metrics, whole commands."""
 
 import dataclasses
-import json
 import os
 import pathlib
 import runpy
+import secrets
 import shutil
 import signal
 import sys
@@ -374,11 +374,26 @@ def test_every_training_that_is_killed_is_one_that_is_accepted(name):
     check_effects(config)
 
 
+SHORT = ("quick", "scratch", "sac", "plain", "alone", "history")  # jobs that need nothing
+
+
 def test_killed_runs_end_the_same(tmp_path):
-    killing = kills.Killing(kills.JOBS["quick"], tmp_path)
-    assert killing.killed(np.random.default_rng(0), kills=4) == []
-    assert sum(killing.kills.values()) >= 3
-    assert json.loads((killing.whole / "results.json").read_text())["transfer"].keys() == {
-        "bottle",
-        "mug",
-    }
+    """A job for every signal, another one at each call; `make soak` has all of them."""
+    seed = secrets.randbits(32)
+    rng = np.random.default_rng(seed)
+    harness: dict[str, kills.Killing] = {}
+    for number, times in zip(kills.SIGNALS, (2, 1, 1), strict=True):
+        name = str(rng.choice(SHORT))
+        if name not in harness:
+            harness[name] = kills.Killing(kills.JOBS[name], tmp_path / name)
+        assert harness[name].killed(rng, times, (number,)) == [], f"seed {seed}, {name}"
+
+
+def test_words_of_a_job_are_no_folders():
+    """Folders of runs are called as the jobs that made them, and some jobs as a word."""
+    given = {name: pathlib.Path("/runs", name) for name in (*kills.JOBS, "OUT", "DEMOS", "GRID")}
+    for job in kills.JOBS.values():
+        words = kills.filled(job.begin, given)
+        assert [w for w in words if "/" in w] == [
+            f"/runs/{w}" for w in job.begin.split() if w.isupper()
+        ]
