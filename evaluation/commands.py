@@ -425,6 +425,7 @@ def video(config: VideoConfig, console: Console) -> None:
     if path.suffix != ".mp4":
         raise ValueError(f"--out must end in .mp4, not {path.name!r}")
     bars = Bars(console)
+    bars("film", 0, 1, "")
     with bars.progress:
         outcome = record(
             actor.policy,

@@ -29,6 +29,7 @@ from evaluation.effects import check_effects
 from evaluation.interrupt import Interrupt
 from evaluation.loggers import LOGGERS
 from evaluation.metrics import Logged, Metrics
+from evaluation.protocol import Episode
 from evaluation.training import Session, Training
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -146,7 +147,7 @@ TINY = dataclasses.replace(
     env_steps=480,
     validation_episodes=1,
     ppo=PPOConfig(rollout=6, warm_rollout=6, minibatches=2, epochs=1, critic_warmup=1),
-    transfer=TransferConfig(env_steps=72, points=1, episodes=1, num_envs=NUM_ENVS),
+    transfer=TransferConfig(env_steps=72, points=1, episodes=20, num_envs=NUM_ENVS),
 )
 
 
@@ -236,13 +237,26 @@ def test_a_damaged_state_says_what_to_do(run, tmp_path):
 # Transfers
 
 
+@pytest.fixture
+def quick_points(monkeypatch):
+    """The points of curves follow from the weights: no episode is run for them."""
+
+    def evaluate(acting, tasks, episodes, **_):
+        weights = {name: value.numpy() for name, value in acting.policy.state_dict().items()}
+        rng = np.random.default_rng(int(checkpoints.digest(weights)[:8], 16))
+        opened = rng.random(episodes) < 0.5
+        return [Episode(tasks[0], k, bool(opened[k]), True, 1, 9, 1, 3) for k in range(episodes)]
+
+    monkeypatch.setattr(transfer, "evaluate", evaluate)
+
+
 def success_of(results: dict | None) -> dict:
     """The curves of mug."""
     assert results is not None
     return results["transfer"]["mug"]["curves"]
 
 
-def test_a_transfer_goes_on_and_learners_are_added(run, tmp_path):
+def test_a_transfer_goes_on_and_learners_are_added(run, tmp_path, quick_points):
     """Killed after a curve's last point, after the next one's first, and after its last."""
     other = shutil.copytree(run, tmp_path / "other")
     whole = experiment.transfer_run(session(run, seeds=2), "mug")
@@ -275,10 +289,10 @@ def test_only_missing_learners_are_trained():
     assert transfer.missing(TransferConfig(), 0, entry) == []
 
 
-def test_a_transfer_of_another_budget_is_refused_unless_told(run):
+def test_a_transfer_of_another_budget_is_refused_unless_told(run, quick_points):
     first = experiment.transfer_run(session(run), "mug")
     with pytest.raises(runs.RunError, match="budget 72, now 24; .*--replace"):
-        experiment.transfer_run(session(run, env_steps=24, episodes=2), "mug")
+        experiment.transfer_run(session(run, env_steps=24, episodes=21), "mug")
     assert runs.read_results(run)["transfer"] == (first or {})["transfer"]
     second = experiment.transfer_run(session(run, env_steps=24), "mug", replace=True)
     assert success_of(second)["scratch"][0]["steps"] == [0, 24]

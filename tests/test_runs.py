@@ -182,6 +182,7 @@ def command(arguments: list[str], encoding: str, monkeypatch) -> tuple[object, s
 def test_the_report_is_utf_8_and_any_console_shows_its_name(
     own_run, encoding, monkeypatch, tmp_path
 ):
+    monkeypatch.setattr(report, "picture", lambda figure: "<img>")
     run = own_run.rename(tmp_path / "größe 瓶 [b]")
     (run / "videos").mkdir()
     (run / "videos" / "瓶<i>.mp4").write_bytes(b"")
