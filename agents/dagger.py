@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
@@ -241,7 +242,7 @@ def fit(
         rng: draws minibatches.
 
     Returns:
-        The mean L1 loss.
+        The mean L1 loss; nan without minibatches.
     """
     losses = []
     for _ in range(updates):
@@ -252,4 +253,4 @@ def fit(
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    return float(np.mean(losses))
+    return float(np.mean(losses)) if losses else math.nan

@@ -627,6 +627,15 @@ def _digest(data: pathlib.Path) -> str:
         raise ValueError(f"{data} has no arrays, main_data.hdf5: record it again") from None
 
 
+def check_installed() -> None:
+    """Refuse to go on without Minari.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    _minari()
+
+
 def _minari() -> Any:
     """The library, which is optional.
 

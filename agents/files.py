@@ -125,11 +125,15 @@ def read_json(path: pathlib.Path, remedy: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def owned(folder: pathlib.Path) -> Iterator[None]:
+def owned(folder: pathlib.Path, *, deep: bool = True) -> Iterator[None]:
     """Be the one process that writes into a folder, for as long as the block lasts.
 
     The system ends the ownership of a process that is killed. What such a process left half
     written is removed.
+
+    Args:
+        folder: that is there.
+        deep: what is in it is ours, folders included; False where it may hold anything.
 
     Raises:
         Busy: another process is.
@@ -142,7 +146,7 @@ def owned(folder: pathlib.Path) -> Iterator[None]:
             f"{folder} is being written by {_words(owner(folder))}: wait until it ends, or end it"
         ) from None
     try:
-        _remove_leftovers(folder)
+        _remove_leftovers(folder, deep)
         _sign(folder)
         yield
     finally:
@@ -184,11 +188,12 @@ def _words(about: Json) -> str:
     return f"process {about.get('pid')} on {about.get('host')} ({about.get('command')})"
 
 
-def _remove_leftovers(folder: pathlib.Path) -> None:
-    """Remove what processes that were killed left half written."""
-    for path in folder.rglob(f".*{TEMPORARY}*"):
+def _remove_leftovers(folder: pathlib.Path, deep: bool) -> None:
+    """Remove what processes that were killed left half written, see `replacing`."""
+    pattern = f".*.*{TEMPORARY}*"
+    for path in folder.rglob(pattern) if deep else folder.glob(pattern):
         *_, pid = path.name.partition(TEMPORARY)[0].split(".")
-        if path.is_file() and not (pid.isdigit() and is_alive(int(pid))):
+        if path.is_file() and pid.isdigit() and not is_alive(int(pid)):
             path.unlink(missing_ok=True)
 
 

@@ -74,8 +74,9 @@ class Setting:
             return None
         if self.choices is not None:
             values = value if isinstance(value, tuple) else (value,)
-            unknown = (self._unknown(each, name) for each in values)
-            return next((text for text in unknown if text), None)
+            wrong = [self._unknown(each, name) for each in values]
+            wrong += [f"{name} names {each} twice" for each in values if values.count(each) > 1]
+            return next((text for text in wrong if text), None)
         if any(not math.isfinite(number) for number in numbers(value)):
             return f"{name} must be finite, not {value}"
         if limit := self._limit_broken(value):

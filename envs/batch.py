@@ -22,7 +22,7 @@ from envs.pool import draw_pool
 from envs.scene import SUBSTEPS, TIMESTEP, WORKSPACE, build
 from envs.structure import digest
 from envs.tables import lookup
-from envs.variation import LEVELS, Variation
+from envs.variation import LEVELS, Variation, with_halves
 
 CONTROL_DT = TIMESTEP * SUBSTEPS  # s
 STEP_POSITION = 0.03  # m that the hand is sent ahead at full action
@@ -678,7 +678,8 @@ class ClosureBatch:
         snapshots.refuse_other(snapshot, self.identity, copies=copies)
         own = self.snapshot()
         del own["of"]
-        found = snapshots.fitted(snapshot, own, self.n)
+        variation = with_halves(snapshots.part(snapshot, "variation"))
+        found = snapshots.fitted({**snapshot, "variation": variation}, own, self.n)
         variant = found["variant"]
         in_pool = (variant >= 0) & (variant < len(self.pool))
         if not (in_pool & (variant // self._variants_per_task == found["task"])).all():

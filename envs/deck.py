@@ -32,7 +32,6 @@ class Deck:
 
     def _next(self) -> int:
         fewest = np.flatnonzero(self.dealt == self.dealt.min())
-        # `integers` would keep half of a draw for the next call, which a snapshot does not hold
         task = int(fewest[int(self._rng.random() * len(fewest))])
         self.dealt[task] += self._steps[task]
         return task

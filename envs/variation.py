@@ -8,7 +8,7 @@ time beside that.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -90,7 +90,9 @@ LEVELS = {
 }
 _PUSH_PROBABILITY = 0.05  # of each control step
 _DISTURBED = 0xD157  # separates the disturbances' randomness from the episodes'
+WORDS = 5  # of a generator's state, see `generator_words`
 _WORD = 2**64 - 1  # the lower half of a PCG64 generator's 128-bit numbers
+_HALF = 2**32 - 1  # the lower half of a draw
 
 
 class Variation:
@@ -235,7 +237,7 @@ class Variation:
     def snapshot(self) -> dict[str, np.ndarray]:
         """Every number, as arrays that `restore` takes; checkpoints hold them by these names."""
         draws = self.level or self.disturbed
-        words = np.zeros((self.n if draws else 0, 4), np.uint64)
+        words = np.zeros((self.n if draws else 0, WORDS), np.uint64)
         for i, rng in enumerate(self._rngs):
             if rng is not None:
                 words[i] = generator_words(rng)
@@ -259,16 +261,21 @@ class Variation:
 
 
 def generator_words(rng: np.random.Generator) -> list[int]:
-    """The two 128-bit numbers of a PCG64 generator, as four of 64 bits, upper halves first."""
-    numbers = rng.bit_generator.state["state"]
-    state = numbers["state"]
-    increment = numbers["inc"]
-    return [state >> 64, state & _WORD, increment >> 64, increment & _WORD]
+    """The state of a PCG64 generator in WORDS numbers of 64 bits, for `generator_of`.
+
+    Its two numbers of 128 bits, upper halves first, and then the half of a draw that `integers`,
+    `choice`, `shuffle` and others keep for the next call, with a bit above it that says whether
+    there is one.
+    """
+    found = rng.bit_generator.state
+    state, increment = found["state"]["state"], found["state"]["inc"]
+    half = found["has_uint32"] << 32 | found["uinteger"]
+    return [state >> 64, state & _WORD, increment >> 64, increment & _WORD, half]
 
 
 def generator_of(words: list[int]) -> np.random.Generator:
     """The generator with the numbers of `generator_words`."""
-    state_upper, state_lower, increment_upper, increment_lower = words
+    state_upper, state_lower, increment_upper, increment_lower, half = words
     rng = np.random.default_rng()
     rng.bit_generator.state = {
         **rng.bit_generator.state,
@@ -276,5 +283,15 @@ def generator_of(words: list[int]) -> np.random.Generator:
             "state": state_upper << 64 | state_lower,
             "inc": increment_upper << 64 | increment_lower,
         },
+        "has_uint32": half >> 32 & 1,
+        "uinteger": half & _HALF,
     }
     return rng
+
+
+def with_halves(snapshot: Any) -> Any:
+    """A snapshot of `Variation` where it is of an older version, whose generators had no halves."""
+    words = snapshot.get("rngs") if isinstance(snapshot, Mapping) else None
+    if not isinstance(words, np.ndarray) or words.shape[1:] != (WORDS - 1,):
+        return snapshot
+    return {**snapshot, "rngs": np.insert(words, WORDS - 1, 0, axis=1)}

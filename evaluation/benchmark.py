@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
@@ -28,6 +28,7 @@ def benchmark(
     threads: int,
     seed: int,
     observation: str = "state",
+    on_block: Callable[[int, int], object] = lambda done, total: None,
 ) -> dict:
     """Random policy at 20 Hz against `Batch.step` from the same states with the same controls.
 
@@ -42,6 +43,7 @@ def benchmark(
         threads: of the physics; 0: as many as `cores.set_threads` says.
         seed: of the starts and the actions.
         observation: see `ClosureVectorEnv`.
+        on_block: called with (blocks done, all of them) after each.
 
     Returns:
         env_steps_per_second, simulated_seconds_per_second, fraction_of_raw_physics,
@@ -56,10 +58,11 @@ def benchmark(
     blocks = math.ceil(steps / BLOCK)
     env_seconds = 0.0
     physics_seconds = 0.0
-    for _ in range(blocks):
-        seconds, stepped = _environment_block(env, rng)
+    for done in range(1, blocks + 1):
+        seconds, stepped = environment_block(env, rng)
         env_seconds += seconds
-        physics_seconds += _physics_block(env, stepped)
+        physics_seconds += physics_block(env, stepped)
+        on_block(done, blocks)
     control_steps = blocks * BLOCK
     env_steps_per_second = num_envs * control_steps / env_seconds
     return {
@@ -86,7 +89,7 @@ def _peak_memory() -> float | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
-def _environment_block(
+def environment_block(
     env: ClosureVectorEnv, rng: np.random.Generator
 ) -> tuple[float, list[tuple[np.ndarray, np.ndarray]]]:
     """BLOCK random control steps.
@@ -106,9 +109,7 @@ def _environment_block(
     return seconds, stepped
 
 
-def _physics_block(
-    env: ClosureVectorEnv, stepped: Sequence[tuple[np.ndarray, np.ndarray]]
-) -> float:
+def physics_block(env: ClosureVectorEnv, stepped: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
     """Repeat the physics of control steps; seconds. The environment's state stays what it was."""
     sim = env.batch.sim
     seconds = 0.0
@@ -124,7 +125,10 @@ def _physics_block(
 
 
 def inference(
-    tasks: tuple[str, ...], num_envs: int, repeats: int = 200
+    tasks: tuple[str, ...],
+    num_envs: int,
+    repeats: int = 200,
+    on_body: Callable[[int, int, str], object] = lambda done, total, name: None,
 ) -> dict[str, dict[str, float]]:
     """Median milliseconds of a policy's `act` on one thread.
 
@@ -132,12 +136,13 @@ def inference(
         tasks: rows of the table.
         num_envs: a batch size; the other is 1.
         repeats: calls that are timed.
+        on_body: called with (bodies done, all of them, name) after each.
 
     Returns:
         {body: {batch size: milliseconds}}.
     """
     found = {}
-    for body in BODIES:
+    for done, body in enumerate(BODIES, start=1):
         config = LearnerConfig(
             num_envs=num_envs, network=NetworkConfig(body), ppo=PPOConfig(rollout=8)
         )
@@ -148,6 +153,7 @@ def inference(
             for batch_size in (num_envs, 1)
         }
         learner.env.close()
+        on_body(done, len(BODIES), body)
     return found
 
 

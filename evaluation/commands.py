@@ -6,21 +6,19 @@ import dataclasses
 import json
 import os
 import pathlib
-import shlex
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 from rich.console import Console
 
-from agents import checkpoints
-from agents.demonstrations import task_indices
+from agents import checkpoints, demonstrations
 from agents.files import owned, replacing
+from agents.gradients import GradientRule
 from agents.settings import as_words, flags
 from agents.tables import ALGORITHMS
-from envs import CLOSURES, TASK_SETS, ClosureVectorEnv
+from envs import TASK_SETS
 from envs.closures import named_set
 from envs.conditioning import UNSEEN, vectors
 from envs.cores import set_threads
@@ -52,7 +50,6 @@ from evaluation.progress import Bars
 from evaluation.protocol import (
     BUILT_IN,
     EVALUATION_SEED,
-    Act,
     Episode,
     Policy,
     by_mechanism,
@@ -65,6 +62,7 @@ from evaluation.protocol import (
 from evaluation.report import write_report
 from evaluation.training import LATEST, Report, Session, Training, learner_config
 from evaluation.transfer import TEACHER_SEED
+from evaluation.watch import Watch
 
 MOST_NAMED = 30  # rows in a line
 MOST_FILMS = 30  # of trained rows; of more, one of each mechanism
@@ -108,7 +106,10 @@ def check_installed(job: JobConfig) -> None:
     if job.conditioning == "language":
         vectors(job.conditioning, tasks[:1])
     if job.demos:
-        task_indices(pathlib.Path(job.demos), tasks)
+        demonstrations.check_installed()
+        demonstrations.task_indices(pathlib.Path(job.demos), tasks)
+    if job.ppo.rule != JobConfig().ppo.rule:
+        GradientRule(job.ppo.rule, len(tasks))
 
 
 def check_seeds(seed: int, config: TransferConfig) -> None:
@@ -142,7 +143,7 @@ def watched(run: pathlib.Path, report: Report) -> Report:
         RunError: when it is called, and the folder is not there any more.
     """
 
-    def checked(phase: str, done: int, total: int, text: str) -> None:
+    def checked(phase: str, done: float, total: float, text: str) -> None:
         if not (run / "config.json").exists():
             raise runs.RunError(f"{run} was removed or moved meanwhile: the training is ended")
         report(phase, done, total, text)
@@ -157,9 +158,8 @@ def _started(config: TrainConfig) -> tuple[pathlib.Path, JobConfig, int]:
     check_seeds(seed, job.transfer)
     check_effects(config)
     check_installed(job)
-    command = shlex.join(["python", "train.py", *sys.argv[1:]])
     here()
-    run = experiment.start(config.out, job, seed, command)
+    run = experiment.start(config.out, job, seed, runs.command(*sys.argv[1:]))
     return run.absolute(), job, seed
 
 
@@ -227,7 +227,7 @@ class _Job:
         self.split = named_set(session.config.task_set)
         self.say = console.print
 
-    def _report(self, phase: str, done: int, total: int, text: str) -> None:
+    def _report(self, phase: str, done: float, total: float, text: str) -> None:
         self.stopwatch.tick()
         self._shown(phase, done, total, text)
 
@@ -267,9 +267,7 @@ class _Job:
                 if not checkpoints.exists(self.run_folder / LATEST):
                     self.say("nothing is saved yet: the warm start begins again")
                 return False
-            self.session.report("evaluation", 0, 1, "")
-            results = experiment.evaluate_run(self.run_folder, self.config)
-            self.session.report("evaluation", 1, 1, "")
+            results = experiment.evaluate_run(self.session)
         self.say(
             f"mean success {results['mean_success']:.3f}, worst {results['worst_success']:.2f} "
             f"({self.config.episodes} episodes per task)"
@@ -310,8 +308,7 @@ class _Job:
 
     def _say_stopped(self) -> None:
         self.stopwatch.note()
-        words = shlex.join(["python", "train.py", "--resume", str(self.run_folder)])
-        self.say(f"stopped; go on with: {words}")
+        self.say(f"stopped; go on with: {runs.command('--resume', self.run_folder)}")
 
 
 def transfer(config: TransferRunConfig, console: Console) -> None:
@@ -362,37 +359,6 @@ def transfer_lines(entries: Mapping[str, dict]) -> list[str]:
     return found
 
 
-class Watch:
-    """Shows how far evaluations are, by counting the control steps of their policies.
-
-    Args:
-        episodes: of all evaluations together.
-        report: called with (phase, done, total, text).
-    """
-
-    def __init__(self, episodes: int, report: Callable[[str, float, float, str], None]):
-        self.episodes = episodes
-        self.report = report
-        self.done = 0.0  # episodes, parts of those that run included
-        report("evaluation", 0, episodes, "")
-
-    def over(self, policy: Policy) -> Policy:
-        """The policy, watched."""
-
-        def watched(env: ClosureVectorEnv) -> Act:
-            act = policy(env)
-            longest = max(CLOSURES[task].steps for task in env.tasks)
-
-            def act_and_count(observation: dict[str, np.ndarray], task: np.ndarray) -> np.ndarray:
-                self.done = min(self.episodes, self.done + env.num_envs / longest)
-                self.report("evaluation", self.done, self.episodes, "")
-                return act(observation, task)
-
-            return act_and_count
-
-        return watched
-
-
 class Actor(NamedTuple):
     """A policy, what it is told, and in which rows it acts."""
 
@@ -438,8 +404,41 @@ def actors(run: pathlib.Path, tasks: Sequence[str]) -> list[Actor]:
 
 def evaluate(config: EvaluateConfig, console: Console) -> dict:
     """Print success per task with intervals."""
-    if config.out and config.out.exists() and any(config.out.iterdir()):
-        raise runs.RunError(f"{config.out} exists and is not empty: choose another --out")
+    if config.out is None:
+        return _evaluated(config, console).results
+    _check_unused(config.out)
+    with runs.filling(config.out):
+        _check_unused(config.out)
+        found = _evaluated(config, console)
+        if found.disturbed:
+            disturb.write(found.table, found.disturbed, config.out)
+        else:
+            write_episodes(found.table, config.out / "episodes.csv")
+        runs.write_json(config.out / "results.json", {**found.results, "machine": runs.machine()})
+    return found.results
+
+
+def _check_unused(folder: pathlib.Path) -> None:
+    """Refuse a folder that holds anything but an evaluation that was killed while it was written.
+
+    Raises:
+        RunError: it does.
+    """
+    unfinished = (*runs.SIGNS, "episodes.csv", "disturbances.csv")
+    if folder.exists() and any(path.name not in unfinished for path in folder.iterdir()):
+        raise runs.RunError(f"{folder} exists and is not empty: choose another --out")
+
+
+class _Evaluated(NamedTuple):
+    """Of an evaluation: its results, its episodes, and the disturbed ones."""
+
+    results: dict
+    table: list[Episode]
+    disturbed: list[disturb.DisturbedEpisode]
+
+
+def _evaluated(config: EvaluateConfig, console: Console) -> _Evaluated:
+    """Run the episodes, and print the results."""
     set_threads(config.threads)
     conditions, skipped = disturb.conditions(config.disturb)
     for factor in skipped:
@@ -459,21 +458,10 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict:
             for factor, strength in conditions:
                 disturbed = _episodes(actor, config, watch, {factor: strength})
                 paired += disturb.paired(disturbed, twins, (factor, strength))
+        watch.end()
     found = summary(table)
-    for name, row in found["per_task"].items():
-        console.print(
-            f"{name:12} {row['success']:.2f}  [{row['low']:.2f}, {row['high']:.2f}]  "
-            f"at any time {row['success_any']:.2f}  n={row['episodes']}"
-        )
-    mechanisms = by_mechanism(found["per_task"])
-    if len(found["per_task"]) > MOST_NAMED:
-        for name, row in mechanisms.items():
-            console.print(
-                f"{name:12} {row['success']:.3f}  [{row['low']:.3f}, {row['high']:.3f}]  "
-                f"{row['rows']} rows, n={row['episodes']}"
-            )
-    console.print(f"{'mean':12} {found['mean_success']:.3f}   worst {found['worst_success']:.2f}")
-    if conditions:
+    _print_success(found, console)
+    if paired:
         found["disturbances"] = disturb.results(paired)
         disturb.show(disturb.compared(paired), console)
     positions = {row: where for actor in acting for row, where in actor.positions().items()}
@@ -481,14 +469,23 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict:
         console.print(line)
     if positions:
         found["unseen"] = positions
-    if config.out:
-        config.out.mkdir(parents=True, exist_ok=True)
-        if conditions:
-            disturb.write(table, paired, config.out)
-        else:
-            write_episodes(table, config.out / "episodes.csv")
-        runs.write_json(config.out / "results.json", {**found, "machine": runs.machine()})
-    return found
+    return _Evaluated(found, table, paired)
+
+
+def _print_success(found: dict, console: Console) -> None:
+    """A line for each task, where they are many for each mechanism, and the mean."""
+    for name, row in found["per_task"].items():
+        console.print(
+            f"{name:12} {row['success']:.2f}  [{row['low']:.2f}, {row['high']:.2f}]  "
+            f"at any time {row['success_any']:.2f}  n={row['episodes']}"
+        )
+    if len(found["per_task"]) > MOST_NAMED:
+        for name, row in by_mechanism(found["per_task"]).items():
+            console.print(
+                f"{name:12} {row['success']:.3f}  [{row['low']:.3f}, {row['high']:.3f}]  "
+                f"{row['rows']} rows, n={row['episodes']}"
+            )
+    console.print(f"{'mean':12} {found['mean_success']:.3f}   worst {found['worst_success']:.2f}")
 
 
 def _episodes(
@@ -521,14 +518,18 @@ def video(config: VideoConfig, console: Console) -> None:
     path = config.out or own
     if path.suffix != ".mp4":
         raise ValueError(f"--out must end in .mp4, not {path.name!r}")
-    outcome = record(
-        actor.policy,
-        config.task,
-        path,
-        conditioning=actor.conditioning,
-        known_tasks=actor.known_tasks,
-        start=config.seed,
-    )
+    bars = Bars(console)
+    bars("film", 0, 1, "")
+    with bars.progress:
+        outcome = record(
+            actor.policy,
+            config.task,
+            path,
+            conditioning=actor.conditioning,
+            known_tasks=actor.known_tasks,
+            seed=EVALUATION_SEED + config.seed,
+            on_frame=lambda done, total: bars("film", done, total, ""),
+        )
     success = "success" if outcome["success"] else "not opened"
     console.print(f"{path}: {success}, progress {outcome['progress']:.2f}")
 
@@ -551,15 +552,24 @@ def benchmark(config: BenchmarkConfig, console: Console) -> None:
     set_threads(config.threads)
     tasks = named_set(config.task_set).train
     steps = config.steps or (STEPS if config.observation == "state" else PICTURED_STEPS)
-    speed = {
-        name: measure_speed(tasks, config.num_envs, steps, threads, config.seed, config.observation)
-        for name, threads in (("one_thread", 1), ("all_threads", config.threads))
-    }
-    found = {
-        "machine": runs.machine(),
-        **speed,
-        "inference_milliseconds": inference(tasks, config.num_envs),
-    }
+    bars = Bars(console)
+
+    def speed(threads: int, phase: str) -> dict:
+        bars(phase, 0, 1, "")
+        workload = (tasks, config.num_envs, steps, threads, config.seed, config.observation)
+        return measure_speed(*workload, lambda done, total: bars(phase, done, total, ""))
+
+    with bars.progress:
+        found = {
+            "machine": runs.machine(),
+            "one_thread": speed(1, "one thread"),
+            "all_threads": speed(config.threads, "all threads"),
+            "inference_milliseconds": inference(
+                tasks,
+                config.num_envs,
+                on_body=lambda done, total, name: bars("policies", done, total, name),
+            ),
+        }
     if config.out:
         config.out.parent.mkdir(parents=True, exist_ok=True)
         runs.write_json(config.out, found)
@@ -576,7 +586,7 @@ def gallery(config: GalleryConfig, console: Console) -> None:
     def on_row(done: int, total: int, name: str) -> None:
         bars("gallery", done, total, name)
 
-    with bars.progress:
+    with runs.filling(config.out), bars.progress:
         page = draw(config.out, config.seed, on_row)
     console.print(f"gallery: {page}")
 
@@ -587,13 +597,12 @@ def audit(config: AuditConfig, console: Console) -> None:
 
     names = config.tasks or tuple(rows())
     bars, found = Bars(console), {}
-    with bars.progress:
+    with runs.filling(config.out), bars.progress:
         bars("audit", 0, len(names), names[0])
         for number, name in enumerate(names, start=1):
             found[name] = _audit_row(name, config)
+            runs.write_json(config.out / "audit.json", found)  # an interrupt leaves what is found
             bars("audit", number, len(names), name)
-    config.out.mkdir(parents=True, exist_ok=True)
-    runs.write_json(config.out / "audit.json", found)
     console.print_json(data=found)
 
 

@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import pathlib
-import shlex
 import signal
 import subprocess
 import sys
@@ -318,8 +317,7 @@ def compare(
             cells.run(bars)
         found = _write(grid, out, folder, cells.failed, config.seed, console)
     if cells.stopped:
-        again = ["python", "train.py", "compare", str(config.grid), "--out", str(out)]
-        words = shlex.join([*again, "--jobs", str(config.jobs)])
+        words = runs.command("compare", config.grid, "--out", out, "--jobs", config.jobs)
         console.print(f"stopped; go on with: {words}", markup=False)
     elif cells.failed:
         raise runs.RunError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from typing import Any
 
 from agents.config import (
     CloneConfig,
@@ -23,6 +24,17 @@ UNLIMITED = 10**9  # environment steps of a job that minutes end
 LARGEST_SEED = 2**32 - 1  # that torch and stable-baselines3 take
 SEED = {"least": 0, "most": LARGEST_SEED}
 POLICIES = ("zero", "random", "expert")  # `protocol.BUILT_IN`: they stand in place of a run
+
+THREADS: dict[str, Any] = {
+    "help": "threads of the physics; results do not depend on it (0: one per core)",
+    "least": 0,
+}
+RUN: dict[str, Any] = {"help": "run folder", "positional": True, "path": "read"}
+RUN_OR_POLICY: dict[str, Any] = {
+    **RUN,
+    "help": "run folder, or the policy zero, random or expert",
+    "no_paths": POLICIES,
+}
 
 CLOSURES = "envs.closures:CLOSURES"
 TARGETS = {"choices": CLOSURES, "accepts": "envs.closures:named_row"}
@@ -94,9 +106,7 @@ class JobConfig:
         None, "end learning after this many minutes, warm start included", above=0
     )
     num_envs: int = setting(64, "sub-environments", least=1)
-    threads: int = setting(
-        0, "threads of the physics; results do not depend on it (0: one per core)", least=0
-    )
+    threads: int = setting(0, **THREADS)
     episodes: int = setting(50, "evaluation episodes per task", least=1)
     validation_episodes: int = setting(
         25, "episodes per task each time checkpoints are compared", least=1
@@ -173,7 +183,7 @@ class TrainConfig:
 class TransferRunConfig:
     """Transfer a run's policy to an unseen closure, against the same budget from scratch."""
 
-    run: pathlib.Path = setting(REQUIRED, "run folder", positional=True, path="read")
+    run: pathlib.Path = setting(REQUIRED, **RUN)
     target: str = setting(REQUIRED, "a row that was not trained", **TARGETS)
     seed: int = setting(0, "of everything random in it", **SEED)
     env_steps: int | None = setting(
@@ -195,13 +205,7 @@ class TransferRunConfig:
 class EvaluateConfig:
     """Evaluate a run with a fixed quota of episodes per task."""
 
-    run: pathlib.Path = setting(
-        REQUIRED,
-        "run folder, or the policy zero, random or expert",
-        positional=True,
-        path="read",
-        no_paths=POLICIES,
-    )
+    run: pathlib.Path = setting(REQUIRED, **RUN_OR_POLICY)
     tasks: tuple[str, ...] = setting(
         (), "rows (default: the run's; of `first` for a policy)", **ROWS
     )
@@ -218,9 +222,7 @@ class EvaluateConfig:
         accepts="envs.disturbances:conditions",
         repeated=True,
     )
-    threads: int = setting(
-        0, "threads of the physics; results do not depend on it (0: one per core)", least=0
-    )
+    threads: int = setting(0, **THREADS)
     out: pathlib.Path | None = setting(
         None, "folder for episodes.csv, results.json and disturbances.csv", path="folder"
     )
@@ -230,13 +232,7 @@ class EvaluateConfig:
 class VideoConfig:
     """Film one episode of a run."""
 
-    run: pathlib.Path = setting(
-        REQUIRED,
-        "run folder, or the policy zero, random or expert",
-        positional=True,
-        path="read",
-        no_paths=POLICIES,
-    )
+    run: pathlib.Path = setting(REQUIRED, **RUN_OR_POLICY)
     task: str = setting(REQUIRED, "a row", **ROWS)
     seed: int = setting(0, "number of the start", **SEED)
     out: pathlib.Path | None = setting(
@@ -248,7 +244,7 @@ class VideoConfig:
 class ReportConfig:
     """Write a run's report.html again."""
 
-    run: pathlib.Path = setting(REQUIRED, "run folder", positional=True, path="read")
+    run: pathlib.Path = setting(REQUIRED, **RUN)
     out: pathlib.Path | None = setting(None, "copy the page there, too", path="file")
 
 

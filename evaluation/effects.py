@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
+from agents import checkpoints
 from agents.settings import Flag, flags, replaced
 from agents.tables import ALGORITHMS
 from envs.closures import named_set
@@ -180,7 +181,8 @@ def job_to_resume(run: pathlib.Path, job: JobConfig, seed: int, config: TrainCon
         value = flag.get(config)
         if flag.key not in ("out", "quick") and _same(value, flag.get(stored)):
             continue  # as it is anyway
-        if problem := _unchangeable(flag.key, job, results):
+        problem = _unchangeable(flag.key, job, results) or _half_done(flag.key, run)
+        if problem:
             raise ValueError(f"{flag.name} cannot be changed in {run}: {problem}")
         values[flag.path] = value
     resumed = replaced(stored, values)
@@ -210,6 +212,19 @@ def _unchangeable(key: str, job: JobConfig, results: Mapping[str, Any]) -> str |
         return "it has been transferred: see `python train.py transfer`" if done else None
     allowed = ", ".join((*ALWAYS, *WHILE_LEARNING, *WHILE_TRANSFERRING))
     return f"it would be another training (what can be: {allowed})"
+
+
+def _half_done(key: str, run: pathlib.Path) -> str | None:
+    """Why a flag of a transfer cannot be changed while one is half done: curves of two kinds."""
+    if key == "transfer.seeds" or not _is_one_of(key, WHILE_TRANSFERRING):
+        return None
+    begun = next((run / runs.TRANSFERS).glob(f"*/{checkpoints.FILE}"), None)
+    if begun is None:
+        return None
+    target = begun.parent
+    return (
+        f"the transfer to {target.name} is half done: finish it, or remove {target} to begin anew"
+    )
 
 
 def _is_one_of(key: str, patterns: Collection[str]) -> bool:

@@ -28,6 +28,7 @@ from evaluation.rows import restore, stored_rows
 from evaluation.shapes import typed
 from evaluation.training import LATEST, Session
 from evaluation.transfer import FOLDER, transfer
+from evaluation.watch import Watch
 
 NOTE_EVERY = 10.0  # s
 
@@ -140,25 +141,26 @@ def run_policy(run: pathlib.Path) -> tuple[Acting, dict]:
     return Acting(policy, meta["tasks"]), meta
 
 
-def evaluate_run(run: pathlib.Path, config: JobConfig, *, zero_shot: bool = True) -> dict:
+def evaluate_run(session: Session, *, zero_shot: bool = True) -> dict:
     """Final evaluation: on the training rows, and on the held-out ones without an attempt.
 
     Writes episodes.csv, of both, and results.json. The training is over: the state to resume
     from is removed.
 
     Args:
-        run: its folder.
-        config: the job.
+        session: the job.
         zero_shot: whether the held-out rows are evaluated, too.
     """
+    run, config = session.run, session.config
     shutil.rmtree(run / LATEST, ignore_errors=True)
     policy, meta = run_policy(run)
     split = named_set(config.task_set)
     can_see_others = zero_shot and config.conditioning in UNSEEN
     held_out_rows = split.held_out if can_see_others else ()
+    watch = Watch((len(meta["tasks"]) + len(held_out_rows)) * config.episodes, session.report)
     tables = [
         evaluate(
-            policy,
+            watch.over(policy),
             rows,
             config.episodes,
             conditioning=meta["conditioning"],
@@ -167,6 +169,7 @@ def evaluate_run(run: pathlib.Path, config: JobConfig, *, zero_shot: bool = True
         for rows in (meta["tasks"], held_out_rows)
         if rows
     ]
+    watch.end()
     write_episodes([episode for table in tables for episode in table], run / "episodes.csv")
     trained, *held_out = [summary(table) for table in tables]
     return runs.update_results(

@@ -7,11 +7,12 @@ import importlib.metadata
 import itertools
 import pathlib
 import platform
+import shlex
 import shutil
 from collections.abc import Iterator
 from typing import Any
 
-from agents.files import LOCK, OWNER, FileError, owned, read_json, write_json
+from agents.files import LOCK, OWNER, FileError, is_owned, owned, read_json, write_json
 from envs.cores import cores
 from evaluation.metrics import Rows, read_metrics
 from evaluation.run_shapes import CONFIG, COSINES, RESULTS
@@ -21,8 +22,14 @@ FORMAT = 1  # of the run folder
 RunError = FileError  # a run folder is not usable; the message says why, in one line
 
 PARTS = "alone"  # folder of a single-task control's parts, in the run
-_SIGNS = (LOCK, OWNER)  # files that say who writes into a folder
-_UNUSED = (*_SIGNS, "config.json", "metrics.csv")  # all that a run has that never began
+TRANSFERS = "transfer"  # folder of the transfers that are not finished, one for each target
+SIGNS = (LOCK, OWNER)  # files that say who writes into a folder
+_UNUSED = (*SIGNS, "config.json", "metrics.csv")  # all that a run has that never began
+
+
+def command(*words: object) -> str:
+    """A command of the program as a shell takes it: `python train.py` and these words."""
+    return shlex.join(["python", "train.py", *map(str, words)])
 
 
 def create(path: pathlib.Path, config: dict) -> None:
@@ -33,7 +40,8 @@ def create(path: pathlib.Path, config: dict) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     taken = RunError(
-        f"{path} exists and is not empty: choose another --out, or go on with --resume {path}"
+        f"{path} exists and is not empty: choose another --out, or go on with "
+        f"{command('--resume', path)}"
     )
     try:
         path.mkdir()
@@ -68,7 +76,7 @@ def create_next(path: pathlib.Path, config: dict) -> pathlib.Path:
 
 
 def _is_empty(path: pathlib.Path) -> bool:
-    return all(part.name in _SIGNS for part in path.iterdir())
+    return all(part.name in SIGNS for part in path.iterdir())
 
 
 @contextlib.contextmanager
@@ -91,6 +99,22 @@ def writing(run: pathlib.Path, new: bool) -> Iterator[None]:
         if new and _is_unused(run):
             shutil.rmtree(run, ignore_errors=True)
         raise
+
+
+@contextlib.contextmanager
+def filling(folder: pathlib.Path) -> Iterator[None]:
+    """Be the one process that fills a folder, made if it is missing; without files it is removed.
+
+    Raises:
+        Busy: another process writes there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with owned(folder, deep=False):
+            yield
+    finally:
+        if folder.is_dir() and _is_empty(folder) and not is_owned(folder):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _whole(run: pathlib.Path) -> pathlib.Path:
@@ -165,7 +189,7 @@ def read_results(run: pathlib.Path) -> dict:
     Raises:
         RunError: it is damaged.
     """
-    remedy = f"delete it to make it again, with --resume {run}"
+    remedy = f"delete it, and {command('--resume', run)} makes it again"
     found = read_shaped(run / "results.json", RESULTS, remedy)
     if "mean_success" in found and not (found.get("per_task") and "worst_success" in found):
         raise RunError(

@@ -60,17 +60,16 @@ def _train_row(session: Session, row: str) -> dict | None:
         shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed at once
         experiment.start(folder, config, session.seed, f"a part of {session.run}")
     results = runs.read_results(folder)
-    if "train" not in results:
-        report = functools.partial(_report, session, row)
-        part = Session(folder, config, session.seed, report, session.stop)
-        if not Training(part, resume=exists).run():
-            return None
+    report = functools.partial(_report, session, row)
+    part = Session(folder, config, session.seed, report, session.stop)
+    if "train" not in results and not Training(part, resume=exists).run():
+        return None
     if "mean_success" in results:
         return results
-    return experiment.evaluate_run(folder, config, zero_shot=False)
+    return experiment.evaluate_run(part, zero_shot=False)
 
 
-def _report(session: Session, row: str, phase: str, done: int, total: int, text: str) -> None:
+def _report(session: Session, row: str, phase: str, done: float, total: float, text: str) -> None:
     session.report(f"{row}: {phase}", done, total, text)
 
 

@@ -5,7 +5,6 @@ References:
     McNemar (1947), Note on the sampling error of the difference between correlated proportions.
     Newcombe (1998), Improved confidence intervals for the difference between binomial proportions
         based on paired data.
-    Efron (1979), Bootstrap methods: another look at the jackknife.
     Agarwal et al. (2021), Deep reinforcement learning at the edge of the statistical precipice.
     Taylor & Stone (2009), Transfer learning for reinforcement learning domains: a survey.
 """
@@ -132,23 +131,6 @@ def iqm(scores: ArrayLike) -> float:
         raise ValueError("need at least one score")
     cut = len(ordered) // 4
     return float(ordered[cut : len(ordered) - cut].mean())
-
-
-def bootstrap(
-    scores: np.ndarray, rng: np.random.Generator, draws: int = 2000
-) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the mean score (Efron, 1979), resampling whole runs.
-
-    Args:
-        scores: (runs, tasks).
-        rng: of the resampling.
-        draws: how many resamples.
-    """
-    scores = np.atleast_2d(scores)
-    runs = len(scores)
-    picks = rng.integers(runs, size=(draws, runs))
-    means = scores[picks].mean(axis=(1, 2))  # (draws,)
-    return _percentile_interval(means)
 
 
 def stratified_bootstrap(

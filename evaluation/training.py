@@ -27,7 +27,7 @@ STEPS_SHOWN = 1000  # into which the progress of reinforcement is divided
 SAVES = 10  # in each phase, evenly: what a kill can lose at most is one part of it
 LATEST = "latest"  # folder of the exact state in a run's
 
-Report = Callable[[str, int, int, str], None]  # (phase, done, total, text)
+Report = Callable[[str, float, float, str], None]  # (phase, done, total, text)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -39,7 +39,7 @@ from evaluation.statistics import area, steps_to_threshold, wilson
 from evaluation.training import SAVES, Session
 from evaluation.unseen import position
 
-FOLDER = "transfer"  # of a run: what is not finished, a folder for each target
+FOLDER = runs.TRANSFERS
 FINISHED = "curve.json"  # in a learner's folder, in place of its state
 THRESHOLD = 0.8  # success at which a target counts as learned
 TEACHER_SEED = 10_000  # added to the seed of a few-shot learner, for its teacher's starts

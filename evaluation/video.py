@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import imageio.v2 as imageio
@@ -58,9 +58,9 @@ def record(  # noqa: PLR0913 - what a film may choose, nearly all by name
     *,
     conditioning: str,
     known_tasks: Sequence[str] | None,
-    start: int = 0,
     width: int = _FULL_WIDTH,
     seed: int = EVALUATION_SEED,
+    on_frame: Callable[[int, int], object] = lambda done, total: None,
     variants: str = "evaluation",
 ) -> dict[str, Any]:
     """Film one evaluation episode.
@@ -71,11 +71,11 @@ def record(  # noqa: PLR0913 - what a film may choose, nearly all by name
         path: the .mp4 to write, whole or not at all.
         conditioning: what the policy is told of its task.
         known_tasks: rows that `one_hot` has components for.
-        start: which start.
         width: of the picture in pixels, 4 : 3. A film narrower than 640 is a draft: every
             second frame, edges not smoothed.
-        seed: of start 0; by default the evaluation's.
+        seed: of the start; by default that of the evaluation's first.
         variants: from which stream they are drawn, a row of `pool.VARIANT_STREAMS`.
+        on_frame: called with (frames done, all of them) after each.
 
     Returns:
         {success, progress, frames}.
@@ -92,7 +92,7 @@ def record(  # noqa: PLR0913 - what a film may choose, nearly all by name
         autoreset_mode=AutoresetMode.DISABLED,
         variant_seed=lookup(VARIANT_STREAMS, variants, "stream of variants"),
     )
-    episode = _play(env, policy, seed + start)
+    episode = _play(env, policy, seed)
     draft = width < _FULL_WIDTH
     every = 2 if draft else 1
     frames_per_second = round(1 / CONTROL_DT / every)
@@ -100,13 +100,24 @@ def record(  # noqa: PLR0913 - what a film may choose, nearly all by name
     variant = env.batch.pool[env.batch.variant[0]]
     camera = Camera(variant, width, width * 3 // 4, smooth=not draft)
     text = f"{task}: {CLOSURES[task].description}"
-    _write_film(path, _frames(episode, camera, text, every, still), frames_per_second)
+    total = -(-len(episode.states) // every) + still
+    frames = _counted(_frames(episode, camera, text, every, still), total, on_frame)
+    _write_film(path, frames, frames_per_second)
     camera.close()
     return {
         "success": episode.success,
         "progress": episode.progress,
         "frames": len(episode.states) + still,
     }
+
+
+def _counted(
+    frames: Iterable[np.ndarray], total: int, on_frame: Callable[[int, int], object]
+) -> Iterator[np.ndarray]:
+    """The frames, counted as they are taken."""
+    for done, frame in enumerate(frames, start=1):
+        yield frame
+        on_frame(done, total)
 
 
 def _play(env: ClosureVectorEnv, policy: Policy, seed: int) -> _Episode:

@@ -8,6 +8,7 @@ import os
 
 import gymnasium as gym
 import pytest
+from rows import INK_BOTTLE
 
 from envs import CLOSURES
 
@@ -33,18 +34,4 @@ def table():
 @pytest.fixture
 def ink_bottle():
     """The fields of a valid row that is in no table."""
-    return {
-        "name": "ink-bottle",
-        "description": "unscrew an ink bottle",
-        "source": "made up",
-        "mechanism": "screw",
-        "grip": "cap",
-        "look": "jar",
-        "body": (0.030, 0.070),
-        "neck": (0.015, 0.008),
-        "grip_radius": (0.016, 0.018),
-        "grip_height": (0.018, 0.022),
-        "angle": (1.6, 2.0),
-        "lead": (0.006, 0.008),
-        "torque": (0.2, 0.3),
-    }
+    return dict(INK_BOTTLE)

@@ -12,7 +12,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -159,12 +159,15 @@ class Killing:
         self._finish(self.whole)
         self.seconds = time.perf_counter() - began
 
-    def killed(self, rng: np.random.Generator, kills: int) -> list[str]:
+    def killed(
+        self, rng: np.random.Generator, kills: int, signals: Sequence[int] | None = None
+    ) -> list[str]:
         """Kill a run so many times, or until it is done, and let it end.
 
         Args:
             rng: draws moments and signals.
             kills: at most.
+            signals: that kill it; by default all that the job has.
 
         Returns:
             What is different from the whole run, and what was left over; nothing is right.
@@ -175,7 +178,7 @@ class Killing:
         for _ in range(kills):
             process = self._start(run)
             moment = float(rng.uniform(0, self.seconds / 2))  # what was done is not done again
-            number = int(rng.choice(self.job.signals))
+            number = int(rng.choice(signals or self.job.signals))
             process.join(moment)
             if process.is_alive() and process.pid:
                 os.kill(process.pid, number)
@@ -197,10 +200,8 @@ class Killing:
             shutil.rmtree(run, ignore_errors=True)
             if job.copied:
                 shutil.copytree(self.given[job.copied], run)
-        stand_ins = {word: path for word, path in self.given.items() if word.isupper()}
-        given = {"OUT": run, **stand_ins}
         text = (begun and job.again) or job.begin
-        words = [str(given.get(word, word)) for word in text.split()]
+        words = filled(text, {**self.given, "OUT": run})
         process = _CONTEXT.Process(target=work, args=(words, self._log(run)))
         process.start()
         return process
@@ -218,6 +219,11 @@ class Killing:
 
     def _log(self, run: pathlib.Path) -> pathlib.Path:
         return run.with_suffix(".log")
+
+
+def filled(text: str, given: Mapping[str, pathlib.Path]) -> list[str]:
+    """The words of a command; those in capitals stand for folders. A run may be called `sac`."""
+    return [str(given[word]) if word.isupper() else word for word in text.split()]
 
 
 def leftovers(run: pathlib.Path) -> list[str]:

@@ -12,6 +12,7 @@ import traceback
 import gymnasium as gym
 import numpy as np
 import pytest
+from rows import INK_BOTTLE as ROW
 
 from envs import (
     CLOSURES,
@@ -108,22 +109,6 @@ def restore(damage):
 def row(**changes):
     return lambda: Closure(**{**ROW, **changes})
 
-
-ROW = {
-    "name": "ink-bottle",
-    "description": "unscrew an ink bottle",
-    "source": "made up",
-    "mechanism": "screw",
-    "grip": "cap",
-    "look": "jar",
-    "body": (0.030, 0.070),
-    "neck": (0.015, 0.008),
-    "grip_radius": (0.016, 0.018),
-    "grip_height": (0.018, 0.022),
-    "angle": (1.6, 2.0),
-    "lead": (0.006, 0.008),
-    "torque": (0.2, 0.3),
-}
 
 CALLS = {  # what must be refused, and words of the line that refuses it
     "no tasks": (make(tasks=[]), "tasks must be"),

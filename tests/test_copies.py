@@ -3,16 +3,19 @@
 import copy
 import json
 import multiprocessing
+import pathlib
 import pickle
 
 import numpy as np
 import pytest
 
-from envs import Closure, ClosureEnv, ClosureVectorEnv, register
+from agents.checkpoints import generator_in
+from envs import Closure, ClosureEnv, ClosureVectorEnv, register, vector_env
 from envs.batch import ClosureBatch
 from envs.opengl import RenderingUnavailable
-from envs.variation import LEVELS, Variation
+from envs.variation import LEVELS, Variation, generator_of, generator_words
 
+ROOT = pathlib.Path(__file__).parent.parent
 TASKS = ("bottle", "pill-box")
 COPIES = {"deepcopy": copy.deepcopy, "pickle": lambda env: pickle.loads(pickle.dumps(env))}
 FORK = "fork" in multiprocessing.get_all_start_methods()
@@ -262,6 +265,49 @@ def test_variation_returns_to_a_snapshot_of_a_part():
     other.restore(saved)
     assert np.array_equal(other.noise(ids, 4), expected)
     assert other._rngs[1] is None
+
+
+SAVERS = {  # ways in which the program saves a generator, and makes it anew
+    "words": lambda rng: generator_of(generator_words(rng)),
+    "words in arrays": lambda rng: generator_of(np.array(generator_words(rng), np.uint64).tolist()),
+    "states": lambda rng: vector_env._generator_in(json.loads(json.dumps(rng.bit_generator.state))),
+    "states of learners": lambda rng: generator_in(rng.bit_generator.state),
+}
+HELD = ("variation.py", "vector_env.py", "checkpoints.py", "dagger.py")  # files that save them
+
+
+@pytest.mark.parametrize("saved", SAVERS.values(), ids=SAVERS)
+def test_a_saved_generator_keeps_the_half_of_a_draw(saved):
+    """`integers` and others take half of 64 bits, and the next call the other half."""
+    for before in range(1, 5):
+        rng = np.random.default_rng(before)
+        rng.integers(10, size=before)
+        again = saved(rng)
+        for one, two in ((rng, again), (again, rng)):
+            assert one.integers(10) == two.integers(10)
+        assert np.array_equal(rng.permutation(9), again.permutation(9))
+        assert rng.random() == again.random()
+
+
+def test_generators_are_saved_in_these_ways_only():
+    files = [
+        path for folder in ("envs", "agents", "evaluation") for path in ROOT.glob(f"{folder}/*")
+    ]
+    found = [
+        path.name for path in files if path.suffix == ".py" and "bit_generator" in path.read_text()
+    ]
+    assert sorted(found) == sorted(HELD)
+
+
+def test_variation_of_an_older_version_is_read():
+    batch = ClosureBatch(("jar",), 2, level="randomised")
+    ids, task = np.arange(2), np.zeros(2, int)
+    batch.reset(ids, task, [np.random.default_rng(k) for k in range(2)])
+    old = batch.snapshot()
+    old["variation"]["rngs"] = old["variation"]["rngs"][:, :4]
+    expected = batch.variation.noise(ids, 3)
+    batch.restore(old)
+    assert np.array_equal(batch.variation.noise(ids, 3), expected)
 
 
 def test_a_batch_of_which_a_part_was_reset_can_be_copied():

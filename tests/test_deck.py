@@ -63,12 +63,12 @@ def practised(env, steps):
 @pytest.mark.parametrize("mode", ["SameStep", "NextStep"])
 def test_an_environment_with_a_deck_practises_every_task(mode):
     tasks = ("pump", "button", "flip-mug", "tap", "mug")  # of 80, 80, 100, 160 and 80 steps
-    env = ClosureVectorEnv(tasks, 2, autoreset_mode=mode, assignment="deck", threads=1)
+    env = ClosureVectorEnv(tasks, 4, autoreset_mode=mode, assignment="deck", threads=1)
     env = without_physics(env)
-    seen = practised(env, 2400)
+    seen = practised(env, 1200)
     share = np.bincount(seen.ravel(), minlength=5) / seen.size
     assert share * 5 == pytest.approx(np.ones(5), abs=0.1)  # 24 to 60 episodes of each
-    again = without_physics(ClosureVectorEnv(tasks, 2, autoreset_mode=mode, assignment="deck"))
+    again = without_physics(ClosureVectorEnv(tasks, 4, autoreset_mode=mode, assignment="deck"))
     assert np.array_equal(practised(again, 200), seen[:200])
 
 

@@ -11,6 +11,7 @@ import runpy
 import pytest
 from stored import TRANSFER
 
+from agents import checkpoints
 from agents.settings import Flag, flags, load, replaced
 from agents.tables import ALGORITHMS
 from evaluation import effects, experiment
@@ -60,6 +61,9 @@ def test_it_is_said_when_a_flag_of_train_has_an_effect(flag):
     assert needs_something(flag) != (flag.key in ALWAYS_USED)
 
 
+PARTS = {"audit": "_audit_row", "evaluate": "_evaluated"}  # functions that commands hand flags to
+
+
 def attributes_read() -> set[str]:
     """Names of all attributes that the program reads."""
     files = [p for folder in ("agents", "evaluation") for p in (ROOT / folder).glob("*.py")]
@@ -83,8 +87,8 @@ def test_every_setting_of_a_training_is_read_somewhere():
 )
 def test_a_command_reads_each_of_its_flags(name, field):
     source = inspect.getsource(load(COMMANDS[name].run))
-    if name == "audit":
-        source += inspect.getsource(load("evaluation.commands:_audit_row"))
+    if name in PARTS:
+        source += inspect.getsource(load(f"evaluation.commands:{PARTS[name]}"))
     assert f"config.{field}" in source
 
 
@@ -302,6 +306,21 @@ def test_what_is_done_cannot_be_changed(results, key, says, tmp_path):
     (run / "results.json").write_text(json.dumps(results))
     with pytest.raises(ValueError, match=says):
         resumed(run, {key: another(TRAIN_FLAGS[key])})
+
+
+def test_the_curves_of_a_transfer_that_is_half_done_keep_their_settings(tmp_path):
+    run = start(tmp_path)
+    state = run / "transfer" / "thermos"
+    state.mkdir(parents=True)
+    resumed(run, {"transfer_steps": 640})  # killed before it was saved
+    (state / checkpoints.FILE).touch()
+    before = (run / "config.json").read_bytes()
+    for key in ("transfer_steps", "transfer.points", "transfer.few_shot"):
+        says = f"cannot be changed in .*thermos is half done: finish it, or remove {state}"
+        with pytest.raises(ValueError, match=says):
+            resumed(run, {key: another(TRAIN_FLAGS[key])})
+    assert (run / "config.json").read_bytes() == before
+    assert resumed(run, {"transfer.seeds": 2, "episodes": 7}).transfer.seeds == 2
 
 
 @pytest.mark.parametrize("key", ["env_steps", "episodes", "transfer_steps"])

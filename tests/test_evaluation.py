@@ -26,7 +26,7 @@ from evaluation.protocol import (
     write_episodes,
 )
 from evaluation.report import write_report
-from evaluation.statistics import area, bootstrap, steps_to_threshold, wilson
+from evaluation.statistics import area, steps_to_threshold, wilson
 
 
 class Stub:
@@ -163,15 +163,6 @@ def test_wilson_matches_published_values():
 def test_wilson_refuses_impossible_counts(successes, trials):
     with pytest.raises(ValueError, match="trials"):
         wilson(successes, trials)
-
-
-def test_bootstrap_covers_and_uses_its_generator():
-    scores = np.random.default_rng(1).normal(0.5, 0.1, (40, 4))
-    low, high = bootstrap(scores, np.random.default_rng(0))
-    assert bootstrap(scores, np.random.default_rng(0)) == (low, high)
-    assert low < scores.mean() < high
-    equal = np.full((5, 2), 0.3)
-    assert bootstrap(equal, np.random.default_rng(0)) == pytest.approx((0.3, 0.3))
 
 
 def test_thresholds_and_areas():

@@ -9,6 +9,7 @@ import pathlib
 import subprocess
 import sys
 
+import makers
 import numpy as np
 import pytest
 
@@ -147,24 +148,13 @@ def test_what_a_killed_writer_held_and_left_is_free_again(tmp_path):
         assert not list(tmp_path.glob(".a.*"))
 
 
-def _create(arguments):
-    path, number, default = arguments
-    try:
-        made = runs.create_next(path, {"seed": number}) if default else path
-        if not default:
-            runs.create(path, {"seed": number})
-        return made
-    except runs.RunError:
-        return None
-
-
 def test_exactly_one_of_two_processes_makes_a_folder(tmp_path):
     with multiprocessing.get_context("forkserver").Pool(2) as pool:
         for number in range(20):
             path, default, exists = tmp_path / f"run{number}", number % 2 == 0, number % 4 < 2
             if exists:
                 path.mkdir()
-            made = pool.map(_create, [(path, 1, default), (path, 2, default)], chunksize=1)
+            made = pool.map(makers.create, [(path, 1, default), (path, 2, default)], chunksize=1)
             free = [path, *(path.with_name(f"{path.name}-{n}") for n in (2, 3))]
             if default:
                 assert sorted(made) == free[exists : exists + 2]

@@ -28,18 +28,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import stored
+import torch
 from matplotlib.figure import Figure
 from rich.console import Console
 
 from agents import checkpoints, demonstrations, files
 from agents.demonstrations import DemoConfig
-from evaluation import commands, compare_report, experiment, grid, report, runs
+from agents.learner import load_policy
+from evaluation import commands, compare_report, experiment, grid, report, runs, transfer
 from evaluation import compare as comparison
 from evaluation.config import (
     CompareConfig,
     EvaluateConfig,
     ReportConfig,
     TrainConfig,
+    TransferConfig,
     TransferRunConfig,
 )
 from evaluation.protocol import Episode
@@ -49,7 +52,8 @@ CASES = int(os.environ.get("FUZZ_CASES", "50"))
 SECONDS = 20  # that a command may take
 CHECKPOINTS_TELL = checkpoints.FORMAT >= 2  # older ones have no digest
 CHECKPOINTS = ("checkpoint", "latest")
-ROW = "button"
+ROW, TARGET = "button", "block"
+PARTS = ("run", "run", "run", "stopped", "transferring", "study", "demos")  # drawn from
 GRID = '[common]\nquick = true\n[vary]\nbody = ["mlp", "film"]\n'
 VALUES = (
     None,
@@ -119,6 +123,18 @@ def ask_transfer(folder: pathlib.Path, said: Said) -> Any:
     commands.transfer(TransferRunConfig(run=folder / "run", target="jar"), said)
 
 
+def ask_go_on_transfer(folder: pathlib.Path, said: Said) -> Any:
+    run = folder / "transferring"
+    _, job = experiment.stored_job(run)
+    source, meta = load_policy(run / "checkpoint")
+    session = Session(run, job, 0, lambda *_: None, lambda: True)
+    settings = transfer.settings(job.transfer, source)
+    curves = transfer.Curves(run / transfer.FOLDER / TARGET, settings, {})
+    curve = transfer.Curve(source, meta["conditioning"], TARGET, session, 0, "pretrained")
+    assert curves.resume(curve)
+    return curve.points, curves.finished, curve.learner.policy
+
+
 def ask_compare(folder: pathlib.Path, said: Said) -> Any:
     study = folder / "study"
     config = CompareConfig(grid=study / "grid.toml", out=study / "out")
@@ -133,6 +149,7 @@ def ask_clone(folder: pathlib.Path, said: Said) -> Any:
 COMMANDS: dict[str, tuple[Callable[[pathlib.Path, Said], Any], ...]] = {
     "run": (ask_report, ask_evaluate, ask_resume, ask_transfer),
     "stopped": (ask_go_on,),
+    "transferring": (ask_go_on_transfer,),
     "study": (ask_compare,),
     "demos": (ask_clone,),
 }
@@ -180,7 +197,7 @@ def stand_ins():
         DONE.append((tasks, episodes, about))
         return [Episode(task, 0, True, True, 1.0, 9, 0.5, 3.0) for task in tasks]
 
-    def transfer(source, meta, targets, session, on_target, entries):
+    def transfer_to(source, meta, targets, session, on_target, entries):
         DONE.append((source, meta["conditioning"], targets, session.config, session.seed))
         for target in targets:
             on_target(target, stored.TRANSFER)
@@ -195,7 +212,7 @@ def stand_ins():
 
     patch.setattr(commands, "actors", actors)
     patch.setattr(commands, "evaluate_policy", evaluate)
-    patch.setattr(experiment, "transfer", transfer)
+    patch.setattr(experiment, "transfer", transfer_to)
     patch.setattr(commands._Job, "run", run_job)
     patch.setattr(commands, "Interrupt", lambda say: lambda: False)
     patch.setattr(commands, "Bars", _Bars)
@@ -223,13 +240,27 @@ class _Bars:
         return None
 
 
+def make_transferring(run: pathlib.Path, into: pathlib.Path) -> None:
+    """A copy of a run whose transfer was stopped after its first update."""
+    shutil.copytree(run, into)
+    _, job = experiment.stored_job(into)
+    source, meta = load_policy(into / "checkpoint")
+    session = Session(into, job, 0, lambda *_: None, lambda: True)
+    given = (source, meta["conditioning"], TARGET, session)
+    assert transfer.transfer(*given, on_point=lambda *_: None) is None
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, stand_ins) -> pathlib.Path:
     """A folder with an undamaged run, comparison and recording, and what the commands answer."""
     pytest.importorskip("minari")
     folder = tmp_path_factory.mktemp("whole")
-    job = dataclasses.replace(stored.TINY, task_set=f"unrelated/{ROW}", cosines=True)
+    budget = TransferConfig(env_steps=64, points=1, episodes=1, num_envs=2)
+    job = dataclasses.replace(
+        stored.TINY, task_set=f"unrelated/{ROW}", cosines=True, transfer=budget
+    )
     stored.make_run(folder / "run", job)
+    make_transferring(folder / "run", folder / "transferring")
     learning = dataclasses.replace(job, cosines=False, warm_start="none")
     stored.make_stopped(folder / "stopped", learning)
     study = folder / "study"
@@ -336,7 +367,8 @@ def damages(path: pathlib.Path) -> tuple[Callable[[bytes, random.Random], bytes]
 def damage(path: pathlib.Path, rng: random.Random) -> tuple[str, bool]:
     """Damage a file; what was done, and whether on purpose."""
     draw = rng.random()
-    if draw < 0.08:
+    begins_anew = path.parent.name == TARGET  # a transfer without its state, as it should
+    if draw < 0.08 and not begins_anew:
         path.unlink()
         return "missing", False
     if draw < 0.12:
@@ -370,7 +402,7 @@ def fuzz(cases: int, whole: pathlib.Path, expected: dict[str, Answer], at: pathl
     bad = []
     for seed in range(cases):
         rng = random.Random(seed)
-        part = rng.choice(("run", "run", "run", "stopped", "study", "demos"))
+        part = rng.choice(PARTS)
         folder = at / "folder"
         folder.mkdir()
         shutil.copytree(whole / part, folder / part)
@@ -444,15 +476,75 @@ def test_no_stored_file_runs_code(whole, tmp_path):
     assert mark.exists()  # the payload works
     mark.unlink()
     python = RUNS.format(str(mark)).encode()
+    rng = random.Random(0)
+    kinds, read_by = set(), set()
     for part, asks in COMMANDS.items():
-        for number, target in enumerate(targets(whole / part)):
-            folder = tmp_path / f"{part}{number}"
-            shutil.copytree(whole / part, folder / part)
-            path = folder / part / target.relative_to(whole / part)
-            for payload in (pickled, python):
+        folder = shutil.copytree(whole / part, tmp_path / "folder" / part)
+        for path in targets(folder):
+            before = path.read_bytes()
+            kind = (
+                path.name,
+                path.parent.name if path.name == checkpoints.FILE else part == "study",
+            )
+            if kind in read_by:  # as in another part, by the same function
+                continue
+            read_by.add(kind)
+            kinds.add(path.suffix)
+            for beside in ("sitecustomize.py", "conftest.py", "__init__.py"):
+                (path.parent / beside).write_bytes(python)
+            for payload in (pickled, python, *carriers(path, mark, rng)):
                 path.write_bytes(payload)
-                for beside in ("sitecustomize.py", "conftest.py", "__init__.py"):
-                    (path.parent / beside).write_bytes(python)
-                for ask in asks:
-                    assert "Error" not in judge(ask, folder, Answer("", []), True)
+                for ask in asks if payload != python else asks[:1]:
+                    assert "Error" not in judge(ask, folder.parent, Answer("", []), True)
+            path.write_bytes(before)
+        shutil.rmtree(folder.parent)
+    assert kinds == {".json", ".csv", ".toml", ".safetensors", ".hdf5"}
     assert not mark.exists()
+
+
+def carriers(path: pathlib.Path, mark: pathlib.Path, rng: random.Random) -> Iterator[bytes]:
+    """Files of the kind that is expected, with something in them that a careless reader runs."""
+    shell = f"$(touch {mark}) `touch {mark}`; touch {mark}"
+    content = path.read_bytes()
+    if path.suffix in (".csv", ".toml"):
+        words = content.decode().split('"' if path.suffix == ".toml" else ",")
+        words[rng.randrange(1, len(words), 2)] = shell
+        yield ('"' if path.suffix == ".toml" else ",").join(words).encode()
+    elif path.suffix == ".json":
+        value = json.loads(content)
+        value.pop(files.DIGEST, None)
+        spec = {"id": "x-v0", "entry_point": "os:system", "kwargs": {"command": f"touch {mark}"}}
+        for name in ("env_spec", "eval_env_spec"):  # of Minari's, which can make environments
+            value[name] = json.dumps(spec)
+        yield json.dumps(value).encode()
+        yield json.dumps(with_shell(value, shell)).encode()
+    elif path.suffix == ".safetensors":
+        buffer = io.BytesIO()
+        torch.save(_Payload(mark), buffer)
+        yield buffer.getvalue()
+    elif path.suffix == ".hdf5":
+        yield with_pickles(content, pickle.dumps(_Payload(mark)))
+
+
+def with_shell(value: Any, shell: str) -> Any:
+    """A value of JSON whose texts are all a shell's command."""
+    if isinstance(value, dict):
+        return {key: with_shell(inner, shell) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [with_shell(inner, shell) for inner in value]
+    return shell if isinstance(value, str) else value
+
+
+def with_pickles(content: bytes, pickled: bytes) -> bytes:
+    """An HDF5 file with a pickle in every attribute, and in place of one array."""
+    import h5py
+
+    buffer = io.BytesIO(content)
+    with h5py.File(buffer, "r+") as file:
+        for group in (file, *file.values()):
+            for name in list(group.attrs):
+                group.attrs[name] = np.void(pickled)
+        first = next(iter(file.values()))
+        del first["actions"]
+        first["actions"] = np.full(9, np.void(pickled))
+    return buffer.getvalue()

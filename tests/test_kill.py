@@ -1,11 +1,11 @@
 """What is killed goes on as if it had not been: learners, transfers, metrics, whole commands."""
 
 import dataclasses
-import json
 import multiprocessing
 import os
 import pathlib
 import runpy
+import secrets
 import shutil
 import signal
 import sys
@@ -32,6 +32,7 @@ from evaluation.effects import check_effects
 from evaluation.interrupt import Interrupt
 from evaluation.loggers import LOGGERS
 from evaluation.metrics import Logged, Metrics
+from evaluation.protocol import Episode
 from evaluation.training import STEPS_SHOWN, Session, Training
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -149,7 +150,7 @@ TINY = dataclasses.replace(
     env_steps=480,
     validation_episodes=1,
     ppo=PPOConfig(rollout=6, warm_rollout=6, minibatches=2, epochs=1, critic_warmup=1),
-    transfer=TransferConfig(env_steps=72, points=1, episodes=1, num_envs=NUM_ENVS),
+    transfer=TransferConfig(env_steps=72, points=1, episodes=20, num_envs=NUM_ENVS),
 )
 
 
@@ -248,13 +249,26 @@ def one_thread():
     cores.set_threads(0)
 
 
+@pytest.fixture
+def quick_points(monkeypatch):
+    """The points of curves follow from the weights: no episode is run for them."""
+
+    def evaluate(acting, tasks, episodes, **_):
+        weights = {name: value.numpy() for name, value in acting.policy.state_dict().items()}
+        rng = np.random.default_rng(int(checkpoints.digest(weights)[:8], 16))
+        opened = rng.random(episodes) < 0.5
+        return [Episode(tasks[0], k, bool(opened[k]), True, 1, 9, 1, 3) for k in range(episodes)]
+
+    monkeypatch.setattr(transfer, "evaluate", evaluate)
+
+
 def success_of(results: dict | None) -> dict:
     """The curves of mug."""
     assert results is not None
     return results["transfer"]["mug"]["curves"]
 
 
-def test_a_transfer_goes_on_and_learners_are_added(run, tmp_path):
+def test_a_transfer_goes_on_and_learners_are_added(run, tmp_path, quick_points):
     """Killed after a curve's last point, after the next one's first, and after its last."""
     other = shutil.copytree(run, tmp_path / "other")
     whole = experiment.transfer_run(session(run, seeds=2), "mug")
@@ -311,10 +325,10 @@ def test_only_missing_learners_are_trained():
     assert transfer.missing(TransferConfig(), 0, entry) == []
 
 
-def test_a_transfer_of_another_budget_is_refused_unless_told(run):
+def test_a_transfer_of_another_budget_is_refused_unless_told(run, quick_points):
     first = experiment.transfer_run(session(run), "mug")
     with pytest.raises(runs.RunError, match="budget 72, now 24; .*--replace"):
-        experiment.transfer_run(session(run, env_steps=24, episodes=2), "mug")
+        experiment.transfer_run(session(run, env_steps=24, episodes=21), "mug")
     assert runs.read_results(run)["transfer"] == (first or {})["transfer"]
     second = experiment.transfer_run(session(run, env_steps=24), "mug", replace=True)
     assert success_of(second)["scratch"][0]["steps"] == [0, 24]
@@ -410,11 +424,26 @@ def test_every_training_that_is_killed_is_one_that_is_accepted(name):
     check_effects(config)
 
 
+SHORT = ("quick", "scratch", "sac", "plain", "alone", "history")  # jobs that need nothing
+
+
 def test_killed_runs_end_the_same(tmp_path):
-    killing = kills.Killing(kills.JOBS["quick"], tmp_path)
-    assert killing.killed(np.random.default_rng(0), kills=4) == []
-    assert sum(killing.kills.values()) >= 3
-    assert json.loads((killing.whole / "results.json").read_text())["transfer"].keys() == {
-        "bottle",
-        "mug",
-    }
+    """A job for every signal, another one at each call; `make soak` has all of them."""
+    seed = secrets.randbits(32)
+    rng = np.random.default_rng(seed)
+    harness: dict[str, kills.Killing] = {}
+    for number, times in zip(kills.SIGNALS, (2, 1, 1), strict=True):
+        name = str(rng.choice(SHORT))
+        if name not in harness:
+            harness[name] = kills.Killing(kills.JOBS[name], tmp_path / name)
+        assert harness[name].killed(rng, times, (number,)) == [], f"seed {seed}, {name}"
+
+
+def test_words_of_a_job_are_no_folders():
+    """Folders of runs are called as the jobs that made them, and some jobs as a word."""
+    given = {name: pathlib.Path("/runs", name) for name in (*kills.JOBS, "OUT", "DEMOS", "GRID")}
+    for job in kills.JOBS.values():
+        words = kills.filled(job.begin, given)
+        assert [w for w in words if "/" in w] == [
+            f"/runs/{w}" for w in job.begin.split() if w.isupper()
+        ]

@@ -5,6 +5,7 @@ import io
 import json
 import pathlib
 import runpy
+import shlex
 import shutil
 import sys
 
@@ -12,6 +13,7 @@ import gymnasium as gym
 import pytest
 import stored
 from rich.console import Console
+from rows import INK_BOTTLE
 
 from agents.files import read_json, write_json
 from envs import CLOSURES, TASK_SETS, Closure, TaskSet, register
@@ -19,21 +21,6 @@ from evaluation import commands, experiment, report, runs
 from evaluation.config import EvaluateConfig, ReportConfig
 
 ROOT = pathlib.Path(__file__).parent.parent
-INK_BOTTLE = {
-    "name": "ink-bottle",
-    "description": "unscrew an ink bottle",
-    "source": "made up",
-    "mechanism": "screw",
-    "grip": "cap",
-    "look": "jar",
-    "body": (0.030, 0.070),
-    "neck": (0.015, 0.008),
-    "grip_radius": (0.016, 0.018),
-    "grip_height": (0.018, 0.022),
-    "angle": (1.6, 2),
-    "lead": (0.006, 0.008),
-    "torque": (0.2, 0.3),
-}
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +182,7 @@ def command(arguments: list[str], encoding: str, monkeypatch) -> tuple[object, s
 def test_the_report_is_utf_8_and_any_console_shows_its_name(
     own_run, encoding, monkeypatch, tmp_path
 ):
+    monkeypatch.setattr(report, "picture", lambda figure: "<img>")
     run = own_run.rename(tmp_path / "größe 瓶 [b]")
     (run / "videos").mkdir()
     (run / "videos" / "瓶<i>.mp4").write_bytes(b"")
@@ -214,6 +202,19 @@ def test_help_is_shown_by_an_old_console(name, monkeypatch):
     assert "--out" in out
 
 
+def test_printed_commands_can_be_typed(tmp_path):
+    run = tmp_path / "it's [here]; $HOME"
+    runs.create(run, {})
+    with pytest.raises(runs.RunError) as caught:
+        runs.create(run, {})
+    _, _, typed = str(caught.value).partition("go on with ")
+    assert shlex.split(typed) == ["python", "train.py", "--resume", str(run)]
+    (run / "results.json").write_text("{")
+    with pytest.raises(runs.RunError) as caught:
+        runs.read_results(run)
+    assert runs.command("--resume", run) in str(caught.value)
+
+
 def test_a_default_name_that_is_taken_moves_on(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("time.strftime", lambda form: "20261127-101500")
@@ -222,10 +223,23 @@ def test_a_default_name_that_is_taken_moves_on(tmp_path, monkeypatch):
     assert [runs.open_run(run)["seed"] for run in made] == [0, 1, 2]
 
 
-def test_a_start_that_fails_leaves_no_folder(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+@pytest.mark.parametrize(
+    ("package", "flags"),
+    [
+        ("sentence_transformers", "--conditioning language"),
+        ("torchjd", "--rule pcgrad"),
+        ("torchjd.aggregation", "--rule upgrad --alone"),
+        ("minari", "--warm-start clone --demos ."),
+        ("wandb", "--wandb"),
+    ],
+)
+def test_a_package_that_is_missing_is_said_before_a_folder_is_made(
+    package, flags, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr(experiment, "start", None)  # no folder is made to be removed
     run = tmp_path / "run"
-    words = f"--quick --task-set unrelated --conditioning language --num-envs 2 --out {run}"
+    words = f"--quick --task-set unrelated {flags} --num-envs 2 --out {run}"
     status, _ = command(words.split(), "utf-8", monkeypatch)
     assert str(status).startswith("error: ")
     assert "pip install" in str(status)

@@ -376,6 +376,7 @@ def test_interrupt_saves_and_resumes(tmp_path):
         ("trian", "did you mean 'train'"),
         ("evaluate expert --tasks botle", "'bottle'"),
         ("evaluate nonexistent", "no run folder"),
+        ("evaluate expert --tasks jar mug jar", "--tasks names jar twice"),
         ("evaluate expert --episodes 0", "at least 1"),
         ("video expert --task jat", "'jar'"),
         ("video expert --task jar --out x.gif", ".mp4"),
