@@ -116,7 +116,7 @@ class Look:
         arm = self.batch.qvel[i].copy()
         arm[columns] = 0.0
         lid = self.batch.qvel[i] - arm
-        if self.spins(i):
+        if False:
             lid[columns.start + TWIST] = 0.0
         return tuple(0.5 * float(speed @ _times_mass(model, data, speed)) for speed in (arm, lid))
 
