@@ -35,8 +35,8 @@ HARD_SOLREF = (0.004, 1.0)
 HARD_SOLIMP = (0.9999, 0.9999, 0.001, 0.5, 2.0)
 FRICTION_SOLREF = (-1.0, -1000.0)  # damping form: less creep than a time constant of two steps
 HELD_ARMATURE = (0.1, 0.1, 0.1, 3e-3, 3e-3, 3e-3)  # kg (slides), kg m^2 (hinges)
-# keeps a light lid from spinning up in the fingers, and when they let it slip
-FREE_ARMATURE = (0.0, 0.0, 0.0, 1e-4, 1e-4, 1e-4)  # kg, kg m^2
+# keeps a light lid from spinning up in the fingers
+FREE_ARMATURE = (0.0, 0.0, 0.0, 2e-5, 2e-5, 2e-5)  # kg, kg m^2
 SPRING_DAMPING = 20.0  # N s/m of a sprung lid: a spring in plastic does not ring
 # From fully open to the stop of a lid that stays
 OVERTRAVEL_SLIDE = 0.002  # m
