@@ -27,8 +27,12 @@ from envs.variation import LEVELS, Variation, with_halves
 CONTROL_DT = TIMESTEP * SUBSTEPS  # s
 STEP_POSITION = 0.03  # m that the hand is sent ahead at full action
 STEP_YAW = 0.4  # rad that it is turned ahead
-# rad that a joint's target may be ahead of the joint; a stretched arm would swing through
-JOINT_LEASH = 0.5
+# rad that joints' targets may be ahead of the joints: about the arm's limits of speed (2.2 rad/s).
+# The wrist's may lead further, for the hand to be turned
+JOINT_LEASH = np.array([0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.5])
+# m, lowest and highest x, y, z that the point between the fingertips is sent to, world frame: the
+# tips stay above the table, and the arm bent
+WALLS = np.array([[0.30, -0.25, 0.013], [0.65, 0.25, 0.55]])
 # N on a finger, towards the other one, that counts as contact; on both, as holding
 HOLD_FORCE = 0.5
 # of a finger's vertical force that the inward one must reach, or it only leans on the lid
@@ -506,8 +510,11 @@ class ClosureBatch:
             turns: (n,) about world z (rad).
         """
         low, high = self._target_range
+        offsets = _within_walls(offsets, self._hand.position)
         ahead = self._joint_steps(self._all_ids, offsets, turns)  # (n, 7) rad
-        target = self._hand.arm + np.minimum(np.maximum(ahead, -JOINT_LEASH), JOINT_LEASH)
+        # a joint that would lead too far slows all of them down: the hand keeps its way
+        excess = np.max(np.abs(ahead) / JOINT_LEASH, axis=1, keepdims=True)  # (n, 1)
+        target = self._hand.arm + ahead / np.maximum(excess, 1.0)
         np.minimum(np.maximum(target, low), high, out=self.ctrl[:, robot.ARM])
 
     def _recover(self) -> None:
@@ -710,6 +717,13 @@ class ClosureBatch:
 def wrap(angle: np.ndarray) -> np.ndarray:
     """Angle in [-pi, pi)."""
     return (angle + np.pi) % (2 * np.pi) - np.pi
+
+
+def _within_walls(offsets: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Offsets (n, 3) that do not lead hands at positions (n, 3) out of the WALLS, or lead back."""
+    low, high = WALLS
+    inside = np.minimum(np.maximum(offsets, low - positions), high - positions)
+    return np.minimum(np.maximum(inside, -STEP_POSITION), STEP_POSITION)
 
 
 def _container_quaternion(yaw: np.ndarray, tilt: np.ndarray, tilt_way: np.ndarray) -> np.ndarray:

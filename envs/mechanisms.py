@@ -32,6 +32,9 @@ CONSTRAINTS = (*(f"lock_{name}" for name in LID_JOINTS), "thread")  # equality n
 # Friction of a jammed joint, beyond what the hand can apply
 JAM_TORQUE = 6.0  # N m
 JAM_FORCE = 120.0  # N
+# Friction of a twist that is free without a torque of its own, as a pulled lid's in its seat:
+# about the least breakaway force of such a lid at the radius of its seat
+SEAT_TORQUE = 0.05  # N m
 
 Contact = Literal["hold", "touch", "none"]
 HandAt = Literal["beside", "on_top", "mark"]
@@ -215,13 +218,14 @@ def frictions(mechanism: Mechanism, force: float, torque: float) -> np.ndarray:
     Args:
         mechanism: how the lid is held.
         force: breakaway force of the slides (N).
-        torque: breakaway torque of the hinges (N m).
+        torque: breakaway torque of the hinges (N m); without one, a twist has SEAT_TORQUE.
 
     Returns:
         (6,) N, N m; 0 where a joint is locked.
     """
     lift = 0.0 if mechanism.sprung or mechanism.threaded else force
-    values = np.array([force, force, lift, torque, torque, torque])  # (6,) N, N m
+    twist = torque or SEAT_TORQUE
+    values = np.array([force, force, lift, twist, torque, torque])  # (6,) N, N m
     return values * [joint in mechanism.free for joint in range(len(LID_JOINTS))]
 
 

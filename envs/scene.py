@@ -19,7 +19,15 @@ import numpy as np
 from envs import drawing
 from envs.lid import OVERTRAVEL_SLIDE, add_constraints, add_lid_joints
 from envs.mechanisms import MECHANISMS, Mechanism
-from envs.robot import CONTAINER_BIT, HAND_BIT, LID_BIT, TABLE_BIT, add_panda
+from envs.robot import (
+    CONTACT_SOLIMP,
+    CONTACT_SOLREF,
+    CONTAINER_BIT,
+    HAND_BIT,
+    LID_BIT,
+    TABLE_BIT,
+    add_panda,
+)
 from envs.structure import Variant
 
 TIMESTEP = 0.005  # s; with 10 substeps: control at 20 Hz
@@ -29,11 +37,8 @@ DISC_HEIGHT = 0.006  # m, of the disc under a knob or bar
 HIDDEN_DISC_RADIUS = 0.005  # m
 FINGERTIP = 0.011  # m that the tips reach below the point between them
 HELD_AT = 0.6  # of the held part's height, where the fingers take it
-# A light lid must not sink into its container: the shortest time constant that MuJoCo
-# allows, two steps, leaves no more than one step's travel of a falling lid (measured)
-CONTACT_SOLREF = (2 * TIMESTEP, 1.0)
-CONTACT_SOLIMP = (0.999, 0.9999, 0.0005, 0.5, 2)
 CONTACT_FRICTION = (0.8, 0.005, 0.0001)  # sliding, torsional (m), rolling (m)
+TABLE_FRICTION = (1.0, 0.005, 0.001)  # the last one stops a lid that rolls on its rim
 SEAT_GAP = 0.0005  # m between the collision shapes of a closed lid and its container
 WORKSPACE = (0.50, 0.0)  # m, centre of the containers' poses
 COLLISION_GROUP = 3  # of geoms that a visual scene does not draw
@@ -141,6 +146,10 @@ def _add_table(spec: mujoco.MjSpec, visual: bool) -> None:
         size=(1.2, 1.2, 0.05),
         contype=TABLE_BIT,
         conaffinity=HAND_BIT | LID_BIT,
+        solref=CONTACT_SOLREF,
+        solimp=CONTACT_SOLIMP,
+        condim=6,  # with rolling friction
+        friction=TABLE_FRICTION,
         group=COLLISION_GROUP if visual else 0,
     )
 

@@ -18,7 +18,7 @@ from agents.files import owned, replacing
 from agents.gradients import GradientRule
 from agents.settings import as_words, flags
 from agents.tables import ALGORITHMS
-from envs import TASK_SETS
+from envs import CLOSURES, TASK_SETS
 from envs.closures import named_set
 from envs.conditioning import UNSEEN, vectors
 from envs.cores import set_threads
