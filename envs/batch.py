@@ -33,6 +33,7 @@ HOLD_FORCE = 0.5
 HOLD_SHARE = 0.25
 # sign of the force on left and right finger along the hand's y axis when they squeeze
 _INWARDS = np.array([-1.0, 1.0])
+_TOUCH_SIZE = 6  # numbers in front of sensordata: the forces of two fingers on the lid
 _PLACING_STEPS = 3  # Gauss-Newton from the home pose: the hand is then within 3 um and 1e-6 rad
 _DIVERGED = np.array(  # warnings of a simulation that diverged
     [
@@ -102,6 +103,8 @@ class _Hand(NamedTuple):
     grip: np.ndarray  # (n, 3) m, where the lid is held
     touch: np.ndarray  # (n, 2, 3) N, of each finger on the lid
     push: np.ndarray  # (n, 3) N, on the hand, from outside
+    wrist_force: np.ndarray  # (n, 3) N, of the arm on the hand, in the hand's frame
+    wrist_torque: np.ndarray  # (n, 3) N m, the same, about the flange
     arm: np.ndarray  # (n, 7) rad, joints
     fingers: np.ndarray  # (n, 2) m, joints
 
@@ -225,6 +228,7 @@ class ClosureBatch:
         self._bind_state()
         self._find_lid()
         self._hand = self._bind_hand()
+        self._hand_weight, self._hand_centre = _weight_of_hand(self.model)
         self._state_before = self.sim.state.copy()  # the last control step
         forks.watch(self)
 
@@ -321,14 +325,18 @@ class ClosureBatch:
         site_position = self._derived["site_xpos"]  # (n, sites, 3)
         site_rotation = self._derived["site_xmat"]  # (n, sites, 9)
         external_force = self.sim.bind("xfrc_applied")  # (n, bodies, 6)
+        sensed = self._derived["sensordata"]  # (n, 12)
+        force, torque = (self.model.sensor(f"wrist_{name}").adr[0] for name in ("force", "torque"))
         return _Hand(
             joint_anchors=self._derived["xanchor"][:, robot.ARM],
             joint_axes=self._derived["xaxis"][:, robot.ARM],
             position=site_position[:, tcp],
             rotation=site_rotation[:, tcp].reshape(-1, 3, 3),
             grip=site_position[:, grip],
-            touch=self._derived["sensordata"].reshape(self.n, 2, 3),
+            touch=sensed[:, :_TOUCH_SIZE].reshape(self.n, 2, 3),
             push=external_force[:, self.model.body("hand").id, :3],
+            wrist_force=sensed[:, force : force + 3],
+            wrist_torque=sensed[:, torque : torque + 3],
             arm=self.qpos[:, robot.ARM],
             fingers=self.qpos[:, robot.FINGERS],
         )
@@ -575,6 +583,33 @@ class ClosureBatch:
             "height": tcp[:, 2] - self._containers.seat_height,  # (n,) of the tips above the seat
         }
 
+    def measure_arm(self) -> dict[str, np.ndarray]:
+        """What only the sensors of an arm ask for: see `sensors.SENSORS`.
+
+        Force and torque are those on the hand from outside, as a sensor at the flange shows them
+        once the weight of hand and fingers is subtracted; the hand's own inertia is in them.
+
+        Returns:
+            (n, ...) arrays by name.
+        """
+        hand = self._hand
+        up = hand.rotation[:, 2]  # (n, 3) world z in the hand's frame
+        support = self._hand_weight * up  # (n, 3) N, that carries hand and fingers
+        turning = np.cross(self._hand_centre, support)  # (n, 3) N m, about the flange
+        return {
+            "joints": hand.arm.copy(),  # (n, 7) rad
+            "joint_velocities": self.qvel[:, robot.ARM].copy(),  # (n, 7) rad/s
+            "fingers": hand.fingers.copy(),  # (n, 2) m
+            "finger_target": self.ctrl[:, robot.FINGERS.start].copy(),  # (n,) m, last commanded
+            "wrist_force": support - hand.wrist_force,  # (n, 3) N, hand's frame
+            "wrist_torque": turning - hand.wrist_torque,  # (n, 3) N m, hand's frame
+            # (n, 2) m, from the point between the fingertips to the container, world frame
+            "container": self.mocap_pos[:, 0, :2] - hand.position[:, :2],
+            # (n,) rad, from hand to container
+            "container_yaw": self._containers.yaw - robot.yaw_of(hand.rotation),
+            "seat": self.constants["seat"].copy(),  # (n,) m, above the container's foot
+        }
+
     def _measure_contact(self) -> dict[str, np.ndarray]:
         force = self._hand.touch  # (n, 2, 3)
         touch = np.sqrt(np.einsum("ijk,ijk->ij", force, force))
@@ -671,6 +706,18 @@ class ClosureBatch:
             view.flags.writeable = False
         self._progress = self._measure_progress()
         self._apply_gates()
+
+
+def _weight_of_hand(model: mujoco.MjModel) -> tuple[float, np.ndarray]:
+    """Weight of hand and fingers (N), and their centre in the hand's frame (3,) m."""
+    hand = model.body("hand").id
+    data = mujoco.MjData(model)
+    mujoco.mj_kinematics(model, data)
+    mujoco.mj_comPos(model, data)
+    rotation = data.xmat[hand].reshape(3, 3)
+    centre = rotation.T @ (data.subtree_com[hand] - data.xpos[hand])
+    weight = model.body_subtreemass[hand] * -model.opt.gravity[2]
+    return float(weight), centre
 
 
 def wrap(angle: np.ndarray) -> np.ndarray:

@@ -32,6 +32,8 @@ class ClosureEnv(gym.Env):
         observation: state | rgb | state+rgb.
         history: how many of the last states an observation holds.
         level: what varies beside pose and variant, a row of `variation.LEVELS`.
+        sensors: what the state is made of, a row of `sensors.SENSORS`: full, or arm.
+        privileged: observe the `full` state, too, see `ClosureVectorEnv`.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / CONTROL_DT)}
@@ -47,6 +49,8 @@ class ClosureEnv(gym.Env):
         observation: str = "state",
         history: int | None = None,
         level: str = "default",
+        sensors: str = "full",
+        privileged: bool = False,
     ):
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(
@@ -66,6 +70,8 @@ class ClosureEnv(gym.Env):
             observation=observation,
             history=history,
             level=level,
+            sensors=sensors,
+            privileged=privileged,
         )
         self.observation_space = self._vector.single_observation_space
         self.action_space = self._vector.single_action_space

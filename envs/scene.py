@@ -117,6 +117,7 @@ def build(
     lid = _add_lid(container, variant, free)
     add_constraints(spec, mechanism_of(variant), _lead(variant))
     _add_touch_sensors(spec)
+    _add_wrist_sensors(spec)
     if visual:
         _dress(spec, container, lid, variant)
     return spec
@@ -243,6 +244,15 @@ def _add_touch_sensors(spec: mujoco.MjSpec) -> None:
             refname="lid",
             intprm=[2, 3, 1],  # data: force; reduce: net force; one slot
         )
+
+
+def _add_wrist_sensors(spec: mujoco.MjSpec) -> None:
+    """Force and torque of the arm on the hand, at the flange and in the hand's frame."""
+    for name, kind in (
+        ("wrist_force", mujoco.mjtSensor.mjSENS_FORCE),
+        ("wrist_torque", mujoco.mjtSensor.mjSENS_TORQUE),
+    ):
+        spec.add_sensor(name=name, type=kind, objtype=mujoco.mjtObj.mjOBJ_SITE, objname="wrist")
 
 
 def _dress(

@@ -35,7 +35,7 @@ class ObservationKind(NamedTuple):
 
 
 OBSERVATIONS = {
-    "state": ObservationKind(True, False, "what is measured, laid out in `observations.PARTS`"),
+    "state": ObservationKind(True, False, "what is measured, laid out in `observations.ROWS`"),
     "rgb": ObservationKind(False, True, "the pictures of two cameras"),
     "state+rgb": ObservationKind(True, True, "both"),
 }
@@ -54,9 +54,10 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
     all tasks get the same number of control steps. With `probabilities` (tasks,) set, a
     sub-environment draws its task anew for every episode.
 
-    Observations are a Dict: `state` (n, 29 x history), laid out in `observations.PARTS`,
-    oldest first; `rgb` (n, 84, 84, 6), two cameras; and `task` (n, size), the
-    conditioning vector (absent where that is empty). Actions are (n, 5) in [-1, 1], see
+    Observations are a Dict: `state` (n, size x history), laid out in
+    `observations.LAYOUTS[sensors]`, 29 numbers for `full`, oldest first; `rgb` (n, 84, 84, 6), two
+    cameras; `task` (n, size), the conditioning vector (absent where that is empty); and
+    `privileged` (n, 29) where it is asked for. Actions are (n, 5) in [-1, 1], see
     `ClosureBatch.step`. Episodes are truncated after the row's `steps`; nothing terminates them.
 
     Info holds numbers only, (n,) by name: the reward's terms, `success`, `success_any`,
@@ -81,6 +82,9 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
             the conditioning says: 1, and `conditioning.HISTORY` for `history`.
         level: what varies beside pose and variant, a row of `variation.LEVELS`.
         assignment: which task is next, a row of ASSIGNMENTS: fixed or deck.
+        sensors: what the state is made of, a row of `sensors.SENSORS`: full, or arm.
+        privileged: observe the present `full` state, too, without noise: for a critic, which
+            may see in training what a policy may not.
 
     Attributes:
         batch: the simulations.
@@ -88,7 +92,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         task_vectors: (tasks, size) conditioning vectors.
 
     Raises:
-        KeyError: unknown task, conditioning, observation or level; close matches are named.
+        KeyError: unknown task, conditioning, observation, level or sensors; close matches are named.
         ValueError: a number of another type or out of range; no task; a conditioning that cannot
             act on a task.
         RenderingUnavailable: `rgb` without OpenGL.
@@ -111,6 +115,8 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         history: int | None = None,
         level: str = "default",
         assignment: str = "fixed",
+        sensors: str = observations.FULL,
+        privileged: bool = False,
     ):
         self.tasks = checks.names("tasks", tasks)
         self.num_envs = checks.integer("num_envs", num_envs, 1, checks.MOST_ENVS)
@@ -119,6 +125,9 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
             history = checks.integer("history", history, 1, checks.MOST_STATES)
         kind = lookup(OBSERVATIONS, observation, "observation")
         lookup(ASSIGNMENTS, assignment, "assignment")
+        self._layout = observations.layout(sensors)
+        self.sensors = sensors
+        self.privileged = checks.flag("privileged", privileged)
         mode = _autoreset_mode(autoreset_mode)
         self.task_vectors = vectors(conditioning, self.tasks, known_tasks)
         if history is None:
@@ -130,10 +139,11 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
             "observation": observation,
             "history": history,
             "conditioning": conditioning if isinstance(conditioning, str) else "given vectors",
+            "sensors": sensors,
         }
         self._history: StateHistory | None = None
         if kind.state:
-            self._history = StateHistory(self.num_envs, history, observations.SIZE)
+            self._history = StateHistory(self.num_envs, history, self._layout.size)
         self._pixels = Pixels(self.batch.pool) if kind.rgb else None
         self._set_spaces(history)
         self._set_autoreset(mode)
@@ -154,8 +164,10 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         limit = observations.LIMIT
         spaces: dict[str, gym.Space] = {}
         if self._history is not None:
-            size = history * observations.SIZE
+            size = history * self._layout.size
             spaces["state"] = gym.spaces.Box(-limit, limit, (size,), np.float32)
+        if self.privileged:
+            spaces["privileged"] = gym.spaces.Box(-limit, limit, (observations.SIZE,), np.float32)
         if self._pixels is not None:
             spaces["rgb"] = gym.spaces.Box(0, 255, self._pixels.shape, np.uint8)
         if self._has_task_vectors:
@@ -232,9 +244,16 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         asked = self._asked_tasks(options.get("task"))
         self._seed_generators(seeds, ids)
         self._restart(ids, asked)
-        measured = self.batch.measure()
+        measured = self._measure()
         self._remember_starts(measured, ids)
-        return self._observation(), self._info(measured)
+        return self._observation(measured), self._info(measured)
+
+    def _measure(self) -> dict[str, np.ndarray]:
+        """What is measured now, with what the sensors ask for."""
+        measured = self.batch.measure()
+        if self.sensors != observations.FULL:
+            measured |= self.batch.measure_arm()
+        return measured
 
     def _masked(self, mask: Any) -> np.ndarray:
         """Sub-environments (k,) that a reset is asked for.
@@ -335,11 +354,11 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         self._tracker.divergences += self.batch.diverged - diverged_before
         if restarting.any():
             self._restart(np.flatnonzero(restarting))
-        measured = self.batch.measure()
+        measured = self._measure()
         self._tracker.update(measured, running=~restarting)
         self._remember_step(measured)
 
-        observation = self._observation()
+        observation = self._observation(measured)
         info = self._info(measured)
         reward = np.where(restarting, 0.0, rewards.total(info))
         terminated = np.zeros(self.num_envs, bool)
@@ -415,9 +434,9 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         """
         ids = np.flatnonzero(truncated)
         self._restart(ids)
-        measured = self.batch.measure()
+        measured = self._measure()
         self._remember_starts(measured, ids)
-        observation = self._observation()
+        observation = self._observation(measured)
         info = self._info(measured)
 
         final_observations = np.full(self.num_envs, None, object)
@@ -441,14 +460,16 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
 
     def _observe(self, measured: dict[str, np.ndarray], ids: np.ndarray) -> np.ndarray:
         """States (n, size), with noise in those of sub-environments ids (k,)."""
-        noise = self.batch.variation.noise(ids, observations.SIZE)
-        return observations.observe(measured, self._tracker.held_progress, noise)
+        noise = self.batch.variation.noise(ids, self._layout.size)
+        return observations.observe(measured, self._tracker.held_progress, noise, self.sensors)
 
-    def _observation(self) -> Observation:
-        """Present observations, of the history as it is."""
+    def _observation(self, measured: dict[str, np.ndarray]) -> Observation:
+        """Present observations, of the history as it is and of what is measured."""
         observation = {}
         if self._history is not None:
             observation["state"] = self._history.stacked()
+        if self.privileged:
+            observation["privileged"] = observations.observe(measured, self._tracker.held_progress)
         if self._pixels is not None:
             batch = self.batch
             observation["rgb"] = self._pixels.draw(
@@ -573,7 +594,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
             self._history.restore(found["past"])
         self._rngs = rngs
         self._deck = deck
-        return self._observation()
+        return self._observation(self._measure() if self.privileged else {})
 
     def close_extras(self, **kwargs) -> None:
         """Free the renderers."""

@@ -88,6 +88,11 @@ def check_job(job: JobConfig) -> None:
             "--demos FOLDER goes with --warm-start clone, or with sac: make a folder with "
             "`python train.py demos`"
         )
+    if job.demos and job.sensors != "full":
+        raise ValueError(
+            f"--demos FOLDER goes with --sensors full alone, not with {job.sensors}: demonstrations "
+            "hold the full state (--warm-start dagger and none need no demonstrations)"
+        )
     for name in LOGGERS:
         if getattr(job, name):
             require(name)
@@ -354,12 +359,13 @@ class Watch:
 
 
 class Actor(NamedTuple):
-    """A policy, what it is told, and in which rows it acts."""
+    """A policy, what it is told and senses, and in which rows it acts."""
 
     policy: Policy
     conditioning: Any
     known_tasks: Sequence[str] | None
     tasks: tuple[str, ...]
+    sensors: str = "full"
 
 
 def actors(run: pathlib.Path, tasks: Sequence[str]) -> list[Actor]:
@@ -386,7 +392,7 @@ def actors(run: pathlib.Path, tasks: Sequence[str]) -> list[Actor]:
         return [actor for row in rows for actor in actors(run / single_task.FOLDER / row, (row,))]
     policy, meta = experiment.run_policy(run)
     rows = tuple(tasks) or tuple(meta["tasks"])
-    return [Actor(policy, meta["conditioning"], meta["known"], rows)]
+    return [Actor(policy, meta["conditioning"], meta["known"], rows, meta["sensors"])]
 
 
 def evaluate(config: EvaluateConfig, console: Console) -> dict:
@@ -410,6 +416,7 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict:
                 known_tasks=actor.known_tasks,
                 seed=EVALUATION_SEED if config.seed is None else config.seed,
                 level=config.level,
+                sensors=actor.sensors,
             )
     found = summary(table)
     for name, row in found["per_task"].items():
@@ -445,6 +452,7 @@ def video(config: VideoConfig, console: Console) -> None:
         path,
         conditioning=actor.conditioning,
         known_tasks=actor.known_tasks,
+        sensors=actor.sensors,
         start=config.seed,
     )
     success = "success" if outcome["success"] else "not opened"
@@ -470,7 +478,15 @@ def benchmark(config: BenchmarkConfig, console: Console) -> None:
     tasks = named_set(config.task_set).train
     steps = config.steps or (STEPS if config.observation == "state" else PICTURED_STEPS)
     speed = {
-        name: measure_speed(tasks, config.num_envs, steps, threads, config.seed, config.observation)
+        name: measure_speed(
+            tasks,
+            config.num_envs,
+            steps,
+            threads,
+            config.seed,
+            config.observation,
+            config.sensors,
+        )
         for name, threads in (("one_thread", 1), ("all_threads", config.threads))
     }
     found = {

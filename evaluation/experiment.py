@@ -149,6 +149,7 @@ def evaluate_run(run: pathlib.Path, config: JobConfig) -> dict:
         config.episodes,
         conditioning=meta["conditioning"],
         known_tasks=meta["known"],
+        sensors=meta["sensors"],
     )
     write_episodes(table, run / "episodes.csv")
     return runs.update_results(run, **summary(table))
@@ -238,6 +239,7 @@ def film_run(session: Session, tasks: list[str]) -> str | None:
                 run / "videos" / f"{task}.mp4",
                 conditioning=meta["conditioning"],
                 known_tasks=meta["known"],
+                sensors=meta["sensors"],
                 width=session.config.film_width,
             )
         except RenderingUnavailable as error:

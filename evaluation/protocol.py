@@ -192,6 +192,7 @@ def evaluate(
     seed: int = EVALUATION_SEED,
     threads: int = 0,
     level: str = "default",
+    sensors: str = "full",
 ) -> list[Episode]:
     """Run `episodes` episodes of every task; start k of a task is the same for every policy.
 
@@ -204,6 +205,7 @@ def evaluate(
         seed: of start 0; start k has seed + k.
         threads: of the physics; results do not depend on it.
         level: what varies beside pose and variant, a row of `variation.LEVELS`.
+        sensors: what the policy senses, a row of `envs.sensors.SENSORS`.
 
     Returns:
         Episodes, sorted by task and start.
@@ -225,6 +227,7 @@ def evaluate(
             threads=threads,
             autoreset_mode=AutoresetMode.DISABLED,
             level=level,
+            sensors=sensors,
         )
         # sub-environment i has task i % len(tasks)
         starts = first_start + np.arange(env.num_envs) // len(tasks)

@@ -140,6 +140,7 @@ class BestCheckpoint:
             conditioning=learner.vectors,
             known_tasks=learner.known_tasks,
             seed=VALIDATION_SEED,
+            sensors=learner.sensors,
         )
         score = summary(table)["mean_success"]
         if score >= self.score:
@@ -173,6 +174,7 @@ def learner_config(job: JobConfig) -> LearnerConfig:
     return LearnerConfig(
         conditioning=job.conditioning,
         algorithm=job.algorithm,
+        sensors=job.sensors,
         sampling=job.sampling,
         num_envs=job.num_envs,
         warm=job.warm_start != "none",

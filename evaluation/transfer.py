@@ -255,6 +255,7 @@ class Curve:
     def _make_learner(self, num_envs: int, seed: int, warm: bool) -> Learner:
         config = LearnerConfig(
             conditioning=self.conditioning,
+            sensors=self.network.sensors,
             num_envs=num_envs,
             warm=warm,
             network=self.network,
@@ -315,6 +316,7 @@ class Curve:
             self.config.episodes,
             conditioning=self.conditioning,
             seed=EVALUATION_SEED,
+            sensors=self.network.sensors,
         )
         self.points.append((self.learner.env_steps, summary(table)["mean_success"]))
         curves.save(self)

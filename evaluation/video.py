@@ -56,6 +56,7 @@ def record(
     *,
     conditioning: str,
     known_tasks: Sequence[str] | None,
+    sensors: str = "full",
     start: int = 0,
     width: int = _FULL_WIDTH,
     seed: int = EVALUATION_SEED,
@@ -68,6 +69,7 @@ def record(
         path: the .mp4 to write, whole or not at all.
         conditioning: what the policy is told of its task.
         known_tasks: rows that `one_hot` has components for.
+        sensors: what the policy senses.
         start: which start.
         width: of the picture in pixels, 4 : 3. A film narrower than 640 is a draft: every
             second frame, edges not smoothed.
@@ -86,6 +88,7 @@ def record(
         known_tasks=known_tasks,
         threads=1,
         autoreset_mode=AutoresetMode.DISABLED,
+        sensors=sensors,
     )
     episode = _play(env, policy, seed + start)
     draft = width < _FULL_WIDTH
