@@ -38,7 +38,7 @@ class ClosureEnv(gym.Env):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / CONTROL_DT)}
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the public choices of an environment, all by name
         self,
         task: str,
         *,

@@ -92,7 +92,8 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         task_vectors: (tasks, size) conditioning vectors.
 
     Raises:
-        KeyError: unknown task, conditioning, observation, level or sensors; close matches are named.
+        KeyError: unknown task, conditioning, observation, level or sensors; close matches are
+            named.
         ValueError: a number of another type or out of range; no task; a conditioning that cannot
             act on a task.
         RenderingUnavailable: `rgb` without OpenGL.

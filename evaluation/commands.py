@@ -90,8 +90,8 @@ def check_job(job: JobConfig) -> None:
         )
     if job.demos and job.sensors != "full":
         raise ValueError(
-            f"--demos FOLDER goes with --sensors full alone, not with {job.sensors}: demonstrations "
-            "hold the full state (--warm-start dagger and none need no demonstrations)"
+            f"--demos FOLDER goes with --sensors full only, not with {job.sensors}: demonstrations "
+            "hold the full state (--warm-start dagger and none need none)"
         )
     for name in LOGGERS:
         if getattr(job, name):

@@ -182,7 +182,7 @@ def run_episodes(
     return record.episodes(task_names, starts)
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - what an evaluation is of, all by name
     policy: Policy,
     tasks: Sequence[str],
     episodes: int,

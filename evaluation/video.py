@@ -49,7 +49,7 @@ class _Episode:
     progresses: list[float] = dataclasses.field(default_factory=list)
 
 
-def record(
+def record(  # noqa: PLR0913 - what a film is of, all by name
     policy: Policy,
     task: str,
     path: pathlib.Path,

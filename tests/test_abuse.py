@@ -159,6 +159,10 @@ CALLS = {  # what must be refused, and words of the line that refuses it
     "unknown level": (make(level="hard"), "unknown level"),
     "level is nothing": (make(level=None), "level must be a name"),
     "level is a table": (make(level={}), "level must be a name"),
+    "unknown sensors": (make(sensors="leg"), "unknown sensors 'leg'.*allowed: full, arm"),
+    "sensors are nothing": (make(sensors=None), "sensors must be a name.*allowed: full, arm"),
+    "sensors are a list": (make(sensors=["arm"]), "sensors must be a name"),
+    "privileged is a number": (make(privileged=1), "privileged must be True or False, not 1"),
     "unknown conditioning": (make(conditioning="onehot"), "unknown conditioning"),
     "conditioning is nothing": (make(conditioning=None), "conditioning must be a name"),
     "vectors are text": (make(conditioning={"jar": "x"}), "vectors of a conditioning"),
@@ -176,6 +180,7 @@ CALLS = {  # what must be refused, and words of the line that refuses it
     "single: no task": (make_one(task=None), "task must be the name of one row"),
     "single: unknown render mode": (make_one(render_mode="human"), "unknown render_mode"),
     "single: unhashable render mode": (make_one(render_mode=[]), "unknown render_mode"),
+    "single: unknown sensors": (make_one(sensors="am"), "did you mean 'arm'"),
     "single: history": (make_one(history=-1), "history must be at least 1"),
     "batch: no names": (make_batch(names=()), "tasks must be"),
     "batch: no simulations": (make_batch(n=0), "number of simulations must be at least 1"),
@@ -350,6 +355,8 @@ ARGUMENTS = (
     "history",
     "level",
     "assignment",
+    "sensors",
+    "privileged",
 )
 
 
