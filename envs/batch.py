@@ -596,6 +596,7 @@ class ClosureBatch:
         up = hand.rotation[:, 2]  # (n, 3) world z in the hand's frame
         support = self._hand_weight * up  # (n, 3) N, that carries hand and fingers
         turning = np.cross(self._hand_centre, support)  # (n, 3) N m, about the flange
+        yaw = robot.yaw_of(hand.rotation)  # (n,) rad
         return {
             "joints": hand.arm.copy(),  # (n, 7) rad
             "joint_velocities": self.qvel[:, robot.ARM].copy(),  # (n, 7) rad/s
@@ -606,7 +607,8 @@ class ClosureBatch:
             # (n, 2) m, from the point between the fingertips to the container, world frame
             "container": self.mocap_pos[:, 0, :2] - hand.position[:, :2],
             # (n,) rad, from hand to container
-            "container_yaw": self._containers.yaw - robot.yaw_of(hand.rotation),
+            "container_yaw": self._containers.yaw - yaw,
+            "hand_yaw": yaw,  # (n,) rad
             "seat": self.constants["seat"].copy(),  # (n,) m, above the container's foot
         }
 

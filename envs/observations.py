@@ -20,8 +20,8 @@ Measured = dict[str, np.ndarray]  # see `ClosureBatch.measure`
 Compute = Callable[[Measured, np.ndarray], np.ndarray]
 LIMIT = 5.0  # observations are clipped to +-LIMIT
 _TOUCH_SCALE = 20  # N
-_FORCE_SCALE = 20  # N, at the wrist
-_TORQUE_SCALE = 2  # N m, at the wrist
+_FORCE_SCALE = 1  # N at the wrist, below which force is linear and above logarithmic
+_TORQUE_SCALE = 0.1  # N m, likewise
 _ARM_MIDDLE = ARM_RANGE.mean(1)  # (7,) rad
 _ARM_HALF = (ARM_RANGE[:, 1] - ARM_RANGE[:, 0]) / 2  # (7,) rad
 
@@ -78,13 +78,13 @@ def _joints_in_range(measured: Measured, held_progress: np.ndarray) -> np.ndarra
 
 
 def _wrist_force(measured: Measured, held_progress: np.ndarray) -> np.ndarray:
-    """Saturating, since pressing is many times a lid's weight."""
-    return np.tanh(measured["wrist_force"] / _FORCE_SCALE)
+    """Logarithmic: a lid weighs less than 1 N, and pressing takes 50 N."""
+    return np.arcsinh(measured["wrist_force"] / _FORCE_SCALE)
 
 
 def _wrist_torque(measured: Measured, held_progress: np.ndarray) -> np.ndarray:
-    """Saturating, as the force."""
-    return np.tanh(measured["wrist_torque"] / _TORQUE_SCALE)
+    """Logarithmic, as the force."""
+    return np.arcsinh(measured["wrist_torque"] / _TORQUE_SCALE)
 
 
 def _container_yaw(measured: Measured, held_progress: np.ndarray) -> np.ndarray:
@@ -118,8 +118,10 @@ _PARTS = (
     Part("joint_velocities", 7, 1 / 2, "joint_velocities", _ALL, "of the arm (rad/s)"),
     Part("fingers", 2, 1 / FINGER_OPEN, "fingers", _ALL, "left and right, from closed (m)"),
     Part("finger_target", 1, 1 / FINGER_OPEN, "finger_target", _COLUMN, "last commanded (m)"),
-    Part("wrist_force", 3, 1, _wrist_force, _ALL, "tanh of what pushes the hand (20 N), its frame"),
-    Part("wrist_torque", 3, 1, _wrist_torque, _ALL, "tanh of what turns it (2 N m), at the flange"),
+    Part("wrist_force", 3, 1 / 4, _wrist_force, _ALL, "arcsinh of what pushes the hand (1 N)"),
+    Part("wrist_torque", 3, 1 / 4, _wrist_torque, _ALL, "arcsinh of what turns it (0.1 N m)"),
+    Part("moved", 3, 10, "moved", _joints(0, 3), "hand since it squeezes, world frame (m)"),
+    Part("turned", 1, 1 / 3, "moved", _joints(3, 1), "the same about the vertical (rad)"),
     Part("container", 2, 10, "container", _ALL, "fingertips to the container, world frame (m)"),
     Part("container_yaw", 2, 1, _container_yaw, _ALL, "cos and sin of the angle from hand to it"),
     Part("seat", 1, 5, "seat", _COLUMN, "of the lid, above the container's foot (m)"),

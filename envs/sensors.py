@@ -55,6 +55,8 @@ SENSORS = {
             "finger_target",
             "wrist_force",
             "wrist_torque",
+            "moved",
+            "turned",
             "container",
             "height",
             "axis",

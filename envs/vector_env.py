@@ -15,7 +15,7 @@ from envs import checks, observations, rewards, snapshots
 from envs.batch import CONTROL_DT, ClosureBatch
 from envs.conditioning import CONDITIONINGS, vectors
 from envs.deck import Deck
-from envs.episodes import EpisodeTracker, StateHistory
+from envs.episodes import EpisodeTracker, Squeeze, StateHistory
 from envs.pixels import Pixels
 from envs.tables import lookup
 
@@ -157,6 +157,8 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         self._task_steps = self.batch.episode_steps
         self._rngs: list[np.random.Generator] | None = None  # before the first reset
         self._tracker = EpisodeTracker(self.num_envs)
+        # what an arm remembers; the other sensors do not ask for it
+        self._squeeze = Squeeze(self.num_envs) if sensors != observations.FULL else None
         self._done = np.zeros(self.num_envs, bool)  # episodes that the last step has ended
         self._has_warned = False  # of actions that are not finite
 
@@ -250,10 +252,11 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         return self._observation(measured), self._info(measured)
 
     def _measure(self) -> dict[str, np.ndarray]:
-        """What is measured now, with what the sensors ask for."""
+        """What is measured now, with what the sensors ask for; once after every step or reset."""
         measured = self.batch.measure()
-        if self.sensors != observations.FULL:
+        if self._squeeze is not None:
             measured |= self.batch.measure_arm()
+            measured["moved"] = self._squeeze.update(measured)
         return measured
 
     def _masked(self, mask: Any) -> np.ndarray:
@@ -327,6 +330,8 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
             self.task[ids] = self._next_tasks(ids, rngs) if asked is None else asked[ids]
             self.batch.reset(ids, self.task[ids], rngs)
         self._tracker.restart(ids)
+        if self._squeeze is not None:
+            self._squeeze.restart(ids)
         self._done[ids] = False
         if self._history is not None:
             self._history.restart(ids)
@@ -515,6 +520,8 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         }
         if self._history is not None:
             snapshot["past"] = self._history.snapshot()
+        if self._squeeze is not None:
+            snapshot["squeeze"] = self._squeeze.snapshot()
         if self._deck is not None:
             snapshot["deck"] = self._deck.snapshot()
         return {**snapshot, **self._tracker.snapshot()}
@@ -593,9 +600,11 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         self._done = found["done"]
         if self._history is not None:
             self._history.restore(found["past"])
+        if self._squeeze is not None:
+            self._squeeze.restore(found["squeeze"])
         self._rngs = rngs
         self._deck = deck
-        return self._observation(self._measure() if self.privileged else {})
+        return self._observation(self.batch.measure() if self.privileged else {})
 
     def close_extras(self, **kwargs) -> None:
         """Free the renderers."""

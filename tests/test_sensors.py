@@ -15,6 +15,7 @@ from agents.bodies import Transformer
 from agents.config import LearnerConfig, NetworkConfig, PPOConfig
 from agents.learner import Acting, Learner, load_policy
 from envs import ClosureVectorEnv, observations
+from envs.episodes import Squeeze
 from envs.experts import expert_action
 from envs.observations import LAYOUTS, ROWS, SIZE
 from envs.sensors import SENSORS
@@ -66,6 +67,8 @@ def started(steps=0, **changes):
 
 def state(env, sensors):
     measured = {**env.batch.measure(), **env.batch.measure_arm()}
+    memory = copy.deepcopy(env._squeeze) if env._squeeze else Squeeze(env.num_envs)
+    measured["moved"] = memory.update(measured)
     return observations.observe(measured, env._tracker.held_progress, sensors=sensors)
 
 
