@@ -154,6 +154,13 @@ class DaggerConfig:
     """Settings of the warm start by DAgger."""
 
     steps_per_task: int = setting(24_000, "environment steps per task", least=1)
+    lead: float = setting(
+        0.1,
+        "share of the rounds in which the expert acts, too, in ever fewer environments; with "
+        "--sensors arm more is better",
+        least=0.01,
+        most=1,
+    )
     rollout: int = setting(20, "control steps per environment and round", least=1)
     updates: int = setting(100, "minibatches per round", least=1)
     minibatch: int = setting(512, "labelled states per minibatch", least=1)

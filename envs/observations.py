@@ -117,7 +117,6 @@ _PARTS = (
     Part("joints", 7, 1, _joints_in_range, _ALL, "of the arm: where in its range each is"),
     Part("joint_velocities", 7, 1 / 2, "joint_velocities", _ALL, "of the arm (rad/s)"),
     Part("fingers", 2, 1 / FINGER_OPEN, "fingers", _ALL, "left and right, from closed (m)"),
-    Part("finger_target", 1, 1 / FINGER_OPEN, "finger_target", _COLUMN, "last commanded (m)"),
     Part("wrist_force", 3, 1 / 4, _wrist_force, _ALL, "arcsinh of what pushes the hand (1 N)"),
     Part("wrist_torque", 3, 1 / 4, _wrist_torque, _ALL, "arcsinh of what turns it (0.1 N m)"),
     Part("moved", 3, 10, "moved", _joints(0, 3), "hand since it squeezes, world frame (m)"),

@@ -52,7 +52,6 @@ SENSORS = {
             "joint_velocities",
             "fingers",
             "opening",
-            "finger_target",
             "wrist_force",
             "wrist_torque",
             "moved",
