@@ -156,8 +156,7 @@ class DaggerConfig:
     steps_per_task: int = setting(24_000, "environment steps per task", least=1)
     lead: float = setting(
         0.1,
-        "share of the rounds in which the expert acts, too, in ever fewer environments; with "
-        "--sensors arm more is better",
+        "share of the rounds in which the expert acts, too, in ever fewer environments",
         least=0.01,
         most=1,
     )

@@ -33,7 +33,9 @@ HOLD_FORCE = 0.5
 HOLD_SHARE = 0.25
 # sign of the force on left and right finger along the hand's y axis when they squeeze
 _INWARDS = np.array([-1.0, 1.0])
-_TOUCH_SIZE = 6  # numbers in front of sensordata: the forces of two fingers on the lid
+_TOUCH = slice(0, 6)  # of sensordata: the forces of two fingers on the lid
+_WRIST_FORCE = slice(6, 9)
+_WRIST_TORQUE = slice(9, 12)
 _PLACING_STEPS = 3  # Gauss-Newton from the home pose: the hand is then within 3 um and 1e-6 rad
 _DIVERGED = np.array(  # warnings of a simulation that diverged
     [
@@ -69,6 +71,7 @@ _COPIED = (  # attributes of a batch that stay as long as it lives
     "_threads",
     "_variants_per_task",
     "level",
+    "wrist",
     "pool",
     "model",
     "_fields",
@@ -103,8 +106,9 @@ class _Hand(NamedTuple):
     grip: np.ndarray  # (n, 3) m, where the lid is held
     touch: np.ndarray  # (n, 2, 3) N, of each finger on the lid
     push: np.ndarray  # (n, 3) N, on the hand, from outside
-    wrist_force: np.ndarray  # (n, 3) N, of the arm on the hand, in the hand's frame
-    wrist_torque: np.ndarray  # (n, 3) N m, the same, about the flange
+    # of the arm on the hand, about the flange and in its frame; empty where that is not sensed
+    wrist_force: np.ndarray  # (n, 3) N
+    wrist_torque: np.ndarray  # (n, 3) N m
     arm: np.ndarray  # (n, 7) rad, joints
     fingers: np.ndarray  # (n, 2) m, joints
 
@@ -154,6 +158,7 @@ class ClosureBatch:
         variants: drawn of each row.
         variant_seed: which variants these are.
         level: what varies beside pose and variant, a row of `variation.LEVELS`.
+        wrist: sense force and torque at the wrist, which `measure_arm` needs.
 
     Attributes:
         names: rows of the table, by task index.
@@ -186,6 +191,7 @@ class ClosureBatch:
         variants: int = 8,
         variant_seed: int = 0,
         level: str = "default",
+        wrist: bool = False,
     ):
         self.names = checks.names("tasks", names)
         self.n = checks.integer("the number of simulations", n, 1, checks.MOST_ENVS)
@@ -193,10 +199,11 @@ class ClosureBatch:
         self._variants_per_task = checks.integer("variants", variants, 1)
         variant_seed = checks.integer("variant_seed", variant_seed)
         self.level = level
+        self.wrist = wrist
         self.variation = Variation(lookup(LEVELS, level, "level"), self.n)
         self.pool = _draw_pool(self.names, variants, variant_seed)
-        held = [build(variant).compile() for variant in self.pool]
-        free = [build(variant, free=True).compile() for variant in self.pool]
+        held = [build(variant, wrist=wrist).compile() for variant in self.pool]
+        free = [build(variant, free=True, wrist=wrist).compile() for variant in self.pool]
         self.model = held[0]
         self._fields = self._present_fields(held + free)  # (models, ...) by name
         self.variant_constants = constants(self.pool)
@@ -325,18 +332,17 @@ class ClosureBatch:
         site_position = self._derived["site_xpos"]  # (n, sites, 3)
         site_rotation = self._derived["site_xmat"]  # (n, sites, 9)
         external_force = self.sim.bind("xfrc_applied")  # (n, bodies, 6)
-        sensed = self._derived["sensordata"]  # (n, 12)
-        force, torque = (self.model.sensor(f"wrist_{name}").adr[0] for name in ("force", "torque"))
+        sensed = self._derived["sensordata"]  # (n, 12); (n, 6) without those at the wrist
         return _Hand(
             joint_anchors=self._derived["xanchor"][:, robot.ARM],
             joint_axes=self._derived["xaxis"][:, robot.ARM],
             position=site_position[:, tcp],
             rotation=site_rotation[:, tcp].reshape(-1, 3, 3),
             grip=site_position[:, grip],
-            touch=sensed[:, :_TOUCH_SIZE].reshape(self.n, 2, 3),
+            touch=sensed[:, _TOUCH].reshape(self.n, 2, 3),
             push=external_force[:, self.model.body("hand").id, :3],
-            wrist_force=sensed[:, force : force + 3],
-            wrist_torque=sensed[:, torque : torque + 3],
+            wrist_force=sensed[:, _WRIST_FORCE],
+            wrist_torque=sensed[:, _WRIST_TORQUE],
             arm=self.qpos[:, robot.ARM],
             fingers=self.qpos[:, robot.FINGERS],
         )
@@ -591,7 +597,14 @@ class ClosureBatch:
 
         Returns:
             (n, ...) arrays by name.
+
+        Raises:
+            ValueError: the batch was made without wrist=True.
         """
+        if not self.wrist:
+            raise ValueError(
+                "force and torque at the wrist are not sensed: ClosureBatch(wrist=True)"
+            )
         hand = self._hand
         up = hand.rotation[:, 2]  # (n, 3) world z in the hand's frame
         support = self._hand_weight * up  # (n, 3) N, that carries hand and fingers

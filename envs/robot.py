@@ -291,7 +291,6 @@ def _add_hand(wrist: mujoco.MjsBody, meshes: bool) -> mujoco.MjsBody:
     hand.inertia = (0.001, 0.0025, 0.0017)
     hand.add_geom(**_PALM_BOX, **_COLLISION)
     hand.add_site(name="tcp", pos=(0, 0, _TCP_HEIGHT))
-    hand.add_site(name="wrist")  # the flange, where force and torque are sensed
     if meshes:
         _add_mesh_geom(hand, "hand")
     return hand

@@ -96,6 +96,7 @@ def build(
     visual: bool = False,
     free: bool = False,
     meshes: bool = True,
+    wrist: bool = False,
 ) -> mujoco.MjSpec:
     """The scene of one variant.
 
@@ -105,6 +106,8 @@ def build(
         free: the lid has come off: nothing of its mechanism is left.
         meshes: those of the robot; a visual scene without them has the same materials,
             in 0.4 MB instead of 25.
+        wrist: sense force and torque at the wrist; it changes nothing else, and takes 6 % of
+            the physics' time.
 
     Returns:
         An MjSpec; `spec.compile()` gives the model.
@@ -117,7 +120,8 @@ def build(
     lid = _add_lid(container, variant, free)
     add_constraints(spec, mechanism_of(variant), _lead(variant))
     _add_touch_sensors(spec)
-    _add_wrist_sensors(spec)
+    if wrist:
+        _add_wrist_sensors(spec)
     if visual:
         _dress(spec, container, lid, variant)
     return spec
@@ -248,6 +252,7 @@ def _add_touch_sensors(spec: mujoco.MjSpec) -> None:
 
 def _add_wrist_sensors(spec: mujoco.MjSpec) -> None:
     """Force and torque of the arm on the hand, at the flange and in the hand's frame."""
+    spec.body("hand").add_site(name="wrist")
     for name, kind in (
         ("wrist_force", mujoco.mjtSensor.mjSENS_FORCE),
         ("wrist_torque", mujoco.mjtSensor.mjSENS_TORQUE),

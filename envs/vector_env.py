@@ -134,7 +134,12 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         if history is None:
             history = _states_of(conditioning)
         self.batch = ClosureBatch(
-            self.tasks, self.num_envs, threads, variant_seed=variant_seed, level=level
+            self.tasks,
+            self.num_envs,
+            threads,
+            variant_seed=variant_seed,
+            level=level,
+            wrist=sensors != observations.FULL,
         )
         self._shows = {  # of the observation: snapshots tell
             "observation": observation,

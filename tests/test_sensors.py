@@ -139,6 +139,33 @@ def test_the_wrist_senses_what_pushes_the_hand(push):
     assert np.allclose(sensed[1], push, atol=0.1)
 
 
+def test_sensing_changes_nothing_else():
+    arm, full = started(), started(sensors="full", privileged=False)
+    for _ in range(30):
+        action = expert_action(full.batch.measure())
+        seen, reward, *_ = arm.step(action)
+        expected, other_reward, *_ = full.step(action)
+        assert np.array_equal(seen["privileged"], expected["state"])
+        assert np.array_equal(reward, other_reward)
+    assert np.array_equal(arm.batch.qpos, full.batch.qpos)
+    with pytest.raises(ValueError, match=re.escape("ClosureBatch(wrist=True)")):
+        full.batch.measure_arm()
+
+
+def test_the_hand_remembers_where_it_began_to_squeeze():
+    env = started()
+    for fingers, dz in ((1.0, 0.5), (-1.0, 0.0), (-1.0, 0.5), (-1.0, 0.5), (1.0, 0.5)):
+        before = env.batch.measure()["tcp"]
+        action = np.tile([0.0, 0.0, dz, 0.2, fingers], (2, 1))
+        found = env.step(action)[0]["state"]
+        lifted = env.batch.measure()["tcp"][:, 2] - before[:, 2]  # m
+        moved = part(found, "moved") / 10
+        if fingers > 0:
+            assert not moved.any() and not part(found, "turned").any()
+        elif dz:
+            assert (moved[:, 2] > 0.9 * lifted).all() and (part(found, "turned") > 0).all()
+
+
 def test_the_arm_senses_where_the_closed_container_stands():
     env = started(n=8)
     batch, found = env.batch, state(env, "arm")
