@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ from agents import checkpoints, sb3
 from agents.config import LearnerConfig, NetworkConfig
 from agents.networks import TaskNetwork
 from agents.vec_env import TaskVecEnv
-from envs.observations import SIZE
+from envs.observations import layout
 
 
 class Algorithm:
@@ -65,7 +66,8 @@ class Algorithm:
             ValueError: what is wrong.
         """
         with torch.random.fork_rng():  # what is drawn here changes nothing
-            TaskNetwork(SIZE, 1, 1, 1, config.network)
+            network = dataclasses.replace(config.network, sensors=config.sensors)
+            TaskNetwork(layout(config.sensors).size, 1, 1, 1, network)
 
     @classmethod
     def build(cls, env: TaskVecEnv, config: LearnerConfig, seed: int) -> BaseAlgorithm:

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from envs.observations import PARTS, SIZE
+from envs.observations import FULL, layout
 
 EMBEDDING = 16  # size of the learned vector of a task that has no task vector
 ENCODER = 64  # hidden units of the task encoder
@@ -301,32 +301,44 @@ class Transformer(nn.Module):
     task attends to them in two layers and is then read out. The parts do not attend to one
     another, which would take three times as long.
 
+    Args:
+        state_size: numbers in the state.
+        task_size: numbers in the task vector.
+        num_tasks: tasks.
+        width: features.
+        sensors: what the state is made of, a row of `envs.sensors.SENSORS`.
+
     Raises:
         ValueError: the state is not a history of whole observations.
     """
 
+    READS_PARTS = True  # it is given `sensors`
     LAYERS = 2
     TOKEN = 48  # size of a token
     HEADS = 4
 
     member: torch.Tensor  # (state_size, parts), 1 where a number of the state belongs to a part
 
-    def __init__(self, state_size: int, task_size: int, num_tasks: int, width: int):
+    def __init__(
+        self, state_size: int, task_size: int, num_tasks: int, width: int, sensors: str = FULL
+    ):
         super().__init__()
-        if state_size < SIZE or state_size % SIZE:
+        parts = layout(sensors).parts
+        size = layout(sensors).size
+        if state_size < size or state_size % size:
             raise ValueError(
-                f"state must be a multiple of the {SIZE} numbers of observations.PARTS, "
+                f"state must be a multiple of the {size} numbers that the sensors {sensors} give, "
                 f"not {state_size}"
             )
-        history = state_size // SIZE
-        part_sizes = torch.tensor([size for _, size, *_ in PARTS])  # (parts,)
-        part_indices = torch.arange(len(PARTS)).repeat_interleave(part_sizes)  # (SIZE,)
+        history = state_size // size
+        part_sizes = torch.tensor([part.size for part in parts])  # (parts,)
+        part_indices = torch.arange(len(parts)).repeat_interleave(part_sizes)  # (size,)
         part = part_indices.repeat(history)  # (state_size,)
         fan_in = part_sizes[part] * history  # (state_size,)
-        member = F.one_hot(part, len(PARTS)).float()
+        member = F.one_hot(part, len(parts)).float()
         self.register_buffer("member", member, persistent=False)
         self.weight = nn.Parameter(torch.randn(state_size, self.TOKEN) / fan_in.sqrt()[:, None])
-        self.bias = nn.Parameter(torch.randn(len(PARTS), self.TOKEN))
+        self.bias = nn.Parameter(torch.randn(len(parts), self.TOKEN))
         self.norm = nn.LayerNorm(self.TOKEN)
         self.task = TaskEncoder(task_size, num_tasks, self.TOKEN)
         self.layers = nn.ModuleList(Attention(self.TOKEN, self.HEADS) for _ in range(self.LAYERS))

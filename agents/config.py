@@ -20,6 +20,8 @@ class NetworkConfig:
         embedding: the body gets a learned vector of the task's index; follows from the
             conditioning.
         blind: the body gets nothing of the task; follows from the conditioning.
+        sensors: what the state is made of, a row of `envs.sensors.SENSORS`; follows from the
+            learner's. A critic that sees everything has `full`.
     """
 
     body: str = setting(
@@ -31,6 +33,7 @@ class NetworkConfig:
     width: int = setting(256, "units per hidden layer", least=4, flag="width")
     embedding: bool = False
     blind: bool = False
+    sensors: str = "full"
 
 
 def _schedule_problem(points: Any) -> str | None:
@@ -154,6 +157,12 @@ class DaggerConfig:
     steps: int | None = setting(
         None, "environment steps of all tasks together, in place of steps_per_task", least=1
     )
+    lead: float = setting(
+        0.1,
+        "share of the rounds in which the expert acts, too, in ever fewer environments",
+        least=0.01,
+        most=1,
+    )
     rollout: int = setting(20, "control steps per environment and round", least=1)
     updates: int = setting(100, "minibatches per round", least=1)
     minibatch: int = setting(512, "labelled states per minibatch", least=1)
@@ -181,6 +190,7 @@ class LearnerConfig:
     Attributes:
         conditioning: a row of `envs.conditioning.CONDITIONINGS`, or the tasks' vectors by name.
         algorithm: a row of `tables.ALGORITHMS`.
+        sensors: what the policy senses, a row of `envs.sensors.SENSORS`.
         sampling: which task is practised next, a row of `tables.SAMPLINGS`.
         num_envs: sub-environments.
         warm: whether the policy will start from something learned.
@@ -190,6 +200,7 @@ class LearnerConfig:
 
     conditioning: str | Mapping[str, Any] = "parameters"
     algorithm: str = "ppo"
+    sensors: str = "full"
     sampling: str = "uniform"
     num_envs: int = 64
     warm: bool = False

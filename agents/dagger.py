@@ -111,6 +111,7 @@ class Dagger(Teacher):
         rounds = max(1, config.total(len(env.closures.tasks)) // self.steps)
         super().__init__(policy, config, rounds, minibatch_rng, fused=True)
         self.rollout = config.rollout
+        self.lead = config.lead
         self.collector = _Collector(env, expert, copy.deepcopy(policy.actor), lead_rng)
         self.data: Labelled = {}  # to fit to next
         if state is None:
@@ -141,7 +142,7 @@ class Dagger(Teacher):
 
     def _collect(self, number: int) -> list[Labelled]:
         """The labelled states of a round."""
-        return self.collector.collect(self.rollout, _expert_share(number, self.fits))
+        return self.collector.collect(self.rollout, _expert_share(number, self.fits, self.lead))
 
     def state(self) -> dict[str, Any]:
         """Everything but policy and environment, as nested dictionaries of arrays and JSON.
@@ -163,9 +164,9 @@ class Dagger(Teacher):
         self.data = state["data"]
 
 
-def _expert_share(k: int, rounds: int) -> float:
-    """Share of the environments in which the expert acts: falls to 0 in the first tenth."""
-    return max(0.0, 1.0 - 10 * k / rounds)
+def _expert_share(k: int, rounds: int, lead: float) -> float:
+    """Share of the environments in which the expert acts: falls to 0 in the first `lead`."""
+    return max(0.0, 1.0 - k / (lead * rounds))
 
 
 class _Collector:

@@ -23,6 +23,7 @@ from agents.vec_env import TaskVecEnv
 from envs import CLOSURES, ClosureVectorEnv
 from envs.conditioning import CONDITIONINGS, vectors
 from envs.experts import expert_action
+from envs.observations import FULL
 from envs.tables import UnknownName, lookup
 
 # Networks this small gain nothing from a second thread, which would fight the physics for the
@@ -43,6 +44,7 @@ class Learner:
 
     Attributes:
         conditioning: name of what the policy is told.
+        sensors: name of what it senses.
         vectors: what environments take as conditioning: the name, or vectors by task.
         closures: the vector environment.
         env: the same for stable-baselines3.
@@ -69,6 +71,7 @@ class Learner:
         given = config.conditioning
         self.conditioning = given if isinstance(given, str) else "language"
         self.vectors = _encoded(given)
+        self.sensors = config.sensors
         self.closures = ClosureVectorEnv(
             self.tasks,
             config.num_envs,
@@ -76,6 +79,8 @@ class Learner:
             known_tasks=self.known_tasks,
             autoreset_mode=AutoresetMode.SAME_STEP,
             assignment="deck",
+            sensors=self.sensors,
+            privileged=_critic_sees_more(self.sensors, algorithm),
         )
         self.env = TaskVecEnv(
             self.closures,
@@ -86,7 +91,10 @@ class Learner:
         )
         task_input = lookup(CONDITIONINGS, self.conditioning, "conditioning").task_input
         network = dataclasses.replace(
-            config.network, embedding=task_input == "index", blind=task_input == "nothing"
+            config.network,
+            embedding=task_input == "index",
+            blind=task_input == "nothing",
+            sensors=self.sensors,
         )
         self.config = dataclasses.replace(config, network=network)
         self.algorithm = algorithm(self.env, self.config, seed)
@@ -245,6 +253,7 @@ class Learner:
             "tasks": self.tasks,
             "known": self.known_tasks,
             "conditioning": self.conditioning,
+            "sensors": self.sensors,
             "network": dataclasses.asdict(self.policy.network),
             "algorithm": self.config.algorithm,
             "clock": [
@@ -302,6 +311,10 @@ class Learner:
                 f"{folder} was saved by an earlier version, whose trainings this one cannot go on "
                 "with: begin a new one"
             )
+        if (found := meta.get("sensors", FULL)) != self.sensors:
+            raise checkpoints.CheckpointError(
+                f"{folder} was trained with the sensors {found}, not {self.sensors}"
+            )
         try:
             self.algorithm.resume(tensors, meta)
             self._load_clock(*meta["clock"])
@@ -322,6 +335,11 @@ class Learner:
         self.algorithm.model.seconds = model
 
 
+def _critic_sees_more(sensors: str, algorithm: type[Algorithm]) -> bool:
+    """Whether critics read the full state beside a policy that is given less of it."""
+    return sensors != FULL and not algorithm.plain
+
+
 def _encoded(conditioning: str | Mapping[str, np.ndarray]) -> Any:
     """What environments take: sentences are encoded once, and kept with the policy."""
     if conditioning != "language":
@@ -332,7 +350,7 @@ def _encoded(conditioning: str | Mapping[str, np.ndarray]) -> Any:
 def load_policy(folder: pathlib.Path) -> tuple[Any, dict]:
     """The policy of a checkpoint, and the checkpoint's JSON part.
 
-    `conditioning` in it is what environments take.
+    `conditioning` and `sensors` in it are what environments take.
 
     Raises:
         CheckpointError: see `checkpoints.load`.
@@ -342,6 +360,7 @@ def load_policy(folder: pathlib.Path) -> tuple[Any, dict]:
         if "sentences" in meta:
             meta["conditioning"] = dict(zip(meta["sentences"], tensors["sentences"], strict=True))
         algorithm: type[Algorithm] = ALGORITHMS[meta["algorithm"]]
+        sensors = meta.setdefault("sensors", FULL)
         env = ClosureVectorEnv(
             meta["tasks"][:1],
             1,
@@ -349,6 +368,8 @@ def load_policy(folder: pathlib.Path) -> tuple[Any, dict]:
             known_tasks=meta["known"],
             threads=1,
             autoreset_mode=AutoresetMode.SAME_STEP,
+            sensors=sensors,
+            privileged=_critic_sees_more(sensors, algorithm),
         )
         spaces = TaskVecEnv(env, plain=algorithm.plain)
         policy = algorithm.build_policy(spaces.observation_space, spaces.action_space, meta)

@@ -22,7 +22,8 @@ from agents.bodies import EMBEDDING
 from agents.config import NetworkConfig
 from agents.tables import BODIES, HEADS
 
-Observation = dict[str, torch.Tensor]  # state (n, s), task (n, t) where there is one, index (n, 1)
+# state (n, s), index (n, 1); where there is one, task (n, t), and privileged (n, p) for critics
+Observation = dict[str, torch.Tensor]
 DEFAULT_NETWORK = NetworkConfig()
 
 
@@ -77,7 +78,10 @@ class TaskNetwork(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(num_tasks, EMBEDDING) if config.embedding else None
         body_task_size = EMBEDDING if config.embedding else task_size
-        self.body = BODIES[config.body](state_size, body_task_size, num_tasks, config.width)
+        body = BODIES[config.body]
+        # one that tells the parts of a state apart has to know which there are
+        layout = {"sensors": config.sensors} if getattr(body, "READS_PARTS", False) else {}
+        self.body = body(state_size, body_task_size, num_tasks, config.width, **layout)
         self.head = HEADS[config.head](config.width, outputs, num_tasks)
 
     def forward(self, state: torch.Tensor, task: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
@@ -99,6 +103,21 @@ def input_sizes(observation_space: gym.Space) -> tuple[int, int]:
     return state_size, task_size
 
 
+def critic_inputs(
+    observation_space: gym.Space, network: NetworkConfig
+) -> tuple[int, NetworkConfig]:
+    """Size of the state that a critic reads, and what its networks are made of.
+
+    Where there is a `privileged` state, a critic reads that one: it is needed in training only
+    (asymmetric actor-critic: Pinto et al., 2018). The actor never does.
+    """
+    spaces = cast(gym.spaces.Dict, observation_space).spaces
+    if "privileged" not in spaces:
+        return input_sizes(observation_space)[0], network
+    size = cast(gym.spaces.Box, spaces["privileged"]).shape[0]
+    return size, dataclasses.replace(network, sensors="full")
+
+
 def split_observation(
     obs: Observation,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -114,8 +133,16 @@ def split_observation(
     return state, task, index
 
 
+def split_for_critic(obs: Observation) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The inputs of a critic's `TaskNetwork`: the privileged state, where there is one."""
+    state, task, index = split_observation(obs)
+    return obs.get("privileged", state), task, index
+
+
 class MultiTaskPolicy(ActorCriticPolicy):
-    """Gaussian actor, and critic, for observations {state, task?, index}.
+    """Gaussian actor, and critic, for observations {state, task?, index, privileged?}.
+
+    The critic reads `privileged` in place of `state`, where it is observed.
 
     The critic gives values that are normalised per task, by the buffers `value_mean` and
     `value_std` (tasks,). These are 0 and 1 unless `balance.PopArt` moves them.
@@ -159,9 +186,11 @@ class MultiTaskPolicy(ActorCriticPolicy):
         state_size, task_size = input_sizes(self.observation_space)
         actions = cast(gym.spaces.Box, self.action_space).shape[0]
         network = self.network
-        critic_network = dataclasses.replace(network, head="per_task") if self.popart else network
+        critic_size, critic_network = critic_inputs(self.observation_space, network)
+        if self.popart:
+            critic_network = dataclasses.replace(critic_network, head="per_task")
         self.actor = TaskNetwork(state_size, task_size, actions, self.num_tasks, network)
-        self.critic = TaskNetwork(state_size, task_size, 1, self.num_tasks, critic_network)
+        self.critic = TaskNetwork(critic_size, task_size, 1, self.num_tasks, critic_network)
         self.register_buffer("value_mean", torch.zeros(self.num_tasks))
         self.register_buffer("value_std", torch.ones(self.num_tasks))
         self.log_std = nn.Parameter(torch.full((actions,), math.log(self.deviation)))
@@ -184,7 +213,7 @@ class MultiTaskPolicy(ActorCriticPolicy):
 
     def predict_values(self, obs: Observation) -> torch.Tensor:
         """Values (n, 1), in rewards."""
-        state, task, index = split_observation(obs)
+        state, task, index = split_for_critic(obs)
         normalised = self.critic(state, task, index)  # (n, 1)
         return self.value_std[index, None] * normalised + self.value_mean[index, None]
 
@@ -223,7 +252,7 @@ class MultiTaskPolicy(ActorCriticPolicy):
             Values (n, 1), normalised; log probabilities (n,); entropies (n,).
         """
         distribution = self.get_distribution(obs)
-        values = self.critic(*split_observation(obs))
+        values = self.critic(*split_for_critic(obs))
         return values, distribution.log_prob(actions), distribution.entropy()
 
     def _predict(self, observation: Observation, deterministic: bool = False) -> torch.Tensor:

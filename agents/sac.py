@@ -32,10 +32,18 @@ from torch.nn import functional
 from agents import checkpoints, demonstrations, sb3
 from agents.algorithm import Algorithm
 from agents.config import LearnerConfig, NetworkConfig, SACConfig
-from agents.networks import TaskNetwork, TaskPolicy, adopt, input_sizes, split_observation
+from agents.networks import (
+    TaskNetwork,
+    TaskPolicy,
+    adopt,
+    critic_inputs,
+    input_sizes,
+    split_for_critic,
+    split_observation,
+)
 from agents.tables import HEADS
 from agents.vec_env import TaskVecEnv
-from envs.observations import SIZE
+from envs.observations import layout
 
 LOG_STD = (-5.0, 0.5)  # bounds of the logarithm of the actions' deviation before squashing
 
@@ -81,7 +89,8 @@ class TwinCritic(nn.Module):
 
     def __init__(self, state: int, task: int, actions: int, num_tasks: int, config: NetworkConfig):
         super().__init__()
-        self.padding = SIZE - actions if config.body == "transformer" else 0
+        whole = layout(config.sensors).size
+        self.padding = whole - actions if config.body == "transformer" else 0
         inputs = state + actions + self.padding
         self.nets = nn.ModuleList(TaskNetwork(inputs, task, 1, num_tasks, config) for _ in range(2))
         for net in self.nets:  # what a head reads is normalised: its weights bound its output
@@ -89,7 +98,7 @@ class TwinCritic(nn.Module):
 
     def forward(self, obs: dict[str, torch.Tensor], actions: torch.Tensor) -> torch.Tensor:
         """Values (n, 2) of actions (n, a) for observations (n, ...)."""
-        state, task, index = split_observation(obs)
+        state, task, index = split_for_critic(obs)
         padded = functional.pad(actions, (0, self.padding))
         inputs = torch.cat([state, padded], 1)
         return torch.cat([net(inputs, task, index) for net in self.nets], 1)
@@ -103,7 +112,8 @@ def _normalise_features(head: nn.Module, inputs: tuple) -> tuple:
 class MultiTaskSACPolicy(BasePolicy):
     """Actor, twin critics and their targets, and a temperature per task.
 
-    For observations {state, task?, index}.
+    For observations {state, task?, index, privileged?}; the critics read `privileged` in place of
+    `state`, where it is observed.
 
     Args:
         observation_space: a Dict.
@@ -134,10 +144,11 @@ class MultiTaskSACPolicy(BasePolicy):
         self.num_tasks = num_tasks
         self.network = network
         state_size, task_size = input_sizes(observation_space)
-        sizes = (state_size, task_size, action_space.shape[0], num_tasks, network)
-        self.actor = SquashedActor(*sizes)
-        self.critic = TwinCritic(*sizes)
-        self.critic_target = TwinCritic(*sizes)
+        critic_size, critic_network = critic_inputs(observation_space, network)
+        sizes = (task_size, action_space.shape[0], num_tasks)
+        self.actor = SquashedActor(state_size, *sizes, network)
+        self.critic = TwinCritic(critic_size, *sizes, critic_network)
+        self.critic_target = TwinCritic(critic_size, *sizes, critic_network)
         self.critic_target.load_state_dict(self.critic.state_dict())
         self.critic_target.requires_grad_(False)
         self.log_std = nn.Parameter(torch.full(action_space.shape, math.log(deviation)))

@@ -39,6 +39,10 @@ HOLD_FORCE = 0.5
 HOLD_SHARE = 0.25
 # sign of the force on left and right finger along the hand's y axis when they squeeze
 _INWARDS = np.array([-1.0, 1.0])
+_TOUCH = slice(0, 6)  # of sensordata: the forces of two fingers on the lid
+_CONTACTS = 6  # how many contacts container and lid have with the robot
+_WRIST_FORCE = slice(7, 10)
+_WRIST_TORQUE = slice(10, 13)
 _PLACING_STEPS = 3  # Gauss-Newton from the home pose: the hand is then within 3 um and 1e-6 rad
 _DIVERGED = np.array(  # warnings of a simulation that diverged
     [
@@ -84,6 +88,7 @@ _COPIED = (  # attributes of a batch that stay as long as it lives
     "_variants_per_task",
     "level",
     "disturb",
+    "wrist",
     "pool",
     "model",
     "_fields",
@@ -118,6 +123,9 @@ class _Hand(NamedTuple):
     grip: np.ndarray  # (n, 3) m, where the lid is held
     touch: np.ndarray  # (n, 2, 3) N, of each finger on the lid
     push: np.ndarray  # (n, 3) N, on the hand, from outside
+    # of the arm on the hand, about the flange and in its frame; empty where that is not sensed
+    wrist_force: np.ndarray  # (n, 3) N
+    wrist_torque: np.ndarray  # (n, 3) N m
     arm: np.ndarray  # (n, 7) rad, joints
     fingers: np.ndarray  # (n, 2) m, joints
 
@@ -168,6 +176,7 @@ class ClosureBatch:
         variant_seed: which variants these are.
         level: what varies beside pose and variant, a row of `variation.LEVELS`.
         disturb: what is disturbed beside that: strengths by factor, see `disturbances.FACTORS`.
+        wrist: sense force and torque at the wrist, which `measure_arm` needs.
 
     Attributes:
         names: rows of the table, by task index.
@@ -203,6 +212,7 @@ class ClosureBatch:
         variant_seed: int = 0,
         level: str = "default",
         disturb: Mapping[str, int] | None = None,
+        wrist: bool = False,
     ):
         self.names = checks.names("tasks", names)
         self.n = checks.integer("the number of simulations", n, 1, checks.MOST_ENVS)
@@ -210,11 +220,12 @@ class ClosureBatch:
         self._variants_per_task = checks.integer("variants", variants, 1)
         variant_seed = checks.integer("variant_seed", variant_seed)
         self.level = level
+        self.wrist = wrist
         self.disturb = disturbances.checked(disturb)
         ranges = disturbances.ranges(self.disturb)
         self.variation = Variation(lookup(LEVELS, level, "level"), self.n, ranges)
         self.pool = draw_pool(self.names, variants, variant_seed)
-        self.model = build(self.pool[0]).compile()
+        self.model = build(self.pool[0], wrist=wrist).compile()
         # (models, ...) by name: of the pool with the lids held, then with the lids free
         self._fields = MODELS.fields(self.pool, self.variation.fields)
         self.variant_constants = constants(self.pool)
@@ -247,8 +258,8 @@ class ClosureBatch:
         self._bind_state()
         self._find_lid()
         self._hand = self._bind_hand()
-        contacts = self.model.sensor("closure_contacts").adr[0]
-        self._closure_contacts = self._derived["sensordata"][:, contacts]  # (n,) view
+        self._closure_contacts = self._derived["sensordata"][:, _CONTACTS]  # (n,) view
+        self._hand_weight, self._hand_centre = _weight_of_hand(self.model)
         self._state_before = self.sim.state.copy()  # the last control step
         forks.watch(self)
 
@@ -337,14 +348,17 @@ class ClosureBatch:
         site_position = self._derived["site_xpos"]  # (n, sites, 3)
         site_rotation = self._derived["site_xmat"]  # (n, sites, 9)
         external_force = self.sim.bind("xfrc_applied")  # (n, bodies, 6)
+        sensed = self._derived["sensordata"]  # (n, 13); (n, 7) without those at the wrist
         return _Hand(
             joint_anchors=self._derived["xanchor"][:, robot.ARM],
             joint_axes=self._derived["xaxis"][:, robot.ARM],
             position=site_position[:, tcp],
             rotation=site_rotation[:, tcp].reshape(-1, 3, 3),
             grip=site_position[:, grip],
-            touch=self._derived["sensordata"][:, :6].reshape(self.n, 2, 3),
+            touch=sensed[:, _TOUCH].reshape(self.n, 2, 3),
             push=external_force[:, self.model.body("hand").id, :3],
+            wrist_force=sensed[:, _WRIST_FORCE],
+            wrist_torque=sensed[:, _WRIST_TORQUE],
             arm=self.qpos[:, robot.ARM],
             fingers=self.qpos[:, robot.FINGERS],
         )
@@ -613,6 +627,42 @@ class ClosureBatch:
             "height": tcp[:, 2] - self._containers.seat_height,  # (n,) of the tips above the seat
         }
 
+    def measure_arm(self) -> dict[str, np.ndarray]:
+        """What only the sensors of an arm ask for: see `sensors.SENSORS`.
+
+        Force and torque are those on the hand from outside, as a sensor at the flange shows them
+        once the weight of hand and fingers is subtracted; the hand's own inertia is in them.
+
+        Returns:
+            (n, ...) arrays by name.
+
+        Raises:
+            ValueError: the batch was made without wrist=True.
+        """
+        if not self.wrist:
+            raise ValueError(
+                "force and torque at the wrist are not sensed: ClosureBatch(wrist=True)"
+            )
+        hand = self._hand
+        up = hand.rotation[:, 2]  # (n, 3) world z in the hand's frame
+        support = self._hand_weight * up  # (n, 3) N, that carries hand and fingers
+        turning = np.cross(self._hand_centre, support)  # (n, 3) N m, about the flange
+        yaw = robot.yaw_of(hand.rotation)  # (n,) rad
+        return {
+            "joints": hand.arm.copy(),  # (n, 7) rad
+            "joint_velocities": self.qvel[:, robot.ARM].copy(),  # (n, 7) rad/s
+            "fingers": hand.fingers.copy(),  # (n, 2) m
+            "finger_target": self.ctrl[:, robot.FINGERS.start].copy(),  # (n,) m, last commanded
+            "wrist_force": support - hand.wrist_force,  # (n, 3) N, hand's frame
+            "wrist_torque": turning - hand.wrist_torque,  # (n, 3) N m, hand's frame
+            # (n, 2) m, from the point between the fingertips to the container, world frame
+            "container": self.mocap_pos[:, 0, :2] - hand.position[:, :2],
+            # (n,) rad, from hand to container
+            "container_yaw": self._containers.yaw - yaw,
+            "hand_yaw": yaw,  # (n,) rad
+            "seat": self.constants["seat"].copy(),  # (n,) m, above the container's foot
+        }
+
     def _measure_contact(self) -> dict[str, np.ndarray]:
         force = self._hand.touch  # (n, 2, 3)
         touch = np.sqrt(np.einsum("ijk,ijk->ij", force, force))
@@ -712,6 +762,18 @@ class ClosureBatch:
             view.flags.writeable = False
         self._progress = self._measure_progress()
         self._apply_gates()
+
+
+def _weight_of_hand(model: mujoco.MjModel) -> tuple[float, np.ndarray]:
+    """Weight of hand and fingers (N), and their centre in the hand's frame (3,) m."""
+    hand = model.body("hand").id
+    data = mujoco.MjData(model)
+    mujoco.mj_kinematics(model, data)
+    mujoco.mj_comPos(model, data)
+    rotation = data.xmat[hand].reshape(3, 3)
+    centre = rotation.T @ (data.subtree_com[hand] - data.xpos[hand])
+    weight = model.body_subtreemass[hand] * -model.opt.gravity[2]
+    return float(weight), centre
 
 
 def wrap(angle: np.ndarray) -> np.ndarray:

@@ -36,6 +36,17 @@ def integer(name: str, value: Any, least: int = 0, most: int | None = None) -> i
     return number
 
 
+def flag(name: str, value: Any) -> bool:
+    """True or False; no number stands for them.
+
+    Raises:
+        ValueError: neither; the message says what is needed.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False, not {brief(value)}")
+    return bool(value)
+
+
 def seed(value: Any) -> int | None:
     """One seed: a whole number from 0 on, or None for another one every time.
 

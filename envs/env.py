@@ -33,6 +33,8 @@ class ClosureEnv(gym.Env):
         history: how many of the last states an observation holds.
         level: what varies beside pose and variant, a row of `variation.LEVELS`.
         disturb: what is disturbed beside that, see `ClosureVectorEnv`.
+        sensors: what the state is made of, a row of `sensors.SENSORS`: full, or arm.
+        privileged: observe the `full` state, too, see `ClosureVectorEnv`.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / CONTROL_DT)}
@@ -49,6 +51,8 @@ class ClosureEnv(gym.Env):
         history: int | None = None,
         level: str = "default",
         disturb: Mapping[str, int] | None = None,
+        sensors: str = "full",
+        privileged: bool = False,
     ):
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(
@@ -69,6 +73,8 @@ class ClosureEnv(gym.Env):
             history=history,
             level=level,
             disturb=disturb,
+            sensors=sensors,
+            privileged=privileged,
         )
         self.observation_space = self._vector.single_observation_space
         self.action_space = self._vector.single_action_space

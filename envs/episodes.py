@@ -98,6 +98,55 @@ class EpisodeTracker:
         self.divergences = snapshot["diverged"].copy()
 
 
+class Squeeze:
+    """How far the hands have moved since their fingers began to squeeze, of n sub-environments.
+
+    An arm knows that of its joints alone: it tells a lid that was lifted from one that is held too
+    high, and how far a lid was turned. Fingers squeeze that are told to be narrower than they are.
+
+    Args:
+        n: number of sub-environments.
+
+    Attributes:
+        began: (n, 4) where the hand was then: m, and its yaw in rad; where it is now, if the
+            fingers do not squeeze.
+    """
+
+    MARGIN = 0.002  # m of each finger
+
+    def __init__(self, n: int):
+        self.began = np.zeros((n, 4))
+        self._is_new = np.ones(n, bool)  # episodes without a pose yet
+
+    def restart(self, ids: np.ndarray) -> None:
+        """Forget the poses of sub-environments ids (k,), once the next one comes."""
+        self._is_new[ids] = True
+
+    def update(self, measured: dict[str, np.ndarray]) -> np.ndarray:
+        """Take in what is measured, see `ClosureBatch.measure_arm`.
+
+        Returns:
+            (n, 4) that the hands have moved (m, world frame) and turned (rad) since then.
+        """
+        pose = np.concatenate((measured["tcp"], measured["hand_yaw"][:, None]), 1)  # (n, 4)
+        squeezes = measured["finger_target"] < measured["opening"] - self.MARGIN
+        stays = squeezes & ~self._is_new
+        self.began = np.where(stays[:, None], self.began, pose)
+        self._is_new[:] = False
+        moved = pose - self.began
+        moved[:, 3] = (moved[:, 3] + np.pi) % (2 * np.pi) - np.pi
+        return moved
+
+    def snapshot(self) -> np.ndarray:
+        """The poses, (n, 4)."""
+        return self.began.copy()
+
+    def restore(self, began: np.ndarray) -> None:
+        """Return to a snapshot."""
+        self.began = began.copy()
+        self._is_new[:] = False
+
+
 class StateHistory:
     """The last states of n sub-environments, oldest first.
 

@@ -1,22 +1,29 @@
 """The state observation: named parts in a fixed order, scaled to about [-1, 1].
 
-A new part is one row of PARTS.
+A new part is one row of ROWS; which of them a policy is given, a row of `sensors.SENSORS` says.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from envs.mechanisms import LIFT, TILT_X, TWIST, X
-from envs.robot import FINGER_OPEN
+from envs.robot import ARM_RANGE, FINGER_OPEN
+from envs.sensors import SENSORS
+from envs.tables import lookup
 
 Measured = dict[str, np.ndarray]  # see `ClosureBatch.measure`
 Compute = Callable[[Measured, np.ndarray], np.ndarray]
 LIMIT = 5.0  # observations are clipped to +-LIMIT
 _TOUCH_SCALE = 20  # N
+_FORCE_SCALE = 1  # N at the wrist, below which force is linear and above logarithmic
+_TORQUE_SCALE = 0.1  # N m, likewise
+_ARM_MIDDLE = ARM_RANGE.mean(1)  # (7,) rad
+_ARM_HALF = (ARM_RANGE[:, 1] - ARM_RANGE[:, 0]) / 2  # (7,) rad
 
 
 class Part(NamedTuple):
@@ -65,7 +72,28 @@ def _held(measured: Measured, held_progress: np.ndarray) -> np.ndarray:
     return held_progress[:, None]
 
 
-PARTS = (
+def _joints_in_range(measured: Measured, held_progress: np.ndarray) -> np.ndarray:
+    """Where the joints are in their ranges, -1 to 1."""
+    return (measured["joints"] - _ARM_MIDDLE) / _ARM_HALF
+
+
+def _wrist_force(measured: Measured, held_progress: np.ndarray) -> np.ndarray:
+    """Logarithmic: a lid weighs less than 1 N, and pressing takes 50 N."""
+    return np.arcsinh(measured["wrist_force"] / _FORCE_SCALE)
+
+
+def _wrist_torque(measured: Measured, held_progress: np.ndarray) -> np.ndarray:
+    """Logarithmic, as the force."""
+    return np.arcsinh(measured["wrist_torque"] / _TORQUE_SCALE)
+
+
+def _container_yaw(measured: Measured, held_progress: np.ndarray) -> np.ndarray:
+    """Cosine and sine: the hand may turn by more than half a turn."""
+    yaw = measured["container_yaw"][:, None]  # (n, 1) rad
+    return np.concatenate((np.cos(yaw), np.sin(yaw)), 1)
+
+
+_PARTS = (
     Part("grip_offset", 3, 10, "grip_offset", _ALL, "fingertips to held point, world frame (m)"),
     Part("bar_yaw", 2, 1, _bar_yaw, _ALL, "cos and sin of twice the angle from hand to bar"),
     Part("wrist", 1, 1 / 2.9, "wrist", _COLUMN, "joint 7 (rad)"),
@@ -85,31 +113,84 @@ PARTS = (
     Part("way", 2, 10, "way", _ALL, "left for a lid that moves sideways, world frame (m)"),
     Part("dimensions", 3, 25, "dimensions", _ALL, "grip radius, grip height, disc radius (m)"),
     Part("bar", 1, 1, "bar", _COLUMN, "whether the grip is a bar"),
+    # of an arm's sensors
+    Part("joints", 7, 1, _joints_in_range, _ALL, "of the arm: where in its range each is"),
+    Part("joint_velocities", 7, 1 / 2, "joint_velocities", _ALL, "of the arm (rad/s)"),
+    Part("fingers", 2, 1 / FINGER_OPEN, "fingers", _ALL, "left and right, from closed (m)"),
+    Part("wrist_force", 3, 1 / 4, _wrist_force, _ALL, "arcsinh of what pushes the hand (1 N)"),
+    Part("wrist_torque", 3, 1 / 4, _wrist_torque, _ALL, "arcsinh of what turns it (0.1 N m)"),
+    Part("moved", 3, 10, "moved", _joints(0, 3), "hand since it squeezes, world frame (m)"),
+    Part("turned", 1, 1 / 3, "moved", _joints(3, 1), "the same about the vertical (rad)"),
+    Part("container", 2, 10, "container", _ALL, "fingertips to the container, world frame (m)"),
+    Part("container_yaw", 2, 1, _container_yaw, _ALL, "cos and sin of the angle from hand to it"),
+    Part("seat", 1, 5, "seat", _COLUMN, "of the lid, above the container's foot (m)"),
 )
-_SOURCES = [(part.source, part.index) for part in PARTS]
-SIZE = sum(part.size for part in PARTS)
-_FACTORS = np.repeat([part.factor for part in PARTS], [part.size for part in PARTS])  # (SIZE,)
+ROWS = {part.name: part for part in _PARTS}
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """The parts of a state, for one row of `sensors.SENSORS`.
+
+    Attributes:
+        parts: in their order.
+        size: numbers in a state.
+        factors: (size,) that scale them to about [-1, 1].
+    """
+
+    parts: tuple[Part, ...]
+    size: int
+    factors: np.ndarray
+
+    @classmethod
+    def of(cls, names: tuple[str, ...]) -> Layout:
+        """The layout of the parts of these names."""
+        parts = tuple(ROWS[name] for name in names)
+        sizes = [part.size for part in parts]
+        return cls(parts, sum(sizes), np.repeat([part.factor for part in parts], sizes))
+
+
+LAYOUTS = {name: Layout.of(row.parts) for name, row in SENSORS.items()}
+FULL = "full"  # the sensors of experts, critics and, unless others are asked for, policies
+PARTS = LAYOUTS[FULL].parts
+SIZE = LAYOUTS[FULL].size
+
+
+def layout(sensors: str) -> Layout:
+    """The layout of a state.
+
+    Raises:
+        UnknownName: no such row of `sensors.SENSORS`.
+    """
+    lookup(SENSORS, sensors, "sensors")
+    return LAYOUTS[sensors]
 
 
 def observe(
-    measured: Measured, held_progress: np.ndarray, noise: np.ndarray | None = None
+    measured: Measured,
+    held_progress: np.ndarray,
+    noise: np.ndarray | None = None,
+    sensors: str = FULL,
 ) -> np.ndarray:
     """The state observation.
 
     Args:
-        measured: measurements, see `ClosureBatch.measure`.
+        measured: measurements, see `ClosureBatch.measure`; those of `measure_arm`, too, where the
+            sensors ask for them.
         held_progress: (n,) progress made under the hand's contact.
-        noise: (n, SIZE) that is added to the scaled numbers, before they are clipped.
+        noise: (n, size) that is added to the scaled numbers, before they are clipped.
+        sensors: a row of `sensors.SENSORS`.
 
     Returns:
-        (n, SIZE) float32 in [-LIMIT, LIMIT].
+        (n, size) float32 in [-LIMIT, LIMIT].
     """
+    chosen = LAYOUTS[sensors]
     columns = [
         measured[source][index] if isinstance(source, str) else source(measured, held_progress)
-        for source, index in _SOURCES
+        for _, _, _, source, index, _ in chosen.parts
     ]
-    state = np.concatenate(columns, 1)  # (n, SIZE)
-    state *= _FACTORS
+    state = np.concatenate(columns, 1)  # (n, size)
+    state *= chosen.factors
     state = state.astype(np.float32)
     if noise is not None:
         state = (state + noise).astype(np.float32)

@@ -132,6 +132,7 @@ _STIFFNESS_PER_DAMPING = 25  # 1/s, of the position servos
 _JOINTS = len(_LINKS)
 ARM = slice(0, _JOINTS)  # arm joints in qpos, qvel and ctrl
 FINGERS = slice(7, 9)  # finger joints in qpos, qvel and ctrl
+ARM_RANGE = np.array([link.joint_range for link in _LINKS])  # (7, 2) rad
 HOME = np.array([0.0, 0.10, 0.0, -2.25, 0.0, 2.35, np.pi / 4])  # hand down, in front (rad)
 FINGER_OPEN = 0.04  # m per finger
 WRIST_LIMIT = 2.8  # usable range of joint 7 each way (rad); the stop is at 2.8973

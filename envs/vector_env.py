@@ -15,7 +15,7 @@ from envs import checks, disturbances, observations, rewards, snapshots
 from envs.batch import CONTROL_DT, ClosureBatch
 from envs.conditioning import CONDITIONINGS, vectors
 from envs.deck import Deck
-from envs.episodes import EpisodeTracker, StateHistory
+from envs.episodes import EpisodeTracker, Squeeze, StateHistory
 from envs.pixels import Pixels
 from envs.tables import lookup
 
@@ -35,7 +35,7 @@ class ObservationKind(NamedTuple):
 
 
 OBSERVATIONS = {
-    "state": ObservationKind(True, False, "what is measured, laid out in `observations.PARTS`"),
+    "state": ObservationKind(True, False, "what is measured, laid out in `observations.ROWS`"),
     "rgb": ObservationKind(False, True, "the pictures of two cameras"),
     "state+rgb": ObservationKind(True, True, "both"),
 }
@@ -54,9 +54,10 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
     all tasks get the same number of control steps. With `probabilities` (tasks,) set, a
     sub-environment draws its task anew for every episode.
 
-    Observations are a Dict: `state` (n, 29 x history), laid out in `observations.PARTS`,
-    oldest first; `rgb` (n, 84, 84, 6), two cameras; and `task` (n, size), the
-    conditioning vector (absent where that is empty). Actions are (n, 5) in [-1, 1], see
+    Observations are a Dict: `state` (n, size x history), laid out in
+    `observations.LAYOUTS[sensors]`, 29 numbers for `full`, oldest first; `rgb` (n, 84, 84, 6), two
+    cameras; `task` (n, size), the conditioning vector (absent where that is empty); and
+    `privileged` (n, 29) where it is asked for. Actions are (n, 5) in [-1, 1], see
     `ClosureBatch.step`. Episodes are truncated after the row's `steps`; nothing terminates them.
 
     Info holds numbers only, (n,) by name: the reward's terms, `success`, `success_any`,
@@ -84,6 +85,9 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
             `disturbances.FACTORS`; several are combined. The starts and variants of a seed stay
             the same. Strength 0 is a factor's neutral value.
         assignment: which task is next, a row of ASSIGNMENTS: fixed or deck.
+        sensors: what the state is made of, a row of `sensors.SENSORS`: full, or arm.
+        privileged: observe the present `full` state, too, without noise: for a critic, which
+            may see in training what a policy may not.
 
     Attributes:
         batch: the simulations.
@@ -91,7 +95,8 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         task_vectors: (tasks, size) conditioning vectors.
 
     Raises:
-        KeyError: unknown task, conditioning, observation, level or factor; close matches are named.
+        KeyError: unknown task, conditioning, observation, level, factor or sensors; close matches
+            are named.
         ValueError: a number of another type or out of range; no task; a conditioning that cannot
             act on a task; a disturbance of pictures without any.
         RenderingUnavailable: `rgb` without OpenGL.
@@ -115,6 +120,8 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         level: str = "default",
         assignment: str = "fixed",
         disturb: Mapping[str, int] | None = None,
+        sensors: str = observations.FULL,
+        privileged: bool = False,
     ):
         self.tasks = checks.names("tasks", tasks)
         self.num_envs = checks.integer("num_envs", num_envs, 1, checks.MOST_ENVS)
@@ -126,6 +133,9 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         disturb = disturbances.checked(disturb)
         if not kind.rgb:
             disturbances.refuse_unseen(disturb, f"the observation {observation!r}")
+        self._layout = observations.layout(sensors)
+        self.sensors = sensors
+        self.privileged = checks.flag("privileged", privileged)
         mode = _autoreset_mode(autoreset_mode)
         self.task_vectors = vectors(conditioning, self.tasks, known_tasks)
         if history is None:
@@ -137,15 +147,17 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
             variant_seed=variant_seed,
             level=level,
             disturb=disturb,
+            wrist=sensors != observations.FULL,
         )
         self._shows = {  # of the observation: snapshots tell
             "observation": observation,
             "history": history,
             "conditioning": conditioning if isinstance(conditioning, str) else "given vectors",
+            "sensors": sensors,
         }
         self._history: StateHistory | None = None
         if kind.state:
-            self._history = StateHistory(self.num_envs, history, observations.SIZE)
+            self._history = StateHistory(self.num_envs, history, self._layout.size)
         self._pixels = Pixels(self.batch.pool) if kind.rgb else None
         self._set_spaces(history)
         self._set_autoreset(mode)
@@ -158,6 +170,8 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         self._task_steps = self.batch.episode_steps
         self._rngs: list[np.random.Generator] | None = None  # before the first reset
         self._tracker = EpisodeTracker(self.num_envs)
+        # what an arm remembers; the other sensors do not ask for it
+        self._squeeze = Squeeze(self.num_envs) if sensors != observations.FULL else None
         self._done = np.zeros(self.num_envs, bool)  # episodes that the last step has ended
         self._has_warned = False  # of actions that are not finite
 
@@ -166,8 +180,10 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         limit = observations.LIMIT
         spaces: dict[str, gym.Space] = {}
         if self._history is not None:
-            size = history * observations.SIZE
+            size = history * self._layout.size
             spaces["state"] = gym.spaces.Box(-limit, limit, (size,), np.float32)
+        if self.privileged:
+            spaces["privileged"] = gym.spaces.Box(-limit, limit, (observations.SIZE,), np.float32)
         if self._pixels is not None:
             spaces["rgb"] = gym.spaces.Box(0, 255, self._pixels.shape, np.uint8)
         if self._has_task_vectors:
@@ -244,9 +260,17 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         asked = self._asked_tasks(options.get("task"))
         self._seed_generators(seeds, ids)
         self._restart(ids, asked)
-        measured = self.batch.measure()
+        measured = self._measure()
         self._remember_starts(measured, ids)
-        return self._observation(), self._info(measured)
+        return self._observation(measured), self._info(measured)
+
+    def _measure(self) -> dict[str, np.ndarray]:
+        """What is measured now, with what the sensors ask for; once after every step or reset."""
+        measured = self.batch.measure()
+        if self._squeeze is not None:
+            measured |= self.batch.measure_arm()
+            measured["moved"] = self._squeeze.update(measured)
+        return measured
 
     def _masked(self, mask: Any) -> np.ndarray:
         """Sub-environments (k,) that a reset is asked for.
@@ -319,6 +343,8 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
             self.task[ids] = self._next_tasks(ids, rngs) if asked is None else asked[ids]
             self.batch.reset(ids, self.task[ids], rngs)
         self._tracker.restart(ids)
+        if self._squeeze is not None:
+            self._squeeze.restart(ids)
         self._done[ids] = False
         if self._history is not None:
             self._history.restart(ids)
@@ -347,11 +373,11 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         self._tracker.divergences += self.batch.diverged - diverged_before
         if restarting.any():
             self._restart(np.flatnonzero(restarting))
-        measured = self.batch.measure()
+        measured = self._measure()
         self._tracker.update(measured, running=~restarting)
         self._remember_step(measured)
 
-        observation = self._observation()
+        observation = self._observation(measured)
         info = self._info(measured)
         reward = np.where(restarting, 0.0, rewards.total(info))
         terminated = np.zeros(self.num_envs, bool)
@@ -427,9 +453,9 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         """
         ids = np.flatnonzero(truncated)
         self._restart(ids)
-        measured = self.batch.measure()
+        measured = self._measure()
         self._remember_starts(measured, ids)
-        observation = self._observation()
+        observation = self._observation(measured)
         info = self._info(measured)
 
         final_observations = np.full(self.num_envs, None, object)
@@ -453,14 +479,16 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
 
     def _observe(self, measured: dict[str, np.ndarray], ids: np.ndarray) -> np.ndarray:
         """States (n, size), with noise in those of sub-environments ids (k,)."""
-        noise = self.batch.variation.noise(ids, observations.SIZE)
-        return observations.observe(measured, self._tracker.held_progress, noise)
+        noise = self.batch.variation.noise(ids, self._layout.size)
+        return observations.observe(measured, self._tracker.held_progress, noise, self.sensors)
 
-    def _observation(self) -> Observation:
-        """Present observations, of the history as it is."""
+    def _observation(self, measured: dict[str, np.ndarray]) -> Observation:
+        """Present observations, of the history as it is and of what is measured."""
         observation = {}
         if self._history is not None:
             observation["state"] = self._history.stacked()
+        if self.privileged:
+            observation["privileged"] = observations.observe(measured, self._tracker.held_progress)
         if self._pixels is not None:
             batch = self.batch
             observation["rgb"] = self._pixels.draw(
@@ -509,6 +537,8 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         }
         if self._history is not None:
             snapshot["past"] = self._history.snapshot()
+        if self._squeeze is not None:
+            snapshot["squeeze"] = self._squeeze.snapshot()
         if self._deck is not None:
             snapshot["deck"] = self._deck.snapshot()
         return {**snapshot, **self._tracker.snapshot()}
@@ -587,9 +617,11 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         self._done = found["done"]
         if self._history is not None:
             self._history.restore(found["past"])
+        if self._squeeze is not None:
+            self._squeeze.restore(found["squeeze"])
         self._rngs = rngs
         self._deck = deck
-        return self._observation()
+        return self._observation(self.batch.measure() if self.privileged else {})
 
     def close_extras(self, **kwargs) -> None:
         """Free the renderers."""

@@ -28,6 +28,7 @@ def benchmark(
     threads: int,
     seed: int,
     observation: str = "state",
+    sensors: str = "full",
     on_block: Callable[[int, int], object] = lambda done, total: None,
 ) -> dict:
     """Random policy at 20 Hz against `Batch.step` from the same states with the same controls.
@@ -43,6 +44,7 @@ def benchmark(
         threads: of the physics; 0: as many as `cores.set_threads` says.
         seed: of the starts and the actions.
         observation: see `ClosureVectorEnv`.
+        sensors: likewise.
         on_block: called with (blocks done, all of them) after each.
 
     Returns:
@@ -51,7 +53,9 @@ def benchmark(
         peak_memory_gb of the process, libraries included; None where it is not known.
     """
     began = time.perf_counter()
-    env = ClosureVectorEnv(tasks, num_envs, threads=threads, observation=observation)
+    env = ClosureVectorEnv(
+        tasks, num_envs, threads=threads, observation=observation, sensors=sensors
+    )
     env.reset(seed=seed)
     startup_seconds = time.perf_counter() - began
     rng = np.random.default_rng(seed)
@@ -69,6 +73,7 @@ def benchmark(
         "threads": env.batch.sim.nthread,
         "num_envs": num_envs,
         "observation": observation,
+        "sensors": sensors,
         "control_steps": control_steps,
         "env_steps_per_second": env_steps_per_second,
         "simulated_seconds_per_second": env_steps_per_second * CONTROL_DT,

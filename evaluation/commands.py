@@ -91,6 +91,11 @@ def check_job(job: JobConfig) -> None:
             "--demos FOLDER goes with --warm-start clone, or with sac: make a folder with "
             "`python train.py demos`"
         )
+    if job.demos and job.sensors != "full":
+        raise ValueError(
+            f"--demos FOLDER goes with --sensors full only, not with {job.sensors}: demonstrations "
+            "hold the full state (--warm-start dagger and none need none)"
+        )
     for name in LOGGERS:
         if getattr(job, name):
             require(name)
@@ -360,13 +365,14 @@ def transfer_lines(entries: Mapping[str, dict]) -> list[str]:
 
 
 class Actor(NamedTuple):
-    """A policy, what it is told, and in which rows it acts."""
+    """A policy, what it is told and senses, and in which rows it acts."""
 
     policy: Policy
     conditioning: Any
     known_tasks: Sequence[str] | None
     tasks: tuple[str, ...]
     trained: tuple[str, ...] = ()  # none: a built-in policy
+    sensors: str = "full"
 
     def positions(self) -> dict[str, dict]:
         """Where the rows lie that the policy was not trained on, by name."""
@@ -399,7 +405,8 @@ def actors(run: pathlib.Path, tasks: Sequence[str]) -> list[Actor]:
         return [actor for row in rows for actor in actors(run / single_task.FOLDER / row, (row,))]
     policy, meta = experiment.run_policy(run)
     rows = tuple(tasks) or tuple(meta["tasks"])
-    return [Actor(policy, meta["conditioning"], meta["known"], rows, tuple(meta["tasks"]))]
+    trained = tuple(meta["tasks"])
+    return [Actor(policy, meta["conditioning"], meta["known"], rows, trained, meta["sensors"])]
 
 
 def evaluate(config: EvaluateConfig, console: Console) -> dict:
@@ -500,6 +507,7 @@ def _episodes(
         known_tasks=actor.known_tasks,
         seed=EVALUATION_SEED if config.seed is None else config.seed,
         level=config.level,
+        sensors=actor.sensors,
         disturb=disturbed,
     )
 
@@ -527,6 +535,7 @@ def video(config: VideoConfig, console: Console) -> None:
             path,
             conditioning=actor.conditioning,
             known_tasks=actor.known_tasks,
+            sensors=actor.sensors,
             seed=EVALUATION_SEED + config.seed,
             on_frame=lambda done, total: bars("film", done, total, ""),
         )
@@ -556,8 +565,16 @@ def benchmark(config: BenchmarkConfig, console: Console) -> None:
 
     def speed(threads: int, phase: str) -> dict:
         bars(phase, 0, 1, "")
-        workload = (tasks, config.num_envs, steps, threads, config.seed, config.observation)
-        return measure_speed(*workload, lambda done, total: bars(phase, done, total, ""))
+        return measure_speed(
+            tasks,
+            config.num_envs,
+            steps,
+            threads,
+            config.seed,
+            config.observation,
+            config.sensors,
+            lambda done, total: bars(phase, done, total, ""),
+        )
 
     with bars.progress:
         found = {

@@ -88,6 +88,11 @@ class JobConfig:
         "what the policy is told of its task",
         choices="envs.conditioning:CONDITIONINGS",
     )
+    sensors: str = setting(
+        "full",
+        "what the policy senses; its critic and the experts see everything in any case",
+        choices="envs.sensors:SENSORS",
+    )
     sampling: str = setting(
         "uniform", "which task is practised next", choices="agents.tables:SAMPLINGS"
     )
@@ -261,6 +266,7 @@ class BenchmarkConfig:
         least=1,
     )
     observation: str = setting("state", "what is observed", choices="envs.vector_env:OBSERVATIONS")
+    sensors: str = setting("full", "what the state is made of", choices="envs.sensors:SENSORS")
     threads: int = setting(
         0, "threads of the physics, beside a measurement with one (0: one per core)", least=0
     )

@@ -165,6 +165,7 @@ def evaluate_run(session: Session, *, zero_shot: bool = True) -> dict:
             config.episodes,
             conditioning=meta["conditioning"],
             known_tasks=meta["known"],
+            sensors=meta["sensors"],
         )
         for rows in (meta["tasks"], held_out_rows)
         if rows
@@ -289,6 +290,7 @@ def film_run(session: Session, tasks: list[str]) -> str | None:
                 run / "videos" / f"{task}.mp4",
                 conditioning=meta["conditioning"],
                 known_tasks=meta["known"],
+                sensors=meta["sensors"],
                 width=session.config.film_width,
             )
         except RenderingUnavailable as error:

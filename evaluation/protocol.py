@@ -197,6 +197,7 @@ def evaluate(  # noqa: PLR0913 - what an evaluation may be of, by name
     level: str = "default",
     disturb: Mapping[str, int] | None = None,
     variants: str = "evaluation",
+    sensors: str = "full",
 ) -> list[Episode]:
     """Run `episodes` episodes of every task; start k of a task is the same for every policy.
 
@@ -211,6 +212,7 @@ def evaluate(  # noqa: PLR0913 - what an evaluation may be of, by name
         level: what varies beside pose and variant, a row of `variation.LEVELS`.
         disturb: strengths by factor, see `disturbances.FACTORS`; the starts stay the same.
         variants: from which stream they are drawn, a row of `pool.VARIANT_STREAMS`.
+        sensors: what the policy senses, a row of `envs.sensors.SENSORS`.
 
     Returns:
         Episodes, sorted by task and start.
@@ -234,6 +236,7 @@ def evaluate(  # noqa: PLR0913 - what an evaluation may be of, by name
             variant_seed=lookup(VARIANT_STREAMS, variants, "stream of variants"),
             level=level,
             disturb=disturb,
+            sensors=sensors,
         )
         # sub-environment i has task i % len(tasks)
         starts = first_start + np.arange(env.num_envs) // len(tasks)

@@ -150,6 +150,7 @@ class BestCheckpoint:
             known_tasks=learner.known_tasks,
             seed=VALIDATION_SEED,
             variants="validation",
+            sensors=learner.sensors,
         )
         score = summary(table)["mean_success"]
         if score >= self.score:
@@ -183,6 +184,7 @@ def learner_config(job: JobConfig) -> LearnerConfig:
     return LearnerConfig(
         conditioning=job.conditioning,
         algorithm=job.algorithm,
+        sensors=job.sensors,
         sampling=job.sampling,
         num_envs=job.num_envs,
         warm=job.warm_start != "none",

@@ -311,6 +311,7 @@ class Curve:
     def _make_learner(self, num_envs: int, seed: int, warm: bool) -> Learner:
         config = LearnerConfig(
             conditioning=self.conditioning,
+            sensors=self.network.sensors,
             num_envs=num_envs,
             warm=warm,
             network=self.network,
@@ -375,6 +376,7 @@ class Curve:
             self.config.episodes,
             conditioning=self.conditioning,
             seed=EVALUATION_SEED,
+            sensors=self.network.sensors,
         )
         found = summary(table)
         self.points.append((self.learner.env_steps, found["mean_success"]))

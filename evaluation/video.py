@@ -58,6 +58,7 @@ def record(  # noqa: PLR0913 - what a film may choose, nearly all by name
     *,
     conditioning: str,
     known_tasks: Sequence[str] | None,
+    sensors: str = "full",
     width: int = _FULL_WIDTH,
     seed: int = EVALUATION_SEED,
     on_frame: Callable[[int, int], object] = lambda done, total: None,
@@ -71,6 +72,7 @@ def record(  # noqa: PLR0913 - what a film may choose, nearly all by name
         path: the .mp4 to write, whole or not at all.
         conditioning: what the policy is told of its task.
         known_tasks: rows that `one_hot` has components for.
+        sensors: what the policy senses.
         width: of the picture in pixels, 4 : 3. A film narrower than 640 is a draft: every
             second frame, edges not smoothed.
         seed: of the start; by default that of the evaluation's first.
@@ -91,6 +93,7 @@ def record(  # noqa: PLR0913 - what a film may choose, nearly all by name
         threads=1,
         autoreset_mode=AutoresetMode.DISABLED,
         variant_seed=lookup(VARIANT_STREAMS, variants, "stream of variants"),
+        sensors=sensors,
     )
     episode = _play(env, policy, seed)
     draft = width < _FULL_WIDTH

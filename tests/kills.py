@@ -96,6 +96,8 @@ JOBS = {
     ),
     "alone": Job(f"{_PPO} --alone", _RESUME),
     "history": Job(f"{_PPO} --conditioning history --popart --head per_task", _RESUME),
+    "arm": Job(f"{_PPO} --sensors arm --body transformer", _RESUME),
+    "sac-arm": Job(f"{_SMALL} {_STEPS} {_DAGGER} {_SAC} --sensors arm", _RESUME),
     "transfer": Job(
         "transfer OUT --target jar --env-steps 200 --seeds 2 --few-shot 1", copied="scratch"
     ),

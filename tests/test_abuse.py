@@ -152,6 +152,10 @@ CALLS = {  # what must be refused, and words of the line that refuses it
     "no pictures to disturb": (make(disturb={"camera": 1}), "camera acts on pictures only"),
     "single: unknown factor": (make_one(disturb={"tiltt": 1}), "did you mean 'tilt'"),
     "batch: unknown strength": (make_batch(disturb={"mass": -1}), "must be at least 0"),
+    "unknown sensors": (make(sensors="leg"), "unknown sensors 'leg'.*allowed: full, arm"),
+    "sensors are nothing": (make(sensors=None), "sensors must be a name.*allowed: full, arm"),
+    "sensors are a list": (make(sensors=["arm"]), "sensors must be a name"),
+    "privileged is a number": (make(privileged=1), "privileged must be True or False, not 1"),
     "unknown conditioning": (make(conditioning="onehot"), "unknown conditioning"),
     "conditioning is nothing": (make(conditioning=None), "conditioning must be a name"),
     "vectors are text": (make(conditioning={"jar": "x"}), "vectors of a conditioning"),
@@ -169,6 +173,7 @@ CALLS = {  # what must be refused, and words of the line that refuses it
     "single: no task": (make_one(task=None), "task must be the name of one row"),
     "single: unknown render mode": (make_one(render_mode="human"), "unknown render_mode"),
     "single: unhashable render mode": (make_one(render_mode=[]), "unknown render_mode"),
+    "single: unknown sensors": (make_one(sensors="am"), "did you mean 'arm'"),
     "single: history": (make_one(history=-1), "history must be at least 1"),
     "batch: no names": (make_batch(names=()), "tasks must be"),
     "batch: no simulations": (make_batch(n=0), "number of simulations must be at least 1"),
@@ -344,6 +349,8 @@ ARGUMENTS = (
     "level",
     "assignment",
     "disturb",
+    "sensors",
+    "privileged",
 )
 
 

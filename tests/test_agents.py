@@ -405,6 +405,12 @@ def test_a_transformers_actor_learns_slower_from_nothing(body, warm, share):
 # DAgger
 
 
+@pytest.mark.parametrize(("lead", "shares"), [(0.1, [1, 0, 0, 0]), (1.0, [1, 0.75, 0.5, 0])])
+def test_the_expert_leads_in_the_first_rounds(lead, shares):
+    found = [dagger._expert_share(k, 20, lead) for k in (0, 5, 10, 20)]
+    assert np.allclose(found, shares)
+
+
 def test_dagger_learns_the_expert():
     agent = learner(("mug",), width=128)
     losses = []

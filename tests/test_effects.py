@@ -31,6 +31,7 @@ ALWAYS_USED = {  # by a new training, whatever else is given; the others need so
     "warm_start": "which warm start",
     "demos": "refused where nothing reads it, see check_job",
     "conditioning": "the task vector",
+    "sensors": "the state",
     "alone": "a policy per row",
     "env_steps": "the budget",
     "minutes": "the budget",

@@ -243,7 +243,7 @@ def test_the_flags_of_a_command_are_unique(name):
         ("dagger", DaggerConfig, set()),
         ("clone", CloneConfig, set()),
         ("transfer", TransferConfig, set()),
-        ("network", NetworkConfig, {"embedding", "blind"}),  # follow from the conditioning
+        ("network", NetworkConfig, {"embedding", "blind", "sensors"}),  # follow from the job
     ],
 )
 def test_every_number_is_a_flag_and_an_axis(part, config, derived):

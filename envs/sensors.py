@@ -1,0 +1,68 @@
+"""What a policy senses: which parts of the state observation it is given.
+
+A new set of sensors is one row of SENSORS. Its parts are rows of `observations.ROWS`, which the
+names stand for, so that the command line can list the sets without loading the simulation.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Sensors(NamedTuple):
+    """One set of sensors.
+
+    Attributes:
+        parts: names of the parts of a state, in their order.
+        words: one line.
+    """
+
+    parts: tuple[str, ...]
+    words: str
+
+
+SENSORS = {
+    "full": Sensors(
+        (
+            "grip_offset",
+            "bar_yaw",
+            "wrist",
+            "opening",
+            "touch",
+            "height",
+            "progress",
+            "beyond",
+            "held",
+            "twist",
+            "twist_velocity",
+            "lift",
+            "drift",
+            "tilt",
+            "released",
+            "axis",
+            "way",
+            "dimensions",
+            "bar",
+        ),
+        "all that the simulation tells, the lid's joints and progress included",
+    ),
+    "arm": Sensors(
+        (
+            "joints",
+            "joint_velocities",
+            "fingers",
+            "opening",
+            "wrist_force",
+            "wrist_torque",
+            "moved",
+            "turned",
+            "container",
+            "height",
+            "axis",
+            "container_yaw",
+            "seat",
+        ),
+        "what a real arm has: joints, fingers, force and torque at the wrist, and where the "
+        "closed container stands",
+    ),
+}
