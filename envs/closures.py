@@ -421,7 +421,7 @@ def register(row: Closure | TaskSet) -> None:
     """
     if not isinstance(row, Closure | TaskSet):
         raise TypeError(f"what is registered must be a Closure or a TaskSet, not {brief(row)}")
-    table: dict = CLOSURES if isinstance(row, Closure) else TASK_SETS
+    table: Any = CLOSURES if isinstance(row, Closure) else TASK_SETS
     if _is_registered(row, table):
         return
     if isinstance(row, Closure):

@@ -81,10 +81,10 @@ class Budget:
         return self.warm_steps + self.learner.env_steps
 
     def used(self) -> float:
-        """Share of the budget, of steps or of minutes, that is used."""
+        """Share of the budget, of steps or of minutes, that is used; at most 1."""
         by_steps = self.learner.env_steps / self.env_steps if self.env_steps else 0.0
         by_time = self.seconds / 60 / self.minutes if self.minutes else 0.0
-        return max(by_steps, by_time)
+        return min(1.0, max(by_steps, by_time))
 
     def parts(self) -> dict[str, float]:
         """Seconds of each part of learning; `rest` is the time that belongs to none of them."""

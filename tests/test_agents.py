@@ -453,6 +453,11 @@ def test_dagger_does_not_depend_on_how_long_its_fits_take(monkeypatch):
     assert all(torch.equal(value, late[name]) for name, value in quick.items())
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_fit_of_no_minibatches_has_no_loss():
+    assert np.isnan(dagger.fit(None, None, {}, 0, 1, np.random.default_rng(0)))
+
+
 def test_dagger_ends_when_told():
     _, whole = taught(100)
     _, two = taught(2)

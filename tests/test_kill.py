@@ -9,6 +9,8 @@ import secrets
 import shutil
 import signal
 import sys
+import types
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +35,7 @@ from evaluation.interrupt import Interrupt
 from evaluation.loggers import LOGGERS
 from evaluation.metrics import Logged, Metrics
 from evaluation.protocol import Episode
-from evaluation.training import STEPS_SHOWN, Session, Training
+from evaluation.training import STEPS_SHOWN, Budget, Session, Training
 
 ROOT = pathlib.Path(__file__).parent.parent
 TASKS = ("reach", "puck")
@@ -199,6 +201,11 @@ def test_a_tenth_is_lost_at_most_and_no_row_is_lost_or_there_twice(trained, tmp_
         for folder in (run, trained)
     )
     assert rows == expected
+
+
+def test_the_smallest_of_budgets_is_used_up():
+    learned: Any = types.SimpleNamespace(env_steps=0)
+    assert Budget(learned, dataclasses.replace(TINY, minutes=5e-324)).used() == 1
 
 
 def test_the_seconds_of_all_sessions_are_counted(run, monkeypatch):
