@@ -494,9 +494,9 @@ class ClosureBatch:
 
         Args:
             action: (n, 5) in [-1, 1]: where the hand is sent from where it is, dx, dy, dz (3 cm
-                each, world frame) and yaw (0.4 rad), and the fingers' opening (absolute, -1
-                closed, 1 open). With a zero action the hand is compliant: the arm's target
-                follows where the hand is.
+                each, world frame; not beyond the WALLS) and yaw (0.4 rad), and the fingers'
+                opening (absolute, -1 closed, 1 open). With a zero action the hand is compliant:
+                the arm's target follows where the hand is.
         """
         if self._forked:
             self._renew_after_fork()

@@ -297,6 +297,7 @@ def _add_hand(wrist: mujoco.MjsBody, meshes: bool) -> mujoco.MjsBody:
     hand.ipos = (-0.01, 0, 0.03)
     hand.inertia = (0.001, 0.0025, 0.0017)
     hand.add_geom(**_PALM_BOX, **_COLLISION, solimp=CONTACT_SOLIMP)
+    hand.add_site(name="wrist")  # at the flange; what is sensed there is a choice of the scene's
     hand.add_site(name="tcp", pos=(0, 0, _TCP_HEIGHT))
     if meshes:
         _add_mesh_geom(hand, "hand")

@@ -268,7 +268,6 @@ def _add_touch_sensors(spec: mujoco.MjSpec) -> None:
 
 def _add_wrist_sensors(spec: mujoco.MjSpec) -> None:
     """Force and torque of the arm on the hand, at the flange and in the hand's frame."""
-    spec.body("hand").add_site(name="wrist")
     for name, kind in (
         ("wrist_force", mujoco.mjtSensor.mjSENS_FORCE),
         ("wrist_torque", mujoco.mjtSensor.mjSENS_TORQUE),

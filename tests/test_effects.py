@@ -62,7 +62,7 @@ def test_it_is_said_when_a_flag_of_train_has_an_effect(flag):
     assert needs_something(flag) != (flag.key in ALWAYS_USED)
 
 
-PARTS = {"audit": "_audit_row", "evaluate": "_evaluated"}  # functions that commands hand flags to
+PARTS = {"audit": ("_audit_row",), "evaluate": ("_evaluated", "_episodes")}  # get flags handed
 
 
 def attributes_read() -> set[str]:
@@ -88,8 +88,8 @@ def test_every_setting_of_a_training_is_read_somewhere():
 )
 def test_a_command_reads_each_of_its_flags(name, field):
     source = inspect.getsource(load(COMMANDS[name].run))
-    if name in PARTS:
-        source += inspect.getsource(load(f"evaluation.commands:{PARTS[name]}"))
+    for part in PARTS.get(name, ()):
+        source += inspect.getsource(load(f"evaluation.commands:{part}"))
     assert f"config.{field}" in source
 
 
