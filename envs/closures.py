@@ -230,9 +230,9 @@ _TWINS = (
         "description": "turn the head of a pepper grinder clockwise",
         "clockwise": True,
     }),
-    ("valve", "valve-clockwise", {
-        "description": "turn the lever of a ball valve a quarter turn clockwise",
-        "clockwise": True,
+    ("gas-cap", "gas-cap-right", {
+        "description": "turn a right-handed fuel cap by its bar, counterclockwise",
+        "lead": (0.012, 0.014),
     }),
     ("jar", "jar-left", {
         "description": "twist the left-handed lid off a jam jar, clockwise",
@@ -571,7 +571,7 @@ _TASK_SETS = (
         "alike",
         train=(
             *("bottle", "bottle-left", "grinder", "grinder-clockwise"),
-            *("valve", "valve-clockwise", "jar", "jar-left", "jar-pushed"),
+            *("gas-cap", "gas-cap-right", "jar", "jar-left", "jar-pushed"),
             *("pill-box", "pill-box-left", "pill-box-plain"),
             *("canister", "canister-left", "canister-pushed"),
         ),
