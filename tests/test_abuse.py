@@ -159,8 +159,11 @@ CALLS = {  # what must be refused, and words of the line that refuses it
     "unknown level": (make(level="hard"), "unknown level"),
     "level is nothing": (make(level=None), "level must be a name"),
     "level is a table": (make(level={}), "level must be a name"),
-    "unknown sensors": (make(sensors="leg"), "unknown sensors 'leg'.*allowed: full, arm"),
-    "sensors are nothing": (make(sensors=None), "sensors must be a name.*allowed: full, arm"),
+    "unknown sensors": (make(sensors="leg"), "unknown sensors 'leg': allowed: full, arm"),
+    "sensors are nothing": (
+        make(sensors=None),
+        "sensors must be a name, not None: allowed: full, arm",
+    ),
     "sensors are a list": (make(sensors=["arm"]), "sensors must be a name"),
     "privileged is a number": (make(privileged=1), "privileged must be True or False, not 1"),
     "unknown conditioning": (make(conditioning="onehot"), "unknown conditioning"),
