@@ -21,6 +21,7 @@ Compute = Callable[[Measured, np.ndarray], np.ndarray]
 LIMIT = 5.0  # observations are clipped to +-LIMIT
 _TOUCH_SCALE = 20  # N
 _FORCE_SCALE = 1  # N at the wrist, below which force is linear and above logarithmic
+_LAG_SCALE = 0.01  # m of the gripper's servo: 20 N at its stiffness
 _TORQUE_SCALE = 0.1  # N m, likewise
 _ARM_MIDDLE = ARM_RANGE.mean(1)  # (7,) rad
 _ARM_HALF = (ARM_RANGE[:, 1] - ARM_RANGE[:, 0]) / 2  # (7,) rad
@@ -87,6 +88,12 @@ def _wrist_torque(measured: Measured, held_progress: np.ndarray) -> np.ndarray:
     return np.arcsinh(measured["wrist_torque"] / _TORQUE_SCALE)
 
 
+def _effort(measured: Measured, held_progress: np.ndarray) -> np.ndarray:
+    """Saturating: whether the fingers are stalled on something, or follow what they were told."""
+    lag = measured["opening"] - measured["finger_target"]  # (n,) m, of the gripper's servo
+    return np.tanh(lag / _LAG_SCALE)[:, None]
+
+
 def _container_yaw(measured: Measured, held_progress: np.ndarray) -> np.ndarray:
     """Cosine and sine: the hand may turn by more than half a turn."""
     yaw = measured["container_yaw"][:, None]  # (n, 1) rad
@@ -117,6 +124,7 @@ _PARTS = (
     Part("joints", 7, 1, _joints_in_range, _ALL, "of the arm: where in its range each is"),
     Part("joint_velocities", 7, 1 / 2, "joint_velocities", _ALL, "of the arm (rad/s)"),
     Part("fingers", 2, 1 / FINGER_OPEN, "fingers", _ALL, "left and right, from closed (m)"),
+    Part("effort", 1, 1, _effort, _ALL, "tanh of the force of the fingers' motor (20 N)"),
     Part("wrist_force", 3, 1 / 4, _wrist_force, _ALL, "arcsinh of what pushes the hand (1 N)"),
     Part("wrist_torque", 3, 1 / 4, _wrist_torque, _ALL, "arcsinh of what turns it (0.1 N m)"),
     Part("moved", 3, 10, "moved", _joints(0, 3), "hand since it squeezes, world frame (m)"),

@@ -52,6 +52,7 @@ SENSORS = {
             "joint_velocities",
             "fingers",
             "opening",
+            "effort",
             "wrist_force",
             "wrist_torque",
             "moved",

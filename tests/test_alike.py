@@ -225,9 +225,9 @@ def test_validation_has_variants_of_its_own(monkeypatch):
     monkeypatch.setattr(training, "evaluate", noted)
     best: Any = object.__new__(training.BestCheckpoint)
     best.learner = SimpleNamespace(
-        tasks=("jar",), known_tasks=("jar",), vectors="none", policy=None
+        tasks=("jar",), known_tasks=("jar",), vectors="none", policy=None, sensors="full"
     )
-    best.episodes = 1
+    best.episodes = best.quota = 1
     with pytest.raises(InterruptedError):
         best.validate("now")
     assert given["variants"] == "validation"
