@@ -445,7 +445,8 @@ def test_help(name, within):
     assert "--out" in done.stdout
 
 
-def test_help_lists_every_setting_with_its_default_and_its_choices(within):
+def test_help_lists_every_setting_with_its_default_and_its_choices(within, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")  # one column: a default is not broken by the next one
     said = within("train --help").stdout
     for key, default in (("ppo.gae-lambda", "0.95"), ("sac.tau", "0.01"), ("clone.epochs", "100")):
         assert f"--{key}" in said
