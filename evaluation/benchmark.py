@@ -18,6 +18,7 @@ from envs.batch import CONTROL_DT
 from envs.scene import SUBSTEPS
 from evaluation.protocol import Policy
 
+Clock = Callable[[], float]  # seconds
 BLOCK = 10  # control steps of environment, then of bare physics
 
 
@@ -95,7 +96,7 @@ def _peak_memory() -> float | None:
 
 
 def environment_block(
-    env: ClosureVectorEnv, rng: np.random.Generator
+    env: ClosureVectorEnv, rng: np.random.Generator, clock: Clock = time.perf_counter
 ) -> tuple[float, list[tuple[np.ndarray, np.ndarray]]]:
     """BLOCK random control steps.
 
@@ -107,14 +108,18 @@ def environment_block(
     for _ in range(BLOCK):
         action = rng.uniform(-1, 1, (env.num_envs, 5))
         state = env.batch.sim.state.copy()
-        began = time.perf_counter()
+        began = clock()
         env.step(action)
-        seconds += time.perf_counter() - began
+        seconds += clock() - began
         stepped.append((state, env.batch.ctrl.copy()))
     return seconds, stepped
 
 
-def physics_block(env: ClosureVectorEnv, stepped: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
+def physics_block(
+    env: ClosureVectorEnv,
+    stepped: Sequence[tuple[np.ndarray, np.ndarray]],
+    clock: Clock = time.perf_counter,
+) -> float:
     """Repeat the physics of control steps; seconds. The environment's state stays what it was."""
     sim = env.batch.sim
     seconds = 0.0
@@ -122,9 +127,9 @@ def physics_block(env: ClosureVectorEnv, stepped: Sequence[tuple[np.ndarray, np.
     for state, controls in stepped:
         sim.state[:] = state
         env.batch.ctrl[:] = controls
-        began = time.perf_counter()
+        began = clock()
         sim.step(nstep=SUBSTEPS)
-        seconds += time.perf_counter() - began
+        seconds += clock() - began
     sim.state[:] = kept
     return seconds
 
