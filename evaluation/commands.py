@@ -19,7 +19,7 @@ from agents.gradients import GradientRule
 from agents.settings import as_words, flags
 from agents.tables import ALGORITHMS
 from envs import CLOSURES, TASK_SETS
-from envs.closures import named_set
+from envs.closures import guess_ceiling, named_set
 from envs.conditioning import UNSEEN, vectors
 from envs.cores import set_threads
 from envs.opengl import RenderingUnavailable
@@ -66,6 +66,7 @@ from evaluation.watch import Watch
 
 MOST_NAMED = 30  # rows in a line
 MOST_FILMS = 30  # of trained rows; of more, one of each mechanism
+GUESS = "rows that look alike: a policy that guesses, and learns nothing by touch, has {:.2f}"
 PICTURED_STEPS, STEPS = 20, 300  # control steps of a benchmark, with and without pictures
 
 
@@ -277,6 +278,8 @@ class _Job:
             f"mean success {results['mean_success']:.3f}, worst {results['worst_success']:.2f} "
             f"({self.config.episodes} episodes per task)"
         )
+        if (ceiling := self.split.guess_ceiling) < 1:
+            self.say(GUESS.format(ceiling))
         if held_out := results.get("held_out"):
             self.say(
                 f"held-out rows without an attempt: mean success {held_out['mean_success']:.3f}, "
@@ -467,6 +470,7 @@ def _evaluated(config: EvaluateConfig, console: Console) -> _Evaluated:
                 paired += disturb.paired(disturbed, twins, (factor, strength))
         watch.end()
     found = summary(table)
+    found["guess_ceiling"] = guess_ceiling(tuple(found["per_task"]))
     _print_success(found, console)
     if paired:
         found["disturbances"] = disturb.results(paired)
@@ -493,6 +497,8 @@ def _print_success(found: dict, console: Console) -> None:
                 f"{row['rows']} rows, n={row['episodes']}"
             )
     console.print(f"{'mean':12} {found['mean_success']:.3f}   worst {found['worst_success']:.2f}")
+    if found["guess_ceiling"] < 1:
+        console.print(GUESS.format(found["guess_ceiling"]))
 
 
 def _episodes(

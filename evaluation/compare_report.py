@@ -25,7 +25,8 @@ Runs = Mapping[int, pathlib.Path]  # seed -> run folder
 
 _CURVE_COLUMNS = ("seconds", "env_steps", "validation")  # of metrics.csv
 _SCORE_KEYS = ("iqm", "low", "high", "mean", "worst", "worst_task")
-_HELD_OUT_KEYS = ("seen_mechanisms", "new_mechanisms")  # of results.json's `held_out`
+# of results.json's `held_out`
+_HELD_OUT_KEYS = ("seen_mechanisms", "worst_seen_mechanism", "new_mechanisms")
 _EFFORT_KEYS = ("train_seconds", "env_steps", "at_equal_seconds", "at_equal_steps")
 _NOT_AVAILABLE = "n/a"
 
@@ -100,6 +101,9 @@ def compare_runs(folders: Mapping[str, Runs], seed: int) -> tuple[dict, dict[str
                 "seeds": len(of_label),
                 "missing": [run_seed for run_seed in of_label if run_seed not in finished],
                 **_scores(label, list(finished.values()), seed),
+                "guess_ceiling": _mean([row.get("guess_ceiling") for row in finished.values()])
+                if finished
+                else None,
                 **_zero_shot(list(finished.values())),
                 **_effort(list(finished.values()), curves[label], equal_seconds, equal_steps),
             }
@@ -227,6 +231,7 @@ def _heading(equal_seconds: float | None, equal_steps: float | None) -> list[str
         "mean",
         "worst task",
         "unseen rows",
+        "worst mechanism",
         "new mechanisms",
         "seconds",
         "env steps",
@@ -250,6 +255,7 @@ def _cells(row: Mapping) -> list[str]:
         _decimal(row["mean"]),
         worst,
         _decimal(row["seen_mechanisms"]),
+        _decimal(row["worst_seen_mechanism"]),
         _decimal(row["new_mechanisms"]),
         _whole(row["train_seconds"]),
         _whole(row["env_steps"]),
@@ -302,10 +308,18 @@ def _notes(found: Mapping) -> list[str]:
         "IQM: interquartile mean of final success over seeds x tasks, with its 95 % stratified "
         "bootstrap interval (n/a for one seed).",
         "Unseen rows: success on held-out rows without an attempt, of mechanisms that "
-        "were trained; new mechanisms: of those that were left out. n/a: there are none.",
+        "were trained; worst mechanism: of the one that opens least; new mechanisms: of those that "
+        "were left out. n/a: there are none.",
         "The last two columns: the last validation (on starts of its own) at the most seconds, "
         "and the most environment steps, that every finished run reached, mean over seeds; "
         "n/a: some seed had no validation by then.",
+    ]
+    ceilings = {row["configuration"]: row["guess_ceiling"] for row in found["configurations"]}
+    notes += [
+        f"{label}: rows that look alike; a policy that guesses, and learns nothing by touch, has "
+        f"{ceiling:.3f}."
+        for label, ceiling in ceilings.items()
+        if ceiling is not None and ceiling < 1
     ]
     if found["jobs"] > 1:
         notes.append(

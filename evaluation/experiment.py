@@ -7,7 +7,7 @@ import dataclasses
 import pathlib
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -177,6 +177,7 @@ def evaluate_run(session: Session, *, zero_shot: bool = True) -> dict:
         run,
         **trained,
         per_mechanism=by_mechanism(trained["per_task"]),
+        guess_ceiling=split.guess_ceiling,
         held_out=_held_out(split, held_out[0]) if held_out else None,
     )
 
@@ -188,15 +189,22 @@ def _held_out(split: TaskSet, found: dict) -> dict:
         split: the task set.
         found: `protocol.summary` of its held-out rows.
     """
-    rates: dict[bool, list[float]] = {False: [], True: []}  # by whether the mechanism is new
+    rows: dict[bool, dict] = {False: {}, True: {}}  # by whether the mechanism is new
     for name, row in found["per_task"].items():
-        rates[split.is_of_new_mechanism(name)].append(row["success"])
+        rows[split.is_of_new_mechanism(name)][name] = row
+    seen = by_mechanism(rows[False])
     return {
         **found,
         "per_mechanism": by_mechanism(found["per_task"]),
-        "seen_mechanisms": float(np.mean(rates[False])) if rates[False] else None,
-        "new_mechanisms": float(np.mean(rates[True])) if rates[True] else None,
+        "seen_mechanisms": _mean_success(rows[False]),
+        "worst_seen_mechanism": min((row["success"] for row in seen.values()), default=None),
+        "new_mechanisms": _mean_success(rows[True]),
     }
+
+
+def _mean_success(rows: Mapping[str, Mapping]) -> float | None:
+    """Over rows; None of none."""
+    return float(np.mean([row["success"] for row in rows.values()])) if rows else None
 
 
 def transfer_run(session: Session, target: str, replace: bool = False) -> dict | None:

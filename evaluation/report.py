@@ -99,7 +99,8 @@ def _held_out_section(held_out: Mapping | None) -> str:
         "mean": held_out["mean_success"],
         "worst": held_out["worst_success"],
         "rows of mechanisms that were trained": held_out.get("seen_mechanisms"),
-        "of others": held_out.get("new_mechanisms"),
+        "the worst of these mechanisms": held_out.get("worst_seen_mechanism"),
+        "rows of others": held_out.get("new_mechanisms"),
     }
     line = ", ".join(f"{words} {percent(x)}" for words, x in means.items() if x is not None)
     return (
@@ -119,6 +120,12 @@ def _headline(results: Mapping) -> str:
         f"<p><span class=big>{mean}</span> mean final success over "
         f"{len(results['per_task'])} trained rows; worst {percent(results['worst_success'])}.</p>"
     )
+    ceiling = results.get("guess_ceiling", 1.0)
+    if ceiling < 1:
+        text += (
+            "<p>Rows of one group cannot be told apart until they are touched: a policy that "
+            f"guesses, and learns nothing by touch, has {100 * ceiling:.1f} %.</p>"
+        )
     if warm_start := results.get("warm_start"):
         text += (
             f"<p>Warm start: {100 * warm_start['mean_success']:.1f} % (validation starts); "

@@ -88,6 +88,7 @@ _HELD_OUT = fields(
     {
         "per_mechanism": mapped(_MECHANISM),
         "seen_mechanisms": optional(share),
+        "worst_seen_mechanism": optional(share),
         "new_mechanisms": optional(share),
         **_FAULTS,
     },
@@ -100,6 +101,7 @@ RESULTS: Shape = fields(
         "worst_success": share,
         "per_task": mapped(_TASK),
         "per_mechanism": mapped(_MECHANISM),
+        "guess_ceiling": share,
         "held_out": optional(_HELD_OUT),
         **_FAULTS,
         "train": fields(

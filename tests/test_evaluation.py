@@ -148,8 +148,8 @@ def test_a_comparison_shows_unseen_rows_and_new_mechanisms(tmp_path):
     assert (entry["seen_mechanisms"], entry["new_mechanisms"]) == (0.625, 0.125)
     text = write_comparison(tmp_path, {**found, "name": "a", "jobs": 1, "failed": {}}, curves)
     heading, line, *_ = text.splitlines()
-    assert "unseen rows  new mechanisms" in heading
-    assert "0.625           0.125" in line
+    assert "unseen rows  worst mechanism  new mechanisms" in heading
+    assert line.split()[8:11] == ["0.625", "n/a", "0.125"]
 
 
 def test_wilson_matches_published_values():
