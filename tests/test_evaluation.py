@@ -149,7 +149,7 @@ def test_a_comparison_shows_unseen_rows_and_new_mechanisms(tmp_path):
     text = write_comparison(tmp_path, {**found, "name": "a", "jobs": 1, "failed": {}}, curves)
     heading, line, *_ = text.splitlines()
     assert "unseen rows  worst mechanism  new mechanisms" in heading
-    assert line.split()[8:11] == ["0.625", "n/a", "0.125"]
+    assert line.split()[9:12] == ["0.625", "n/a", "0.125"]
 
 
 def test_wilson_matches_published_values():
