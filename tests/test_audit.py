@@ -154,7 +154,8 @@ def test_a_lid_moved_by_an_invisible_hand_is_no_success(name):
     assert (info["contact_fraction"] < 0.5).all()
 
 
-@pytest.mark.parametrize("name", rows())
+# twins of a row are left to `train.py audit`: it takes minutes for all of them
+@pytest.mark.parametrize("name", [name for name in rows() if not CLOSURES[name].group])
 def test_search_for_progress_without_contact_finds_no_success(name):
     """2,000 plans: the palm turns and lifts lids, but successes were opened by the fingers."""
     found = search(name, seed=7)
