@@ -181,6 +181,7 @@ def _point_on_ray(seed: Closure, ray: Ray, length: float) -> Closure | None:
             name=_name(seed, ranges),
             description=f"a generated {seed.mechanism}, after the {seed.name}",
             source=f"generated from {seed.name}",
+            group="",
             neck=(neck_radius, neck_height),
             **ranges,
         )

@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import multiprocessing
 import os
-import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -297,8 +296,9 @@ def _obey(orders: connection.Connection, asked: threading.Event) -> None:
 
 
 def _portable(error: Exception) -> Exception:
-    """An error as it can be sent: itself, if it survives that."""
+    """An error as it can be sent: of its own class, if one line makes it, with that line."""
     try:
-        return pickle.loads(pickle.dumps(error))
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
+        portable = type(error)(str(error))
+    except TypeError:  # it is made of more
+        portable = RuntimeError(f"{type(error).__name__}: {error}")
+    return portable

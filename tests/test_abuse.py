@@ -152,8 +152,11 @@ CALLS = {  # what must be refused, and words of the line that refuses it
     "no pictures to disturb": (make(disturb={"camera": 1}), "camera acts on pictures only"),
     "single: unknown factor": (make_one(disturb={"tiltt": 1}), "did you mean 'tilt'"),
     "batch: unknown strength": (make_batch(disturb={"mass": -1}), "must be at least 0"),
-    "unknown sensors": (make(sensors="leg"), "unknown sensors 'leg'.*allowed: full, arm"),
-    "sensors are nothing": (make(sensors=None), "sensors must be a name.*allowed: full, arm"),
+    "unknown sensors": (make(sensors="leg"), "unknown sensors 'leg': allowed: full, arm"),
+    "sensors are nothing": (
+        make(sensors=None),
+        "sensors must be a name, not None: allowed: full, arm",
+    ),
     "sensors are a list": (make(sensors=["arm"]), "sensors must be a name"),
     "privileged is a number": (make(privileged=1), "privileged must be True or False, not 1"),
     "unknown conditioning": (make(conditioning="onehot"), "unknown conditioning"),

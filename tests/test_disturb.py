@@ -127,6 +127,8 @@ def test_a_disturbed_episode_starts_as_its_twin_and_then_differs(name, plain):
 
 def test_what_scales_the_model_scales_it():
     env, twin = make({"friction": 3, "torque": 3, "mass": 3}), make()
+    for one in (env, twin):
+        one.batch.hand_over(np.arange(one.num_envs))  # what holds the lid acts from a touch on
     lid = env.batch.model.body("lid").id
     dof = env.batch.model.joint("lid_twist").dofadr[0]
     values = env.batch.variation.values

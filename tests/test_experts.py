@@ -73,6 +73,7 @@ def test_a_lid_that_comes_off_without_the_fingers_is_no_success():
     env = ClosureVectorEnv("mug", 4, autoreset_mode="Disabled")
     env.reset(seed=0)
     lift = env.batch.model.joint("lid_lift").dofadr[0]
+    env.batch.hand_over(np.arange(4))  # as if it were touched
     env.batch.sim.bind("qfrc_applied")[:, lift] = 30.0  # an invisible hand pulls
     for _ in range(8):
         _, _, _, _, info = env.step(np.zeros((4, 5)))

@@ -35,6 +35,7 @@ from rich.console import Console
 from agents import checkpoints, demonstrations, files
 from agents.demonstrations import DemoConfig
 from agents.learner import load_policy
+from envs import CLOSURES
 from evaluation import commands, compare_report, experiment, grid, report, runs, transfer
 from evaluation import compare as comparison
 from evaluation.config import (
@@ -128,11 +129,11 @@ def ask_go_on_transfer(folder: pathlib.Path, said: Said) -> Any:
     _, job = experiment.stored_job(run)
     source, meta = load_policy(run / "checkpoint")
     session = Session(run, job, 0, lambda *_: None, lambda: True)
-    settings = transfer.settings(job.transfer, source)
-    curves = transfer.Curves(run / transfer.FOLDER / TARGET, settings, {})
-    curve = transfer.Curve(source, meta["conditioning"], TARGET, session, 0, "pretrained")
-    assert curves.resume(curve)
-    return curve.points, curves.finished, curve.learner.policy
+    which = transfer.Which(CLOSURES[TARGET], "pretrained", 0)
+    transfer._check_kept(which.folder(run), transfer.settings(job.transfer, source))
+    curve = transfer.Curve(source, meta["conditioning"], which, session)
+    curve._resume()
+    return curve.points, curve.learner.policy
 
 
 def ask_compare(folder: pathlib.Path, said: Said) -> Any:
@@ -244,10 +245,8 @@ def make_transferring(run: pathlib.Path, into: pathlib.Path) -> None:
     """A copy of a run whose transfer was stopped after its first update."""
     shutil.copytree(run, into)
     _, job = experiment.stored_job(into)
-    source, meta = load_policy(into / "checkpoint")
     session = Session(into, job, 0, lambda *_: None, lambda: True)
-    given = (source, meta["conditioning"], TARGET, session)
-    assert transfer.transfer(*given, on_point=lambda *_: None) is None
+    assert not transfer.learn(transfer.Which(CLOSURES[TARGET], "pretrained", 0), session)
 
 
 @pytest.fixture(scope="module")
@@ -367,7 +366,7 @@ def damages(path: pathlib.Path) -> tuple[Callable[[bytes, random.Random], bytes]
 def damage(path: pathlib.Path, rng: random.Random) -> tuple[str, bool]:
     """Damage a file; what was done, and whether on purpose."""
     draw = rng.random()
-    begins_anew = path.parent.name == TARGET  # a transfer without its state, as it should
+    begins_anew = path.parent.parent.name == TARGET  # a transfer without its state, as it should
     if draw < 0.08 and not begins_anew:
         path.unlink()
         return "missing", False

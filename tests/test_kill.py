@@ -401,6 +401,7 @@ def test_a_closed_terminal_does_not_end_the_save(handlers):
     def say(text: str) -> None:
         raise OSError("nobody listens")
 
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # it is ignored under nohup
     stop = Interrupt(say)
     os.kill(os.getpid(), signal.SIGHUP)
     assert stop()

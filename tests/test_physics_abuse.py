@@ -29,6 +29,8 @@ REST = 1e-3  # J: a lid of 40 g at 0.2 m/s
 # Share of states with a contact deeper than DEEP: impacts, which are caught a physics step late
 IMPACTS = {"random": 0.002, "bang-bang": 0.02, "slamming": 0.05, "pressing": 0.04}
 LASTING = 0.015  # share of states with one that is deeper for a whole control step
+STILL_ROLLING = 0.01  # share of lids, or one: on their rim, for up to three seconds
+ROLLS = 0.02  # J that such a lid has at most
 STILL_RIGHTING = 0.04  # share of arms: bent ones right their hands for longer
 DEEPEST = 0.05  # m: a lid that slips out of the fingers at 10 m/s, one physics step
 
@@ -254,7 +256,9 @@ def refuse(found, way):
     assert (np.array(found.lasting) > DEEP).mean() <= LASTING, found.longest
     assert found.deepest[0] < DEEPEST, found.deepest
     assert (np.array(found.arm) > REST).mean() <= STILL_RIGHTING
-    assert max(found.lid) < REST
+    moving = np.array(found.lid)[np.array(found.lid) > REST]
+    assert len(moving) <= max(1, STILL_ROLLING * len(found.lid))
+    assert moving.max(initial=0.0) < ROLLS
 
 
 @pytest.mark.parametrize("way, level", zip(WAYS, LEVELS, strict=True))

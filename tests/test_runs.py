@@ -132,7 +132,7 @@ def test_an_older_run_without_rows_and_digests_is_read(own_run):
     [
         ("config.json", {"seed": "x"}, "seed must be a whole number"),
         ("config.json", {"job": {"env_steps": "x"}}, "--env-steps must be a whole number"),
-        ("config.json", {"job": {"env_steps": -1}}, "--env-steps must be at least 1"),
+        ("config.json", {"job": {"env_steps": -1}}, "--env-steps must be at least 0"),
         ("config.json", {"job": {"ppo": {"gamma": 2.0}}}, "--ppo.gamma must be at most 1"),
         ("config.json", {"job": {"ppo": []}}, "must be a table"),
         ("results.json", {"per_task": {"jar": {"success": 1}}}, "per_task.jar lacks low"),

@@ -78,7 +78,11 @@ def test_many_rows_are_grouped_by_mechanism(made, figures):
         row = sample_closure(rng, mechanism=mechanism)
         register(row)
         per_task[row.name] = {**task, "success": success, "episodes": 10}
-    text = page_of(made, transfer={}, held_out={"per_task": per_task})
+    text = page_of(
+        made,
+        transfer={},
+        held_out={"mean_success": 0.5, "worst_success": 0.0, "per_task": per_task},
+    )
     assert not figures[0].axes[0].texts
     assert re.search(r"screw 6 [\d.]+ to [\d.]+ no[^%]* 100 % ", text)
     assert re.search(r"press 6 [^%]*no source is pressed down against a spring[^%]* 17 % ", text)
