@@ -193,6 +193,7 @@ class LearnerConfig:
         sensors: what the policy senses, a row of `envs.sensors.SENSORS`.
         sampling: which task is practised next, a row of `tables.SAMPLINGS`.
         num_envs: sub-environments.
+        episode_steps: control steps of every episode; None: what each row says.
         warm: whether the policy will start from something learned.
         guided: go on to imitate the scripted experts during reinforcement learning, see
             `PPOConfig.guidance`.
@@ -203,6 +204,7 @@ class LearnerConfig:
     sensors: str = "full"
     sampling: str = "uniform"
     num_envs: int = 64
+    episode_steps: int | None = None
     warm: bool = False
     guided: bool = False
     network: NetworkConfig = NetworkConfig()

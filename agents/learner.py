@@ -72,6 +72,7 @@ class Learner:
         self.conditioning = given if isinstance(given, str) else "language"
         self.vectors = _encoded(given)
         self.sensors = config.sensors
+        self.episode_steps = config.episode_steps
         self.closures = ClosureVectorEnv(
             self.tasks,
             config.num_envs,
@@ -81,6 +82,7 @@ class Learner:
             assignment="deck",
             sensors=self.sensors,
             privileged=_critic_sees_more(self.sensors, algorithm),
+            episode_steps=self.episode_steps,
         )
         self.env = TaskVecEnv(
             self.closures,
@@ -254,6 +256,7 @@ class Learner:
             "known": self.known_tasks,
             "conditioning": self.conditioning,
             "sensors": self.sensors,
+            "episode_steps": self.episode_steps,
             "network": dataclasses.asdict(self.policy.network),
             "algorithm": self.config.algorithm,
             "clock": [
@@ -350,7 +353,7 @@ def _encoded(conditioning: str | Mapping[str, np.ndarray]) -> Any:
 def load_policy(folder: pathlib.Path) -> tuple[Any, dict]:
     """The policy of a checkpoint, and the checkpoint's JSON part.
 
-    `conditioning` and `sensors` in it are what environments take.
+    `conditioning`, `sensors` and `episode_steps` in it are what environments take.
 
     Raises:
         CheckpointError: see `checkpoints.load`.
@@ -361,6 +364,7 @@ def load_policy(folder: pathlib.Path) -> tuple[Any, dict]:
             meta["conditioning"] = dict(zip(meta["sentences"], tensors["sentences"], strict=True))
         algorithm: type[Algorithm] = ALGORITHMS[meta["algorithm"]]
         sensors = meta.setdefault("sensors", FULL)
+        meta.setdefault("episode_steps", None)
         env = ClosureVectorEnv(
             meta["tasks"][:1],
             1,

@@ -13,6 +13,7 @@ from envs.tables import brief
 # Far beyond what a machine holds: a number above is a mistake, which would end in a crash
 MOST_ENVS = 100_000
 MOST_THREADS = 1024
+MOST_STEPS = 100_000  # control steps of an episode
 MOST_STATES = 1000  # of a history
 
 

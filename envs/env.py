@@ -34,6 +34,7 @@ class ClosureEnv(gym.Env):
         level: what varies beside pose and variant, a row of `variation.LEVELS`.
         disturb: what is disturbed beside that, see `ClosureVectorEnv`.
         sensors: what the state is made of, a row of `sensors.SENSORS`: full, or arm.
+        episode_steps: control steps of an episode; by default the row's `steps`.
         privileged: observe the `full` state, too, see `ClosureVectorEnv`.
     """
 
@@ -53,6 +54,7 @@ class ClosureEnv(gym.Env):
         disturb: Mapping[str, int] | None = None,
         sensors: str = "full",
         privileged: bool = False,
+        episode_steps: int | None = None,
     ):
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(
@@ -75,6 +77,7 @@ class ClosureEnv(gym.Env):
             disturb=disturb,
             sensors=sensors,
             privileged=privileged,
+            episode_steps=episode_steps,
         )
         self.observation_space = self._vector.single_observation_space
         self.action_space = self._vector.single_action_space

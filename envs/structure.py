@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.checks import integer
+from envs.checks import MOST_STEPS, integer
 from envs.looks import GRIPS, LOOKS
 from envs.mechanisms import LIFT, MECHANISMS, TILT_Y, TWIST, X
 from envs.tables import brief, lookup
@@ -199,7 +199,6 @@ BOUNDS: dict[str, Range] = {
 # Numbers in each field that is no single one
 _LENGTHS = {"body": 2, "neck": 2, "color": 3, "accent": 3, **dict.fromkeys(RANGES, 2)}
 _WIDEST = 0.5  # m, of any size: beyond the hand's reach
-_LONGEST = 100_000  # control steps of an episode
 HINGE_ANGLE = 1.1  # rad, at most: the hand opens a hinged lid without tilting itself
 HINGE_TORQUE = 0.05  # N m, at least: the friction that holds a hinged lid where it was left
 
@@ -274,7 +273,7 @@ def _numbers_are_numbers(closure: Closure) -> None:
     sizes = (*closure.body, *closure.neck, closure.cap_radius, closure.bar_half)
     if min(sizes) < 0 or max(*sizes, abs(closure.offset)) > _WIDEST or closure.body[0] <= 0:
         raise ValueError(f"{closure.name}: sizes must lie in [0, {_WIDEST}] m, the body's above 0")
-    integer(f"{closure.name}: steps", closure.steps, 1, _LONGEST)
+    integer(f"{closure.name}: steps", closure.steps, 1, MOST_STEPS)
 
 
 def _are_finite(values: Any, length: int) -> bool:

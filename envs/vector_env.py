@@ -85,6 +85,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
             `disturbances.FACTORS`; several are combined. The starts and variants of a seed stay
             the same. Strength 0 is a factor's neutral value.
         assignment: which task is next, a row of ASSIGNMENTS: fixed or deck.
+        episode_steps: control steps of every episode; by default the row's `steps`.
         sensors: what the state is made of, a row of `sensors.SENSORS`: full, or arm.
         privileged: observe the present `full` state, too, without noise: for a critic, which
             may see in training what a policy may not.
@@ -122,12 +123,15 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         disturb: Mapping[str, int] | None = None,
         sensors: str = observations.FULL,
         privileged: bool = False,
+        episode_steps: int | None = None,
     ):
         self.tasks = checks.names("tasks", tasks)
         self.num_envs = checks.integer("num_envs", num_envs, 1, checks.MOST_ENVS)
         self._first_seed = checks.seed(seed)
         if history is not None:
             history = checks.integer("history", history, 1, checks.MOST_STATES)
+        if episode_steps is not None:
+            episode_steps = checks.integer("episode_steps", episode_steps, 1, checks.MOST_STEPS)
         kind = lookup(OBSERVATIONS, observation, "observation")
         lookup(ASSIGNMENTS, assignment, "assignment")
         disturb = disturbances.checked(disturb)
@@ -168,6 +172,8 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         self._probabilities: np.ndarray | None = None
         self._deck: Deck | None = None  # made by the first reset, where the assignment asks for it
         self._task_steps = self.batch.episode_steps
+        if episode_steps is not None:
+            self._task_steps = np.full(len(self.tasks), episode_steps)
         self._rngs: list[np.random.Generator] | None = None  # before the first reset
         self._tracker = EpisodeTracker(self.num_envs)
         # what an arm remembers; the other sensors do not ask for it

@@ -376,6 +376,7 @@ class Actor(NamedTuple):
     tasks: tuple[str, ...]
     trained: tuple[str, ...] = ()  # none: a built-in policy
     sensors: str = "full"
+    episode_steps: int | None = None
 
     def positions(self) -> dict[str, dict]:
         """Where the rows lie that the policy was not trained on, by name."""
@@ -409,7 +410,8 @@ def actors(run: pathlib.Path, tasks: Sequence[str]) -> list[Actor]:
     policy, meta = experiment.run_policy(run)
     rows = tuple(tasks) or tuple(meta["tasks"])
     trained = tuple(meta["tasks"])
-    return [Actor(policy, meta["conditioning"], meta["known"], rows, trained, meta["sensors"])]
+    told = (meta["conditioning"], meta["known"])
+    return [Actor(policy, *told, rows, trained, meta["sensors"], meta["episode_steps"])]
 
 
 def evaluate(config: EvaluateConfig, console: Console) -> dict:
@@ -514,6 +516,7 @@ def _episodes(
         seed=EVALUATION_SEED if config.seed is None else config.seed,
         level=config.level,
         sensors=actor.sensors,
+        episode_steps=actor.episode_steps,
         disturb=disturbed,
     )
 
@@ -542,6 +545,7 @@ def video(config: VideoConfig, console: Console) -> None:
             conditioning=actor.conditioning,
             known_tasks=actor.known_tasks,
             sensors=actor.sensors,
+            episode_steps=actor.episode_steps,
             seed=EVALUATION_SEED + config.seed,
             on_frame=lambda done, total: bars("film", done, total, ""),
         )

@@ -93,6 +93,13 @@ class JobConfig:
         "what the policy senses; its critic and the experts see everything in any case",
         choices="envs.sensors:SENSORS",
     )
+    episode_steps: int | None = setting(
+        None,
+        "control steps of every episode, evaluations included (default: the task set's, or each "
+        "row's)",
+        least=1,
+        most=100_000,
+    )
     sampling: str = setting(
         "uniform", "which task is practised next", choices="agents.tables:SAMPLINGS"
     )

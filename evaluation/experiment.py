@@ -64,6 +64,7 @@ def start(
         "train": split.train,
         "held_out": split.held_out,
         "split_hash": split.hash,
+        "episode_steps": config.episode_steps or split.episode_steps,
         "conditioning": config.conditioning,
         "reward_version": rewards.VERSION,
         "variant_streams": VARIANT_STREAMS,
@@ -166,6 +167,7 @@ def evaluate_run(session: Session, *, zero_shot: bool = True) -> dict:
             conditioning=meta["conditioning"],
             known_tasks=meta["known"],
             sensors=meta["sensors"],
+            episode_steps=meta["episode_steps"],
         )
         for rows in (meta["tasks"], held_out_rows)
         if rows
@@ -299,6 +301,7 @@ def film_run(session: Session, tasks: list[str]) -> str | None:
                 conditioning=meta["conditioning"],
                 known_tasks=meta["known"],
                 sensors=meta["sensors"],
+                episode_steps=meta["episode_steps"],
                 width=session.config.film_width,
             )
         except RenderingUnavailable as error:

@@ -198,6 +198,7 @@ def evaluate(  # noqa: PLR0913 - what an evaluation may be of, by name
     disturb: Mapping[str, int] | None = None,
     variants: str = "evaluation",
     sensors: str = "full",
+    episode_steps: int | None = None,
 ) -> list[Episode]:
     """Run `episodes` episodes of every task; start k of a task is the same for every policy.
 
@@ -213,6 +214,7 @@ def evaluate(  # noqa: PLR0913 - what an evaluation may be of, by name
         disturb: strengths by factor, see `disturbances.FACTORS`; the starts stay the same.
         variants: from which stream they are drawn, a row of `pool.VARIANT_STREAMS`.
         sensors: what the policy senses, a row of `envs.sensors.SENSORS`.
+        episode_steps: control steps of every episode; by default what each row says.
 
     Returns:
         Episodes, sorted by task and start.
@@ -237,6 +239,7 @@ def evaluate(  # noqa: PLR0913 - what an evaluation may be of, by name
             level=level,
             disturb=disturb,
             sensors=sensors,
+            episode_steps=episode_steps,
         )
         # sub-environment i has task i % len(tasks)
         starts = first_start + np.arange(env.num_envs) // len(tasks)

@@ -124,7 +124,8 @@ def _restore_set(run: pathlib.Path, config: Mapping[str, Any]) -> None:
         return
     try:
         train, held_out = tuple(config["train"]), tuple(config["held_out"])
-        register(TaskSet(name, train, held_out, "of a run that was made elsewhere"))
+        probes, steps = "of a run that was made elsewhere", config.get("episode_steps")
+        register(TaskSet(name, train, held_out, probes, episode_steps=steps))
     except Exception as error:  # whatever a stranger's names lead to
         problem = " ".join(str(error).split())
         raise FileError(f"{run}: its task set {name!r} cannot be made: {problem}") from None

@@ -26,6 +26,7 @@ CONFIG: Shape = fields(
         "train": listed(text),
         "held_out": listed(text),
         "split_hash": text,
+        "episode_steps": optional(count),
         "conditioning": text,
         "reward_version": count,
         "variant_streams": mapped(count),

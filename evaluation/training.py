@@ -151,6 +151,7 @@ class BestCheckpoint:
             seed=VALIDATION_SEED,
             variants="validation",
             sensors=learner.sensors,
+            episode_steps=learner.episode_steps,
         )
         score = summary(table)["mean_success"]
         if score >= self.score:
@@ -185,6 +186,7 @@ def learner_config(job: JobConfig) -> LearnerConfig:
         conditioning=job.conditioning,
         algorithm=job.algorithm,
         sensors=job.sensors,
+        episode_steps=job.episode_steps or named_set(job.task_set).episode_steps,
         sampling=job.sampling,
         num_envs=job.num_envs,
         warm=job.warm_start != "none",

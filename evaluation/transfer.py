@@ -268,7 +268,7 @@ def learn(which: Which, session: Session) -> bool:
     folder = which.folder(session.run)
     folder.mkdir(parents=True, exist_ok=True)
     with owned(folder):
-        return Curve(source, meta["conditioning"], which, session).measure()
+        return Curve(source, meta, which, session).measure()
 
 
 class Curve:
@@ -278,7 +278,7 @@ class Curve:
 
     Args:
         source: the trained policy.
-        conditioning: what it was told.
+        meta: of its checkpoint, see `load_policy`.
         which: the learner.
         session: the job.
 
@@ -288,8 +288,9 @@ class Curve:
         invalid_actions: control steps of its evaluations whose action was not finite.
     """
 
-    def __init__(self, source: Any, conditioning: Any, which: Which, session: Session):
-        self.conditioning = conditioning
+    def __init__(self, source: Any, meta: Mapping[str, Any], which: Which, session: Session):
+        self.conditioning = meta["conditioning"]
+        self.episode_steps = meta["episode_steps"]
         self.target = which.target.name
         self.seed = which.seed
         self.kind = which.kind
@@ -312,6 +313,7 @@ class Curve:
         config = LearnerConfig(
             conditioning=self.conditioning,
             sensors=self.network.sensors,
+            episode_steps=self.episode_steps,
             num_envs=num_envs,
             warm=warm,
             network=self.network,
@@ -377,6 +379,7 @@ class Curve:
             conditioning=self.conditioning,
             seed=EVALUATION_SEED,
             sensors=self.network.sensors,
+            episode_steps=self.episode_steps,
         )
         found = summary(table)
         self.points.append((self.learner.env_steps, found["mean_success"]))

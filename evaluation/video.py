@@ -59,6 +59,7 @@ def record(  # noqa: PLR0913 - what a film may choose, nearly all by name
     conditioning: str,
     known_tasks: Sequence[str] | None,
     sensors: str = "full",
+    episode_steps: int | None = None,
     width: int = _FULL_WIDTH,
     seed: int = EVALUATION_SEED,
     on_frame: Callable[[int, int], object] = lambda done, total: None,
@@ -73,6 +74,7 @@ def record(  # noqa: PLR0913 - what a film may choose, nearly all by name
         conditioning: what the policy is told of its task.
         known_tasks: rows that `one_hot` has components for.
         sensors: what the policy senses.
+        episode_steps: control steps of the episode; by default what the row says.
         width: of the picture in pixels, 4 : 3. A film narrower than 640 is a draft: every
             second frame, edges not smoothed.
         seed: of the start; by default that of the evaluation's first.
@@ -94,6 +96,7 @@ def record(  # noqa: PLR0913 - what a film may choose, nearly all by name
         autoreset_mode=AutoresetMode.DISABLED,
         variant_seed=lookup(VARIANT_STREAMS, variants, "stream of variants"),
         sensors=sensors,
+        episode_steps=episode_steps,
     )
     episode = _play(env, policy, seed)
     draft = width < _FULL_WIDTH

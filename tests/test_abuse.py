@@ -158,6 +158,8 @@ CALLS = {  # what must be refused, and words of the line that refuses it
         "sensors must be a name, not None: allowed: full, arm",
     ),
     "sensors are a list": (make(sensors=["arm"]), "sensors must be a name"),
+    "no steps": (make(episode_steps=0), "episode_steps must be at least 1, not 0"),
+    "steps are a fraction": (make(episode_steps=2.5), "episode_steps must be a whole number"),
     "privileged is a number": (make(privileged=1), "privileged must be True or False, not 1"),
     "unknown conditioning": (make(conditioning="onehot"), "unknown conditioning"),
     "conditioning is nothing": (make(conditioning=None), "conditioning must be a name"),
@@ -353,6 +355,7 @@ ARGUMENTS = (
     "assignment",
     "disturb",
     "sensors",
+    "episode_steps",
     "privileged",
 )
 

@@ -4,6 +4,7 @@ import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
@@ -16,6 +17,7 @@ from envs.opengl import RenderingUnavailable
 from envs.pool import VARIANT_STREAMS, draw_pool
 from envs.structure import LOOK_ALIKE
 from evaluation import training
+from evaluation.config import QUICK
 from evaluation.protocol import Zero, evaluate
 
 GROUPS = {name: rows for name, rows in groups(tuple(CLOSURES)).items() if len(rows) > 1}
@@ -215,6 +217,23 @@ def test_evaluation_meets_no_trained_variant(monkeypatch):
         evaluate(Pools, names, 1, variants="trained")
 
 
+def test_there_is_no_time_to_try_both_ways():
+    """Episodes of the set are shorter than its rows', wherever its policies act."""
+    made: Any = gym.make_vec("Uncap/Alike-v0", num_envs=2)
+    assert made.max_steps.tolist() == [50, 50]
+    env = ClosureVectorEnv("jar", 1, episode_steps=3, autoreset_mode="Disabled")
+    env.reset(seed=0)
+    ended = [env.step(np.zeros((1, 5)))[3].item() for _ in range(3)]
+    assert ended == [False, False, True]
+    job = dataclasses.replace(QUICK, task_set="alike")
+    assert training.learner_config(job).episode_steps == 50
+    asked = dataclasses.replace(job, episode_steps=40)
+    assert training.learner_config(asked).episode_steps == 40
+    assert (
+        training.learner_config(dataclasses.replace(job, task_set="alike/jar")).episode_steps == 50
+    )
+
+
 def test_validation_has_variants_of_its_own(monkeypatch):
     given = {}
 
@@ -225,7 +244,12 @@ def test_validation_has_variants_of_its_own(monkeypatch):
     monkeypatch.setattr(training, "evaluate", noted)
     best: Any = object.__new__(training.BestCheckpoint)
     best.learner = SimpleNamespace(
-        tasks=("jar",), known_tasks=("jar",), vectors="none", policy=None, sensors="full"
+        tasks=("jar",),
+        known_tasks=("jar",),
+        vectors="none",
+        policy=None,
+        sensors="full",
+        episode_steps=None,
     )
     best.episodes = best.quota = 1
     with pytest.raises(InterruptedError):

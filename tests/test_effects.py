@@ -32,6 +32,7 @@ ALWAYS_USED = {  # by a new training, whatever else is given; the others need so
     "demos": "refused where nothing reads it, see check_job",
     "conditioning": "the task vector",
     "sensors": "the state",
+    "episode_steps": "the length of an episode",
     "alone": "a policy per row",
     "env_steps": "the budget",
     "minutes": "the budget",

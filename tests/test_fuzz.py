@@ -131,7 +131,7 @@ def ask_go_on_transfer(folder: pathlib.Path, said: Said) -> Any:
     session = Session(run, job, 0, lambda *_: None, lambda: True)
     which = transfer.Which(CLOSURES[TARGET], "pretrained", 0)
     transfer._check_kept(which.folder(run), transfer.settings(job.transfer, source))
-    curve = transfer.Curve(source, meta["conditioning"], which, session)
+    curve = transfer.Curve(source, meta, which, session)
     curve._resume()
     return curve.points, curve.learner.policy
 
