@@ -41,6 +41,7 @@ from evaluation.config import (
     TransferConfig,
     TransferRunConfig,
     VideoConfig,
+    ViewConfig,
     resolved,
 )
 from evaluation.effects import check_effects, job_to_resume, note_changes
@@ -541,6 +542,34 @@ def video(config: VideoConfig, console: Console) -> None:
         )
     success = "success" if outcome["success"] else "not opened"
     console.print(f"{path}: {success}, progress {outcome['progress']:.2f}")
+
+
+def view(config: ViewConfig, console: Console) -> None:
+    """Look at a closure being opened, until Ctrl-C."""
+    from evaluation import live_page, live_window
+    from evaluation.live import Live
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, soft_wrap=True)
+
+    if config.native and config.port is not None:
+        raise ValueError("--port is of the page in the browser: --native has none")
+    check_possible = live_window.check_display if config.native else live_page.check_installed
+    check_possible()
+    [actor] = actors(config.run, (config.task,))
+    if str(config.run) not in BUILT_IN:
+        say_notes(config.run, console)
+    live = Live(actor, config.task, config.seed, config.out)
+    try:
+        if config.native:
+            live_window.look(live, say)
+        else:
+            live_page.look(live, config.port, say)
+    except KeyboardInterrupt:  # how a look ends
+        lost = "; the recording that had not ended is dropped" if live.recording else ""
+        say(f"ended{lost}")
+    finally:
+        live.close()
 
 
 def report(config: ReportConfig, console: Console) -> None:
