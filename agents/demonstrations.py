@@ -132,15 +132,12 @@ def append(root: pathlib.Path, recording: Recording) -> pathlib.Path:
     folder = root / f"{BY_HAND}-v{number}"
     with _workplace(root, folder) as dataset:
         data = dataset / "data"
+        minari_storage = minari.dataset.minari_storage.MinariStorage
+        storage = minari_storage.new(data, *recording.spaces(), data_format="hdf5")
+        tasks = (recording.task,)
         if older:
             tasks = _tasks_with(older[-1], recording.task)
-            shutil.copytree(older[-1] / "data", data)
-            storage = minari.dataset.minari_storage.MinariStorage.read(data)
-        else:
-            tasks = (recording.task,)
-            storage = minari.dataset.minari_storage.MinariStorage.new(
-                data, *recording.spaces(), data_format="hdf5"
-            )
+            storage.update_from_storage(minari_storage.read(older[-1] / "data"))
         episode = recording.episode(tasks.index(recording.task))
         storage.update_episodes([minari.data_collector.EpisodeBuffer(**episode)])
         notes = _notes(tasks, DemoConfig(storage.total_episodes, perturb=0.0))
@@ -226,7 +223,9 @@ class Recording:
     def spaces(self) -> tuple[gym.Space, gym.Space]:
         """Of its observations and actions."""
         sizes = {"state": SIZE, "task": len(CLOSURES[self.task].vector)}
-        boxes = {name: gym.spaces.Box(-LIMIT, LIMIT, (n,), np.float32) for name, n in sizes.items()}
+        boxes: dict[str, gym.Space] = {
+            name: gym.spaces.Box(-LIMIT, LIMIT, (n,), np.float32) for name, n in sizes.items()
+        }
         return gym.spaces.Dict(boxes), gym.spaces.Box(-1.0, 1.0, (5,), np.float32)
 
     def episode(self, index: int) -> dict[str, Any]:

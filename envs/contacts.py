@@ -19,7 +19,7 @@ class Contacts(NamedTuple):
     """Contacts of one simulation, world frame."""
 
     points: np.ndarray  # (k, 3) m
-    forces: np.ndarray  # (k, 3) N, on the body that is later in the tree: finger, lid
+    forces: np.ndarray  # (k, 3) N, on the body that comes later: of finger and lid, on the lid
 
 
 def contacts(batch: ClosureBatch, simulation: int = 0) -> Contacts:
@@ -40,7 +40,10 @@ def contacts(batch: ClosureBatch, simulation: int = 0) -> Contacts:
         contact = data.contact[number]
         wrench = np.zeros(6)  # force (3,) N and torque (3,) N m, contact frame
         mujoco.mj_contactForce(model, data, number, wrench)
-        if np.linalg.norm(wrench[:3]) >= LEAST:
-            points.append(contact.pos.copy())
-            forces.append(contact.frame.reshape(3, 3).T @ wrench[:3])
+        if np.linalg.norm(wrench[:3]) < LEAST:
+            continue
+        first, second = model.geom_bodyid[contact.geom]
+        force = contact.frame.reshape(3, 3).T @ wrench[:3]  # (3,) N, on the second
+        points.append(contact.pos.copy())
+        forces.append(force if second > first else -force)
     return Contacts(np.reshape(points, (-1, 3)), np.reshape(forces, (-1, 3)))

@@ -8,7 +8,7 @@ own viewer. Nothing here may be called from two threads at once.
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # commands import this module
 
 AXES = ("dx", "dy", "dz", "yaw", "fingers")  # of an action, see `ClosureBatch.step`
 FINGERS = AXES.index("fingers")
-# Control steps after the last change of the hand's action until time waits: fingers have closed
+# Control steps after the fingers were told to move until time waits: they have closed
 SETTLE = 10
 _ENTROPY = 0x11FE  # separates the starts from those of training, evaluation and demonstrations
 
@@ -77,7 +77,7 @@ class Live:
         self.tells = _tells(actor)
         self._policy = actor.policy
         self._starts = 0
-        self._idle = SETTLE  # control steps since the hand's action changed
+        self._idle = SETTLE  # control steps since a person told the fingers to move
         self.by_hand = False
         self.waits = True
         self.hand = _at_rest(1.0)
@@ -105,6 +105,7 @@ class Live:
         self.reward = 0.0
         self.ended = False
         self.recording = None
+        self._idle = SETTLE
 
     @property
     def steps(self) -> tuple[int, int]:
@@ -121,11 +122,13 @@ class Live:
         """Fraction of the way to open."""
         return float(self.info["progress"][0])
 
-    def move(self, action: Sequence[float]) -> None:
+    def move(self, action: np.ndarray) -> None:
         """Take over, with an action (5,) that is executed until the next one."""
+        fingers = self.hand[FINGERS] if self.by_hand else self.action[FINGERS]
         self.by_hand = True
         self.hand = np.clip(np.asarray(action, float), -1.0, 1.0)
-        self._idle = 0
+        if self.hand[FINGERS] != fingers:
+            self._idle = 0
 
     def take_over(self) -> None:
         """Take over with the hand at rest, and the fingers as they are told to be."""

@@ -11,11 +11,18 @@ import urllib.request
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE = 30.0  # s for something to come about
-FLAGS = (
-    "--headless=new --no-sandbox --disable-dev-shm-usage --no-first-run --mute-audio "
-    "--remote-debugging-port=0 --window-size=1200,900 --use-angle=swiftshader "
-    "--enable-unsafe-swiftshader --disable-background-networking"
-).split()
+FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--mute-audio",
+    "--remote-debugging-port=0",
+    "--window-size=900,700",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--disable-background-networking",
+]
 
 
 def found() -> str | None:
