@@ -10,6 +10,7 @@ from typing import NamedTuple
 import mujoco
 import numpy as np
 
+from envs import checks
 from envs.batch import ClosureBatch
 
 LEAST = 0.05  # N; weaker contacts are left out
@@ -30,7 +31,11 @@ def contacts(batch: ClosureBatch, simulation: int = 0) -> Contacts:
     Args:
         batch: the simulations.
         simulation: which.
+
+    Raises:
+        ValueError: there is no such simulation.
     """
+    simulation = checks.integer("the simulation", simulation, 0, batch.n - 1)
     model = batch.sim.get_model(simulation)
     data = batch.sim.get_data(simulation)
     mujoco.mj_forward(model, data)

@@ -23,6 +23,7 @@ from envs.closures import named_set
 from envs.conditioning import UNSEEN, vectors
 from envs.cores import set_threads
 from envs.opengl import RenderingUnavailable
+from envs.tables import lookup
 from evaluation import compare as comparison
 from evaluation import disturb, experiment, grid, runs, single_task, unseen
 from evaluation.benchmark import benchmark as measure_speed
@@ -554,11 +555,14 @@ def view(config: ViewConfig, console: Console) -> None:
 
     if config.native and config.port is not None:
         raise ValueError("--port is of the page in the browser: --native has none")
-    check_possible = live_window.check_display if config.native else live_page.check_installed
-    check_possible()
     [actor] = actors(config.run, (config.task,))
     if str(config.run) not in BUILT_IN:
         say_notes(config.run, console)
+    lookup(CLOSURES, config.task, "closure")
+    if config.native:
+        live_window.check_display()
+    else:
+        live_page.check_installed()
     live = Live(actor, config.task, config.seed, config.out)
     try:
         if config.native:

@@ -77,7 +77,7 @@ class Page:
         self._updated = -_EVERY  # when the numbers were updated
         self._followed: dict[str, Any] = {}  # what the controls were set to
         gui = server.gui
-        gui.configure_theme(show_logo=False, show_share_button=False, control_width="large")
+        gui.configure_theme(show_logo=False, show_share_button=False, control_layout="collapsible")
         gui.set_panel_label("Uncap")
         self._add_episode(gui)
         self._add_hand(gui)

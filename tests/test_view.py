@@ -1,6 +1,7 @@
 """A live look: who acts, what is told and recorded, the page's controls, and a real browser."""
 
 import contextlib
+import io
 import os
 import pathlib
 import re
@@ -15,14 +16,16 @@ from unittest import mock
 import browser
 import numpy as np
 import pytest
+from rich.console import Console
 
 from agents import demonstrations, files
 from envs import CLOSURES, ClosureVectorEnv
 from envs.batch import CONTROL_DT
 from envs.contacts import contacts
 from envs.experts import expert_action
-from evaluation import live_page, live_window
+from evaluation import commands, live_page, live_window
 from evaluation.commands import Actor, actors
+from evaluation.config import ViewConfig
 from evaluation.live import AXES, FINGERS, SETTLE, Live, choices
 from evaluation.live_page import STILL, Page
 from evaluation.protocol import BUILT_IN
@@ -453,6 +456,25 @@ def test_a_display_is_asked_for(monkeypatch):
         monkeypatch.setenv("DISPLAY", display)
         with pytest.raises(ValueError, match="--native needs a display"):
             live_window.check_display()
+
+
+@pytest.mark.parametrize("records", [False, True])
+def test_ctrl_c_ends_with_one_line(records, tmp_path, monkeypatch):
+    def look(live, port, say):
+        say(f"port {port}")
+        if records:
+            live.record()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "actors", lambda run, tasks: [of(BUILT_IN["expert"])])
+    monkeypatch.setattr(live_page, "check_installed", lambda: None)
+    monkeypatch.setattr(live_page, "look", look)
+    said = Console(file=io.StringIO())
+    config = ViewConfig(run=pathlib.Path("expert"), task="reach", port=9, out=tmp_path / "out")
+    commands.view(config, said)
+    lost = "; the recording that had not ended is dropped" if records else ""
+    assert said.file.getvalue().splitlines() == ["port 9", f"ended{lost}"]
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_missing_library_is_said(monkeypatch):
