@@ -111,6 +111,7 @@ def quick(monkeypatch):
 
     def look(live, port, say):
         live.record()
+        live.waits = False
         live.step()
         say(f"recorded: {live.save()}")
 
@@ -172,7 +173,7 @@ def fill(line: str, run: pathlib.Path, out: pathlib.Path | str = "") -> list[str
         pytest.param(command, name, id=f"{command}, {kind}")
         for command in WRITES
         for kind, name in NAMES.items()
-        if command not in ("train", "demos") or kind in TOGETHER  # these take a second each
+        if command not in ("train", "view", "demos") or kind in TOGETHER  # these take longer
     ],
 )
 def test_a_command_writes_where_it_is_told(command, name, run, call, quick, tmp_path, monkeypatch):
@@ -605,7 +606,7 @@ def test_a_terminal_gets_bars(capsys):
     assert "success [b]" in out
 
 
-@pytest.mark.parametrize("command", [name for name in WRITES if name != "report"])
+@pytest.mark.parametrize("command", [name for name in WRITES if name not in ("report", "view")])
 def test_long_work_has_progress(command, run, call, quick, tmp_path, monkeypatch):
     shown = []
     monkeypatch.setattr(Lines, "show", lambda self, *report: shown.append(report))

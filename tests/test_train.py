@@ -381,7 +381,7 @@ def test_interrupt_saves_and_resumes(tmp_path):
         ("video expert --task jat", "'jar'"),
         ("video expert --task jar --out x.gif", ".mp4"),
         ("view expert --task jat", "did you mean 'jar'"),
-        ("view exprt --task jar", "no run folder exprt and no policy"),
+        ("view exprt --task jar", "and no policy exprt"),
         ("view expert --task jar --port 0", "--port must be at least 1"),
         ("view expert --task jar --port 70000", "--port must be at most 65535"),
         ("view expert --task jar --port http", "--port"),
