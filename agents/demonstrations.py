@@ -17,6 +17,7 @@ import dataclasses
 import hashlib
 import importlib
 import importlib.metadata
+import json
 import os
 import pathlib
 import shutil
@@ -133,11 +134,13 @@ def append(root: pathlib.Path, recording: Recording) -> pathlib.Path:
     with _workplace(root, folder) as dataset:
         data = dataset / "data"
         minari_storage = minari.dataset.minari_storage.MinariStorage
-        storage = minari_storage.new(data, *recording.spaces(), data_format="hdf5")
         tasks = (recording.task,)
         if older:
             tasks = _tasks_with(older[-1], recording.task)
-            storage.update_from_storage(minari_storage.read(older[-1] / "data"))
+            _copy_unsealed(older[-1] / "data", data)
+            storage = minari_storage.read(data)
+        else:
+            storage = minari_storage.new(data, *recording.spaces(), data_format="hdf5")
         episode = recording.episode(tasks.index(recording.task))
         storage.update_episodes([minari.data_collector.EpisodeBuffer(**episode)])
         notes = _notes(tasks, DemoConfig(storage.total_episodes, perturb=0.0))
@@ -154,6 +157,15 @@ def _by_hand(root: pathlib.Path) -> list[pathlib.Path]:
     found = [path for path in place.parent.glob(f"{place.name}-v*") if _version(path) >= 0]
     whole = [path for path in found if (path / "data" / "metadata.json").exists()]
     return sorted(whole, key=_version)
+
+
+def _copy_unsealed(data: pathlib.Path, copy: pathlib.Path) -> None:
+    """Copy a dataset's data, without what Minari lets nobody change: see `_seal`."""
+    shutil.copytree(data, copy)
+    stored = _read_metadata(copy / "metadata.json")
+    for name in ("dataset_id", "minari_version"):
+        stored.pop(name, None)
+    (copy / "metadata.json").write_text(json.dumps(stored), encoding="utf-8")
 
 
 def _version(folder: pathlib.Path) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -15,12 +16,14 @@ from typing import Any
 import mujoco
 
 from envs.batch import CONTROL_DT
-from envs.scene import build
+from envs.render import FRONT
+from envs.scene import WORKSPACE, build, seat_height
 from evaluation.live import Live
 from evaluation.live_page import STILL
 
 NEW_START = ord("N")  # key; capitals stand for themselves in GLFW
 PAUSE = ord(" ")
+_CLOSING = 5.0  # s that a window may take to close
 
 
 def check_display() -> None:
@@ -63,7 +66,7 @@ class Keys:
 
 
 def look(live: Live, say: Callable[[str], object]) -> None:
-    """Show a window until it is closed.
+    """Show a window until it is closed; all its starts are of the variant that it begins with.
 
     Args:
         live: what is looked at.
@@ -72,28 +75,37 @@ def look(live: Live, say: Callable[[str], object]) -> None:
     Raises:
         RuntimeError: no window can be opened; the message says why.
     """
-    say("N: new start; space: pause; close the window, or Ctrl-C, to end")
-    keys = Keys()
-    while _shown(live, keys):
-        live.start()
-
-
-def _shown(live: Live, keys: Keys) -> bool:
-    """Show a variant in a window; whether it is to go on with another variant."""
     import mujoco.viewer
 
+    say("N: new start; space: pause; close the window, or Ctrl-C, to end")
+    keys = Keys()
     batch = live.env.batch
     variant = batch.pool[batch.variant[0]]
     model = build(variant, visual=True).compile()
     data = mujoco.MjData(model)
-    with mujoco.viewer.launch_passive(
-        model, data, key_callback=keys, show_left_ui=False, show_right_ui=False
-    ) as window:
-        return _played(live, keys, window, data)
+    others = set(threading.enumerate())
+    try:
+        with mujoco.viewer.launch_passive(
+            model, data, key_callback=keys, show_left_ui=False, show_right_ui=False
+        ) as window:
+            _aim(window, seat_height(variant))
+            _play(live, keys, window, data)
+    finally:  # the window's own thread draws until it has seen that it shall close
+        for thread in set(threading.enumerate()) - others:
+            thread.join(_CLOSING)
 
 
-def _played(live: Live, keys: Keys, window: Any, data: mujoco.MjData) -> bool:
-    """Play the episode of a window's variant; False once the window is closed."""
+def _aim(window: Any, seat: float) -> None:
+    """Look at hand and lid from where films do, but farther away."""
+    with window.lock():
+        window.cam.azimuth = FRONT.azimuth
+        window.cam.elevation = FRONT.elevation
+        window.cam.distance = 2 * FRONT.distance
+        window.cam.lookat[:] = (*WORKSPACE, seat + 0.08)
+
+
+def _play(live: Live, keys: Keys, window: Any, data: mujoco.MjData) -> None:
+    """Play episodes of one variant until the window is closed."""
     batch = live.env.batch
     ended = 0.0  # s since the episode ended
     while window.is_running():
@@ -106,8 +118,16 @@ def _played(live: Live, keys: Keys, window: Any, data: mujoco.MjData) -> bool:
         ended += CONTROL_DT * live.ended
         if keys.new_start or ended >= STILL:
             keys.new_start = False
-            return True
-        if not keys.paused:
+            ended = 0.0
+            _start_same_variant(live)
+        elif not keys.paused:
             live.step()
         time.sleep(CONTROL_DT)
-    return False
+
+
+def _start_same_variant(live: Live) -> None:
+    """Take new starts until one has the same variant: the window shows its shape."""
+    variant = live.env.batch.variant[0]
+    live.start()
+    while live.env.batch.variant[0] != variant:
+        live.start()

@@ -201,6 +201,10 @@ def test_episodes_are_added_also_of_other_tasks_and_cut_short(live, minari):
     data = demonstrations.load(live.out)
     assert data["index"].tolist() == [0] * 3 + [1] * 3
     assert demonstrations.task_indices(live.out, ("reach",)).tolist() == [-1, 0]
+    stored = minari.MinariDataset(live.saved / "data")
+    assert stored.spec.dataset_id == "uncap/by-hand-v1"
+    seeds = [one["seed"] for one in stored.storage.get_episode_metadata([0, 1])]
+    assert len(set(seeds)) == 2 and seeds[1] == live._start_seed
 
 
 def test_a_recording_that_cannot_be_added_leaves_what_there_was(live, minari, monkeypatch):
@@ -440,12 +444,17 @@ def test_the_window_plays_pauses_and_starts_anew(live, monkeypatch):
         qpos=np.zeros(live.env.batch.qpos.shape[1]), mocap_pos=np.zeros(3), mocap_quat=np.zeros(4)
     )
     keys = live_window.Keys()
-    assert not live_window._played(live, keys, Window(keys, {}, 5), data)  # closed
+    live_window._play(live, keys, Window(keys, {}, 5), data)  # and it is closed
     assert live.steps[0] == 5
+    variant = live.env.batch.variant[0]
     pressed = {3: [live_window.PAUSE], 1: [live_window.NEW_START]}
-    assert live_window._played(live, keys, Window(keys, pressed, 5), data)
-    assert live.steps[0] == 6
+    live_window._play(live, keys, Window(keys, pressed, 5), data)
+    assert live.steps[0] == 0
+    assert live.env.batch.variant[0] == variant
     assert keys.paused and not keys.new_start
+    keys.paused = False
+    live_window._play(live, keys, Window(keys, {}, live.steps[1] + 25), data)
+    assert 0 < live.steps[0] < 10  # after the outcome stood for a second
 
 
 def test_a_display_is_asked_for(monkeypatch):
