@@ -75,6 +75,7 @@ class Page:
         self._next = clock()  # when the next control step is due
         self._ended = 0.0  # when the episode ended
         self._updated = -_EVERY  # when the numbers were updated
+        self._problem = ""  # what could not be done, until something else is asked for
         self._followed: dict[str, Any] = {}  # what the controls were set to
         gui = server.gui
         gui.configure_theme(show_logo=False, show_share_button=False, control_layout="collapsible")
@@ -199,6 +200,7 @@ class Page:
         """Do what was asked for; whether anything was."""
         answered = False
         while not self._asked.empty():
+            self._problem = ""
             with self._mistakes_are_said():
                 self._asked.get()()
             answered = True
@@ -210,9 +212,8 @@ class Page:
         try:
             yield
         except (ValueError, OSError) as error:
-            line = " ".join(str(error).split())
-            self._recorded.content = f"{_LINE}<b>{html.escape(line)}</b></p>"
-            self._say(f"error: {line}")
+            self._problem = " ".join(str(error).split())
+            self._say(f"error: {self._problem}")
 
     def _follow(self) -> None:
         """Set the controls to what they control, where that has changed."""
@@ -256,10 +257,16 @@ class Page:
                 _ROW.format("lid between the fingers", 0, holds),
             ]
         )
+        self._recorded.content = f"{_LINE}{self._recording()}</p>"
+
+    def _recording(self) -> str:
+        """How it is with the recording, as HTML."""
+        live = self.live
+        if self._problem:
+            return f"<b>{html.escape(self._problem)}</b>"
         if live.recording is not None:
-            self._recorded.content = f"{_LINE}recording: {len(live.recording.steps)} steps</p>"
-        elif live.saved is not None:
-            self._recorded.content = f"{_LINE}saved: {html.escape(str(live.saved))}</p>"
+            return f"recording: {len(live.recording.steps)} steps"
+        return f"saved: {html.escape(str(live.saved))}" if live.saved else ""
 
 
 def _table(rows: list[str]) -> str:

@@ -43,6 +43,7 @@ class Scene:
         self._server = server
         self._batch = batch
         self._variant: Variant | None = None
+        self._shown = 0  # number of the variant's nodes: a browser loses those of a used name
         self._links = _draw_links(server, build(batch.pool[0], visual=True).compile())
         _aim(server, batch)
 
@@ -69,16 +70,18 @@ class Scene:
         from mjviser import ViserMujocoScene  # pyright: ignore[reportMissingImports] - optional
 
         scene = self._server.scene
-        for name in ("/bodies", "/fixed_bodies"):
-            scene.remove_by_name(name)
-        scene.add_frame("/bodies", show_axes=False)
+        scene.remove_by_name(f"/{self._shown}")  # and all below
+        self._shown += 1
+        scene.add_frame(f"/{self._shown}", show_axes=False)
         self._model = build(variant, visual=True, meshes=False).compile()
         self._model.site_group[:] = _HIDDEN_GROUP
         self._data = mujoco.MjData(self._model)
-        self._surroundings = ViserMujocoScene(self._server, self._model, num_envs=1)
+        below = _Below(self._server, f"/{self._shown}")
+        self._surroundings = ViserMujocoScene(below, self._model, num_envs=1)  # pyright: ignore
         self._surroundings.camera_tracking_enabled = False
         for plane in np.flatnonzero(self._model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE):
-            scene.remove_by_name(f"/fixed_bodies/world/{self._model.geom(plane).name}")  # a grid
+            grid = f"/{self._shown}/fixed_bodies/world/{self._model.geom(plane).name}"
+            scene.remove_by_name(grid)
         self._variant = variant
 
     def _show_forces(self) -> None:
@@ -99,6 +102,31 @@ class Scene:
             head_radius=0.004,
             head_length=0.01,
         )
+
+
+class _Below:
+    """A viser server whose new nodes are below another one; all else is the server's own."""
+
+    def __init__(self, server: Any, node: str):
+        self._server = server
+        self.scene = _NodesBelow(server.scene, node)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._server, name)
+
+
+class _NodesBelow:
+    """The `scene` of a `_Below`."""
+
+    def __init__(self, scene: Any, node: str):
+        self._scene = scene
+        self._node = node
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._scene, name)
+        if not name.startswith("add_"):
+            return method
+        return lambda child, *args, **kwargs: method(f"{self._node}{child}", *args, **kwargs)
 
 
 def _draw_links(server: Any, model: mujoco.MjModel) -> dict[int, Any]:
