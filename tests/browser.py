@@ -10,7 +10,7 @@ import time
 import urllib.request
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-PATIENCE = 30.0  # s for something to come about
+PATIENCE = 60.0  # s for something to come about
 FLAGS = [
     "--headless=new",
     "--no-sandbox",
@@ -18,7 +18,7 @@ FLAGS = [
     "--no-first-run",
     "--mute-audio",
     "--remote-debugging-port=0",
-    "--window-size=900,700",
+    "--window-size=720,560",
     "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader",
     "--disable-background-networking",
