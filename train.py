@@ -35,6 +35,7 @@ COMMANDS = {
     "transfer": Command(config.TransferRunConfig, "evaluation.commands:transfer"),
     "evaluate": Command(config.EvaluateConfig, "evaluation.commands:evaluate"),
     "video": Command(config.VideoConfig, "evaluation.commands:video"),
+    "view": Command(config.ViewConfig, "evaluation.commands:view"),
     "report": Command(config.ReportConfig, "evaluation.commands:report"),
     "benchmark": Command(config.BenchmarkConfig(), "evaluation.commands:benchmark"),
     "gallery": Command(config.GalleryConfig(), "evaluation.commands:gallery"),

@@ -17,6 +17,7 @@ import dataclasses
 import hashlib
 import importlib
 import importlib.metadata
+import json
 import os
 import pathlib
 import shutil
@@ -24,6 +25,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 
@@ -33,8 +35,10 @@ from agents.dagger import Teacher
 from agents.networks import MultiTaskPolicy, input_sizes
 from envs import CLOSURES, TASK_SETS, ClosureVectorEnv
 from envs.experts import expert_action
+from envs.observations import LIMIT, SIZE
 from envs.tables import lookup
 
+BY_HAND = "uncap/by-hand"  # dataset of what is recorded in `view`, see `append`
 FORMAT = 1  # version of what `record` adds to Minari's metadata
 BURST = 4  # control steps of the longest burst of random actions: 0.2 s
 _ENTROPY = 0xDE40  # separates the seeds of demonstrations from those of training and evaluation
@@ -99,23 +103,209 @@ def record(
     with _workplace(root, folder) as dataset:
         data = dataset / "data"
         storage = _write_episodes(minari, data, tasks, config, on_progress)
-        notes["sha256"] = _digest(data)
-        storage.update_metadata(
-            {
-                "dataset_id": dataset_id,
-                "minari_version": minari.__version__,
-                "algorithm_name": "scripted experts",
-                "description": f"A Panda opens: {', '.join(tasks)}",
-            }
-        )
-        notes["notes_sha256"] = _notes_digest(notes, _read_metadata(data / "metadata.json"))
-        storage.update_metadata({"uncap": notes})
-        for path in (*data.iterdir(), data, dataset):
-            files.flush(path)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(dataset, folder)
-        files.flush(folder.parent)
+        _seal(storage, dataset, folder, "scripted experts", notes)
     return folder
+
+
+def append(root: pathlib.Path, recording: Recording) -> pathlib.Path:
+    """Add an episode to what was recorded by hand in a folder: whole, or not at all.
+
+    The episodes are one dataset, `BY_HAND` with the version v0 of one episode, v1 of two, and so
+    on. The longer dataset is written beside the shorter one, which is then removed.
+
+    Args:
+        root: folder of datasets; made if missing.
+        recording: the episode.
+
+    Returns:
+        The dataset's folder.
+
+    Raises:
+        ValueError: no steps; the dataset is damaged, or of other numbers of the row; no Minari.
+        Busy: another process adds an episode there.
+    """
+    minari = _minari()
+    if not recording.steps:
+        raise ValueError("nothing was recorded: not one control step")
+    root = pathlib.Path(root).resolve()
+    older = _by_hand(root)
+    number = 1 + _version(older[-1]) if older else 0
+    folder = root / f"{BY_HAND}-v{number}"
+    with _workplace(root, folder) as dataset:
+        data = dataset / "data"
+        minari_storage = minari.dataset.minari_storage.MinariStorage
+        tasks = (recording.task,)
+        if older:
+            tasks = _tasks_with(older[-1], recording.task)
+            _copy_unsealed(older[-1] / "data", data)
+            storage = minari_storage.read(data)
+        else:
+            storage = minari_storage.new(data, *recording.spaces(), data_format="hdf5")
+        episode = recording.episode(tasks.index(recording.task))
+        storage.update_episodes([minari.data_collector.EpisodeBuffer(**episode)])
+        notes = _notes(tasks, DemoConfig(storage.total_episodes, perturb=0.0))
+        _seal(storage, dataset, folder, "by hand", notes)
+    for path in older:
+        (path / "data" / "metadata.json").unlink(missing_ok=True)  # half removed, it is no dataset
+        shutil.rmtree(path, ignore_errors=True)
+    return folder
+
+
+def _by_hand(root: pathlib.Path) -> list[pathlib.Path]:
+    """The datasets that `append` made in a folder, the longest last; there may be a shorter one."""
+    place = root / BY_HAND
+    found = [path for path in place.parent.glob(f"{place.name}-v*") if _version(path) >= 0]
+    whole = [path for path in found if (path / "data" / "metadata.json").exists()]
+    return sorted(whole, key=_version)
+
+
+def _copy_unsealed(data: pathlib.Path, copy: pathlib.Path) -> None:
+    """Copy a dataset's data, without what Minari lets nobody change: see `_seal`."""
+    shutil.copytree(data, copy)
+    stored = _read_metadata(copy / "metadata.json")
+    for name in ("dataset_id", "minari_version"):
+        stored.pop(name, None)
+    (copy / "metadata.json").write_text(json.dumps(stored), encoding="utf-8")
+
+
+def _version(folder: pathlib.Path) -> int:
+    """The number of a dataset's version; -1 where it has none."""
+    number = folder.name.rpartition("-v")[2]
+    return int(number) if number.isascii() and number.isdigit() else -1
+
+
+def _tasks_with(folder: pathlib.Path, task: str) -> tuple[str, ...]:
+    """The tasks of a whole dataset, and one more if it is not among them.
+
+    Raises:
+        ValueError: it is damaged, or holds episodes of a row with other numbers.
+    """
+    load(folder)  # refuses what is damaged
+    notes = metadata(folder)
+    row = notes["rows"].get(task)
+    if row is not None and row["vector"] != CLOSURES[task].vector.tolist():
+        raise ValueError(f"{folder} holds {task} with other numbers: choose another --out")
+    return tuple(dict.fromkeys((*notes["tasks"], task)))
+
+
+class Recording:
+    """One episode of one closure, as it is recorded, see `append`.
+
+    What it was told or senses makes no difference: observations are the full state without noise
+    and the row's own vector.
+
+    Args:
+        task: a row.
+        seed: of the reset that the episode begins with.
+
+    Attributes:
+        steps: of each control step, what Minari holds of it.
+    """
+
+    def __init__(self, task: str, seed: int):
+        self.task = task
+        self.seed = seed
+        self.steps: list[dict[str, Any]] = []
+        self._seen: list[dict[str, Any]] = []  # before each control step, and at the end
+
+    def see(self, state: np.ndarray, success: bool, progress: float) -> None:
+        """Note what there is before a control step, or at the end.
+
+        Args:
+            state: (29,) full state without noise.
+            success: see `ClosureVectorEnv`.
+            progress: the same.
+        """
+        seen = {"state": state, "success": bool(success), "progress": float(progress)}
+        self._seen.append(seen)
+
+    def act(self, action: np.ndarray, reward: float, truncated: bool, by_hand: bool) -> None:
+        """Note a control step.
+
+        Args:
+            action: (5,) float32, as it was executed.
+            reward: that it got.
+            truncated: whether the episode has ended.
+            by_hand: whether a person acted.
+        """
+        self.steps.append(
+            {"action": action, "reward": reward, "truncated": truncated, "by_hand": by_hand}
+        )
+
+    def spaces(self) -> tuple[gym.Space, gym.Space]:
+        """Of its observations and actions."""
+        sizes = {"state": SIZE, "task": len(CLOSURES[self.task].vector)}
+        boxes: dict[str, gym.Space] = {
+            name: gym.spaces.Box(-LIMIT, LIMIT, (n,), np.float32) for name, n in sizes.items()
+        }
+        return gym.spaces.Dict(boxes), gym.spaces.Box(-1.0, 1.0, (5,), np.float32)
+
+    def episode(self, index: int) -> dict[str, Any]:
+        """Arguments of Minari's EpisodeBuffer; the executed actions are the labels, too.
+
+        Args:
+            index: of the row among the dataset's tasks.
+        """
+        ends = [step["truncated"] for step in self.steps]
+        actions = np.stack([step["action"] for step in self.steps])  # (steps, 5)
+        by_hand = [step["by_hand"] for step in self.steps]
+        n = len(self._seen)  # steps + 1
+        vector = CLOSURES[self.task].vector
+        return {
+            "seed": self.seed,
+            "actions": actions,
+            "rewards": np.array([step["reward"] for step in self.steps]),
+            "terminations": np.zeros(len(ends), bool),
+            "truncations": np.array([*ends[:-1], True]),  # the last one may have been cut short
+            "observations": {
+                "state": np.stack([seen["state"] for seen in self._seen]),
+                "task": np.tile(vector, (n, 1)),
+            },
+            "infos": {
+                "success": np.array([seen["success"] for seen in self._seen]),
+                "progress": np.array([seen["progress"] for seen in self._seen]),
+                "task": np.full(n, index),
+                "expert_action": np.concatenate([actions, actions[-1:]]),
+                "perturbed": np.zeros(n, bool),
+                "by_hand": np.array([*by_hand, by_hand[-1]]),
+            },
+        }
+
+
+def _seal(
+    storage: Any,
+    dataset: pathlib.Path,
+    folder: pathlib.Path,
+    algorithm: str,
+    notes: dict[str, Any],
+) -> None:
+    """Complete a dataset's metadata, bring it to the disk, and move it to its place.
+
+    Args:
+        storage: Minari's, of `dataset / "data"`.
+        dataset: where it was made.
+        folder: where it belongs, `<root>/<dataset id>`.
+        algorithm: who acted, in words.
+        notes: see `_notes`; the digests are added.
+    """
+    data = dataset / "data"
+    root = dataset.parent.parent
+    notes["sha256"] = _digest(data)
+    storage.update_metadata(
+        {
+            "dataset_id": folder.relative_to(root).as_posix(),
+            "minari_version": _minari().__version__,
+            "algorithm_name": algorithm,
+            "description": f"A Panda opens: {', '.join(notes['tasks'])}",
+        }
+    )
+    notes["notes_sha256"] = _notes_digest(notes, _read_metadata(data / "metadata.json"))
+    storage.update_metadata({"uncap": notes})
+    for path in (*data.iterdir(), data, dataset):
+        files.flush(path)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    os.rename(dataset, folder)
+    files.flush(folder.parent)
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from envs.closures import guess_ceiling, named_set
 from envs.conditioning import UNSEEN, vectors
 from envs.cores import set_threads
 from envs.opengl import RenderingUnavailable
+from envs.tables import lookup
 from evaluation import compare as comparison
 from evaluation import disturb, experiment, grid, runs, single_task, unseen
 from evaluation.benchmark import benchmark as measure_speed
@@ -41,6 +42,7 @@ from evaluation.config import (
     TransferConfig,
     TransferRunConfig,
     VideoConfig,
+    ViewConfig,
     resolved,
 )
 from evaluation.effects import check_effects, job_to_resume, note_changes
@@ -551,6 +553,37 @@ def video(config: VideoConfig, console: Console) -> None:
         )
     success = "success" if outcome["success"] else "not opened"
     console.print(f"{path}: {success}, progress {outcome['progress']:.2f}")
+
+
+def view(config: ViewConfig, console: Console) -> None:
+    """Look at a closure being opened, until Ctrl-C."""
+    from evaluation import live_page, live_window
+    from evaluation.live import Live
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, soft_wrap=True)
+
+    if config.native and config.port is not None:
+        raise ValueError("--port is of the page in the browser: --native has none")
+    [actor] = actors(config.run, (config.task,))
+    if str(config.run) not in BUILT_IN:
+        say_notes(config.run, console)
+    lookup(CLOSURES, config.task, "closure")
+    if config.native:
+        live_window.check_display()
+    else:
+        live_page.check_installed()
+    live = Live(actor, config.task, config.seed, config.out)
+    try:
+        if config.native:
+            live_window.look(live, say)
+        else:
+            live_page.look(live, config.port, say)
+    except KeyboardInterrupt:  # how a look ends
+        lost = "; the recording that had not ended is dropped" if live.recording else ""
+        say(f"ended{lost}")
+    finally:
+        live.close()
 
 
 def report(config: ReportConfig, console: Console) -> None:

@@ -23,6 +23,7 @@ QUICK_ENV_STEPS = 16_000
 UNLIMITED = 10**9  # environment steps of a job that minutes end
 LARGEST_SEED = 2**32 - 1  # that torch and stable-baselines3 take
 SEED = {"least": 0, "most": LARGEST_SEED}
+PORT = {"least": 1, "most": 65535}
 POLICIES = ("zero", "random", "expert")  # `protocol.BUILT_IN`: they stand in place of a run
 
 THREADS: dict[str, Any] = {
@@ -249,6 +250,22 @@ class VideoConfig:
     seed: int = setting(0, "number of the start", **SEED)
     out: pathlib.Path | None = setting(
         None, "film to write, .mp4 (default: in the run)", path="file"
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ViewConfig:
+    """Look at a closure being opened, live in the browser; take over by hand, and record."""
+
+    run: pathlib.Path = setting(REQUIRED, **RUN_OR_POLICY)
+    task: str = setting(REQUIRED, "the row to begin with", **ROWS)
+    seed: int = setting(0, "of the starts", **SEED)
+    port: int | None = setting(
+        None, "to serve on, on this machine only (default: a free one from 8080 on)", **PORT
+    )
+    native: bool = setting(False, "MuJoCo's own viewer, which needs a display, instead of a page")
+    out: pathlib.Path = setting(
+        pathlib.Path("runs/by-hand"), "folder for what is recorded by hand", path="folder"
     )
 
 

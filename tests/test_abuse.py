@@ -26,6 +26,7 @@ from envs import (
     sample_closure,
 )
 from envs.batch import ClosureBatch
+from envs.contacts import contacts
 from envs.opengl import RenderingUnavailable
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -185,6 +186,8 @@ CALLS = {  # what must be refused, and words of the line that refuses it
     "batch: no variants": (make_batch(variants=0), "variants must be at least 1"),
     "batch: variants are a float": (make_batch(variants=2.0), "variants must be a whole"),
     "batch: variant seed": (make_batch(variant_seed=-2), "variant_seed must be at least 0"),
+    "contacts of none": (lambda: contacts(vector().batch, 3), "the simulation must be at most 2"),
+    "contacts of all": (lambda: contacts(vector().batch, None), "the simulation must be a whole"),
     "too few seeds": (reset(seed=[1, 2]), "seed must be one, or a list of 3"),
     "too many seeds": (reset(seed=np.arange(4)), "seed must be one, or a list of 3"),
     "no seeds": (reset(seed=[]), "seed must be one, or a list of 3"),

@@ -18,7 +18,17 @@ from rich.console import Console
 
 from agents import demonstrations, files
 from envs import ClosureVectorEnv, cores
-from evaluation import audit, commands, config, experiment, gallery, protocol, training, video
+from evaluation import (
+    audit,
+    commands,
+    config,
+    experiment,
+    gallery,
+    live_page,
+    protocol,
+    training,
+    video,
+)
 from evaluation.progress import Bars, Lines
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -98,7 +108,16 @@ def quick(monkeypatch):
         return speed
 
     entry = dict.fromkeys(("zero_shot", "steps_to_threshold", "jumpstart", "final", "area"), 0.0)
+
+    def look(live, port, say):
+        live.record()
+        live.waits = False
+        live.step()
+        say(f"recorded: {live.save()}")
+
     monkeypatch.setattr(video, "record", film)
+    monkeypatch.setattr(live_page, "check_installed", lambda: None)
+    monkeypatch.setattr(live_page, "look", look)
     monkeypatch.setattr(gallery, "gallery", draw)
     monkeypatch.setattr(audit, "search", functools.partial(audit.search, population=10, rounds=1))
     monkeypatch.setattr(commands, "evaluate_policy", evaluate)
@@ -118,6 +137,7 @@ WRITES = {
     "transfer": ("transfer RUN --target jar --out OUT", None),
     "evaluate": ("evaluate RUN --episodes 1 --out OUT", "results.json"),
     "video": ("video RUN --task reach --out OUT.mp4", None),
+    "view": ("view RUN --task reach --out OUT", "uncap/by-hand-v0/data"),
     "report": ("report RUN --out OUT", None),
     "benchmark": ("benchmark --task-set unrelated/reach --out OUT", None),
     "gallery": ("gallery --out OUT", "gallery.html"),
@@ -128,6 +148,7 @@ READS = {
     "transfer": "transfer RUN --target jar",
     "evaluate": "evaluate RUN --episodes 1",
     "video": "video RUN --task reach",
+    "view": "view RUN --task reach",
     "report": "report RUN",
 }
 NAMES = {
@@ -152,7 +173,7 @@ def fill(line: str, run: pathlib.Path, out: pathlib.Path | str = "") -> list[str
         pytest.param(command, name, id=f"{command}, {kind}")
         for command in WRITES
         for kind, name in NAMES.items()
-        if command not in ("train", "demos") or kind in TOGETHER  # these take a second each
+        if command not in ("train", "view", "demos") or kind in TOGETHER  # these take longer
     ],
 )
 def test_a_command_writes_where_it_is_told(command, name, run, call, quick, tmp_path, monkeypatch):
@@ -162,7 +183,7 @@ def test_a_command_writes_where_it_is_told(command, name, run, call, quick, tmp_
     assert done.status == 0, done.err
     made = tmp_path / (f"{name}.mp4" if command == "video" else name)
     assert (made / inside if inside else made).exists()
-    if command in ("train", "video", "gallery", "demos"):  # these say where
+    if command in ("train", "video", "view", "gallery", "demos"):  # these say where
         assert str(made) in done.out
 
 
@@ -173,7 +194,7 @@ def test_a_command_reads_what_it_is_told(command, name, run, call, quick, tmp_pa
     shutil.copytree(run, name)
     done = call(*fill(READS[command], pathlib.Path(name)))
     assert done.status == 0, done.err
-    if command != "evaluate":
+    if command not in ("evaluate", "view"):
         assert str(tmp_path / name) in done.out
 
 
@@ -585,7 +606,7 @@ def test_a_terminal_gets_bars(capsys):
     assert "success [b]" in out
 
 
-@pytest.mark.parametrize("command", [name for name in WRITES if name != "report"])
+@pytest.mark.parametrize("command", [name for name in WRITES if name not in ("report", "view")])
 def test_long_work_has_progress(command, run, call, quick, tmp_path, monkeypatch):
     shown = []
     monkeypatch.setattr(Lines, "show", lambda self, *report: shown.append(report))

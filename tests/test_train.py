@@ -380,6 +380,12 @@ def test_interrupt_saves_and_resumes(tmp_path):
         ("evaluate expert --episodes 0", "at least 1"),
         ("video expert --task jat", "'jar'"),
         ("video expert --task jar --out x.gif", ".mp4"),
+        ("view expert --task jat", "did you mean 'jar'"),
+        ("view exprt --task jar", "and no policy exprt"),
+        ("view expert --task jar --port 0", "--port must be at least 1"),
+        ("view expert --task jar --port 70000", "--port must be at most 65535"),
+        ("view expert --task jar --port http", "--port"),
+        ("view expert --task jar --native --port 8080", "--native has none"),
         ("train --env-steps -5", "at least 0"),
         ("train --conditioning onehot", "did you mean 'one_hot'"),
         ("train --ppo.learning-rate 0", "--ppo.learning-rate must be above 0, not 0.0"),
@@ -436,7 +442,8 @@ def test_no_opengl_says_what_to_install(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["train", "transfer", "evaluate", "video", "report", "benchmark", "demos", "compare"]
+    "name",
+    ["train", "transfer", "evaluate", "video", "view", "report", "benchmark", "demos", "compare"],
 )
 def test_help(name, within):
     done = within(name, "--help")
