@@ -22,18 +22,22 @@ import pathlib
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+import envs
 from agents import files
 from agents.config import CloneConfig
 from agents.dagger import Teacher
 from agents.networks import MultiTaskPolicy, input_sizes
-from envs import CLOSURES, TASK_SETS, ClosureVectorEnv
+from envs import CLOSURES, TASK_SETS
 from envs.experts import expert_action
 from envs.tables import lookup
+
+if TYPE_CHECKING:  # so that loading a policy loads no simulation
+    from envs import ClosureVectorEnv
 
 FORMAT = 1  # version of what `record` adds to Minari's metadata
 BURST = 4  # control steps of the longest burst of random actions: 0.2 s
@@ -212,7 +216,7 @@ def _write_episodes(
     storage = None
     for first in range(0, config.episodes, per_task):
         chunk = seeds[first : first + per_task].ravel().tolist()
-        env = ClosureVectorEnv(
+        env = envs.ClosureVectorEnv(
             tasks, len(chunk), conditioning=config.conditioning, autoreset_mode="Disabled"
         )
         if storage is None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from agents import checkpoints
-from agents.learner import Acting, load_policy
+from agents.policy import Acting, load_policy
 from agents.settings import Flag, check, flags, from_dict, replaced
 from envs import rewards
 from envs.closures import TaskSet, named_set

@@ -34,7 +34,7 @@ from rich.console import Console
 
 from agents import checkpoints, demonstrations, files
 from agents.demonstrations import DemoConfig
-from agents.learner import load_policy
+from agents.policy import load_policy
 from evaluation import commands, compare_report, experiment, grid, report, runs, transfer
 from evaluation import compare as comparison
 from evaluation.config import (
