@@ -86,17 +86,14 @@ def export(
     """
     check_installed()
     read_by = reads(policy, meta)
-    names = (
-        "state",
-        *(["task"] if read_by.task_size else []),
-        *(["index"] if read_by.index else []),
-    )
+    optional = {"task": read_by.task_size, "index": read_by.index}
+    names = ("state", *(name for name, is_read in optional.items() if is_read))
     network = _Network(policy, names)
     examples = _examples(read_by, names)
     content = _sealed(_traced(network, examples), {**described(read_by), **about})
     with torch.inference_mode():
         expected = network(*map(torch.as_tensor, examples.values())).numpy()
-    found = _session(content, path).run(None, examples)[0]
+    found = open_session(content, path).run(None, examples)[0]
     difference = float(np.abs(found - expected).max())
     if not difference < TOLERANCE:
         raise ValueError(
@@ -204,13 +201,13 @@ def read(path: pathlib.Path) -> LoadedPolicy:
     unsealed = content[: found.start(1)] + _UNSEALED.encode() + content[found.end(1) :]
     if hashlib.sha256(unsealed).hexdigest().encode() != found[1]:
         raise FileError(f"{path} is damaged: its content does not fit its digest; export it anew")
-    session = _session(content, path)
+    session = open_session(content, path)
     read_by = _read_by(session, path)
     return LoadedPolicy(read_by, functools.partial(_acts, session))
 
 
-def _session(content: bytes, path: pathlib.Path) -> Any:
-    """Onnxruntime's session on one thread, which gives the same bytes on any machine."""
+def open_session(content: bytes, path: pathlib.Path) -> Any:
+    """A session of onnxruntime on one thread, which gives the same bytes on any machine."""
     import onnxruntime  # pyright: ignore[reportMissingImports]
 
     options = onnxruntime.SessionOptions()
