@@ -257,12 +257,12 @@ def reads(policy: Any, meta: Mapping[str, Any]) -> Reads:
         policy: trained.
         meta: its checkpoint's JSON part, see `load_policy`.
     """
-    given = meta["conditioning"]
-    conditioning = given if isinstance(given, str) else "language"
+    given: Any = meta["conditioning"]
+    conditioning = "language" if isinstance(given, Mapping) else given
     spaces = policy.observation_space.spaces
     network = policy.network
     kept = meta["vectors"]
-    if conditioning == "language":
+    if isinstance(given, Mapping):
         kept = {name: np.asarray(value, np.float32) for name, value in given.items()}
     return Reads(
         sensors=meta["sensors"],
@@ -291,6 +291,8 @@ def load_policy(folder: pathlib.Path) -> tuple[Any, dict]:
             meta["conditioning"] = dict(zip(meta["sentences"], tensors["sentences"], strict=True))
         meta.setdefault("sensors", FULL)
         meta["vectors"] = _kept_vectors(meta)
+        if "sentences" in meta:
+            meta["conditioning"] |= meta["vectors"]  # of drawn rows, too
         algorithm: type[Algorithm] = ALGORITHMS[meta["algorithm"]]
         actions = gym.spaces.Box(-1.0, 1.0, (len(ACTIONS),), np.float32)
         policy = algorithm.build_policy(_spaces(meta, algorithm), actions, meta)

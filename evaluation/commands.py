@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -527,7 +528,7 @@ def _sides(config: EvaluateConfig, console: Console) -> tuple[list[list[Actor]],
     problem = ""
     if isinstance(told_by, str) and told_by not in UNSEEN:
         problem = f"{told_by} has no vector for an unseen closure"
-    if len(acting) > 1 or (_is_run(config.run) and config.run.parent.name == runs.PARTS):
+    if len(acting) > 1:
         problem = "a control has a policy for each trained row only"
     if problem:
         console.print(f"held-out rows are left out: {problem}")
@@ -607,7 +608,10 @@ def export(config: ExportConfig, console: Console) -> None:
     if path.suffix != EXPORTED:
         raise ValueError(f"--out must end in {EXPORTED}, not {path.name!r}")
     exported.check_installed()
-    difference = experiment.export_run(run, path)
+    runs.open_run(run)
+    # in the run, its writer removes what one that was killed has left
+    with contextlib.nullcontext() if config.out else runs.writing(run, new=False):
+        difference = experiment.export_run(run, path)
     console.print(
         f"{path}: {path.stat().st_size:,} bytes; largest difference from torch {difference:.1e}"
     )

@@ -15,7 +15,7 @@ import pathlib
 import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -265,7 +265,7 @@ def _sizes(space: gym.Space, who: str) -> Sizes:
     shapes = {name: part.shape or () for name, part in parts.items()}
     if any(len(shape) != 1 for shape in shapes.values()):
         raise PolicyError(f"{who} reads {space}, but observations are vectors of numbers")
-    sizes = {name: shape[0] for name, shape in shapes.items()}
+    sizes = {name: size for name, shape in shapes.items() for size in shape}
     return sizes if isinstance(space, gym.spaces.Dict) else sizes[""]
 
 
@@ -358,12 +358,10 @@ def _of_onnx(path: pathlib.Path) -> Predict:
     if len(inputs) == 1 and "state" not in inputs:
         [(only, size)] = sizes.items()
         if size is None:
-            raise PolicyError(
-                f"{path}: its input {only} must have a fixed size, or be called state"
-            )
+            raise PolicyError(f"{path}: its input {only} must have a size, or be called state")
         sizes = size
 
-    def predict(observation: Observation, *_: Sequence[Any]) -> tuple[np.ndarray, None]:
+    def predict(observation: Observation, *_: Any) -> tuple[np.ndarray, None]:
         given = _fitted(sizes, observation, path.name)
         arrays = given if isinstance(given, dict) else {next(iter(inputs)): given}
         return session.run(None, arrays)[0], None

@@ -152,12 +152,11 @@ def show(entries: Sequence[Mapping[str, Any]], console: Console) -> None:
 
 def notes(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     """What differs between results beside the policy, in lines."""
-    versions = {
-        name: {entry["versions"].get(name) for entry in entries} for name in runs.versions()
-    }
-    versions["rewards"] = {entry["reward_version"] for entry in entries}
+    rows = [{**entry["versions"], "rewards": entry["reward_version"]} for entry in entries]
+    names = dict.fromkeys(name for row in rows for name in row)
+    versions = {name: sorted({str(row.get(name)) for row in rows}) for name in names}
     return [
-        f"measured with different versions of {name}: {', '.join(sorted(map(str, found)))}"
+        f"measured with different versions of {name}: {', '.join(found)}"
         for name, found in versions.items()
         if len(found) > 1
     ]
