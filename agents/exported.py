@@ -203,7 +203,7 @@ def read(path: pathlib.Path) -> LoadedPolicy:
         raise FileError(f"{path} is damaged: its content does not fit its digest; export it anew")
     session = open_session(content, path)
     read_by = _read_by(session, path)
-    return LoadedPolicy(read_by, functools.partial(_acts, session))
+    return LoadedPolicy(read_by, functools.partial(_acts, session, path))
 
 
 def open_session(content: bytes, path: pathlib.Path) -> Any:
@@ -214,16 +214,23 @@ def open_session(content: bytes, path: pathlib.Path) -> Any:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what it says is raised, too
     try:
-        return onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it also raises
+            return onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's have no common base
         reason = " ".join(str(error).split())
         raise FileError(f"{path} is damaged, or no ONNX file: {reason[:200]}") from None
 
 
-def _acts(session: Any, inputs: Arrays, deterministic: bool) -> np.ndarray:
+def _acts(session: Any, path: pathlib.Path, inputs: Arrays, deterministic: bool) -> np.ndarray:
     if not deterministic:
         raise ValueError("an exported policy has mean actions only: deterministic must be true")
-    return session.run(None, {part.name: inputs[part.name] for part in session.get_inputs()})[0]
+    read = {part.name: inputs[part.name] for part in session.get_inputs()}
+    try:
+        [actions] = session.run(None, read)
+    except Exception as error:  # onnxruntime's have no common base
+        reason = " ".join(str(error).split())
+        raise FileError(f"{path} is damaged: it cannot act: {reason[:200]}") from None
+    return actions
 
 
 def _read_by(session: Any, path: pathlib.Path) -> Reads:
