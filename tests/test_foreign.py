@@ -2,15 +2,18 @@
 
 import io
 import json
+import pathlib
 import sys
 
 import numpy as np
 import pytest
+import stored
 import torch
 from rich.console import Console
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.vec_env import VecExtractDictObs
 
+import train
 from agents.files import FileError, sealed, write_json
 from agents.vec_env import TaskVecEnv
 from envs import TASK_SETS, ClosureVectorEnv
@@ -20,6 +23,7 @@ from evaluation.flags import parse
 from evaluation.foreign import PolicyError, Told
 from evaluation.protocol import BUILT_IN, EVALUATION_SEED, Episode, evaluate
 
+ROOT = pathlib.Path(__file__).parent.parent
 MODULE = '''
 import numpy as np
 
@@ -388,3 +392,23 @@ def test_what_differs_beside_the_policy_is_said(here, quick):
         "measured with different versions of mujoco",
         "measured with different versions of rewards",
     ]
+
+
+# The page about it
+
+
+def test_the_page_says_what_works(here, quick, capsys):
+    text = (ROOT / "docs/policies.md").read_text()
+    loop, module = [part.split("```")[0] for part in text.split("```python")[1:]]
+    stored.make_run(here / "runs/mine")
+    exec(compile(loop, "docs/policies.md", "exec"), {"__name__": "example"})
+    assert capsys.readouterr().out.startswith("[")
+    (here / "mymodule.py").write_text(module)
+    lines = [line.split() for line in text.splitlines() if line.startswith("python train.py")]
+    commands_of_page = [words[2:] for words in lines]
+    assert [words[0] for words in commands_of_page] == ["export", "evaluate", "evaluate", "table"]
+    for words in commands_of_page:
+        train.run(words, Console(file=io.StringIO(), markup=False))
+    assert (here / "policy.onnx").exists()
+    assert len(measured.ranked([here / "mine", here / "expert"])) == 2
+    sys.modules.pop("mymodule")
