@@ -623,8 +623,8 @@ def video(config: VideoConfig, console: Console) -> None:
 
     [actor] = actors(config.run, (config.task,))
     set_threads(0)
-    if str(config.run) in BUILT_IN:
-        own = here() / f"{config.run}-{config.task}.mp4"
+    if not _is_run(config.run):
+        own = here() / f"{config.run.stem}-{config.task}.mp4"
     else:
         own = config.run / "videos" / f"{config.task}.mp4"
         say_notes(config.run, console)

@@ -34,7 +34,7 @@ THREADS: dict[str, Any] = {
 RUN: dict[str, Any] = {"help": "run folder", "positional": True, "path": "read"}
 RUN_OR_POLICY: dict[str, Any] = {
     **RUN,
-    "help": "run folder, or the policy zero, random or expert",
+    "help": "run folder, exported .onnx file, or the policy zero, random or expert",
     "no_paths": POLICIES,
 }
 EVALUATED: dict[str, Any] = {

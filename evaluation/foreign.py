@@ -313,8 +313,8 @@ def _unzipped(path: pathlib.Path, trust: bool) -> Predict:
         raise PolicyError(f"there is no file {path}")
     if not trust:
         raise PolicyError(
-            f"{path} can run code of whoever made it when it is opened: add --trust if that is you "
-            "or someone whom you trust"
+            f"{path} can run code of whoever made it when it is opened: `evaluate --trust` does, "
+            "if that is you or someone whom you trust"
         )
     from stable_baselines3.common.save_util import load_from_zip_file
 
