@@ -34,6 +34,8 @@ COMMANDS = {
     "train": Command(config.TrainConfig(), "evaluation.commands:train"),
     "transfer": Command(config.TransferRunConfig, "evaluation.commands:transfer"),
     "evaluate": Command(config.EvaluateConfig, "evaluation.commands:evaluate"),
+    "table": Command(config.TableConfig, "evaluation.commands:table"),
+    "export": Command(config.ExportConfig, "evaluation.commands:export"),
     "video": Command(config.VideoConfig, "evaluation.commands:video"),
     "view": Command(config.ViewConfig, "evaluation.commands:view"),
     "report": Command(config.ReportConfig, "evaluation.commands:report"),

@@ -16,7 +16,7 @@ from agents import checkpoints, sb3
 from agents.config import LearnerConfig, NetworkConfig
 from agents.networks import TaskNetwork
 from agents.vec_env import TaskVecEnv
-from envs.observations import layout
+from envs.observations import FULL, layout
 
 
 class Algorithm:
@@ -57,6 +57,11 @@ class Algorithm:
     def scales_rewards(config: LearnerConfig) -> bool:
         """Whether the environment divides rewards by the deviation of each task's returns."""
         return False
+
+    @classmethod
+    def critic_sees_more(cls, sensors: str) -> bool:
+        """Whether critics read the full state beside a policy that is given less of it."""
+        return sensors != FULL and not cls.plain
 
     @classmethod
     def check(cls, config: LearnerConfig) -> None:

@@ -212,7 +212,7 @@ class Moore(nn.Module):
         basis = []
         for _ in range(self.EXPERTS):
             unit = F.normalize(rest[:, :1], dim=2, eps=1e-6)  # (n, 1, width)
-            along = rest[:, 1:] @ unit.mT  # (n, experts left, 1)
+            along = rest[:, 1:] @ unit.transpose(1, 2)  # (n, experts left, 1)
             rest = rest[:, 1:] - along * unit  # (n, experts left, width)
             basis.append(unit)
         return torch.cat(basis, 1)
@@ -289,7 +289,7 @@ class Attention(nn.Module):
         size = tokens.shape[2]
         normalised = self.norm(latent)  # (n, size)
         query = self.query(normalised).view(-1, self.heads, size)  # (n, heads, size)
-        scores = query @ tokens.mT * size**-0.5  # (n, heads, t)
+        scores = query @ tokens.transpose(1, 2) * size**-0.5  # (n, heads, t)
         attended = (scores.softmax(2) @ tokens).flatten(1)  # (n, heads * size)
         return latent + self.out(attended) + self.feed(normalised)
 

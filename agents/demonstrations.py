@@ -23,20 +23,24 @@ import pathlib
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
 import torch
 
+import envs
 from agents import files
 from agents.config import CloneConfig
 from agents.dagger import Teacher
 from agents.networks import MultiTaskPolicy, input_sizes
-from envs import CLOSURES, TASK_SETS, ClosureVectorEnv
+from envs import CLOSURES, TASK_SETS
 from envs.experts import expert_action
 from envs.observations import LIMIT, SIZE
 from envs.tables import lookup
+
+if TYPE_CHECKING:  # so that loading a policy loads no simulation
+    from envs import ClosureVectorEnv
 
 BY_HAND = "uncap/by-hand"  # dataset of what is recorded in `view`, see `append`
 FORMAT = 1  # version of what `record` adds to Minari's metadata
@@ -402,7 +406,7 @@ def _write_episodes(
     storage = None
     for first in range(0, config.episodes, per_task):
         chunk = seeds[first : first + per_task].ravel().tolist()
-        env = ClosureVectorEnv(
+        env = envs.ClosureVectorEnv(
             tasks, len(chunk), conditioning=config.conditioning, autoreset_mode="Disabled"
         )
         if storage is None:

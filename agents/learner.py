@@ -14,7 +14,7 @@ import torch
 from gymnasium.vector import AutoresetMode
 
 from agents import checkpoints, demonstrations, sb3
-from agents.algorithm import Algorithm, load_weights
+from agents.algorithm import Algorithm
 from agents.config import CloneConfig, DaggerConfig, LearnerConfig
 from agents.dagger import Dagger, Teacher
 from agents.sac import demonstration_transitions
@@ -24,7 +24,7 @@ from envs import CLOSURES, ClosureVectorEnv
 from envs.conditioning import CONDITIONINGS, vectors
 from envs.experts import expert_action
 from envs.observations import FULL
-from envs.tables import UnknownName, lookup
+from envs.tables import lookup
 
 # Networks this small gain nothing from a second thread, which would fight the physics for the
 # cores; and one thread gives the same bytes on every machine.
@@ -81,7 +81,7 @@ class Learner:
             autoreset_mode=AutoresetMode.SAME_STEP,
             assignment="deck",
             sensors=self.sensors,
-            privileged=_critic_sees_more(self.sensors, algorithm),
+            privileged=algorithm.critic_sees_more(self.sensors),
             episode_steps=self.episode_steps,
         )
         self.env = TaskVecEnv(
@@ -257,6 +257,7 @@ class Learner:
             "conditioning": self.conditioning,
             "sensors": self.sensors,
             "episode_steps": self.episode_steps,
+            "vectors": dict(zip(self.tasks, self.closures.task_vectors.tolist(), strict=True)),
             "network": dataclasses.asdict(self.policy.network),
             "algorithm": self.config.algorithm,
             "clock": [
@@ -338,78 +339,8 @@ class Learner:
         self.algorithm.model.seconds = model
 
 
-def _critic_sees_more(sensors: str, algorithm: type[Algorithm]) -> bool:
-    """Whether critics read the full state beside a policy that is given less of it."""
-    return sensors != FULL and not algorithm.plain
-
-
 def _encoded(conditioning: str | Mapping[str, np.ndarray]) -> Any:
     """What environments take: sentences are encoded once, and kept with the policy."""
     if conditioning != "language":
         return conditioning
     return dict(zip(CLOSURES, vectors("language", tuple(CLOSURES)), strict=True))
-
-
-def load_policy(folder: pathlib.Path) -> tuple[Any, dict]:
-    """The policy of a checkpoint, and the checkpoint's JSON part.
-
-    `conditioning`, `sensors` and `episode_steps` in it are what environments take.
-
-    Raises:
-        CheckpointError: see `checkpoints.load`.
-    """
-    tensors, meta = checkpoints.load(folder)
-    try:
-        if "sentences" in meta:
-            meta["conditioning"] = dict(zip(meta["sentences"], tensors["sentences"], strict=True))
-        algorithm: type[Algorithm] = ALGORITHMS[meta["algorithm"]]
-        sensors = meta.setdefault("sensors", FULL)
-        meta.setdefault("episode_steps", None)
-        env = ClosureVectorEnv(
-            meta["tasks"][:1],
-            1,
-            conditioning=meta["conditioning"],
-            known_tasks=meta["known"],
-            threads=1,
-            autoreset_mode=AutoresetMode.SAME_STEP,
-            sensors=sensors,
-            privileged=_critic_sees_more(sensors, algorithm),
-        )
-        spaces = TaskVecEnv(env, plain=algorithm.plain)
-        policy = algorithm.build_policy(spaces.observation_space, spaces.action_space, meta)
-        load_weights(policy, tensors)
-    except UnknownName as error:
-        raise checkpoints.CheckpointError(
-            f"the checkpoint in {folder} cannot be used here: {error}"
-        ) from None
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
-        raise checkpoints.CheckpointError(
-            f"the checkpoint in {folder} was made by another version, or is damaged: "
-            "its networks differ"
-        ) from None
-    return policy, meta
-
-
-class Acting:
-    """A policy as evaluation takes it: made for an environment, deterministic.
-
-    Args:
-        policy: trained.
-        tasks: its rows, in the order of its indices; a row that is not among them is given index
-            0, which counts only for `per_task` heads.
-    """
-
-    def __init__(self, policy: Any, tasks: Sequence[str]):
-        self.policy = policy
-        self.index_of = {name: index for index, name in enumerate(tasks)}
-
-    def __call__(self, env: ClosureVectorEnv) -> Callable[[dict, np.ndarray], np.ndarray]:
-        """Make act(observation, task) -> (n, a) for an environment."""
-        indices = np.array([self.index_of.get(name, 0) for name in env.tasks], np.float32)
-        return functools.partial(self._act, indices)
-
-    def _act(self, indices: np.ndarray, observation: dict, task: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            inputs = {**observation, "index": indices[task][:, None]}
-            tensors = {name: torch.as_tensor(value) for name, value in inputs.items()}
-            return self.policy.act(tensors).clamp(-1, 1).numpy()

@@ -37,7 +37,7 @@ class Setting:
         repeated: it can be typed several times, and holds the words of all.
         path: what is at the path that it names: "read" (it is there), "folder" or "file" (it is
             written); None: it is no path. The command line makes paths absolute.
-        no_paths: values of a path that are none.
+        no_paths: values of a path that are none, as regular expressions.
     """
 
     help: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
@@ -12,7 +12,9 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents import sb3
-from envs import ClosureVectorEnv
+
+if TYPE_CHECKING:  # so that loading a policy loads no simulation
+    from envs import ClosureVectorEnv
 
 VARIANCE_FLOOR = 1e-2  # added to the variance of returns: rewards of a task without any stay small
 

@@ -18,6 +18,7 @@ from envs.constants import MARK, constants
 from envs.cores import default_threads
 from envs.mechanisms import LID_JOINTS, TWIST
 from envs.models import MODELS
+from envs.panda import STEP_POSITION, STEP_YAW
 from envs.pool import draw_pool
 from envs.scene import SUBSTEPS, TIMESTEP, WORKSPACE, build
 from envs.structure import digest
@@ -25,8 +26,6 @@ from envs.tables import lookup
 from envs.variation import LEVELS, Variation, with_halves
 
 CONTROL_DT = TIMESTEP * SUBSTEPS  # s
-STEP_POSITION = 0.03  # m that the hand is sent ahead at full action
-STEP_YAW = 0.4  # rad that it is turned ahead
 # rad that joints' targets may be ahead of the joints: about the arm's limits of speed (2.2 rad/s).
 # The wrist's may lead further, for the hand to be turned
 JOINT_LEASH = np.array([0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.5])

@@ -15,9 +15,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from envs.batch import STEP_POSITION, STEP_YAW
 from envs.mechanisms import LIFT, TILT_Y, TWIST
-from envs.robot import FINGER_OPEN, WRIST_LIMIT
+from envs.panda import FINGER_OPEN, STEP_POSITION, STEP_YAW, WRIST_LIMIT
 from envs.tables import lookup
 
 Measured = dict[str, np.ndarray]

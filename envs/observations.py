@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from envs.mechanisms import LIFT, TILT_X, TWIST, X
-from envs.robot import ARM_RANGE, FINGER_OPEN
+from envs.panda import ARM_RANGE, FINGER_OPEN
 from envs.sensors import SENSORS
 from envs.tables import lookup
 

@@ -1,9 +1,4 @@
-"""The Franka Panda: its MjSpec, home pose and Cartesian controller.
-
-Link frames, joint limits and force limits are the manufacturer's (Franka Control Interface
-documentation). Masses and inertias are those identified by Gaz et al., "Dynamic Identification
-of the Franka Emika Panda Robot with Retrieval of Feasible Parameters" (RA-L 2019).
-"""
+"""The Franka Panda: its MjSpec, home pose and Cartesian controller; its numbers: `panda.py`."""
 
 # pyright: reportAttributeAccessIssue=false
 # (mujoco's compiled names have no stubs)
@@ -15,110 +10,12 @@ import importlib.util
 import math
 import pathlib
 from collections.abc import Callable
-from typing import NamedTuple
 
 import mujoco
 import numba
 import numpy as np
 
-Vector = tuple[float, ...]
-
-
-class _Link(NamedTuple):
-    """One arm link with the joint that turns it about its z axis."""
-
-    name: str
-    position: Vector  # (3,) m, in the parent's frame
-    quaternion: Vector  # (4,) w x y z, in the parent's frame
-    mass: float  # kg
-    centre_of_mass: Vector  # (3,) m
-    inertia: Vector  # (6,) xx yy zz xy xz yz, kg m^2
-    joint_range: tuple[float, float]  # rad
-    torque_limit: int  # N m
-    stiffness: float  # N m/rad of the position servo
-
-
-_STRAIGHT = (1, 0, 0, 0)
-_H = 0.70710678
-_LINKS = (
-    _Link(
-        name="link1",
-        position=(0, 0, 0.333),
-        quaternion=_STRAIGHT,
-        mass=4.970684,
-        centre_of_mass=(0.003875, 0.002081, -0.04762),
-        inertia=(0.70337, 0.70661, 0.0091170, -0.000139, 0.006772, 0.019169),
-        joint_range=(-2.8973, 2.8973),
-        torque_limit=87,
-        stiffness=4500,
-    ),
-    _Link(
-        name="link2",
-        position=(0, 0, 0),
-        quaternion=(_H, -_H, 0, 0),
-        mass=0.646926,
-        centre_of_mass=(-0.003141, -0.02872, 0.003495),
-        inertia=(0.007962, 0.02811, 0.025995, -0.003925, 0.010254, 0.000704),
-        joint_range=(-1.7628, 1.7628),
-        torque_limit=87,
-        stiffness=4500,
-    ),
-    _Link(
-        name="link3",
-        position=(0, -0.316, 0),
-        quaternion=(_H, _H, 0, 0),
-        mass=3.228604,
-        centre_of_mass=(0.027518, 0.039252, -0.066502),
-        inertia=(0.037242, 0.036155, 0.01083, -0.004761, -0.011396, -0.012805),
-        joint_range=(-2.8973, 2.8973),
-        torque_limit=87,
-        stiffness=3500,
-    ),
-    _Link(
-        name="link4",
-        position=(0.0825, 0, 0),
-        quaternion=(_H, _H, 0, 0),
-        mass=3.587895,
-        centre_of_mass=(-0.05317, 0.104419, 0.027454),
-        inertia=(0.025853, 0.019552, 0.028323, 0.007796, -0.001332, 0.008641),
-        joint_range=(-3.0718, -0.0698),
-        torque_limit=87,
-        stiffness=3500,
-    ),
-    _Link(
-        name="link5",
-        position=(-0.0825, 0.384, 0),
-        quaternion=(_H, -_H, 0, 0),
-        mass=1.225946,
-        centre_of_mass=(-0.011953, 0.041065, -0.038437),
-        inertia=(0.035549, 0.029474, 0.008627, -0.002117, -0.004037, 0.000229),
-        joint_range=(-2.8973, 2.8973),
-        torque_limit=12,
-        stiffness=2000,
-    ),
-    _Link(
-        name="link6",
-        position=(0, 0, 0),
-        quaternion=(_H, _H, 0, 0),
-        mass=1.666555,
-        centre_of_mass=(0.060149, -0.014117, -0.010517),
-        inertia=(0.001964, 0.004354, 0.005433, 0.000109, -0.001158, 0.000341),
-        joint_range=(-0.0175, 3.7525),
-        torque_limit=12,
-        stiffness=2000,
-    ),
-    _Link(
-        name="link7",
-        position=(0.088, 0, 0),
-        quaternion=(_H, _H, 0, 0),
-        mass=0.735522,
-        centre_of_mass=(0.010517, -0.004252, 0.061597),
-        inertia=(0.012516, 0.010027, 0.004815, -0.000428, -0.001196, -0.000741),
-        joint_range=(-2.8973, 2.8973),
-        torque_limit=12,
-        stiffness=2000,
-    ),
-)
+from envs.panda import FINGER_OPEN, LINKS, STRAIGHT, Link, Vector
 
 # Rotor inertia seen through the gears (kg m^2) and viscous friction (N m s/rad), by the
 # joint's torque limit. Without them a servo whose damping term saturates flips the
@@ -129,13 +26,10 @@ _MOTOR = {
 }
 _STIFFNESS_PER_DAMPING = 25  # 1/s, of the position servos
 
-_JOINTS = len(_LINKS)
+_JOINTS = len(LINKS)
 ARM = slice(0, _JOINTS)  # arm joints in qpos, qvel and ctrl
 FINGERS = slice(7, 9)  # finger joints in qpos, qvel and ctrl
-ARM_RANGE = np.array([link.joint_range for link in _LINKS])  # (7, 2) rad
 HOME = np.array([0.0, 0.10, 0.0, -2.25, 0.0, 2.35, np.pi / 4])  # hand down, in front (rad)
-FINGER_OPEN = 0.04  # m per finger
-WRIST_LIMIT = 2.8  # usable range of joint 7 each way (rad); the stop is at 2.8973
 
 # Gripper servo. A stiffness of 100 N/m, which is widely used, slips on a small cap; 2000 N/m
 # with the real hand's continuous force holds. Inertia and friction of the drive cap the speed
@@ -237,14 +131,14 @@ def add_panda(spec: mujoco.MjSpec, visual: bool, meshes: bool = True) -> None:
 
     wrist = _add_arm(spec, meshes)
     hand = _add_hand(wrist, meshes)
-    _add_finger(spec, hand, "left", _STRAIGHT, meshes)
+    _add_finger(spec, hand, "left", STRAIGHT, meshes)
     _add_finger(spec, hand, "right", (0, 0, 0, 1), meshes)  # half a turn about z
     _couple_fingers(spec)
 
 
 def _load_meshes(spec: mujoco.MjSpec) -> None:
     """Add the mesh assets of all bodies."""
-    links = [link.name for link in _LINKS]
+    links = [link.name for link in LINKS]
     for name in ("link0", *links, "hand", "finger"):
         spec.add_mesh(
             name=name,
@@ -258,7 +152,7 @@ def _add_arm(spec: mujoco.MjSpec, meshes: bool) -> mujoco.MjsBody:
     body = spec.worldbody.add_body(name="link0")
     if meshes:
         _add_mesh_geom(body, "link0")
-    for number, link in enumerate(_LINKS, start=1):
+    for number, link in enumerate(LINKS, start=1):
         body = _add_link(spec, body, f"joint{number}", link)
         if meshes:
             _add_mesh_geom(body, link.name)
@@ -267,7 +161,7 @@ def _add_arm(spec: mujoco.MjSpec, meshes: bool) -> mujoco.MjsBody:
 
 
 def _add_link(
-    spec: mujoco.MjSpec, parent: mujoco.MjsBody, joint: str, link: _Link
+    spec: mujoco.MjSpec, parent: mujoco.MjsBody, joint: str, link: Link
 ) -> mujoco.MjsBody:
     """Add one link with its joint and servo."""
     body = parent.add_body(name=link.name, pos=link.position, quat=link.quaternion, gravcomp=1)

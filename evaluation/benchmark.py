@@ -11,7 +11,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from agents.config import LearnerConfig, NetworkConfig, PPOConfig
-from agents.learner import Acting, Learner
+from agents.learner import Learner
+from agents.policy import Acting
 from agents.tables import BODIES
 from envs import ClosureVectorEnv
 from envs.batch import CONTROL_DT

@@ -2,42 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
+import re
 import shutil
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from agents import checkpoints, demonstrations
+from agents import checkpoints, demonstrations, exported
 from agents.files import owned, replacing
 from agents.gradients import GradientRule
+from agents.policy import EXPORTED
 from agents.settings import as_words, flags
 from agents.tables import ALGORITHMS
-from envs import CLOSURES, TASK_SETS
+from envs import CLOSURES, TASK_SETS, TaskSet
 from envs.closures import guess_ceiling, named_set
 from envs.conditioning import UNSEEN, vectors
 from envs.cores import set_threads
 from envs.opengl import RenderingUnavailable
 from envs.tables import lookup
 from evaluation import compare as comparison
-from evaluation import disturb, experiment, grid, runs, single_task, unseen
+from evaluation import disturb, experiment, foreign, grid, measured, runs, single_task, unseen
 from evaluation.benchmark import benchmark as measure_speed
 from evaluation.benchmark import inference
 from evaluation.config import (
     LARGEST_SEED,
+    MODULE,
+    WHO,
     AuditConfig,
     BenchmarkConfig,
     CompareConfig,
     DemosConfig,
     EvaluateConfig,
+    ExportConfig,
     GalleryConfig,
     JobConfig,
     ReportConfig,
+    TableConfig,
     TrainConfig,
     TransferConfig,
     TransferRunConfig,
@@ -387,16 +395,29 @@ class Actor(NamedTuple):
         return {name: unseen.position(CLOSURES[name], trained) for name in new}
 
 
-def actors(run: pathlib.Path, tasks: Sequence[str]) -> list[Actor]:
+def actors(
+    run: pathlib.Path, tasks: Sequence[str], told: foreign.Told | None = None
+) -> list[Actor]:
     """Who acts in which rows: one policy in all, or, of a single-task control, each row's own.
 
     Args:
-        run: a run folder, or the name of a built-in policy.
+        run: a run folder, the name of a built-in policy, or a policy that `foreign` opens.
         tasks: rows; by default those of the run.
+        told: what the command line says of a policy.
 
     Raises:
         RunError: no such run.
+        PolicyError: no such policy, or it cannot be used.
     """
+    told = told or foreign.Told()
+    if foreign.is_foreign(run):
+        opened = foreign.opened(run, told)
+        rows = tuple(tasks) or opened.trained or TASK_SETS["first"].train
+        known = opened.known or rows
+        return [
+            Actor(opened.policy, opened.conditioning, known, rows, opened.trained, opened.sensors)
+        ]
+    foreign.refuse_told(run, told)
     if str(run) in BUILT_IN:
         rows = tuple(tasks) or TASK_SETS["first"].train
         return [Actor(BUILT_IN[str(run)], "parameters", None, rows)]
@@ -428,7 +449,7 @@ def evaluate(config: EvaluateConfig, console: Console) -> dict:
             disturb.write(found.table, found.disturbed, config.out)
         else:
             write_episodes(found.table, config.out / "episodes.csv")
-        runs.write_json(config.out / "results.json", {**found.results, "machine": runs.machine()})
+        runs.write_json(config.out / measured.RESULTS, {**found.results, "machine": runs.machine()})
     return found.results
 
 
@@ -457,25 +478,33 @@ def _evaluated(config: EvaluateConfig, console: Console) -> _Evaluated:
     conditions, skipped = disturb.conditions(config.disturb)
     for factor in skipped:
         console.print(f"{factor} is left out: the policy sees no pictures")
-    table: list[Episode] = []
+    tables: list[list[Episode]] = []  # of trained rows, and of held-out ones
     paired: list[disturb.DisturbedEpisode] = []
+    began = time.perf_counter()
     bars = Bars(console)
     with bars.progress:
-        acting = actors(config.run, config.tasks)
-        if str(config.run) not in BUILT_IN:
-            say_notes(config.run, console)
+        sides, split = _sides(config, console)
+        acting = [actor for side in sides for actor in side]
         quota = sum(len(actor.tasks) for actor in acting) * config.episodes
         watch = Watch(quota * (1 + len(conditions)), bars)
-        for actor in acting:
-            twins = _episodes(actor, config, watch)
-            table += twins
-            for factor, strength in conditions:
-                disturbed = _episodes(actor, config, watch, {factor: strength})
-                paired += disturb.paired(disturbed, twins, (factor, strength))
+        for side in sides:
+            tables.append([])
+            for actor in side:
+                twins = _episodes(actor, config, watch)
+                tables[-1] += twins
+                for factor, strength in conditions:
+                    disturbed = _episodes(actor, config, watch, {factor: strength})
+                    paired += disturb.paired(disturbed, twins, (factor, strength))
         watch.end()
-    found = summary(table)
-    found["guess_ceiling"] = guess_ceiling(tuple(found["per_task"]))
+    found, *held_out = [
+        {**summary(table), "guess_ceiling": guess_ceiling(tuple({e.task: 0 for e in table}))}
+        for table in tables
+    ]
     _print_success(found, console)
+    if held_out:
+        console.print("held-out rows:")
+        _print_success(held_out[0], console)
+        found["held_out"] = held_out[0]
     if paired:
         found["disturbances"] = disturb.results(paired)
         disturb.show(disturb.compared(paired), console)
@@ -484,7 +513,62 @@ def _evaluated(config: EvaluateConfig, console: Console) -> _Evaluated:
         console.print(line)
     if positions:
         found["unseen"] = positions
-    return _Evaluated(found, table, paired)
+    found |= _about(config, acting[0], split, time.perf_counter() - began)
+    return _Evaluated(found, [episode for table in tables for episode in table], paired)
+
+
+def _sides(config: EvaluateConfig, console: Console) -> tuple[list[list[Actor]], TaskSet]:
+    """Who acts in the trained rows, and, with --task-set, in the held-out ones; and the split.
+
+    Raises:
+        ValueError: both --tasks and --task-set; a policy that cannot be used.
+    """
+    if config.task_set and config.tasks:
+        raise ValueError("--tasks and --task-set exclude each other: a task set names its rows")
+    told = foreign.Told(config.conditioning, config.sensors, config.trust)
+    chosen = named_set(config.task_set) if config.task_set else None
+    acting = actors(config.run, chosen.train if chosen else config.tasks, told)
+    if chosen and chosen.episode_steps:
+        acting = [actor._replace(episode_steps=chosen.episode_steps) for actor in acting]
+    if _is_run(config.run):
+        say_notes(config.run, console)
+    rows = tuple(row for actor in acting for row in actor.tasks)
+    split = chosen or TaskSet("evaluated", rows, (), "rows that were evaluated")
+    if not split.held_out:
+        return [acting], split
+    told_by = acting[0].conditioning
+    problem = ""
+    if isinstance(told_by, str) and told_by not in UNSEEN:
+        problem = f"{told_by} has no vector for an unseen closure"
+    if len(acting) > 1:
+        problem = "a control has a policy for each trained row only"
+    if problem:
+        console.print(f"held-out rows are left out: {problem}")
+        return [acting], split
+    return [acting, [acting[0]._replace(tasks=split.held_out)]], split
+
+
+def _is_run(run: pathlib.Path) -> bool:
+    return str(run) not in BUILT_IN and not foreign.is_foreign(run)
+
+
+def _about(config: EvaluateConfig, actor: Actor, split: TaskSet, seconds: float) -> dict[str, Any]:
+    """What results say of their evaluation, see `measured.about`."""
+    name = config.run.stem if foreign.is_foreign(config.run) else config.run.name
+    name = str(config.run) if re.fullmatch(MODULE, str(config.run)) else name
+    told = actor.conditioning
+    return measured.about(
+        config.who or "".join(c for c in name if c.isprintable())[:WHO] or "nameless",
+        split,
+        {
+            "conditioning": told if isinstance(told, str) else "language",
+            "sensors": actor.sensors,
+            "level": config.level,
+            "seed": EVALUATION_SEED if config.seed is None else config.seed,
+            "episodes": config.episodes,
+            "seconds": seconds,
+        },
+    )
 
 
 def _print_success(found: dict, console: Console) -> None:
@@ -523,14 +607,39 @@ def _episodes(
     )
 
 
+def table(config: TableConfig, console: Console) -> None:
+    """Rank results."""
+    entries = measured.ranked(config.results)
+    measured.show(entries, console)
+    if config.out:
+        config.out.parent.mkdir(parents=True, exist_ok=True)
+        runs.write_json(config.out, {"ranked": entries})
+
+
+def export(config: ExportConfig, console: Console) -> None:
+    """Write a policy as an ONNX file."""
+    run = config.run
+    path = config.out or run / f"policy{EXPORTED}"
+    if path.suffix != EXPORTED:
+        raise ValueError(f"--out must end in {EXPORTED}, not {path.name!r}")
+    exported.check_installed()
+    runs.open_run(run)
+    # in the run, its writer removes what one that was killed has left
+    with contextlib.nullcontext() if config.out else runs.writing(run, new=False):
+        difference = experiment.export_run(run, path)
+    console.print(
+        f"{path}: {path.stat().st_size:,} bytes; largest difference from torch {difference:.1e}"
+    )
+
+
 def video(config: VideoConfig, console: Console) -> None:
     """Film one episode."""
     from evaluation.video import record
 
     [actor] = actors(config.run, (config.task,))
     set_threads(0)
-    if str(config.run) in BUILT_IN:
-        own = here() / f"{config.run}-{config.task}.mp4"
+    if not _is_run(config.run):
+        own = here() / f"{config.run.stem}-{config.task}.mp4"
     else:
         own = config.run / "videos" / f"{config.task}.mp4"
         say_notes(config.run, console)

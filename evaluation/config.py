@@ -25,6 +25,8 @@ LARGEST_SEED = 2**32 - 1  # that torch and stable-baselines3 take
 SEED = {"least": 0, "most": LARGEST_SEED}
 PORT = {"least": 1, "most": 65535}
 POLICIES = ("zero", "random", "expert")  # `protocol.BUILT_IN`: they stand in place of a run
+MODULE = r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*"  # a module and what is in it, likewise
+WHO = 60  # letters of a name, at most
 
 THREADS: dict[str, Any] = {
     "help": "threads of the physics; results do not depend on it (0: one per core)",
@@ -33,8 +35,14 @@ THREADS: dict[str, Any] = {
 RUN: dict[str, Any] = {"help": "run folder", "positional": True, "path": "read"}
 RUN_OR_POLICY: dict[str, Any] = {
     **RUN,
-    "help": "run folder, or the policy zero, random or expert",
+    "help": "run folder, exported .onnx file, or the policy zero, random or expert",
     "no_paths": POLICIES,
+}
+EVALUATED: dict[str, Any] = {
+    **RUN,
+    "help": "run folder; the policy zero, random or expert; or someone's own: module:name of a "
+    "function or an object with predict, an .onnx file, a .zip of stable-baselines3",
+    "no_paths": (*POLICIES, MODULE),
 }
 
 CLOSURES = "envs.closures:CLOSURES"
@@ -214,13 +222,39 @@ class TransferRunConfig:
     )
 
 
+def _name_problem(value: str) -> str | None:
+    fits = value.strip() and value.isprintable() and len(value) <= WHO
+    return None if fits else f"must be a printable name of at most {WHO} letters"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """Evaluate a run with a fixed quota of episodes per task."""
+    """Evaluate a run, or anyone's policy, with a fixed quota of episodes per task."""
 
-    run: pathlib.Path = setting(REQUIRED, **RUN_OR_POLICY)
+    run: pathlib.Path = setting(REQUIRED, **EVALUATED)
     tasks: tuple[str, ...] = setting(
         (), "rows (default: the run's; of `first` for a policy)", **ROWS
+    )
+    task_set: str | None = setting(
+        None, "its trained rows, and its held-out ones beside them, instead of --tasks", **TASK_SETS
+    )
+    conditioning: str | None = setting(
+        None,
+        "what someone's own policy is told of its task (default: parameters)",
+        choices="envs.conditioning:CONDITIONINGS",
+    )
+    sensors: str | None = setting(
+        None,
+        "what its state is made of (default: full)",
+        choices="envs.sensors:SENSORS",
+    )
+    trust: bool = setting(
+        False, "open a .zip of stable-baselines3, which can run code of whoever made it"
+    )
+    who: str | None = setting(
+        None,
+        "name in tables (default: the policy's, or its file's or folder's)",
+        check=_name_problem,
     )
     episodes: int = setting(50, "per task", least=1)
     seed: int | None = setting(None, "of the starts (default: the evaluation's own)", **SEED)
@@ -237,7 +271,31 @@ class EvaluateConfig:
     )
     threads: int = setting(0, **THREADS)
     out: pathlib.Path | None = setting(
-        None, "folder for episodes.csv, results.json and disturbances.csv", path="folder"
+        None,
+        "folder for episodes.csv, disturbances.csv and results.json, which `table` compares",
+        path="folder",
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TableConfig:
+    """Rank the results of `evaluate --out` beside each other."""
+
+    results: tuple[pathlib.Path, ...] = setting(
+        REQUIRED, "results.json files, or folders that hold one", positional=True, path="read"
+    )
+    out: pathlib.Path | None = setting(
+        None, "file for the table, as JSON (default: print only)", path="file"
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Write a run's policy as an ONNX file, which acts without Uncap and torch."""
+
+    run: pathlib.Path = setting(REQUIRED, **RUN)
+    out: pathlib.Path | None = setting(
+        None, "file to write, .onnx (default: policy.onnx in the run)", path="file"
     )
 
 

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from envs.disturbances import EVERYTHING, FACTORS, chosen, refuse_unseen
+from evaluation import listing
 from evaluation.protocol import Episode, write_rows
 from evaluation.statistics import mcnemar, paired_difference, wilson
 
@@ -155,17 +155,7 @@ COLUMNS = ("factor", "strength", "undisturbed", "disturbed", "difference", "lost
 
 def show(table: Sequence[Comparison], console: Console) -> None:
     """Print the table: ruled on a terminal, else a line per condition."""
-    lines = [_cells(row) for row in table]
-    if console.is_terminal:
-        ruled = Table(*COLUMNS)
-        for cells in lines:
-            ruled.add_row(*cells)
-        console.print(ruled)
-    else:
-        widths = [max(map(len, column)) for column in zip(COLUMNS, *lines, strict=True)]
-        for cells in (COLUMNS, *lines):
-            padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
-            console.print("  ".join(padded).rstrip())
+    listing.show(COLUMNS, [_cells(row) for row in table], console)
     console.print(NOTE)
 
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from agents import checkpoints
-from agents.learner import Acting, load_policy
+from agents import checkpoints, exported
+from agents.policy import Acting, load_policy
 from agents.settings import Flag, check, flags, from_dict, replaced
 from envs import rewards
 from envs.closures import TaskSet, named_set
-from envs.conditioning import UNSEEN
+from envs.conditioning import UNSEEN, vectors
 from envs.opengl import RenderingUnavailable
 from envs.pool import VARIANT_STREAMS
 from evaluation import runs
@@ -140,6 +140,35 @@ def run_policy(run: pathlib.Path) -> tuple[Acting, dict]:
     restore(run, runs.open_run(run))
     policy, meta = load_policy(run / "checkpoint")
     return Acting(policy, meta["tasks"]), meta
+
+
+def export_run(run: pathlib.Path, path: pathlib.Path) -> float:
+    """Write the policy of a run as an ONNX file, with the vectors of its held-out rows, too.
+
+    Returns:
+        The largest difference from torch, see `exported.export`.
+
+    Raises:
+        RunError: it has a policy per row.
+        ValueError: see `exported.export`.
+    """
+    stored = runs.open_run(run)
+    rows = tuple(stored.get("held_out", ()))
+    if stored.get("job", {}).get("alone") is True:
+        first, *_ = stored.get("train") or ("<row>",)
+        folder = run / runs.PARTS / first
+        raise runs.RunError(f"{run} has a policy per row: export one of them, such as {folder}")
+    acting, meta = run_policy(run)
+    conditioning = meta["conditioning"]
+    if isinstance(conditioning, str) and conditioning in UNSEEN and rows:
+        found = vectors(conditioning, rows, meta["known"])
+        meta["vectors"] |= dict(zip(rows, found, strict=True))
+    about = {
+        "versions": runs.versions(),
+        "reward_version": stored.get("reward_version"),
+        "split_hash": stored.get("split_hash"),
+    }
+    return exported.export(acting.policy, meta, path, about)
 
 
 def evaluate_run(session: Session, *, zero_shot: bool = True) -> dict:

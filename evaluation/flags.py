@@ -9,6 +9,7 @@ import inspect
 import io
 import os
 import pathlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -187,7 +188,10 @@ def absolute(value: Any, flag: Flag) -> Any:
     Raises:
         ValueError: the working directory, which it is relative to, is gone.
     """
-    if flag.setting.path is None or value is None or str(value) in flag.setting.no_paths:
+    if isinstance(value, tuple):
+        return tuple(absolute(part, flag) for part in value)
+    is_none = any(re.fullmatch(pattern, str(value)) for pattern in flag.setting.no_paths)
+    if flag.setting.path is None or value is None or is_none:
         return value
     try:
         whole = os.path.abspath(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from evaluation.config import WHO
 from evaluation.shapes import (
     Shape,
     anything,
@@ -115,5 +116,32 @@ RESULTS: Shape = fields(
         "transfer": mapped(_TRANSFER),
         "total_seconds": number,
     },
+)
+
+
+def _name(value: Any, place: str) -> str | None:
+    """A name that can be printed in one line."""
+    fits = isinstance(value, str) and value.strip() and value.isprintable() and len(value) <= WHO
+    return None if fits else f"{place} must be a printable name of at most {WHO} letters"
+
+
+_SPLIT = fields({"hash": _name, "train": listed(_name), "held_out": listed(_name)})
+MEASURED: Shape = fields(  # of `evaluate --out`, beside RESULTS
+    {
+        "measured": count,
+        "who": _name,
+        "split": _SPLIT,
+        "mean_success": share,
+        "per_task": mapped(_TASK),
+        "level": _name,
+        "seed": count,
+        "episodes": count,
+        "conditioning": _name,
+        "sensors": _name,
+        "reward_version": count,
+        "versions": mapped(_name),
+        "seconds": number,
+    },
+    {"held_out": optional(_HELD_OUT)},
 )
 COSINES: Shape = fields({"tasks": listed(text), "cosines": listed(listed(optional(number)))})

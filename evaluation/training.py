@@ -12,7 +12,8 @@ import numpy as np
 
 from agents import checkpoints
 from agents.config import LearnerConfig
-from agents.learner import Acting, Learner
+from agents.learner import Learner
+from agents.policy import Acting
 from agents.tables import ALGORITHMS, WARM_STARTS
 from agents.warm_starts import Progress, WarmStartConfig
 from envs.closures import named_set

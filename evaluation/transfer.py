@@ -27,7 +27,8 @@ import torch
 from agents import checkpoints
 from agents.config import DaggerConfig, LearnerConfig, PPOConfig
 from agents.files import owned, write_json
-from agents.learner import Acting, Learner, load_policy
+from agents.learner import Learner
+from agents.policy import Acting, load_policy
 from envs import CLOSURES, Closure, register
 from evaluation import runs
 from evaluation.config import TransferConfig

@@ -61,6 +61,13 @@ def same_evaluations(a: pathlib.Path, b: pathlib.Path) -> Iterable[str]:
     return [line for line in compare(a, b) if line != "no checkpoint"]
 
 
+def same_exports(a: pathlib.Path, b: pathlib.Path) -> Iterable[str]:
+    """A line for everything in which two runs and their exported policies differ."""
+    yield from compare(a, b)
+    if (a / "policy.onnx").read_bytes() != (b / "policy.onnx").read_bytes():
+        yield "policy.onnx: other bytes"
+
+
 _SMALL = (
     "--quick --no-videos --task-set unrelated --num-envs 4 --episodes 1 --validation-episodes 1 "
     "--validations 1 --out OUT"
@@ -101,6 +108,7 @@ JOBS = {
     "transfer": Job(
         "transfer OUT --target jar --env-steps 200 --seeds 2 --few-shot 1", copied="scratch"
     ),
+    "export": Job("export OUT", copied="scratch", differences=same_exports),
     "disturb": Job(
         "evaluate random --tasks button --episodes 2 --disturb delay=2 --disturb push --out OUT",
         begun="results.json",

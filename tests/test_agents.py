@@ -15,8 +15,9 @@ from agents import checkpoints, dagger, sb3
 from agents.balance import PopArt
 from agents.config import DaggerConfig, LearnerConfig, NetworkConfig, PPOConfig
 from agents.gradients import GradientRule
-from agents.learner import Acting, Learner, load_policy
+from agents.learner import Learner
 from agents.networks import TaskNetwork
+from agents.policy import Acting, load_policy
 from agents.ppo import ADVANTAGE_FLOOR, TaskRolloutBuffer
 from agents.tables import BODIES, HEADS, SAMPLINGS
 from agents.vec_env import ReturnScale

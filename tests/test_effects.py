@@ -63,7 +63,10 @@ def test_it_is_said_when_a_flag_of_train_has_an_effect(flag):
     assert needs_something(flag) != (flag.key in ALWAYS_USED)
 
 
-PARTS = {"audit": ("_audit_row",), "evaluate": ("_evaluated", "_episodes")}  # get flags handed
+PARTS = {
+    "audit": ("_audit_row",),
+    "evaluate": ("_evaluated", "_sides", "_about", "_episodes"),
+}  # get flags handed
 
 
 def attributes_read() -> set[str]:

@@ -34,19 +34,31 @@ from rich.console import Console
 
 from agents import checkpoints, demonstrations, files
 from agents.demonstrations import DemoConfig
-from agents.learner import load_policy
+from agents.policy import load, load_policy
 from envs import CLOSURES
-from evaluation import commands, compare_report, experiment, grid, report, runs, transfer
+from envs.closures import named_set
+from envs.observations import SIZE
+from evaluation import (
+    commands,
+    compare_report,
+    experiment,
+    grid,
+    measured,
+    report,
+    runs,
+    transfer,
+)
 from evaluation import compare as comparison
 from evaluation.config import (
     CompareConfig,
     EvaluateConfig,
     ReportConfig,
+    TableConfig,
     TrainConfig,
     TransferConfig,
     TransferRunConfig,
 )
-from evaluation.protocol import Episode
+from evaluation.protocol import Episode, summary
 from evaluation.training import Session, Training
 
 CASES = int(os.environ.get("FUZZ_CASES", "50"))
@@ -54,7 +66,10 @@ SECONDS = 20  # that a command may take
 CHECKPOINTS_TELL = checkpoints.FORMAT >= 2  # older ones have no digest
 CHECKPOINTS = ("checkpoint", "latest")
 ROW, TARGET = "button", "block"
-PARTS = ("run", "run", "run", "stopped", "transferring", "study", "demos")  # drawn from
+PARTS = (  # drawn from
+    *("run", "run", "run", "stopped", "transferring"),
+    *("study", "demos", "exported", "measured"),
+)
 GRID = '[common]\nquick = true\n[vary]\nbody = ["mlp", "film"]\n'
 VALUES = (
     None,
@@ -147,12 +162,25 @@ def ask_clone(folder: pathlib.Path, said: Said) -> Any:
     return arrays, demonstrations.task_indices(folder / "demos", (ROW,))
 
 
+def ask_act(folder: pathlib.Path, said: Said) -> Any:
+    policy = load(folder / "exported/policy.onnx")
+    return policy.predict(np.zeros(SIZE), task=ROW)[0], policy.reads.tasks, policy.reads.sensors
+
+
+def ask_table(folder: pathlib.Path, said: Said) -> Any:
+    files = (folder / "measured/a.json", folder / "measured/b.json")
+    commands.table(TableConfig(results=files), said)
+    return measured.ranked(files)
+
+
 COMMANDS: dict[str, tuple[Callable[[pathlib.Path, Said], Any], ...]] = {
     "run": (ask_report, ask_evaluate, ask_resume, ask_transfer),
     "stopped": (ask_go_on,),
     "transferring": (ask_go_on_transfer,),
     "study": (ask_compare,),
     "demos": (ask_clone,),
+    "exported": (ask_act,),
+    "measured": (ask_table,),
 }
 TELLING = ("damaged", "missing", "failed")  # a line that says what is wrong has one of these
 DONE: list[Any] = []  # what the stand-ins were given
@@ -189,8 +217,8 @@ def stand_ins():
 
     all_actors = commands.actors
 
-    def actors(run, tasks):
-        found = all_actors(run, tasks)
+    def actors(run, tasks, told=None):
+        found = all_actors(run, tasks, told)
         DONE.extend((actor.policy.policy, *actor[1:]) for actor in found)
         return found
 
@@ -271,6 +299,14 @@ def whole(tmp_path_factory, stand_ins) -> pathlib.Path:
         record = {"flags": dict(cell.configuration.flags), "seed": 0, "jobs": 1}
         files.write_json(run.with_name(f"{run.name}.json"), record)
         shutil.rmtree(run / "checkpoint")  # compare does not read it
+    experiment.export_run(folder / "run", folder / "exported/policy.onnx")
+    split = named_set(f"unrelated/{ROW}")
+    told = {"conditioning": "none", "sensors": "full", "level": "default", "seed": 0}
+    for name, success in (("a", True), ("b", False)):
+        found = summary([Episode(ROW, 0, success, success, 1.0, 9, 0.5, 3.0)])
+        about = measured.about(name, split, {**told, "episodes": 1, "seconds": 1.0})
+        (folder / "measured").mkdir(exist_ok=True)
+        files.write_json(folder / "measured" / f"{name}.json", {**found, **about})
     demonstrations.record(folder / "demos", "a-v0", (ROW,), DemoConfig(episodes=1))
     return folder
 
@@ -497,7 +533,7 @@ def test_no_stored_file_runs_code(whole, tmp_path):
                     assert "Error" not in judge(ask, folder.parent, Answer("", []), True)
             path.write_bytes(before)
         shutil.rmtree(folder.parent)
-    assert kinds == {".json", ".csv", ".toml", ".safetensors", ".hdf5"}
+    assert kinds == {".json", ".csv", ".toml", ".safetensors", ".hdf5", ".onnx"}
     assert not mark.exists()
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from envs import CLOSURES, ClosureVectorEnv, rewards
 from envs.experts import expert_action
-from envs.robot import FINGER_OPEN
+from envs.panda import FINGER_OPEN
 
 ALL_TERMS = np.ones(1, [(name, bool) for name in rewards.TERMS])
 

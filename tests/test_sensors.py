@@ -13,7 +13,8 @@ import torch
 from agents import checkpoints
 from agents.bodies import Transformer
 from agents.config import LearnerConfig, NetworkConfig, PPOConfig
-from agents.learner import Acting, Learner, load_policy
+from agents.learner import Learner
+from agents.policy import Acting, load_policy
 from envs import ClosureVectorEnv, observations
 from envs.episodes import Squeeze
 from envs.experts import expert_action

@@ -1,0 +1,368 @@
+"""Policies outside a training: `load` gives one that acts on observations alone.
+
+Nothing here needs the simulation: networks are built from what a checkpoint says of their sizes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+from agents import checkpoints
+from agents.algorithm import Algorithm, load_weights
+from agents.tables import ALGORITHMS
+from envs.conditioning import CONDITIONINGS, vectors
+from envs.observations import FULL, LIMIT, SIZE, layout
+from envs.panda import ACTIONS
+from envs.tables import UnknownName, lookup
+
+if TYPE_CHECKING:
+    from envs import ClosureVectorEnv
+
+EXPORTED = ".onnx"  # suffix of files that `exported.export` writes
+CHECKPOINT = "checkpoint"  # folder of a run's policy
+Arrays = dict[str, np.ndarray]
+Acts = Callable[[Arrays, bool], np.ndarray]
+"""acts({state (n, s), task (n, t), index (n, 1)}, deterministic) -> actions (n, 5)"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reads:
+    """What a policy reads, and of which tasks it knows.
+
+    Attributes:
+        sensors: what a state is made of, a row of `sensors.SENSORS`.
+        states: how many of the last states it reads.
+        conditioning: what it is told of its task, a row of `conditioning.CONDITIONINGS`.
+        tasks: rows that it was trained on, in the order of their indices.
+        known: rows that `one_hot` has components for.
+        vectors: task vectors (t,) by name.
+        task_size: numbers of a task vector; 0 where there is none.
+        index: whether what it does depends on the task's index.
+    """
+
+    sensors: str
+    states: int
+    conditioning: str
+    tasks: tuple[str, ...]
+    known: tuple[str, ...]
+    vectors: Mapping[str, np.ndarray]
+    task_size: int
+    index: bool
+
+    @property
+    def state_size(self) -> int:
+        """Numbers of one state."""
+        return layout(self.sensors).size
+
+    def vector(self, task: str) -> np.ndarray:
+        """The vector (t,) of a task: the one that is kept, or one from the tables.
+
+        Raises:
+            ValueError: no such row, or the conditioning cannot act on it.
+        """
+        if task in self.vectors:
+            return self.vectors[task]
+        kept = self.vectors if self.conditioning == "language" else self.conditioning
+        return vectors(kept, (task,), self.known)[0]
+
+
+class LoadedPolicy:
+    """A trained policy that acts on observations alone, with stable-baselines3's `predict`.
+
+    Args:
+        reads: what it reads.
+        acts: the network.
+
+    Attributes:
+        reads: what it reads.
+    """
+
+    def __init__(self, reads: Reads, acts: Acts):
+        self.reads = reads
+        self._acts = acts
+
+    def predict(
+        self,
+        observation: np.ndarray | Mapping[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = True,
+        *,
+        task: str | Sequence[str] | None = None,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """Choose actions.
+
+        Args:
+            observation: of one environment or of n: a state (s,) or (n, s), or a dictionary with
+                it as `state`, as Uncap's environments give it. The conditioning vector `task`
+                in it is used, unless `task` names the rows.
+            state: what it remembers, of the call before; None at the beginning. Only policies
+                that read several states remember any, and those of an environment that stacks
+                them need not.
+            episode_start: (n,) bool: episodes that begin with this observation, which forget
+                what came before.
+            deterministic: the mean action; else one is drawn, by torch's generator.
+            task: the row that is opened, or one for each of the n; needed where the policy is
+                told of its task and the observation does not tell.
+
+        Returns:
+            Actions (5,) or (n, 5) in [-1, 1], float32, see `panda.ACTIONS`, and what to hand to
+            the next call as `state`.
+
+        Raises:
+            ValueError: an observation of another shape, or not finite; a task that is missing, or
+                that the policy cannot be told of.
+        """
+        observed = dict(observation) if isinstance(observation, Mapping) else {"state": observation}
+        if "state" not in observed:
+            raise ValueError(f"the observation must have a state, not only {', '.join(observed)}")
+        now = _finite("the state", observed["state"])
+        single = now.ndim == 1
+        now = now[None] if single else now  # (n, s)
+        stacked, memory = self._stacked(now, state, episode_start)
+        inputs = {"state": stacked, **self._told(observed, task, len(now))}
+        actions = self._acts(inputs, deterministic)  # (n, 5)
+        return (actions[0] if single else actions), memory
+
+    def _stacked(
+        self, now: np.ndarray, state: tuple[np.ndarray, ...] | None, start: Any
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """What the network gets of the states (n, s), and what is remembered."""
+        size, states = self.reads.state_size, self.reads.states
+        whole = size * states
+        if now.ndim == 2 and now.shape[1] == whole:
+            return now, state
+        if now.ndim != 2 or now.shape[1] != size:
+            sizes = f"{size} numbers" + (f", or {whole} of {states} states" if states > 1 else "")
+            raise ValueError(
+                f"a state must have {sizes}, with the sensors {self.reads.sensors}, not the shape "
+                f"{now.shape[1:]}"
+            )
+        n = len(now)
+        past, begins = _remembered(state, (n, states, size)), np.zeros(n, bool)
+        if start is not None:
+            begins = np.asarray(start, bool).reshape(-1)
+            if len(begins) != n:
+                raise ValueError(f"episode_start must have {n} values, not {len(begins)}")
+        if past is None:
+            past, begins = np.zeros((n, states, size), np.float32), np.ones(n, bool)
+        kept = np.concatenate((past[:, 1:], now[:, None]), 1)  # (n, states, size), oldest first
+        kept[begins] = now[begins, None]
+        return kept.reshape(n, whole), (kept,)
+
+    def _told(self, observed: Mapping[str, Any], task: Any, n: int) -> Arrays:
+        """Task vectors (n, t) and indices (n, 1): of the rows that are named, or as observed."""
+        reads = self.reads
+        if task is None and len(reads.tasks) == 1 and not {"task", "index"} & set(observed):
+            task = reads.tasks[0]
+        if task is not None:
+            names = (task,) * n if isinstance(task, str) else tuple(task)
+            if len(names) != n:
+                raise ValueError(f"task must be a name, or {n} of them, not {len(names)}")
+            told = np.stack([reads.vector(name) for name in names])  # (n, t)
+            place = {name: index for index, name in enumerate(reads.tasks)}
+            index = np.array([[place.get(name, 0)] for name in names], np.float32)
+            return {"task": told, "index": index} if reads.task_size else {"index": index}
+        found = {}
+        if reads.task_size:
+            found["task"] = self._observed(observed, "task", (n, reads.task_size))
+        shape = (n, 1)
+        zeros = np.zeros(shape, np.float32)
+        found["index"] = self._observed(observed, "index", shape) if reads.index else zeros
+        return found
+
+    def _observed(self, observed: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> Any:
+        """A part of the observation, of a shape."""
+        if name not in observed:
+            raise ValueError(
+                f"this policy is told of its task: give task=..., one of "
+                f"{', '.join(self.reads.tasks)}"
+            )
+        value = _finite(name, observed[name])
+        if value.size != np.prod(shape):
+            raise ValueError(f"{name} must have the shape {shape}, not {value.shape}")
+        return value.reshape(shape)
+
+
+def _finite(name: str, value: Any) -> np.ndarray:
+    """Numbers as float32."""
+    try:
+        found = np.asarray(value, np.float32)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be an array of numbers") from None
+    if not np.isfinite(found).all():
+        raise ValueError(f"{name} has numbers that are NaN or infinite")
+    return found
+
+
+def _remembered(state: Any, shape: tuple[int, ...]) -> np.ndarray | None:
+    """The states (n, states, size) of the call before; None where there was none."""
+    if state is None:
+        return None
+    if not isinstance(state, tuple) or len(state) != 1 or np.shape(state[0]) != shape:
+        raise ValueError(f"state must be what predict returned for {shape[0]} environments before")
+    return np.asarray(state[0], np.float32)
+
+
+def load(path: str | pathlib.Path) -> LoadedPolicy:
+    """A trained policy, to act anywhere: no environment is made, and no simulation loaded.
+
+    Args:
+        path: a run folder, a checkpoint in it, or a file that `train.py export` has written.
+
+    Raises:
+        CheckpointError: there is none, it is damaged, or of another version.
+        FileError: the same of an exported file.
+        ValueError: what reads exported files is not installed.
+    """
+    path = pathlib.Path(path)
+    if path.suffix == EXPORTED:
+        from agents.exported import read
+
+        return read(path)
+    folder = path if checkpoints.exists(path) else path / CHECKPOINT
+    parts = sorted(part.parent for part in path.glob(f"*/*/{CHECKPOINT}"))
+    if not checkpoints.exists(folder) and parts:
+        raise checkpoints.CheckpointError(
+            f"{path} has a policy per row: choose one of them, such as {parts[0]}"
+        )
+    policy, meta = load_policy(folder)
+    return LoadedPolicy(reads(policy, meta), functools.partial(_acts, policy))
+
+
+def _acts(policy: Any, inputs: Arrays, deterministic: bool) -> np.ndarray:
+    tensors = {name: torch.as_tensor(value) for name, value in inputs.items()}
+    with torch.inference_mode():
+        if deterministic:
+            action = policy.act(tensors)
+        else:
+            spaces = policy.observation_space.spaces
+            own = {name: value for name, value in tensors.items() if name in spaces}
+            action = policy._predict(own, deterministic=False)
+        return action.clamp(-1, 1).numpy()
+
+
+def reads(policy: Any, meta: Mapping[str, Any]) -> Reads:
+    """What a policy reads.
+
+    Args:
+        policy: trained.
+        meta: its checkpoint's JSON part, see `load_policy`.
+    """
+    given: Any = meta["conditioning"]
+    conditioning = "language" if isinstance(given, Mapping) else given
+    spaces = policy.observation_space.spaces
+    network = policy.network
+    kept = meta["vectors"]
+    if isinstance(given, Mapping):
+        kept = {name: np.asarray(value, np.float32) for name, value in given.items()}
+    return Reads(
+        sensors=meta["sensors"],
+        states=CONDITIONINGS[conditioning].states,
+        conditioning=conditioning,
+        tasks=tuple(meta["tasks"]),
+        known=tuple(meta["known"]),
+        vectors=kept,
+        task_size=spaces["task"].shape[0] if "task" in spaces else 0,
+        index="index" in spaces and (network.embedding or network.head == "per_task"),
+    )
+
+
+def load_policy(folder: pathlib.Path) -> tuple[Any, dict]:
+    """The policy of a checkpoint, and the checkpoint's JSON part.
+
+    `conditioning`, `sensors` and `episode_steps` in it are what environments take, `vectors` the
+    trained rows' task vectors by name.
+
+    Raises:
+        CheckpointError: see `checkpoints.load`.
+    """
+    tensors, meta = checkpoints.load(folder)
+    try:
+        if "sentences" in meta:
+            meta["conditioning"] = dict(zip(meta["sentences"], tensors["sentences"], strict=True))
+        meta.setdefault("sensors", FULL)
+        meta.setdefault("episode_steps", None)
+        meta["vectors"] = _kept_vectors(meta)
+        if "sentences" in meta:
+            meta["conditioning"] |= meta["vectors"]  # of drawn rows, too
+        algorithm: type[Algorithm] = ALGORITHMS[meta["algorithm"]]
+        actions = gym.spaces.Box(-1.0, 1.0, (len(ACTIONS),), np.float32)
+        policy = algorithm.build_policy(_spaces(meta, algorithm), actions, meta)
+        load_weights(policy, tensors)
+    except UnknownName as error:
+        raise checkpoints.CheckpointError(
+            f"the checkpoint in {folder} cannot be used here: {error}"
+        ) from None
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+        raise checkpoints.CheckpointError(
+            f"the checkpoint in {folder} was made by another version, or is damaged: "
+            "its networks differ"
+        ) from None
+    return policy, meta
+
+
+def _kept_vectors(meta: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The trained rows' task vectors (t,) by name; of older checkpoints, from the tables."""
+    if "vectors" in meta:
+        kept = {name: np.asarray(meta["vectors"][name], np.float32) for name in meta["tasks"]}
+        if any(value.shape != kept[meta["tasks"][0]].shape for value in kept.values()):
+            raise ValueError("vectors of several sizes")
+        return kept
+    tasks = tuple(meta["tasks"])
+    return dict(zip(tasks, vectors(meta["conditioning"], tasks, meta["known"]), strict=True))
+
+
+def _spaces(meta: Mapping[str, Any], algorithm: type[Algorithm]) -> gym.spaces.Dict:
+    """The observation space of a checkpoint's policy, as `TaskVecEnv` had it."""
+    conditioning, sensors = meta["conditioning"], meta["sensors"]
+    row = lookup(
+        CONDITIONINGS,
+        conditioning if isinstance(conditioning, str) else "language",
+        "conditioning",
+    )
+    [task_size] = meta["vectors"][meta["tasks"][0]].shape
+    sizes = {"state": layout(sensors).size * row.states, "task": task_size}
+    if algorithm.critic_sees_more(sensors):
+        sizes["privileged"] = SIZE
+    spaces: dict[str, gym.Space] = {
+        name: gym.spaces.Box(-LIMIT, LIMIT, (size,), np.float32)
+        for name, size in sizes.items()
+        if size
+    }
+    if not algorithm.plain:
+        spaces["index"] = gym.spaces.Box(0, len(meta["tasks"]), (1,), np.float32)
+    return gym.spaces.Dict(spaces)
+
+
+class Acting:
+    """A policy as evaluation takes it: made for an environment, deterministic.
+
+    Args:
+        policy: trained.
+        tasks: its rows, in the order of its indices; a row that is not among them is given index
+            0, which counts only for `per_task` heads.
+    """
+
+    def __init__(self, policy: Any, tasks: Sequence[str]):
+        self.policy = policy
+        self.index_of = {name: index for index, name in enumerate(tasks)}
+
+    def __call__(self, env: ClosureVectorEnv) -> Callable[[dict, np.ndarray], np.ndarray]:
+        """Make act(observation, task) -> (n, a) for an environment."""
+        indices = np.array([self.index_of.get(name, 0) for name in env.tasks], np.float32)
+        return functools.partial(self._act, indices)
+
+    def _act(self, indices: np.ndarray, observation: dict, task: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            inputs = {**observation, "index": indices[task][:, None]}
+            tensors = {name: torch.as_tensor(value) for name, value in inputs.items()}
+            return self.policy.act(tensors).clamp(-1, 1).numpy()
