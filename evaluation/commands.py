@@ -433,8 +433,8 @@ def actors(
     policy, meta = experiment.run_policy(run)
     rows = tuple(tasks) or tuple(meta["tasks"])
     trained = tuple(meta["tasks"])
-    told = (meta["conditioning"], meta["known"])
-    return [Actor(policy, *told, rows, trained, meta["sensors"], meta["episode_steps"])]
+    given = (meta["conditioning"], meta["known"])
+    return [Actor(policy, *given, rows, trained, meta["sensors"], meta["episode_steps"])]
 
 
 def evaluate(config: EvaluateConfig, console: Console) -> dict:
@@ -528,7 +528,7 @@ def _sides(config: EvaluateConfig, console: Console) -> tuple[list[list[Actor]],
     told = foreign.Told(config.conditioning, config.sensors, config.trust)
     chosen = named_set(config.task_set) if config.task_set else None
     acting = actors(config.run, chosen.train if chosen else config.tasks, told)
-    if chosen and chosen.episode_steps:
+    if chosen:
         acting = [actor._replace(episode_steps=chosen.episode_steps) for actor in acting]
     if _is_run(config.run):
         say_notes(config.run, console)
@@ -563,6 +563,7 @@ def _about(config: EvaluateConfig, actor: Actor, split: TaskSet, seconds: float)
         {
             "conditioning": told if isinstance(told, str) else "language",
             "sensors": actor.sensors,
+            "episode_steps": actor.episode_steps,
             "level": config.level,
             "seed": EVALUATION_SEED if config.seed is None else config.seed,
             "episodes": config.episodes,
@@ -675,7 +676,7 @@ def view(config: ViewConfig, console: Console) -> None:
     if config.native and config.port is not None:
         raise ValueError("--port is of the page in the browser: --native has none")
     [actor] = actors(config.run, (config.task,))
-    if str(config.run) not in BUILT_IN:
+    if _is_run(config.run):
         say_notes(config.run, console)
     lookup(CLOSURES, config.task, "closure")
     if config.native:

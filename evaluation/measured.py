@@ -22,6 +22,7 @@ RESULTS = "results.json"
 SAME = {  # what has to be the same in a table: a key, and how its difference is said
     "level": "at another level",
     "seed": "on other starts",
+    "episode_steps": "in episodes of another length",
 }
 COLUMNS = ("rank", "who", "success", "worst row", "held-out rows", "is told", "senses", "episodes")
 NOTE = (
@@ -107,10 +108,10 @@ def ranked(paths: Sequence[pathlib.Path]) -> list[dict[str, Any]]:
                 f"{ours}): only results on the same rows are ranked"
             )
         for key, words in SAME.items():
-            if one[key] != first[key]:
+            if one.get(key) != first.get(key):
                 raise FileError(
-                    f"{path} was measured {words} ({key} {one[key]}) than {paths[0]} "
-                    f"({first[key]}): only results on the same starts are ranked"
+                    f"{path} was measured {words} ({key} {one.get(key)}) than {paths[0]} "
+                    f"({first.get(key)}): only results on the same starts are ranked"
                 )
     rates = [_pooled(one["per_task"]) for one in found]
     entries = [

@@ -142,6 +142,6 @@ MEASURED: Shape = fields(  # of `evaluate --out`, beside RESULTS
         "versions": mapped(_name),
         "seconds": number,
     },
-    {"held_out": optional(_HELD_OUT)},
+    {"held_out": optional(_HELD_OUT), "episode_steps": optional(count)},
 )
 COSINES: Shape = fields({"tasks": listed(text), "cosines": listed(listed(optional(number)))})
