@@ -24,6 +24,7 @@ from envs import CLOSURES, ClosureVectorEnv
 from envs.conditioning import CONDITIONINGS, vectors
 from envs.experts import expert_action
 from envs.observations import FULL
+from envs.sensors import SENSORS
 from envs.tables import UnknownName, lookup
 
 # Networks this small gain nothing from a second thread, which would fight the physics for the
@@ -254,6 +255,7 @@ class Learner:
             "known": self.known_tasks,
             "conditioning": self.conditioning,
             "sensors": self.sensors,
+            "parts": SENSORS[self.sensors].parts,
             "network": dataclasses.asdict(self.policy.network),
             "algorithm": self.config.algorithm,
             "clock": [
@@ -315,6 +317,7 @@ class Learner:
             raise checkpoints.CheckpointError(
                 f"{folder} was trained with the sensors {found}, not {self.sensors}"
             )
+        _refuse_other_parts(meta, folder)
         try:
             self.algorithm.resume(tensors, meta)
             self._load_clock(*meta["clock"])
@@ -340,6 +343,21 @@ def _critic_sees_more(sensors: str, algorithm: type[Algorithm]) -> bool:
     return sensors != FULL and not algorithm.plain
 
 
+def _refuse_other_parts(meta: Mapping[str, Any], folder: pathlib.Path) -> None:
+    """Refuse a checkpoint whose sensors have had other parts than now.
+
+    Raises:
+        CheckpointError: they have.
+    """
+    sensors = str(meta.get("sensors", FULL))
+    row = SENSORS.get(sensors)  # one that is not there is refused elsewhere
+    if row and meta.get("parts", list(row.parts)) != list(row.parts):
+        raise checkpoints.CheckpointError(
+            f"the checkpoint in {folder} was made by another version, whose sensors {sensors} have "
+            "other parts"
+        )
+
+
 def _encoded(conditioning: str | Mapping[str, np.ndarray]) -> Any:
     """What environments take: sentences are encoded once, and kept with the policy."""
     if conditioning != "language":
@@ -356,6 +374,7 @@ def load_policy(folder: pathlib.Path) -> tuple[Any, dict]:
         CheckpointError: see `checkpoints.load`.
     """
     tensors, meta = checkpoints.load(folder)
+    _refuse_other_parts(meta, folder)
     try:
         if "sentences" in meta:
             meta["conditioning"] = dict(zip(meta["sentences"], tensors["sentences"], strict=True))

@@ -336,6 +336,18 @@ def test_a_checkpoint_of_sensors_that_are_not_there_is_refused_by_name(tmp_path)
         load_policy(tmp_path)
 
 
+def test_a_checkpoint_whose_sensors_had_other_parts_is_refused_by_name(tmp_path):
+    agent = learner()
+    agent.save(tmp_path)
+    tensors, meta = checkpoints.load(tmp_path)
+    parts = meta["parts"]
+    assert parts == list(SENSORS["arm"].parts)
+    checkpoints.save(tmp_path, tensors, {**meta, "parts": [*parts[1:], parts[0]]})
+    for use in (load_policy, learner().resume):
+        with pytest.raises(checkpoints.CheckpointError, match="sensors arm have other parts"):
+            use(tmp_path)
+
+
 def test_nothing_else_is_observed_where_the_policy_sees_everything_or_is_stable_baselines3s():
     assert observed(learner(sensors="full").env) == {"state", "task", "index"}
     assert observed(learner("plain_ppo").env) == {"state", "task"}
