@@ -17,6 +17,7 @@ from agents import checkpoints, demonstrations, sb3
 from agents.algorithm import Algorithm
 from agents.config import CloneConfig, DaggerConfig, LearnerConfig
 from agents.dagger import Dagger, Teacher
+from agents.policy import refuse_other_parts
 from agents.sac import demonstration_transitions
 from agents.tables import ALGORITHMS, SAMPLINGS
 from agents.vec_env import TaskVecEnv
@@ -24,6 +25,7 @@ from envs import CLOSURES, ClosureVectorEnv
 from envs.conditioning import CONDITIONINGS, vectors
 from envs.experts import expert_action
 from envs.observations import FULL
+from envs.sensors import SENSORS
 from envs.tables import lookup
 
 # Networks this small gain nothing from a second thread, which would fight the physics for the
@@ -258,6 +260,7 @@ class Learner:
             "sensors": self.sensors,
             "episode_steps": self.episode_steps,
             "vectors": dict(zip(self.tasks, self.closures.task_vectors.tolist(), strict=True)),
+            "parts": SENSORS[self.sensors].parts,
             "network": dataclasses.asdict(self.policy.network),
             "algorithm": self.config.algorithm,
             "clock": [
@@ -319,6 +322,7 @@ class Learner:
             raise checkpoints.CheckpointError(
                 f"{folder} was trained with the sensors {found}, not {self.sensors}"
             )
+        refuse_other_parts(meta, folder)
         try:
             self.algorithm.resume(tensors, meta)
             self._load_clock(*meta["clock"])

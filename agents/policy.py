@@ -21,6 +21,7 @@ from agents.tables import ALGORITHMS
 from envs.conditioning import CONDITIONINGS, vectors
 from envs.observations import FULL, LIMIT, SIZE, layout
 from envs.panda import ACTIONS
+from envs.sensors import SENSORS
 from envs.tables import UnknownName, lookup
 
 if TYPE_CHECKING:
@@ -276,6 +277,21 @@ def reads(policy: Any, meta: Mapping[str, Any]) -> Reads:
     )
 
 
+def refuse_other_parts(meta: Mapping[str, Any], folder: pathlib.Path) -> None:
+    """Refuse a checkpoint whose sensors have had other parts than now.
+
+    Raises:
+        CheckpointError: they have.
+    """
+    sensors = str(meta.get("sensors", FULL))
+    row = SENSORS.get(sensors)  # one that is not there is refused elsewhere
+    if row and meta.get("parts", list(row.parts)) != list(row.parts):
+        raise checkpoints.CheckpointError(
+            f"the checkpoint in {folder} was made by another version, whose sensors {sensors} have "
+            "other parts"
+        )
+
+
 def load_policy(folder: pathlib.Path) -> tuple[Any, dict]:
     """The policy of a checkpoint, and the checkpoint's JSON part.
 
@@ -286,6 +302,7 @@ def load_policy(folder: pathlib.Path) -> tuple[Any, dict]:
         CheckpointError: see `checkpoints.load`.
     """
     tensors, meta = checkpoints.load(folder)
+    refuse_other_parts(meta, folder)
     try:
         if "sentences" in meta:
             meta["conditioning"] = dict(zip(meta["sentences"], tensors["sentences"], strict=True))

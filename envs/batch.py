@@ -652,6 +652,7 @@ class ClosureBatch:
             "joint_velocities": self.qvel[:, robot.ARM].copy(),  # (n, 7) rad/s
             "fingers": hand.fingers.copy(),  # (n, 2) m
             "finger_target": self.ctrl[:, robot.FINGERS.start].copy(),  # (n,) m, last commanded
+            "finger_speed": self.qvel[:, robot.FINGERS].mean(1),  # (n,) m/s, of each; opening: +
             "wrist_force": support - hand.wrist_force,  # (n, 3) N, hand's frame
             "wrist_torque": turning - hand.wrist_torque,  # (n, 3) N m, hand's frame
             # (n, 2) m, from the point between the fingertips to the container, world frame

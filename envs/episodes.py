@@ -6,6 +6,11 @@ import numpy as np
 
 from envs import rewards
 
+Measured = dict[str, np.ndarray]
+
+_SQUEEZE = 0.002  # m of each finger, told to be so much narrower, from which on it squeezes
+_STILL = 0.01  # m/s of each finger, below which it stands still
+
 
 class EpisodeTracker:
     """What success asks for, of n sub-environments.
@@ -98,11 +103,25 @@ class EpisodeTracker:
         self.divergences = snapshot["diverged"].copy()
 
 
+def squeezes(measured: Measured) -> np.ndarray:
+    """Whether fingers are told to be narrower than they are, bool (n,).
+
+    Args:
+        measured: see `ClosureBatch.measure` and `ClosureBatch.measure_arm`.
+    """
+    return measured["finger_target"] < measured["opening"] - _SQUEEZE
+
+
+def stalled(measured: Measured) -> np.ndarray:
+    """Whether fingers squeeze and stand still: something is between them, bool (n,)."""
+    return squeezes(measured) & (np.abs(measured["finger_speed"]) < _STILL)
+
+
 class Squeeze:
     """How far the hands have moved since their fingers began to squeeze, of n sub-environments.
 
     An arm knows that of its joints alone: it tells a lid that was lifted from one that is held too
-    high, and how far a lid was turned. Fingers squeeze that are told to be narrower than they are.
+    high, and how far a lid was turned, also where it was let go and held anew.
 
     Args:
         n: number of sub-environments.
@@ -110,41 +129,55 @@ class Squeeze:
     Attributes:
         began: (n, 4) where the hand was then: m, and its yaw in rad; where it is now, if the
             fingers do not squeeze.
+        last: (n, 2) the hand's last yaw (rad), and whether its fingers were stalled then.
+        turned: (n,) rad, by stalled fingers in this episode.
     """
-
-    MARGIN = 0.002  # m of each finger
 
     def __init__(self, n: int):
         self.began = np.zeros((n, 4))
+        self.last = np.zeros((n, 2))
+        self.turned = np.zeros(n)
         self._is_new = np.ones(n, bool)  # episodes without a pose yet
 
     def restart(self, ids: np.ndarray) -> None:
         """Forget the poses of sub-environments ids (k,), once the next one comes."""
         self._is_new[ids] = True
 
-    def update(self, measured: dict[str, np.ndarray]) -> np.ndarray:
+    def update(self, measured: Measured) -> np.ndarray:
         """Take in what is measured, see `ClosureBatch.measure_arm`.
 
         Returns:
-            (n, 4) that the hands have moved (m, world frame) and turned (rad) since then.
+            (n, 5) that the hands have moved (m, world frame) and turned (rad) since then, and
+            that stalled fingers have turned in this episode (rad).
         """
-        pose = np.concatenate((measured["tcp"], measured["hand_yaw"][:, None]), 1)  # (n, 4)
-        squeezes = measured["finger_target"] < measured["opening"] - self.MARGIN
-        stays = squeezes & ~self._is_new
+        yaw = measured["hand_yaw"]  # (n,) rad
+        pose = np.concatenate((measured["tcp"], yaw[:, None]), 1)  # (n, 4)
+        stays = squeezes(measured) & ~self._is_new
         self.began = np.where(stays[:, None], self.began, pose)
-        self._is_new[:] = False
         moved = pose - self.began
-        moved[:, 3] = (moved[:, 3] + np.pi) % (2 * np.pi) - np.pi
-        return moved
+        moved[:, 3] = _wrapped(moved[:, 3])
+        holds = stalled(measured)
+        held = holds & (self.last[:, 1] > 0) & ~self._is_new
+        turned = np.where(self._is_new, 0.0, self.turned)
+        self.turned = turned + held * _wrapped(yaw - self.last[:, 0])
+        self.last = np.stack((yaw, holds), 1)
+        self._is_new[:] = False
+        return np.concatenate((moved, self.turned[:, None]), 1)
 
     def snapshot(self) -> np.ndarray:
-        """The poses, (n, 4)."""
-        return self.began.copy()
+        """Every number, (n, 7)."""
+        return np.concatenate((self.began, self.last, self.turned[:, None]), 1)
 
-    def restore(self, began: np.ndarray) -> None:
+    def restore(self, numbers: np.ndarray) -> None:
         """Return to a snapshot."""
-        self.began = began.copy()
+        self.began, self.last = numbers[:, :4].copy(), numbers[:, 4:6].copy()
+        self.turned = numbers[:, 6].copy()
         self._is_new[:] = False
+
+
+def _wrapped(angle: np.ndarray) -> np.ndarray:
+    """Angle in [-pi, pi)."""
+    return (angle + np.pi) % (2 * np.pi) - np.pi
 
 
 class StateHistory:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from envs.episodes import stalled
 from envs.mechanisms import LIFT, TILT_X, TWIST, X
 from envs.panda import ARM_RANGE, FINGER_OPEN
 from envs.sensors import SENSORS
@@ -94,10 +95,42 @@ def _effort(measured: Measured, held_progress: np.ndarray) -> np.ndarray:
     return np.tanh(lag / _LAG_SCALE)[:, None]
 
 
+def _stalled(measured: Measured, held_progress: np.ndarray) -> np.ndarray:
+    """Whether the fingers have something between them, as a column."""
+    return stalled(measured)[:, None]
+
+
+def _near(measured: Measured, held_progress: np.ndarray) -> np.ndarray:
+    """On a scale on which millimetres show; it ends far away."""
+    return np.concatenate((measured["container"], measured["height"][:, None]), 1)
+
+
+def _to_lid(measured: Measured) -> np.ndarray:
+    """Angle (n,) rad from hand to lid, if the lid turned with the fingers that held it."""
+    return measured["container_yaw"] + measured["moved"][:, 4]
+
+
+def _lid_yaw(measured: Measured, held_progress: np.ndarray) -> np.ndarray:
+    """Cosine and sine of twice the angle: a bar looks the same after half a turn."""
+    return _cos_sin(2 * _to_lid(measured))
+
+
+def _wrist_along(measured: Measured, held_progress: np.ndarray) -> np.ndarray:
+    """Cosine and sine of twice the angle of joint 7, once the hand lies along the lid.
+
+    It falls as the yaw rises. Which of a bar's two half turns leaves more room follows from it.
+    """
+    return _cos_sin(2 * (measured["wrist"] - _to_lid(measured)))
+
+
+def _cos_sin(angle: np.ndarray) -> np.ndarray:
+    """Cosine and sine, (n, 2), of angles (n,) rad."""
+    return np.stack((np.cos(angle), np.sin(angle)), 1)
+
+
 def _container_yaw(measured: Measured, held_progress: np.ndarray) -> np.ndarray:
     """Cosine and sine: the hand may turn by more than half a turn."""
-    yaw = measured["container_yaw"][:, None]  # (n, 1) rad
-    return np.concatenate((np.cos(yaw), np.sin(yaw)), 1)
+    return _cos_sin(measured["container_yaw"])
 
 
 _PARTS = (
@@ -124,13 +157,20 @@ _PARTS = (
     Part("joints", 7, 1, _joints_in_range, _ALL, "of the arm: where in its range each is"),
     Part("joint_velocities", 7, 1 / 2, "joint_velocities", _ALL, "of the arm (rad/s)"),
     Part("fingers", 2, 1 / FINGER_OPEN, "fingers", _ALL, "left and right, from closed (m)"),
+    Part("finger_speed", 1, 10, "finger_speed", _COLUMN, "of each finger, opening (m/s)"),
+    Part("finger_target", 1, 2 / FINGER_OPEN, "finger_target", _COLUMN, "last told opening (m)"),
+    Part("stalled", 1, 1, _stalled, _ALL, "whether something is between the fingers"),
     Part("effort", 1, 1, _effort, _ALL, "tanh of the force of the fingers' motor (20 N)"),
     Part("wrist_force", 3, 1 / 4, _wrist_force, _ALL, "arcsinh of what pushes the hand (1 N)"),
     Part("wrist_torque", 3, 1 / 4, _wrist_torque, _ALL, "arcsinh of what turns it (0.1 N m)"),
     Part("moved", 3, 10, "moved", _joints(0, 3), "hand since it squeezes, world frame (m)"),
     Part("turned", 1, 1 / 3, "moved", _joints(3, 1), "the same about the vertical (rad)"),
+    Part("lid_turned", 1, 1 / 3, "moved", _joints(4, 1), "by fingers that hold something (rad)"),
     Part("container", 2, 10, "container", _ALL, "fingertips to the container, world frame (m)"),
+    Part("near", 3, 40, _near, _ALL, "container and height again, to 125 mm (m)"),
     Part("container_yaw", 2, 1, _container_yaw, _ALL, "cos and sin of the angle from hand to it"),
+    Part("lid_yaw", 2, 2, _lid_yaw, _ALL, "cos and sin of twice the angle from hand to lid"),
+    Part("wrist_along", 2, 2, _wrist_along, _ALL, "the same of joint 7 of a hand along the lid"),
     Part("seat", 1, 5, "seat", _COLUMN, "of the lid, above the container's foot (m)"),
 )
 ROWS = {part.name: part for part in _PARTS}

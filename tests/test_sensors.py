@@ -183,6 +183,53 @@ def test_the_arm_senses_where_the_closed_container_stands():
     assert np.allclose(np.cos(hand), env.batch._hand.rotation[:, 0, 0], atol=0.02)
     joints = part(found, "joints")
     assert (np.abs(joints) < 1).all()
+    near = part(found, "near") / 40
+    assert np.allclose(near[:, :2], part(found, "container") / 10, atol=1e-6)
+    assert np.allclose(near[:, 2], np.minimum(part(found, "height")[:, 0] / 5, 0.125), atol=1e-6)
+
+
+def test_fingers_that_stall_have_something_between_them():
+    env = started()
+    for _ in range(12):  # in the air, until they meet
+        found = env.step(np.tile([0.0, 0.0, 0.0, 0.0, -1.0], (2, 1)))[0]["state"]
+        assert not part(found, "stalled").any()
+    assert (env.batch.measure()["opening"] < 0.001).all()
+    env = started(steps=15)
+    assert env.batch.measure()["holds"].all()
+    found = state(env, "arm")
+    assert part(found, "stalled").all()
+    assert np.allclose(part(found, "finger_target"), 0.0, atol=1e-6)
+    found = env.step(np.tile([0.0, 0.0, 0.0, 0.0, 1.0], (2, 1)))[0]["state"]
+    assert not part(found, "stalled").any()
+    speed = part(found, "finger_speed")[:, 0] / 10  # m/s
+    assert np.allclose(speed, env.batch.measure_arm()["finger_speed"], atol=1e-6)
+    assert (speed > 0.02).all()
+
+
+def test_an_arm_knows_how_far_it_turned_a_lid_that_it_let_go():
+    env = started(steps=20)  # the jar is open, the mug's lid was not turned
+    for _ in range(3):
+        seen = env.step(np.tile([0.0, 0.0, 0.0, 1.0, 1.0], (2, 1)))[0]
+    arm, full = seen["state"], seen["privileged"]
+    assert not part(arm, "turned").any()
+    turned = part(arm, "lid_turned")[:, 0] * 3  # rad
+    assert np.allclose(turned, env.batch.measure()["lid"][:, 3], atol=0.15) and turned[0] > 1.3
+    # told from the closed container and from that, where a bar lies
+    assert np.allclose(part(arm, "lid_yaw") / 2, part(full, "bar_yaw", "full"), atol=0.3)
+    env.reset(seed=1)
+    assert not part(state(env, "arm"), "lid_turned").any()
+
+
+def test_an_arm_knows_where_its_wrist_will_be_along_the_lid():
+    env = started()
+    before = part(state(env, "arm"), "wrist_along")
+    for _ in range(10):
+        seen = env.step(np.tile([0.0, 0.0, 0.0, 1.0, 1.0], (2, 1)))[0]["state"]
+    bar = env.batch.measure()["bar_yaw_offset"]  # rad
+    assert np.allclose(part(seen, "wrist_along"), before, atol=0.1)  # turning does not change it
+    angle = 2 * (env.batch.measure()["wrist"] - bar)
+    expected = np.stack((np.cos(angle), np.sin(angle)), 1)
+    assert np.allclose(part(seen, "wrist_along") / 2, expected, atol=1e-6)
 
 
 def test_the_privileged_state_is_the_full_one_without_noise():
@@ -198,11 +245,14 @@ def test_the_privileged_state_is_the_full_one_without_noise():
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
 def test_a_copy_and_a_snapshot_have_the_same_future(copied):
-    env = started(level="randomised", steps=5)
+    env = started(level="randomised", steps=16)
+    assert env._squeeze is not None and env._squeeze.turned.any()  # a lid in the fingers
     other = copied(env)
     third = made(level="randomised")
     restored = third.restore(env.snapshot())
-    seen = [one.step(np.full((2, 5), 0.3))[0] for one in (env, other, third)]
+    turn = np.tile([0.0, 0.0, 0.0, 0.5, -1.0], (2, 1))
+    for _ in range(3):
+        seen = [one.step(turn)[0] for one in (env, other, third)]
     for name, values in seen[0].items():
         assert np.array_equal(values, seen[1][name]) and np.array_equal(values, seen[2][name])
     assert set(restored) == set(seen[0])
@@ -288,6 +338,18 @@ def test_a_checkpoint_of_sensors_that_are_not_there_is_refused_by_name(tmp_path)
     checkpoints.save(tmp_path, tensors, {**meta, "sensors": "leg"})
     with pytest.raises(checkpoints.CheckpointError, match="unknown sensors 'leg': allowed: full"):
         load_policy(tmp_path)
+
+
+def test_a_checkpoint_whose_sensors_had_other_parts_is_refused_by_name(tmp_path):
+    agent = learner()
+    agent.save(tmp_path)
+    tensors, meta = checkpoints.load(tmp_path)
+    parts = meta["parts"]
+    assert parts == list(SENSORS["arm"].parts)
+    checkpoints.save(tmp_path, tensors, {**meta, "parts": [*parts[1:], parts[0]]})
+    for use in (load_policy, learner().resume):
+        with pytest.raises(checkpoints.CheckpointError, match="sensors arm have other parts"):
+            use(tmp_path)
 
 
 def test_nothing_else_is_observed_where_the_policy_sees_everything_or_is_stable_baselines3s():
