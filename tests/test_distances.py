@@ -5,7 +5,7 @@ import pytest
 from envs import CLOSURES, TASK_SETS, distance
 from envs.distances import DEMANDS, WRIST_RANGE, demands, in_words, nearest, unseen
 from envs.mechanisms import LID_JOINTS, LIFT, MECHANISMS, TILT_X, TILT_Y, TWIST, X, Y
-from envs.robot import WRIST_LIMIT
+from envs.panda import WRIST_LIMIT
 
 
 def rows(*names):
