@@ -30,7 +30,7 @@ REST = 1e-3  # J: a lid of 40 g at 0.2 m/s
 IMPACTS = {"random": 0.002, "bang-bang": 0.02, "slamming": 0.05, "pressing": 0.04}
 LASTING = 0.015  # share of states with one that is deeper for a whole control step
 STILL_ROLLING = 0.01  # share of lids, or one: on their rim, for up to three seconds
-ROLLS = 0.02  # J that such a lid has at most
+ROLLS = 0.1  # J that such a lid has at most
 STILL_RIGHTING = 0.04  # share of arms: bent ones right their hands for longer
 DEEPEST = 0.05  # m: a lid that slips out of the fingers at 10 m/s, one physics step
 
