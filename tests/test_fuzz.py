@@ -117,7 +117,8 @@ def ask_report(folder: pathlib.Path, said: Said) -> Any:
 
 
 def ask_evaluate(folder: pathlib.Path, said: Said) -> Any:
-    return commands.evaluate(EvaluateConfig(run=folder / "run", episodes=1), said)
+    found = commands.evaluate(EvaluateConfig(run=folder / "run", episodes=1), said)
+    return {name: value for name, value in found.items() if name != "seconds"}
 
 
 def ask_resume(folder: pathlib.Path, said: Said) -> Any:
