@@ -29,7 +29,17 @@ from envs.cores import set_threads
 from envs.opengl import RenderingUnavailable
 from envs.tables import lookup
 from evaluation import compare as comparison
-from evaluation import disturb, experiment, foreign, grid, measured, runs, single_task, unseen
+from evaluation import (
+    disturb,
+    experiment,
+    foreign,
+    grid,
+    kept,
+    measured,
+    runs,
+    single_task,
+    unseen,
+)
 from evaluation.benchmark import benchmark as measure_speed
 from evaluation.benchmark import inference
 from evaluation.config import (
@@ -270,6 +280,7 @@ class _Job:
                 self.say(f"no videos: {problem}")
         self.stopwatch.note()
         self.say(f"report: {write_report(self.run_folder)}")
+        kept.forget(self.run_folder)
 
     def _learn(self, resume: bool) -> bool:
         """Learn and evaluate; False when a stop was asked for."""

@@ -244,10 +244,18 @@ def is_training(run: pathlib.Path) -> bool:
 
 def process_of(run: pathlib.Path) -> int | None:
     """The process that trains a cell; None if there is none, or it cannot be told."""
-    for pid in (record_of(run).get("pid"), owner(run).get("pid")):
+    record = record_of(run)
+    known = (record.get("pid"), owner(run).get("pid"))
+    begun = bool(record) and "pid" not in record  # the kill came before its number was noted
+    for pid in (*known, *(_processes() if begun else ())):
         if type(pid) is int and is_alive(pid) and _may_train(pid, run):
             return pid
     return None
+
+
+def _processes() -> list[int]:
+    """All processes of a Linux machine."""
+    return [int(path.name) for path in pathlib.Path("/proc").glob("[0-9]*")]
 
 
 def _may_train(pid: int, run: pathlib.Path) -> bool:

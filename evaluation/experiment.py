@@ -22,8 +22,9 @@ from envs.opengl import RenderingUnavailable
 from envs.pool import VARIANT_STREAMS
 from evaluation import runs
 from evaluation.config import JobConfig
+from evaluation.kept import Kept
 from evaluation.metrics import read_metrics
-from evaluation.protocol import by_mechanism, evaluate, summary, write_episodes
+from evaluation.protocol import Episode, by_mechanism, evaluate, summary, write_episodes
 from evaluation.rows import restore, stored_rows
 from evaluation.shapes import typed
 from evaluation.training import LATEST, Session
@@ -175,7 +176,7 @@ def evaluate_run(session: Session, *, zero_shot: bool = True) -> dict:
     """Final evaluation: on the training rows, and on the held-out ones without an attempt.
 
     Writes episodes.csv, of both, and results.json. The training is over: the state to resume
-    from is removed.
+    from is removed. Parts that were done before a kill are kept, see `kept.Kept`.
 
     Args:
         session: the job.
@@ -188,8 +189,11 @@ def evaluate_run(session: Session, *, zero_shot: bool = True) -> dict:
     can_see_others = zero_shot and config.conditioning in UNSEEN
     held_out_rows = split.held_out if can_see_others else ()
     watch = Watch((len(meta["tasks"]) + len(held_out_rows)) * config.episodes, session.report)
-    tables = [
-        evaluate(
+    kept = Kept(run)
+    watch.done = kept.episodes
+
+    def table(name: str, rows: Sequence[str]) -> list[Episode]:
+        return evaluate(
             watch.over(policy),
             rows,
             config.episodes,
@@ -197,10 +201,11 @@ def evaluate_run(session: Session, *, zero_shot: bool = True) -> dict:
             known_tasks=meta["known"],
             sensors=meta["sensors"],
             episode_steps=meta["episode_steps"],
+            keep=lambda starts, part: kept.part(f"{name} {starts.start}:{starts.stop}", part),
         )
-        for rows in (meta["tasks"], held_out_rows)
-        if rows
-    ]
+
+    rows_of = {"trained": meta["tasks"], "held out": held_out_rows}
+    tables = [table(name, rows) for name, rows in rows_of.items() if rows]
     watch.end()
     write_episodes([episode for table in tables for episode in table], run / "episodes.csv")
     trained, *held_out = [summary(table) for table in tables]
@@ -316,17 +321,22 @@ class Stopwatch:
 
 
 def film_run(session: Session, tasks: list[str]) -> str | None:
-    """One film per task; returns why there are none when OpenGL is missing."""
+    """One film per task, but those kept; returns why there are none when OpenGL is missing."""
     from evaluation.video import record
 
     run = session.run
     policy, meta = run_policy(run)
+    kept = Kept(run)
     for number, task in enumerate(tasks, start=1):
+        path = run / "videos" / f"{task}.mp4"
+        film = f"{task} {session.config.film_width}"  # pixels
+        if path.exists() and kept.has_film(film):
+            continue
         try:
             record(
                 policy,
                 task,
-                run / "videos" / f"{task}.mp4",
+                path,
                 conditioning=meta["conditioning"],
                 known_tasks=meta["known"],
                 sensors=meta["sensors"],
@@ -335,5 +345,6 @@ def film_run(session: Session, tasks: list[str]) -> str | None:
             )
         except RenderingUnavailable as error:
             return str(error)
+        kept.note_film(film)
         session.report("videos", number, len(tasks), task)
     return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -27,6 +28,8 @@ Act = Callable[[dict[str, np.ndarray], np.ndarray], np.ndarray]
 """act(observation, task index (n,)) -> actions (n, 5) in [-1, 1]"""
 Policy = Callable[[ClosureVectorEnv], Act]
 """A policy is made for the environment that it acts in."""
+Keep = Callable[[range, Callable[[], "list[Episode]"]], "list[Episode]"]
+"""keep(numbers of the starts of a part, function that runs it) -> its episodes"""
 EVALUATION_SEED = 7_000_000  # starts of every evaluation; training draws from other seeds
 _MAX_SIMULATIONS = 200  # at a time (one per task if there are more tasks)
 _ACTION_SIZE = 5
@@ -199,6 +202,7 @@ def evaluate(  # noqa: PLR0913 - what an evaluation may be of, by name
     variants: str = "evaluation",
     sensors: str = "full",
     episode_steps: int | None = None,
+    keep: Keep | None = None,
 ) -> list[Episode]:
     """Run `episodes` episodes of every task; start k of a task is the same for every policy.
 
@@ -215,6 +219,8 @@ def evaluate(  # noqa: PLR0913 - what an evaluation may be of, by name
         variants: from which stream they are drawn, a row of `pool.VARIANT_STREAMS`.
         sensors: what the policy senses, a row of `envs.sensors.SENSORS`.
         episode_steps: control steps of every episode; by default what each row says.
+        keep: is given each part's starts and a function that runs it, and returns its episodes:
+            a part that was run before need not be run again.
 
     Returns:
         Episodes, sorted by task and start.
@@ -224,29 +230,36 @@ def evaluate(  # noqa: PLR0913 - what an evaluation may be of, by name
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, not {episodes}")
+    environment = functools.partial(
+        ClosureVectorEnv,
+        tasks,
+        conditioning=conditioning,
+        known_tasks=known_tasks,
+        threads=threads,
+        autoreset_mode=AutoresetMode.DISABLED,
+        variant_seed=lookup(VARIANT_STREAMS, variants, "stream of variants"),
+        level=level,
+        disturb=disturb,
+        sensors=sensors,
+        episode_steps=episode_steps,
+    )
+
+    def run(starts: range) -> list[Episode]:
+        env = environment(num_envs=len(starts) * len(tasks))
+        # sub-environment i has task i % len(tasks)
+        numbers = starts.start + np.arange(env.num_envs) // len(tasks)
+        task_names = [tasks[index] for index in env.task.tolist()]
+        seeds = [seed + number for number in numbers.tolist()]
+        found = run_episodes(env, policy(env), task_names, numbers, seeds)
+        env.close()
+        return found
+
     table: list[Episode] = []
     starts_at_once = max(1, _MAX_SIMULATIONS // len(tasks))
-    for first_start in range(0, episodes, starts_at_once):
-        num_starts = min(starts_at_once, episodes - first_start)
-        env = ClosureVectorEnv(
-            tasks,
-            num_starts * len(tasks),
-            conditioning=conditioning,
-            known_tasks=known_tasks,
-            threads=threads,
-            autoreset_mode=AutoresetMode.DISABLED,
-            variant_seed=lookup(VARIANT_STREAMS, variants, "stream of variants"),
-            level=level,
-            disturb=disturb,
-            sensors=sensors,
-            episode_steps=episode_steps,
-        )
-        # sub-environment i has task i % len(tasks)
-        starts = first_start + np.arange(env.num_envs) // len(tasks)
-        task_names = [tasks[index] for index in env.task.tolist()]
-        seeds = [seed + start for start in starts.tolist()]
-        table += run_episodes(env, policy(env), task_names, starts, seeds)
-        env.close()
+    for first in range(0, episodes, starts_at_once):
+        starts = range(first, min(first + starts_at_once, episodes))
+        part = functools.partial(run, starts)
+        table += keep(starts, part) if keep else part()
     order = {name: k for k, name in enumerate(tasks)}
     return sorted(table, key=lambda episode: (order[episode.task], episode.start))
 

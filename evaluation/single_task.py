@@ -12,7 +12,7 @@ import shutil
 import numpy as np
 
 from envs.closures import named_set
-from evaluation import experiment, runs
+from evaluation import experiment, kept, runs
 from evaluation.config import JobConfig
 from evaluation.training import Session, Training
 
@@ -64,9 +64,10 @@ def _train_row(session: Session, row: str) -> dict | None:
     part = Session(folder, config, session.seed, report, session.stop)
     if "train" not in results and not Training(part, resume=exists).run():
         return None
-    if "mean_success" in results:
-        return results
-    return experiment.evaluate_run(part, zero_shot=False)
+    evaluated = "mean_success" in results
+    found = results if evaluated else experiment.evaluate_run(part, zero_shot=False)
+    kept.forget(folder)
+    return found
 
 
 def _report(session: Session, row: str, phase: str, done: float, total: float, text: str) -> None:

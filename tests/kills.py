@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from agents import demonstrations
+from evaluation import kept
 from evaluation.same import compare
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)
-LEFT_OVER = ("latest", "transfer")  # folders of a run that is not finished
+LEFT_OVER = ("latest", "transfer", kept.FILE)  # of a run that is not finished
 PATIENCE = 300.0  # s for a process to end
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["warm"])
@@ -130,6 +131,7 @@ JOBS = {
 
 def work(words: list[str], log: pathlib.Path) -> None:
     """Run the command line in this process, which was forked for it."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # whoever started the fork server
     with open(log, "a") as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)

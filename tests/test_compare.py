@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from agents.files import Busy, owned, read_json
+from agents.files import Busy, owned, read_json, write_json
 from agents.settings import flags, replaced, setting
 from evaluation.commands import check_job
 from evaluation.compare import compare
@@ -448,6 +448,7 @@ def test_an_interrupt_reaches_each_training_once_and_the_same_command_goes_on(jo
     assert sum(row["n"] for row in again["configurations"]) == 2
 
 
+RECORDED = ("flags", "seed", "jobs")  # before a training is started
 ORPHANS = 'seeds = 2\n[common]\ntask_set = "orphan"\n[vary]\nrate = [1]\n'
 
 
@@ -465,7 +466,11 @@ def orphan(job) -> int:
     return int(ready.read_text())
 
 
-def test_trainings_that_a_killed_comparison_left_behind_are_waited_for(job, orphan):
+@pytest.mark.parametrize("noted", [True, False])
+def test_trainings_that_a_killed_comparison_left_behind_are_waited_for(job, orphan, noted):
+    record = job.cells / "rate-1.0-seed0.json"
+    if not noted:  # killed before it wrote which process it had started
+        write_json(record, {k: v for k, v in read_json(record, "").items() if k in RECORDED})
     threading.Timer(1.0, (job.cells / "go").write_text, [""]).start()
     found = job(ORPHANS, jobs=1)
     assert found["failed"] == {}

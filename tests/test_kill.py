@@ -27,7 +27,7 @@ from agents.files import is_owned
 from agents.learner import Learner
 from envs import cores
 from envs.observations import SIZE
-from evaluation import commands, experiment, runs, same, transfer
+from evaluation import commands, experiment, kept, protocol, runs, same, transfer, video
 from evaluation import flags as command_line
 from evaluation.config import QUICK, TrainConfig, TransferConfig, resolved
 from evaluation.effects import check_effects
@@ -201,6 +201,83 @@ def test_a_tenth_is_lost_at_most_and_no_row_is_lost_or_there_twice(trained, tmp_
         for folder in (run, trained)
     )
     assert rows == expected
+
+
+def test_an_evaluation_goes_on(run, monkeypatch):
+    """Killed after each of its parts: none is played twice."""
+    monkeypatch.setattr(protocol, "_MAX_SIMULATIONS", 1)
+    whole = experiment.evaluate_run(session(run))
+    episodes = (run / "episodes.csv").read_bytes()
+    kept.forget(run)
+    played = []
+    play, part = protocol.run_episodes, kept.Kept.part
+
+    def noted(env, act, tasks, starts, seeds) -> list[Episode]:
+        played.append((tuple(tasks), tuple(starts)))
+        return play(env, act, tasks, starts, seeds)
+
+    def killed_after(self, name, work) -> list[Episode]:
+        before = len(played)
+        found = part(self, name, work)
+        if len(played) > before:
+            raise Killed
+        return found
+
+    monkeypatch.setattr(protocol, "run_episodes", noted)
+    monkeypatch.setattr(kept.Kept, "part", killed_after)
+    kills = 0
+    while True:
+        try:
+            found = experiment.evaluate_run(session(run))
+            break
+        except Killed:
+            kills += 1
+    assert found == whole
+    assert (run / "episodes.csv").read_bytes() == episodes
+    assert len(set(played)) == len(played) == kills >= TINY.episodes
+
+
+def test_films_go_on(run, monkeypatch):
+    made = []
+
+    def record(policy, task, path, **_) -> None:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(task)
+        made.append(task)
+        if len(made) in (2, 4):
+            raise Killed
+
+    monkeypatch.setattr(video, "record", record)
+    tasks = ["reach", "mug", "jar"]
+    for _ in range(2):
+        with pytest.raises(Killed):
+            experiment.film_run(session(run), tasks)
+    assert experiment.film_run(session(run), tasks) is None
+    assert made == ["reach", "mug", "mug", "jar", "jar"]
+    experiment.film_run(session(run), tasks)
+    assert len(made) == 5
+    kept.forget(run)
+    experiment.film_run(session(run), tasks)
+    assert len(made) == 8
+
+
+def test_what_was_kept_of_another_policy_or_is_damaged_is_done_again(run):
+    def part() -> list[Episode]:
+        return [Episode("reach", 0, True, True, 0.1, 9, 0.5, 3.0)]
+
+    def empty() -> list[Episode]:
+        return []
+
+    assert kept.Kept(run).part("a", part) == part()
+    assert kept.Kept(run).part("a", empty) == part()
+    stored = (run / kept.FILE).read_text("utf-8")
+    for damage in ("", "[]", stored[:-9], stored.replace("0.1", "0.2"), "{}"):
+        (run / kept.FILE).write_text(damage, "utf-8")
+        assert kept.Kept(run).part("a", empty) == []
+    (run / kept.FILE).write_text(stored, "utf-8")
+    checkpoint = run / "checkpoint" / checkpoints.FILE
+    checkpoint.write_bytes(checkpoint.read_bytes() + b" ")
+    assert kept.Kept(run).part("a", empty) == []
 
 
 def test_the_smallest_of_budgets_is_used_up():
