@@ -43,6 +43,7 @@ from evaluation import (
     compare_report,
     experiment,
     grid,
+    kept,
     measured,
     report,
     runs,
@@ -89,6 +90,13 @@ VALUES = (
 )
 
 
+PART = "trained 0:1"  # of an evaluation
+
+
+def played() -> list[Episode]:
+    return [Episode(ROW, 0, True, True, 1.0, 9, 0.5, 3.0)]
+
+
 class Said(Console):
     """A console that keeps what it is told."""
 
@@ -119,6 +127,12 @@ def ask_report(folder: pathlib.Path, said: Said) -> Any:
 def ask_evaluate(folder: pathlib.Path, said: Said) -> Any:
     found = commands.evaluate(EvaluateConfig(run=folder / "run", episodes=1), said)
     return {name: value for name, value in found.items() if name != "seconds"}
+
+
+def ask_go_on_evaluating(folder: pathlib.Path, said: Said) -> Any:
+    found = kept.Kept(folder / "run")
+    found.note_film("a film")
+    return found.part(PART, played), found.has_film("a film")
 
 
 def ask_resume(folder: pathlib.Path, said: Said) -> Any:
@@ -175,7 +189,7 @@ def ask_table(folder: pathlib.Path, said: Said) -> Any:
 
 
 COMMANDS: dict[str, tuple[Callable[[pathlib.Path, Said], Any], ...]] = {
-    "run": (ask_report, ask_evaluate, ask_resume, ask_transfer),
+    "run": (ask_report, ask_evaluate, ask_go_on_evaluating, ask_resume, ask_transfer),
     "stopped": (ask_go_on,),
     "transferring": (ask_go_on_transfer,),
     "study": (ask_compare,),
@@ -288,6 +302,7 @@ def whole(tmp_path_factory, stand_ins) -> pathlib.Path:
         stored.TINY, task_set=f"unrelated/{ROW}", cosines=True, transfer=budget
     )
     stored.make_run(folder / "run", job)
+    kept.Kept(folder / "run").part(PART, played)
     make_transferring(folder / "run", folder / "transferring")
     learning = dataclasses.replace(job, cosines=False, warm_start="none")
     stored.make_stopped(folder / "stopped", learning)
