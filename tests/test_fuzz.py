@@ -48,6 +48,7 @@ from evaluation import (
     report,
     runs,
     transfer,
+    unseen_report,
 )
 from evaluation import compare as comparison
 from evaluation.config import (
@@ -263,6 +264,7 @@ def stand_ins():
     patch.setattr(comparison, "Bars", _Bars)
     patch.setattr(comparison, "POLL", 0.01)
     patch.setattr(report, "picture", sketch)
+    patch.setattr(unseen_report, "picture", sketch)
     patch.setattr(compare_report, "picture", sketch)
     yield
     patch.undo()
