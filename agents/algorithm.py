@@ -12,11 +12,11 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
-from agents import checkpoints, sb3
-from agents.config import LearnerConfig, NetworkConfig
-from agents.networks import TaskNetwork
-from agents.vec_env import TaskVecEnv
-from envs.observations import FULL, layout
+from uncap.agents import checkpoints, sb3
+from uncap.agents.config import LearnerConfig, NetworkConfig
+from uncap.agents.networks import TaskNetwork
+from uncap.agents.vec_env import TaskVecEnv
+from uncap.envs.observations import FULL, layout
 
 
 class Algorithm:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from agents.networks import MultiTaskPolicy, PerTaskHead
+from uncap.agents.networks import MultiTaskPolicy, PerTaskHead
 
 _LEAST_VARIANCE = 1e-4  # rewards squared: of returns that hardly differ
 

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from envs.observations import FULL, layout
+from uncap.envs.observations import FULL, layout
 
 EMBEDDING = 16  # size of the learned vector of a task that has no task vector
 ENCODER = 64  # hidden units of the task encoder
@@ -306,7 +306,7 @@ class Transformer(nn.Module):
         task_size: numbers in the task vector.
         num_tasks: tasks.
         width: features.
-        sensors: what the state is made of, a row of `envs.sensors.SENSORS`.
+        sensors: what the state is made of, a row of `uncap.envs.sensors.SENSORS`.
 
     Raises:
         ValueError: the state is not a history of whole observations.

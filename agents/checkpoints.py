@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from agents.files import flush
+from uncap.agents.files import flush
 
 FORMAT = 2  # of what is written; FIRST_FORMAT is read, too
 FIRST_FORMAT = 1  # its JSON part is a file of its own, and it has no digest

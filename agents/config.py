@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from agents.settings import setting
+from uncap.agents.settings import setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,15 +20,18 @@ class NetworkConfig:
         embedding: the body gets a learned vector of the task's index; follows from the
             conditioning.
         blind: the body gets nothing of the task; follows from the conditioning.
-        sensors: what the state is made of, a row of `envs.sensors.SENSORS`; follows from the
+        sensors: what the state is made of, a row of `uncap.envs.sensors.SENSORS`; follows from the
             learner's. A critic that sees everything has `full`.
     """
 
     body: str = setting(
-        "mlp", "how state and task become features", choices="agents.tables:BODIES", flag="body"
+        "mlp",
+        "how state and task become features",
+        choices="uncap.agents.tables:BODIES",
+        flag="body",
     )
     head: str = setting(
-        "shared", "what maps features to actions", choices="agents.tables:HEADS", flag="head"
+        "shared", "what maps features to actions", choices="uncap.agents.tables:HEADS", flag="head"
     )
     width: int = setting(256, "units per hidden layer", least=4, flag="width")
     embedding: bool = False
@@ -94,7 +97,10 @@ class PPOConfig:
         32, "minibatches of imitation per update, after a warm start by DAgger", least=0
     )
     rule: str = setting(
-        "sum", "how the tasks' gradients become one", choices="agents.tables:RULES", flag="rule"
+        "sum",
+        "how the tasks' gradients become one",
+        choices="uncap.agents.tables:RULES",
+        flag="rule",
     )
     popart: bool = setting(
         False,
@@ -188,9 +194,10 @@ class LearnerConfig:
     """What a `Learner` is made of.
 
     Attributes:
-        conditioning: a row of `envs.conditioning.CONDITIONINGS`, or the tasks' vectors by name.
+        conditioning: a row of `uncap.envs.conditioning.CONDITIONINGS`, or the tasks' vectors by
+            name.
         algorithm: a row of `tables.ALGORITHMS`.
-        sensors: what the policy senses, a row of `envs.sensors.SENSORS`.
+        sensors: what the policy senses, a row of `uncap.envs.sensors.SENSORS`.
         sampling: which task is practised next, a row of `tables.SAMPLINGS`.
         num_envs: sub-environments.
         episode_steps: control steps of every episode; None: what each row says.

@@ -11,10 +11,10 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from agents import checkpoints
-from agents.config import CloneConfig, DaggerConfig
-from agents.networks import MultiTaskPolicy, TaskNetwork, split_observation
-from agents.vec_env import TaskVecEnv
+from uncap.agents import checkpoints
+from uncap.agents.config import CloneConfig, DaggerConfig
+from uncap.agents.networks import MultiTaskPolicy, TaskNetwork, split_observation
+from uncap.agents.vec_env import TaskVecEnv
 
 # Labelled states: state (n, s), task (n, t), index (n,), and label (n, a), the expert's action.
 Labelled = dict[str, np.ndarray]

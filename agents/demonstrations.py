@@ -29,18 +29,17 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-import envs
-from agents import files
-from agents.config import CloneConfig
-from agents.dagger import Teacher
-from agents.networks import MultiTaskPolicy, input_sizes
-from envs import CLOSURES, TASK_SETS
-from envs.experts import expert_action
-from envs.observations import LIMIT, SIZE
-from envs.tables import lookup
+from uncap.agents import files
+from uncap.agents.config import CloneConfig
+from uncap.agents.dagger import Teacher
+from uncap.agents.networks import MultiTaskPolicy, input_sizes
+from uncap.envs import CLOSURES, TASK_SETS, ClosureVectorEnv
+from uncap.envs.experts import expert_action
+from uncap.envs.observations import LIMIT, SIZE
+from uncap.envs.tables import lookup
 
 if TYPE_CHECKING:  # so that loading a policy loads no simulation
-    from envs import ClosureVectorEnv
+    from uncap.envs import ClosureVectorEnv
 
 BY_HAND = "uncap/by-hand"  # dataset of what is recorded in `view`, see `append`
 FORMAT = 1  # version of what `record` adds to Minari's metadata
@@ -406,7 +405,7 @@ def _write_episodes(
     storage = None
     for first in range(0, config.episodes, per_task):
         chunk = seeds[first : first + per_task].ravel().tolist()
-        env = envs.ClosureVectorEnv(
+        env = ClosureVectorEnv(
             tasks, len(chunk), conditioning=config.conditioning, autoreset_mode="Disabled"
         )
         if storage is None:
@@ -845,7 +844,7 @@ def _minari() -> Any:
 
 def _commit() -> str:
     """Commit of the checkout, with -dirty where tracked files were changed; or "unknown"."""
-    root = pathlib.Path(__file__).parent.parent
+    root = pathlib.Path(__file__).resolve().parent.parent
     command = [
         "git",
         f"--git-dir={root}/.git",

@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.files import FileError, replacing
-from agents.policy import Arrays, LoadedPolicy, Reads, reads
-from envs.conditioning import CONDITIONINGS
-from envs.observations import LIMIT, layout
-from envs.panda import ACTIONS
-from envs.tables import lookup
+from uncap.agents.files import FileError, replacing
+from uncap.agents.policy import Arrays, LoadedPolicy, Reads, reads
+from uncap.envs.conditioning import CONDITIONINGS
+from uncap.envs.observations import LIMIT, layout
+from uncap.envs.panda import ACTIONS
+from uncap.envs.tables import lookup
 
 FORMAT = 1  # of the metadata
 OPSET = 17  # of ONNX: onnxruntime 1.13 and later read it
@@ -195,9 +195,7 @@ def read(path: pathlib.Path) -> LoadedPolicy:
     content = path.read_bytes()
     found = _SEAL.search(content)
     if not found:
-        raise FileError(
-            f"{path} is damaged, or `train.py export` has not written it: it has no digest"
-        )
+        raise FileError(f"{path} is damaged, or `export` has not written it: it has no digest")
     unsealed = content[: found.start(1)] + _UNSEALED.encode() + content[found.end(1) :]
     if hashlib.sha256(unsealed).hexdigest().encode() != found[1]:
         raise FileError(f"{path} is damaged: its content does not fit its digest; export it anew")

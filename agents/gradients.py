@@ -22,8 +22,8 @@ from typing import cast
 import numpy as np
 import torch
 
-from agents.tables import RULES
-from envs.tables import lookup
+from uncap.agents.tables import RULES
+from uncap.envs.tables import lookup
 
 Aggregator = Callable[[torch.Tensor], torch.Tensor]  # gradients (tasks, p) to one gradient (p,)
 Losses = torch.Tensor | Sequence[torch.Tensor]  # (k,), one per task that is present

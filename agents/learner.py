@@ -13,20 +13,20 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
 
-from agents import checkpoints, demonstrations, sb3
-from agents.algorithm import Algorithm
-from agents.config import CloneConfig, DaggerConfig, LearnerConfig
-from agents.dagger import Dagger, Teacher
-from agents.policy import refuse_other_parts
-from agents.sac import demonstration_transitions
-from agents.tables import ALGORITHMS, SAMPLINGS
-from agents.vec_env import TaskVecEnv
-from envs import CLOSURES, ClosureVectorEnv
-from envs.conditioning import CONDITIONINGS, vectors
-from envs.experts import expert_action
-from envs.observations import FULL
-from envs.sensors import SENSORS
-from envs.tables import lookup
+from uncap.agents import checkpoints, demonstrations, sb3
+from uncap.agents.algorithm import Algorithm
+from uncap.agents.config import CloneConfig, DaggerConfig, LearnerConfig
+from uncap.agents.dagger import Dagger, Teacher
+from uncap.agents.policy import refuse_other_parts
+from uncap.agents.sac import demonstration_transitions
+from uncap.agents.tables import ALGORITHMS, SAMPLINGS
+from uncap.agents.vec_env import TaskVecEnv
+from uncap.envs import CLOSURES, ClosureVectorEnv
+from uncap.envs.conditioning import CONDITIONINGS, vectors
+from uncap.envs.experts import expert_action
+from uncap.envs.observations import FULL
+from uncap.envs.sensors import SENSORS
+from uncap.envs.tables import lookup
 
 # Networks this small gain nothing from a second thread, which would fight the physics for the
 # cores; and one thread gives the same bytes on every machine.

@@ -18,9 +18,9 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import CombinedExtractor
 from torch import nn
 
-from agents.bodies import EMBEDDING
-from agents.config import NetworkConfig
-from agents.tables import BODIES, HEADS
+from uncap.agents.bodies import EMBEDDING
+from uncap.agents.config import NetworkConfig
+from uncap.agents.tables import BODIES, HEADS
 
 # state (n, s), index (n, 1); where there is one, task (n, t), and privileged (n, p) for critics
 Observation = dict[str, torch.Tensor]

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from stable_baselines3.common.policies import MultiInputActorCriticPolicy
 
-from agents.algorithm import Algorithm
-from agents.config import LearnerConfig, NetworkConfig
-from agents.ppo import TimedPPO
-from agents.vec_env import TaskVecEnv
+from uncap.agents.algorithm import Algorithm
+from uncap.agents.config import LearnerConfig, NetworkConfig
+from uncap.agents.ppo import TimedPPO
+from uncap.agents.vec_env import TaskVecEnv
 
 ROLLOUT = 80  # control steps per environment and update, as in `PPOConfig`: for 64 environments
 

@@ -15,17 +15,17 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from agents import checkpoints
-from agents.algorithm import Algorithm, load_weights
-from agents.tables import ALGORITHMS
-from envs.conditioning import CONDITIONINGS, vectors
-from envs.observations import FULL, LIMIT, SIZE, layout
-from envs.panda import ACTIONS
-from envs.sensors import SENSORS
-from envs.tables import UnknownName, lookup
+from uncap.agents import checkpoints
+from uncap.agents.algorithm import Algorithm, load_weights
+from uncap.agents.tables import ALGORITHMS
+from uncap.envs.conditioning import CONDITIONINGS, vectors
+from uncap.envs.observations import FULL, LIMIT, SIZE, layout
+from uncap.envs.panda import ACTIONS
+from uncap.envs.sensors import SENSORS
+from uncap.envs.tables import UnknownName, lookup
 
 if TYPE_CHECKING:
-    from envs import ClosureVectorEnv
+    from uncap.envs import ClosureVectorEnv
 
 EXPORTED = ".onnx"  # suffix of files that `exported.export` writes
 CHECKPOINT = "checkpoint"  # folder of a run's policy
@@ -217,7 +217,7 @@ def load(path: str | pathlib.Path) -> LoadedPolicy:
     """A trained policy, to act anywhere: no environment is made, and no simulation loaded.
 
     Args:
-        path: a run folder, a checkpoint in it, or a file that `train.py export` has written.
+        path: a run folder, a checkpoint in it, or a file that `export` has written.
 
     Raises:
         CheckpointError: there is none, it is damaged, or of another version.
@@ -226,7 +226,7 @@ def load(path: str | pathlib.Path) -> LoadedPolicy:
     """
     path = pathlib.Path(path)
     if path.suffix == EXPORTED:
-        from agents.exported import read
+        from uncap.agents.exported import read
 
         return read(path)
     folder = path if checkpoints.exists(path) else path / CHECKPOINT

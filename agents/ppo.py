@@ -12,14 +12,14 @@ import torch
 from stable_baselines3.common.buffers import DictRolloutBuffer
 from stable_baselines3.common.type_aliases import DictRolloutBufferSamples
 
-from agents import sb3
-from agents.algorithm import Algorithm
-from agents.balance import PopArt
-from agents.config import LearnerConfig, NetworkConfig, PPOConfig
-from agents.dagger import fit
-from agents.gradients import GradientRule, cosines
-from agents.networks import MultiTaskPolicy, split_observation
-from agents.vec_env import TaskVecEnv
+from uncap.agents import sb3
+from uncap.agents.algorithm import Algorithm
+from uncap.agents.balance import PopArt
+from uncap.agents.config import LearnerConfig, NetworkConfig, PPOConfig
+from uncap.agents.dagger import fit
+from uncap.agents.gradients import GradientRule, cosines
+from uncap.agents.networks import MultiTaskPolicy, split_observation
+from uncap.agents.vec_env import TaskVecEnv
 
 # From scratch, the actors of these bodies learn at this share of the rate: at all of it,
 # `target_kl` soon ended a transformer's updates after 2 to 18 of 64 minibatches, and its

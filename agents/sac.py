@@ -29,10 +29,10 @@ from stable_baselines3.common.utils import polyak_update
 from torch import nn
 from torch.nn import functional
 
-from agents import checkpoints, demonstrations, sb3
-from agents.algorithm import Algorithm
-from agents.config import LearnerConfig, NetworkConfig, SACConfig
-from agents.networks import (
+from uncap.agents import checkpoints, demonstrations, sb3
+from uncap.agents.algorithm import Algorithm
+from uncap.agents.config import LearnerConfig, NetworkConfig, SACConfig
+from uncap.agents.networks import (
     TaskNetwork,
     TaskPolicy,
     adopt,
@@ -41,9 +41,9 @@ from agents.networks import (
     split_for_critic,
     split_observation,
 )
-from agents.tables import HEADS
-from agents.vec_env import TaskVecEnv
-from envs.observations import layout
+from uncap.agents.tables import HEADS
+from uncap.agents.vec_env import TaskVecEnv
+from uncap.envs.observations import layout
 
 LOG_STD = (-5.0, 0.5)  # bounds of the logarithm of the actions' deviation before squashing
 

@@ -101,7 +101,7 @@ class Setting:
         return None
 
     def _unknown(self, value: Any, name: str) -> str | None:
-        from envs.tables import lookup
+        from uncap.envs.tables import lookup
 
         try:
             if self.accepts:

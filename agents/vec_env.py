@@ -11,10 +11,10 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents import sb3
+from uncap.agents import sb3
 
 if TYPE_CHECKING:  # so that loading a policy loads no simulation
-    from envs import ClosureVectorEnv
+    from uncap.envs import ClosureVectorEnv
 
 VARIANCE_FLOOR = 1e-2  # added to the variance of returns: rewards of a task without any stay small
 

@@ -6,8 +6,8 @@ import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-from agents.config import CloneConfig, DaggerConfig
-from agents.learner import Learner
+from uncap.agents.config import CloneConfig, DaggerConfig
+from uncap.agents.learner import Learner
 
 
 class WarmStartConfig(NamedTuple):

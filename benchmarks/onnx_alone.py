@@ -17,8 +17,8 @@ import time
 import numpy as np
 import onnxruntime
 
-from envs import ClosureVectorEnv
-from envs.pool import VARIANT_STREAMS
+from uncap.envs import ClosureVectorEnv
+from uncap.envs.pool import VARIANT_STREAMS
 
 SEED = 7_000_000  # `protocol.EVALUATION_SEED`
 TIMED = 2000  # actions

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from evaluation.same import compare  # noqa: E402 - of this checkout, whichever is installed
+from uncap.evaluation.same import compare  # noqa: E402 - of this checkout, whichever is installed
 
 SMALL = "--quick --no-videos --seed 0"
 JOBS = {

@@ -25,8 +25,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import kills  # noqa: E402 - of this checkout
 
-from envs import TASK_SETS, ClosureVectorEnv  # noqa: E402
-from evaluation.benchmark import environment_block, physics_block  # noqa: E402
+from uncap.envs import TASK_SETS, ClosureVectorEnv  # noqa: E402
+from uncap.evaluation.benchmark import environment_block, physics_block  # noqa: E402
 
 PER_RUN = 3  # kills
 WINDOWS = 5  # at the start and at the end

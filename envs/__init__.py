@@ -9,17 +9,20 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from envs.opengl import choose_backend
+if __name__ == "envs":  # a second copy of the tables and ids would come of it
+    raise ImportError("import uncap instead: envs is a folder of its checkout")
+
+from uncap.envs.opengl import choose_backend
 
 choose_backend()
 
 # ruff: noqa: E402 (the back end is chosen before anything can import mujoco)
-from envs.closures import CLOSURES, TASK_SETS, Closure, TaskSet, distance, named_set, register
-from envs.generator import sample_closure
+from uncap.envs.closures import CLOSURES, TASK_SETS, Closure, TaskSet, distance, named_set, register
+from uncap.envs.generator import sample_closure
 
 if TYPE_CHECKING:
-    from envs.env import ClosureEnv
-    from envs.vector_env import ClosureVectorEnv
+    from uncap.envs.env import ClosureEnv
+    from uncap.envs.vector_env import ClosureVectorEnv
 
 __all__ = [
     "CLOSURES",
@@ -34,7 +37,7 @@ __all__ = [
     "sample_closure",
 ]
 
-_ENVIRONMENTS = {"ClosureEnv": "envs.env", "ClosureVectorEnv": "envs.vector_env"}
+_ENVIRONMENTS = {"ClosureEnv": "uncap.envs.env", "ClosureVectorEnv": "uncap.envs.vector_env"}
 
 
 def __getattr__(name: str) -> Any:

@@ -13,17 +13,17 @@ import mujoco
 import mujoco.batch
 import numpy as np
 
-from envs import checks, disturbances, forks, mechanisms, robot, snapshots
-from envs.constants import MARK, constants
-from envs.cores import default_threads
-from envs.mechanisms import LID_JOINTS, TWIST
-from envs.models import MODELS
-from envs.panda import STEP_POSITION, STEP_YAW
-from envs.pool import draw_pool
-from envs.scene import SUBSTEPS, TIMESTEP, WORKSPACE, build
-from envs.structure import digest
-from envs.tables import lookup
-from envs.variation import LEVELS, Variation, with_halves
+from uncap.envs import checks, disturbances, forks, mechanisms, robot, snapshots
+from uncap.envs.constants import MARK, constants
+from uncap.envs.cores import default_threads
+from uncap.envs.mechanisms import LID_JOINTS, TWIST
+from uncap.envs.models import MODELS
+from uncap.envs.panda import STEP_POSITION, STEP_YAW
+from uncap.envs.pool import draw_pool
+from uncap.envs.scene import SUBSTEPS, TIMESTEP, WORKSPACE, build
+from uncap.envs.structure import digest
+from uncap.envs.tables import lookup
+from uncap.envs.variation import LEVELS, Variation, with_halves
 
 CONTROL_DT = TIMESTEP * SUBSTEPS  # s
 # rad that joints' targets may be ahead of the joints: about the arm's limits of speed (2.2 rad/s).

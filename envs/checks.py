@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.tables import brief
+from uncap.envs.tables import brief
 
 # Far beyond what a machine holds: a number above is a mistake, which would end in a crash
 MOST_ENVS = 100_000

@@ -34,10 +34,10 @@ from typing import Any
 
 import gymnasium as gym
 
-from envs import structure
-from envs.checks import MOST_STEPS, integer
-from envs.structure import Closure
-from envs.tables import GrowingTable, brief, lookup
+from uncap.envs import structure
+from uncap.envs.checks import MOST_STEPS, integer
+from uncap.envs.structure import Closure
+from uncap.envs.tables import GrowingTable, brief, lookup
 
 _ROWS = (
     Closure(
@@ -407,10 +407,10 @@ def _numbers(name: str) -> str:
 
 
 CLOSURES: GrowingTable[Closure] = GrowingTable(
-    ("drawn-", "unseen-"), "envs.drawn:row", "envs.drawn:ROW_NAMES"
+    ("drawn-", "unseen-"), "uncap.envs.drawn:row", "uncap.envs.drawn:ROW_NAMES"
 )
 TASK_SETS: GrowingTable[TaskSet] = GrowingTable(
-    ("drawn-",), "envs.drawn:task_set", "envs.drawn:SET_NAMES"
+    ("drawn-",), "uncap.envs.drawn:task_set", "uncap.envs.drawn:SET_NAMES"
 )
 
 
@@ -438,11 +438,11 @@ def register(row: Closure | TaskSet) -> None:
                 structure.refuse_unlike(row, twin)
     table[row.name] = row
     if isinstance(row, Closure):
-        gym.register(row.gym_id, entry_point="envs.env:ClosureEnv", kwargs={"task": row.name})
+        gym.register(row.gym_id, entry_point="uncap.envs.env:ClosureEnv", kwargs={"task": row.name})
     else:
         gym.register(
             row.gym_id,
-            vector_entry_point="envs.vector_env:ClosureVectorEnv",
+            vector_entry_point="uncap.envs.vector_env:ClosureVectorEnv",
             kwargs={"tasks": row.train, "episode_steps": row.episode_steps},
         )
 

@@ -10,9 +10,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from envs.checks import names
-from envs.closures import CLOSURES
-from envs.tables import lookup
+from uncap.envs.checks import names
+from uncap.envs.closures import CLOSURES
+from uncap.envs.tables import lookup
 
 SENTENCE_SIZE = 32  # numbers that a sentence's vector is projected to
 HISTORY = 8  # states that `history` stacks: 0.4 s

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from envs import mechanisms
-from envs.mechanisms import LID_JOINTS, MECHANISMS, X
-from envs.rewards import TERMS
-from envs.scene import grip_height, mechanism_of, seat_height
-from envs.structure import Variant
-from envs.tables import lookup
+from uncap.envs import mechanisms
+from uncap.envs.mechanisms import LID_JOINTS, MECHANISMS, X
+from uncap.envs.rewards import TERMS
+from uncap.envs.scene import grip_height, mechanism_of, seat_height
+from uncap.envs.structure import Variant
+from uncap.envs.tables import lookup
 
 MARK = 0.008  # m from a mark that counts as there
 MARK_RANGE = 0.12  # m from a mark in the air at which progress begins

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import mujoco
 import numpy as np
 
-from envs import checks
-from envs.batch import ClosureBatch
+from uncap.envs import checks
+from uncap.envs.batch import ClosureBatch
 
 LEAST = 0.05  # N; weaker contacts are left out
 

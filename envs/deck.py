@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs.variation import generator_of, generator_words
+from uncap.envs.variation import generator_of, generator_words
 
 
 class Deck:

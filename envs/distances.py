@@ -10,8 +10,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from envs.mechanisms import LIFT, MECHANISMS, TILT_Y, TWIST, Gate, X, Y
-from envs.structure import Closure, distance
+from uncap.envs.mechanisms import LIFT, MECHANISMS, TILT_Y, TWIST, Gate, X, Y
+from uncap.envs.structure import Closure, distance
 
 WRIST_RANGE = 5.6  # rad, from stop to stop: what turns further has to be gripped anew
 

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from envs import checks
-from envs.tables import brief, lookup
-from envs.variation import PICTURED, QUANTITIES, Range
+from uncap.envs import checks
+from uncap.envs.tables import brief, lookup
+from uncap.envs.variation import PICTURED, QUANTITIES, Range
 
 Ranges = Mapping[str, Range]  # by quantity
 STRENGTHS = {

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import mujoco
 import numpy as np
 
-from envs.looks import LOOKS, draw_container, draw_lid
+from uncap.envs.looks import LOOKS, draw_container, draw_lid
 
 if TYPE_CHECKING:
-    from envs.structure import Closure, Color, Variant
+    from uncap.envs.structure import Closure, Color, Variant
 
 _GEOM = mujoco.mjtGeom
 SHAPES = {

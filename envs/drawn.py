@@ -12,8 +12,8 @@ import re
 
 import numpy as np
 
-from envs import closures, generator
-from envs.structure import Closure
+from uncap.envs import closures, generator
+from uncap.envs.structure import Closure
 
 MOST = 512  # training rows of a set
 # Where the generator's rays begin: rows by mechanism. A further one would change every drawn row

@@ -9,10 +9,10 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from envs import checks
-from envs.batch import CONTROL_DT
-from envs.render import Camera
-from envs.vector_env import ClosureVectorEnv
+from uncap.envs import checks
+from uncap.envs.batch import CONTROL_DT
+from uncap.envs.render import Camera
+from uncap.envs.vector_env import ClosureVectorEnv
 
 Observation = dict[str, np.ndarray]
 

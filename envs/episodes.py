@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs import rewards
+from uncap.envs import rewards
 
 Measured = dict[str, np.ndarray]
 

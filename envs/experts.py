@@ -15,9 +15,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from envs.mechanisms import LIFT, TILT_Y, TWIST
-from envs.panda import FINGER_OPEN, STEP_POSITION, STEP_YAW, WRIST_LIMIT
-from envs.tables import lookup
+from uncap.envs.mechanisms import LIFT, TILT_Y, TWIST
+from uncap.envs.panda import FINGER_OPEN, STEP_POSITION, STEP_YAW, WRIST_LIMIT
+from uncap.envs.tables import lookup
 
 Measured = dict[str, np.ndarray]
 

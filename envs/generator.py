@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from envs import structure
-from envs.checks import brief
-from envs.closures import CLOSURES
-from envs.mechanisms import MECHANISMS
-from envs.structure import BOUNDS, Closure, Range
-from envs.tables import lookup
+from uncap.envs import structure
+from uncap.envs.checks import brief
+from uncap.envs.closures import CLOSURES
+from uncap.envs.mechanisms import MECHANISMS
+from uncap.envs.structure import BOUNDS, Closure, Range
+from uncap.envs.tables import lookup
 
 # What the generator may change, and by how much per unit of a ray's length: about the spread
 # of the table, in SI units

@@ -18,7 +18,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from envs.mechanisms import (
+from uncap.envs.mechanisms import (
     LID_JOINTS,
     LIFT,
     TILT_X,
@@ -28,7 +28,7 @@ from envs.mechanisms import (
     full_travel,
     jam,
 )
-from envs.structure import Variant
+from uncap.envs.structure import Variant
 
 _AXES = ((1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 1), (1, 0, 0), (0, 1, 0))  # of LID_JOINTS
 HARD_SOLREF = (0.004, 1.0)

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from envs.mechanisms import LIFT, MECHANISMS, TILT_Y, TWIST, X
+from uncap.envs.mechanisms import LIFT, MECHANISMS, TILT_Y, TWIST, X
 
 if TYPE_CHECKING:
-    from envs.drawing import Pen
-    from envs.structure import Closure, Variant
+    from uncap.envs.drawing import Pen
+    from uncap.envs.structure import Closure, Variant
 
 ContainerDrawing = Callable[["Pen", "Closure"], None]
 LidDrawing = Callable[["Pen", "Variant", float], None]  # the float: height of the held part's foot

@@ -18,8 +18,8 @@ import mujoco
 import mujoco.batch
 import numpy as np
 
-from envs.scene import build, mechanism_of
-from envs.structure import Variant
+from uncap.envs.scene import build, mechanism_of
+from uncap.envs.structure import Variant
 
 Numbers = dict[str, np.ndarray]  # fields of a model, by name
 _Key = tuple[Variant, str]

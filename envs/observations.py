@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from envs.episodes import stalled
-from envs.mechanisms import LIFT, TILT_X, TWIST, X
-from envs.panda import ARM_RANGE, FINGER_OPEN
-from envs.sensors import SENSORS
-from envs.tables import lookup
+from uncap.envs.episodes import stalled
+from uncap.envs.mechanisms import LIFT, TILT_X, TWIST, X
+from uncap.envs.panda import ARM_RANGE, FINGER_OPEN
+from uncap.envs.sensors import SENSORS
+from uncap.envs.tables import lookup
 
 Measured = dict[str, np.ndarray]  # see `ClosureBatch.measure`
 Compute = Callable[[Measured, np.ndarray], np.ndarray]

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from envs.render import FRONT, Camera, Look, View
-from envs.structure import Variant
+from uncap.envs.render import FRONT, Camera, Look, View
+from uncap.envs.structure import Variant
 
 VIEWS = (
     FRONT,  # from the left

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs.closures import CLOSURES
-from envs.structure import Variant
-from envs.tables import lookup
+from uncap.envs.closures import CLOSURES
+from uncap.envs.structure import Variant
+from uncap.envs.tables import lookup
 
 # What variants are drawn for -> the `variant_seed` of batches and environments
 VARIANT_STREAMS = {"train": 0, "validation": 1, "evaluation": 2}

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import mujoco
 import numpy as np
 
-from envs.opengl import RenderingUnavailable, advice, use_backend
-from envs.robot import MESH_GROUP
-from envs.scene import build, seat_height
-from envs.structure import Variant
+from uncap.envs.opengl import RenderingUnavailable, advice, use_backend
+from uncap.envs.robot import MESH_GROUP
+from uncap.envs.scene import build, seat_height
+from uncap.envs.structure import Variant
 
 
 class View(NamedTuple):

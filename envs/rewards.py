@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from envs.panda import FINGER_OPEN
+from uncap.envs.panda import FINGER_OPEN
 
 Measured = dict[str, np.ndarray]
 

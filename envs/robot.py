@@ -15,7 +15,7 @@ import mujoco
 import numba
 import numpy as np
 
-from envs.panda import FINGER_OPEN, LINKS, STRAIGHT, Link, Vector
+from uncap.envs.panda import FINGER_OPEN, LINKS, STRAIGHT, Link, Vector
 
 # Rotor inertia seen through the gears (kg m^2) and viscous friction (N m s/rad), by the
 # joint's torque limit. Without them a servo whose damping term saturates flips the

@@ -16,10 +16,10 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from envs import drawing
-from envs.lid import OVERTRAVEL_SLIDE, add_constraints, add_lid_joints
-from envs.mechanisms import MECHANISMS, Mechanism
-from envs.robot import (
+from uncap.envs import drawing
+from uncap.envs.lid import OVERTRAVEL_SLIDE, add_constraints, add_lid_joints
+from uncap.envs.mechanisms import MECHANISMS, Mechanism
+from uncap.envs.robot import (
     CONTACT_SOLIMP,
     CONTACT_SOLREF,
     CONTAINER_BIT,
@@ -28,7 +28,7 @@ from envs.robot import (
     TABLE_BIT,
     add_panda,
 )
-from envs.structure import Variant
+from uncap.envs.structure import Variant
 
 TIMESTEP = 0.005  # s; with 10 substeps: control at 20 Hz
 SUBSTEPS = 10

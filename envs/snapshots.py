@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.tables import brief
+from uncap.envs.tables import brief
 
 Identity = dict[str, Any]  # what a snapshot is of, by name
 

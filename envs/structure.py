@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from envs.checks import MOST_STEPS, integer
-from envs.looks import GRIPS, LOOKS
-from envs.mechanisms import LIFT, MECHANISMS, TILT_Y, TWIST, X
-from envs.tables import brief, lookup
+from uncap.envs.checks import MOST_STEPS, integer
+from uncap.envs.looks import GRIPS, LOOKS
+from uncap.envs.mechanisms import LIFT, MECHANISMS, TILT_Y, TWIST, X
+from uncap.envs.tables import brief, lookup
 
 Range = tuple[float, float]  # low, high
 Color = tuple[float, float, float]  # red, green, blue in [0, 1]

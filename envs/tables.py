@@ -92,14 +92,14 @@ class GrowingTable(dict[str, T]):
         return _object(self._names)
 
 
-def _object(entry_point: str) -> Any:
-    """The object at `package.module:name`."""
+def _object(entry_point: str, package: str | None = None) -> Any:
+    """The object at `package.module:name`, or at `.module:name` of a package."""
     module, _, attribute = entry_point.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    return getattr(importlib.import_module(module, package), attribute)
 
 
 class Row(NamedTuple):
-    """Where a row's object is, as `package.module:name`, and one line on it."""
+    """Where a row's object is, as `package.module:name` or `.module:name`, and one line on it."""
 
     entry_point: str
     words: str
@@ -111,16 +111,18 @@ class Table(Mapping[str, Any]):
     Args:
         kind: what the rows are, for messages.
         rows: by name.
+        package: in which rows are that begin with a dot.
     """
 
-    def __init__(self, kind: str, rows: Mapping[str, Row]):
+    def __init__(self, kind: str, rows: Mapping[str, Row], package: str | None = None):
         self.kind = kind
+        self.package = package
         self.rows = dict(rows)
         self._objects: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._objects:
-            self._objects[name] = _object(self.rows[name].entry_point)
+            self._objects[name] = _object(self.rows[name].entry_point, self.package)
         return self._objects[name]
 
     def __contains__(self, name: object) -> bool:

@@ -11,13 +11,13 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from envs import checks, disturbances, observations, rewards, snapshots
-from envs.batch import CONTROL_DT, ClosureBatch
-from envs.conditioning import CONDITIONINGS, vectors
-from envs.deck import Deck
-from envs.episodes import EpisodeTracker, Squeeze, StateHistory
-from envs.pixels import Pixels
-from envs.tables import lookup
+from uncap.envs import checks, disturbances, observations, rewards, snapshots
+from uncap.envs.batch import CONTROL_DT, ClosureBatch
+from uncap.envs.conditioning import CONDITIONINGS, vectors
+from uncap.envs.deck import Deck
+from uncap.envs.episodes import EpisodeTracker, Squeeze, StateHistory
+from uncap.envs.pixels import Pixels
+from uncap.envs.tables import lookup
 
 ACTION_SIZE = 5  # numbers of an action, see `ClosureBatch.step`
 OPTIONS = ("reset_mask", "task")  # of a reset

@@ -7,11 +7,11 @@ import dataclasses
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from envs import CLOSURES, ClosureVectorEnv
-from envs.batch import HOLD_FORCE
-from envs.mechanisms import MECHANISMS
-from envs.rewards import HELD_SHARE
-from evaluation.protocol import Act, Policy
+from uncap.envs import CLOSURES, ClosureVectorEnv
+from uncap.envs.batch import HOLD_FORCE
+from uncap.envs.mechanisms import MECHANISMS
+from uncap.envs.rewards import HELD_SHARE
+from uncap.evaluation.protocol import Act, Policy
 
 KNOTS = 8  # actions of a plan, each held for an eighth of it
 STEPS = 32  # control steps of a plan

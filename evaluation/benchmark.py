@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from agents.config import LearnerConfig, NetworkConfig, PPOConfig
-from agents.learner import Learner
-from agents.policy import Acting
-from agents.tables import BODIES
-from envs import ClosureVectorEnv
-from envs.batch import CONTROL_DT
-from envs.scene import SUBSTEPS
-from evaluation.protocol import Policy
+from uncap.agents.config import LearnerConfig, NetworkConfig, PPOConfig
+from uncap.agents.learner import Learner
+from uncap.agents.policy import Acting
+from uncap.agents.tables import BODIES
+from uncap.envs import ClosureVectorEnv
+from uncap.envs.batch import CONTROL_DT
+from uncap.envs.scene import SUBSTEPS
+from uncap.evaluation.protocol import Policy
 
 Clock = Callable[[], float]  # seconds
 BLOCK = 10  # control steps of environment, then of bare physics

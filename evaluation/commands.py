@@ -16,33 +16,34 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from agents import checkpoints, demonstrations, exported
-from agents.files import owned, replacing
-from agents.gradients import GradientRule
-from agents.policy import EXPORTED
-from agents.settings import as_words, flags
-from agents.tables import ALGORITHMS
-from envs import CLOSURES, TASK_SETS, TaskSet
-from envs.closures import guess_ceiling, named_set
-from envs.conditioning import UNSEEN, vectors
-from envs.cores import set_threads
-from envs.opengl import RenderingUnavailable
-from envs.tables import lookup
-from evaluation import compare as comparison
-from evaluation import (
+from uncap.agents import checkpoints, demonstrations, exported
+from uncap.agents.files import owned, replacing
+from uncap.agents.gradients import GradientRule
+from uncap.agents.policy import EXPORTED
+from uncap.agents.settings import as_words, flags
+from uncap.agents.tables import ALGORITHMS
+from uncap.envs import CLOSURES, TASK_SETS, TaskSet
+from uncap.envs.closures import guess_ceiling, named_set
+from uncap.envs.conditioning import UNSEEN, vectors
+from uncap.envs.cores import set_threads
+from uncap.envs.opengl import RenderingUnavailable
+from uncap.envs.tables import lookup
+from uncap.evaluation import compare as comparison
+from uncap.evaluation import (
     disturb,
     experiment,
     foreign,
     grid,
     kept,
     measured,
+    program,
     runs,
     single_task,
     unseen,
 )
-from evaluation.benchmark import benchmark as measure_speed
-from evaluation.benchmark import inference
-from evaluation.config import (
+from uncap.evaluation.benchmark import benchmark as measure_speed
+from uncap.evaluation.benchmark import inference
+from uncap.evaluation.config import (
     LARGEST_SEED,
     MODULE,
     WHO,
@@ -63,11 +64,11 @@ from evaluation.config import (
     ViewConfig,
     resolved,
 )
-from evaluation.effects import check_effects, job_to_resume, note_changes
-from evaluation.interrupt import INTERRUPTED, Interrupt
-from evaluation.loggers import LOGGERS, require
-from evaluation.progress import Bars
-from evaluation.protocol import (
+from uncap.evaluation.effects import check_effects, job_to_resume, note_changes
+from uncap.evaluation.interrupt import INTERRUPTED, Interrupt
+from uncap.evaluation.loggers import LOGGERS, require
+from uncap.evaluation.progress import Bars
+from uncap.evaluation.protocol import (
     BUILT_IN,
     EVALUATION_SEED,
     Episode,
@@ -76,13 +77,13 @@ from evaluation.protocol import (
     summary,
     write_episodes,
 )
-from evaluation.protocol import (
+from uncap.evaluation.protocol import (
     evaluate as evaluate_policy,
 )
-from evaluation.report import write_report
-from evaluation.training import LATEST, Report, Session, Training, learner_config
-from evaluation.transfer import TEACHER_SEED
-from evaluation.watch import Watch
+from uncap.evaluation.report import write_report
+from uncap.evaluation.training import LATEST, Report, Session, Training, learner_config
+from uncap.evaluation.transfer import TEACHER_SEED
+from uncap.evaluation.watch import Watch
 
 MOST_NAMED = 30  # rows in a line
 MOST_FILMS = 30  # of trained rows; of more, one of each mechanism
@@ -110,7 +111,7 @@ def check_job(job: JobConfig) -> None:
     if (clones and not job.demos) or (job.demos and not takes_demos):
         raise ValueError(
             "--demos FOLDER goes with --warm-start clone, or with sac: make a folder with "
-            "`python train.py demos`"
+            f"`{program.PROGRAM} demos`"
         )
     if job.demos and job.sensors != "full":
         raise ValueError(
@@ -185,7 +186,7 @@ def _started(config: TrainConfig) -> tuple[pathlib.Path, JobConfig, int]:
     check_effects(config)
     check_installed(job)
     here()
-    run = experiment.start(config.out, job, seed, runs.command(*sys.argv[1:]))
+    run = experiment.start(config.out, job, seed, program.command(*sys.argv[1:]))
     return run.absolute(), job, seed
 
 
@@ -337,7 +338,7 @@ class _Job:
 
     def _say_stopped(self) -> None:
         self.stopwatch.note()
-        self.say(f"stopped; go on with: {runs.command('--resume', self.run_folder)}")
+        self.say(f"stopped; go on with: {program.command('--resume', self.run_folder)}")
 
 
 def transfer(config: TransferRunConfig, console: Console) -> None:
@@ -646,7 +647,7 @@ def export(config: ExportConfig, console: Console) -> None:
 
 def video(config: VideoConfig, console: Console) -> None:
     """Film one episode."""
-    from evaluation.video import record
+    from uncap.evaluation.video import record
 
     [actor] = actors(config.run, (config.task,))
     set_threads(0)
@@ -678,8 +679,8 @@ def video(config: VideoConfig, console: Console) -> None:
 
 def view(config: ViewConfig, console: Console) -> None:
     """Look at a closure being opened, until Ctrl-C."""
-    from evaluation import live_page, live_window
-    from evaluation.live import Live
+    from uncap.evaluation import live_page, live_window
+    from uncap.evaluation.live import Live
 
     def say(line: str) -> None:
         console.print(line, markup=False, soft_wrap=True)
@@ -759,7 +760,7 @@ def benchmark(config: BenchmarkConfig, console: Console) -> None:
 
 def gallery(config: GalleryConfig, console: Console) -> None:
     """Every row, closed and open."""
-    from evaluation.gallery import gallery as draw
+    from uncap.evaluation.gallery import gallery as draw
 
     bars = Bars(console)
     bars("gallery", 0, 1, "")
@@ -774,7 +775,7 @@ def gallery(config: GalleryConfig, console: Console) -> None:
 
 def audit(config: AuditConfig, console: Console) -> None:
     """Search every row for a cheat and film the nearest misses."""
-    from evaluation.audit import rows
+    from uncap.evaluation.audit import rows
 
     names = config.tasks or tuple(rows())
     bars, found = Bars(console), {}
@@ -788,8 +789,8 @@ def audit(config: AuditConfig, console: Console) -> None:
 
 
 def _audit_row(name: str, config: AuditConfig) -> dict[str, Any]:
-    from evaluation.audit import replay, search
-    from evaluation.video import record
+    from uncap.evaluation.audit import replay, search
+    from uncap.evaluation.video import record
 
     result = search(name, config.seed)
     found: dict[str, Any] = {
@@ -816,7 +817,7 @@ def _audit_row(name: str, config: AuditConfig) -> dict[str, Any]:
 
 def demos(config: DemosConfig, console: Console) -> None:
     """Record expert episodes of a task set's training rows."""
-    from agents.demonstrations import DemoConfig, record
+    from uncap.agents.demonstrations import DemoConfig, record
 
     tasks = named_set(config.task_set).train
     bars = Bars(console)

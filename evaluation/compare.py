@@ -18,14 +18,15 @@ from typing import Any, Protocol
 
 from rich.console import Console
 
-from agents.files import is_alive, is_owned, owned, owner, write_json
-from envs.rewards import VERSION
-from evaluation import runs
-from evaluation.compare_report import compare_runs, write_comparison
-from evaluation.config import CompareConfig
-from evaluation.grid import Axes, Cell, Configuration, Grid, read_grid
-from evaluation.progress import Bars
-from evaluation.shapes import anything, count, fields, mapped
+import uncap
+from uncap.agents.files import is_alive, is_owned, owned, owner, write_json
+from uncap.envs.rewards import VERSION
+from uncap.evaluation import program, runs
+from uncap.evaluation.compare_report import compare_runs, write_comparison
+from uncap.evaluation.config import CompareConfig
+from uncap.evaluation.grid import Axes, Cell, Configuration, Grid, read_grid
+from uncap.evaluation.progress import Bars
+from uncap.evaluation.shapes import anything, count, fields, mapped
 
 POLL = 0.2  # s between two looks at the processes
 EVALUATION_SHARE = 0.05  # of a training's time, after its budget is used
@@ -41,8 +42,18 @@ Report = Callable[[str, float, int, str], None]  # (phase, done, total, text)
 
 def train_command(arguments: Sequence[str]) -> list[str]:
     """The process that trains one cell."""
-    program = pathlib.Path(__file__).parents[1] / "train.py"
-    return [sys.executable, str(program), "train", *arguments]
+    return [sys.executable, "-P", "-m", "uncap", "train", *arguments]
+
+
+def _environment() -> dict[str, str]:
+    """Variables of a training's process: it finds this Uncap, wherever it is started."""
+    paths = [str(pathlib.Path(uncap.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONUTF8": "1",
+    }
 
 
 class Training(Protocol):
@@ -181,7 +192,7 @@ class Cells:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"},
+                env=_environment(),
             )
         write_json(_record_file(run), {**record, "pid": process.pid})
         return process
@@ -325,7 +336,7 @@ def compare(
             cells.run(bars)
         found = _write(grid, out, folder, cells.failed, config.seed, console)
     if cells.stopped:
-        words = runs.command("compare", config.grid, "--out", out, "--jobs", config.jobs)
+        words = program.command("compare", config.grid, "--out", out, "--jobs", config.jobs)
         console.print(f"stopped; go on with: {words}", markup=False)
     elif cells.failed:
         raise runs.RunError(

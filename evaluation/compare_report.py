@@ -14,11 +14,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from agents.files import write_json, write_text
-from evaluation.metrics import read_metrics
-from evaluation.pages import GREY, curve_look, page, picture, table
-from evaluation.runs import RunError, read_results
-from evaluation.statistics import iqm, stratified_bootstrap
+from uncap.agents.files import write_json, write_text
+from uncap.evaluation.metrics import read_metrics
+from uncap.evaluation.pages import GREY, curve_look, page, picture, table
+from uncap.evaluation.runs import RunError, read_results
+from uncap.evaluation.statistics import iqm, stratified_bootstrap
 
 Effort = Literal["seconds", "env_steps"]  # what trainings are compared at equal amounts of
 Runs = Mapping[int, pathlib.Path]  # seed -> run folder

@@ -9,14 +9,14 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from agents.config import (
+from uncap.agents.config import (
     CloneConfig,
     DaggerConfig,
     NetworkConfig,
     PPOConfig,
     SACConfig,
 )
-from agents.settings import REQUIRED, nested, setting
+from uncap.agents.settings import REQUIRED, nested, setting
 
 ENV_STEPS = 600_000  # of reinforcement learning, after the warm start
 QUICK_ENV_STEPS = 16_000
@@ -45,10 +45,10 @@ EVALUATED: dict[str, Any] = {
     "no_paths": (*POLICIES, MODULE),
 }
 
-CLOSURES = "envs.closures:CLOSURES"
-TARGETS = {"choices": CLOSURES, "accepts": "envs.closures:named_row"}
-ROWS = {"choices": CLOSURES, "accepts": "evaluation.rows:any_name"}  # a run may have its own
-TASK_SETS = {"choices": "envs.closures:TASK_SETS", "accepts": "envs.closures:named_set"}
+CLOSURES = "uncap.envs.closures:CLOSURES"
+TARGETS = {"choices": CLOSURES, "accepts": "uncap.envs.closures:named_row"}
+ROWS = {"choices": CLOSURES, "accepts": "uncap.evaluation.rows:any_name"}  # a run may have its own
+TASK_SETS = {"choices": "uncap.envs.closures:TASK_SETS", "accepts": "uncap.envs.closures:named_set"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,26 +81,26 @@ class JobConfig:
         **TASK_SETS,
     )
     algorithm: str = setting(
-        "ppo", "how it learns by reinforcement", choices="agents.tables:ALGORITHMS"
+        "ppo", "how it learns by reinforcement", choices="uncap.agents.tables:ALGORITHMS"
     )
     warm_start: str = setting(
-        "dagger", "what it learns before that", choices="agents.tables:WARM_STARTS"
+        "dagger", "what it learns before that", choices="uncap.agents.tables:WARM_STARTS"
     )
     demos: str | None = setting(
         None,
-        "folder of demonstrations, made by `train.py demos`: to clone, and with sac for a share "
+        "folder of demonstrations, made by `demos`: to clone, and with sac for a share "
         "of each batch",
         path="read",
     )
     conditioning: str = setting(
         "parameters",
         "what the policy is told of its task",
-        choices="envs.conditioning:CONDITIONINGS",
+        choices="uncap.envs.conditioning:CONDITIONINGS",
     )
     sensors: str = setting(
         "full",
         "what the policy senses; its critic and the experts see everything in any case",
-        choices="envs.sensors:SENSORS",
+        choices="uncap.envs.sensors:SENSORS",
     )
     episode_steps: int | None = setting(
         None,
@@ -110,7 +110,7 @@ class JobConfig:
         most=100_000,
     )
     sampling: str = setting(
-        "uniform", "which task is practised next", choices="agents.tables:SAMPLINGS"
+        "uniform", "which task is practised next", choices="uncap.agents.tables:SAMPLINGS"
     )
     alone: bool = setting(
         False,
@@ -178,7 +178,7 @@ def resolved(job: JobConfig, quick: bool) -> JobConfig:
 class TrainConfig:
     """Train on a task set, evaluate, transfer to its held-out rows, film and report.
 
-    The main job: `train.py` without a command. Ctrl-C saves.
+    The main job: what is done without a command. Ctrl-C saves.
     """
 
     job: JobConfig = nested(JobConfig())
@@ -241,12 +241,12 @@ class EvaluateConfig:
     conditioning: str | None = setting(
         None,
         "what someone's own policy is told of its task (default: parameters)",
-        choices="envs.conditioning:CONDITIONINGS",
+        choices="uncap.envs.conditioning:CONDITIONINGS",
     )
     sensors: str | None = setting(
         None,
         "what its state is made of (default: full)",
-        choices="envs.sensors:SENSORS",
+        choices="uncap.envs.sensors:SENSORS",
     )
     trust: bool = setting(
         False, "open a .zip of stable-baselines3, which can run code of whoever made it"
@@ -259,14 +259,14 @@ class EvaluateConfig:
     episodes: int = setting(50, "per task", least=1)
     seed: int | None = setting(None, "of the starts (default: the evaluation's own)", **SEED)
     level: str = setting(
-        "default", "what varies beside pose and variant", choices="envs.variation:LEVELS"
+        "default", "what varies beside pose and variant", choices="uncap.envs.variation:LEVELS"
     )
     disturb: tuple[str, ...] = setting(
         (),
         "disturb one factor at a time, at strength 1, 2 or 3, such as friction=2, and compare with "
         "the undisturbed twins; may be repeated; `all` is every factor at every strength",
-        choices="envs.disturbances:FACTORS",
-        accepts="envs.disturbances:conditions",
+        choices="uncap.envs.disturbances:FACTORS",
+        accepts="uncap.envs.disturbances:conditions",
         repeated=True,
     )
     threads: int = setting(0, **THREADS)
@@ -347,8 +347,12 @@ class BenchmarkConfig:
         "20 ms)",
         least=1,
     )
-    observation: str = setting("state", "what is observed", choices="envs.vector_env:OBSERVATIONS")
-    sensors: str = setting("full", "what the state is made of", choices="envs.sensors:SENSORS")
+    observation: str = setting(
+        "state", "what is observed", choices="uncap.envs.vector_env:OBSERVATIONS"
+    )
+    sensors: str = setting(
+        "full", "what the state is made of", choices="uncap.envs.sensors:SENSORS"
+    )
     threads: int = setting(
         0, "threads of the physics, beside a measurement with one (0: one per core)", least=0
     )

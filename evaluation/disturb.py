@@ -13,10 +13,10 @@ from typing import Any
 
 from rich.console import Console
 
-from envs.disturbances import EVERYTHING, FACTORS, chosen, refuse_unseen
-from evaluation import listing
-from evaluation.protocol import Episode, write_rows
-from evaluation.statistics import mcnemar, paired_difference, wilson
+from uncap.envs.disturbances import EVERYTHING, FACTORS, chosen, refuse_unseen
+from uncap.evaluation import listing
+from uncap.evaluation.protocol import Episode, write_rows
+from uncap.evaluation.statistics import mcnemar, paired_difference, wilson
 
 Condition = tuple[str, int]  # factor and strength
 NOTE = (

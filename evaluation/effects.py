@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
-from agents import checkpoints
-from agents.settings import Flag, flags, replaced
-from agents.tables import ALGORITHMS
-from envs.closures import named_set
-from envs.conditioning import UNSEEN
-from evaluation import runs
-from evaluation.config import JobConfig, TrainConfig
+from uncap.agents import checkpoints
+from uncap.agents.settings import Flag, flags, replaced
+from uncap.agents.tables import ALGORITHMS
+from uncap.envs.closures import named_set
+from uncap.envs.conditioning import UNSEEN
+from uncap.evaluation import runs
+from uncap.evaluation.config import JobConfig, TrainConfig
+from uncap.evaluation.program import PROGRAM
 
 
 class Use(NamedTuple):
@@ -209,7 +210,7 @@ def _unchangeable(key: str, job: JobConfig, results: Mapping[str, Any]) -> str |
         return "it has learned" if "train" in results else None
     if _is_one_of(key, WHILE_TRANSFERRING):
         done = set(named_set(job.task_set).transfers or ()) <= set(results.get("transfer", ()))
-        return "it has been transferred: see `python train.py transfer`" if done else None
+        return f"it has been transferred: see `{PROGRAM} transfer`" if done else None
     allowed = ", ".join((*ALWAYS, *WHILE_LEARNING, *WHILE_TRANSFERRING))
     return f"it would be another training (what can be: {allowed})"
 

@@ -12,24 +12,24 @@ from typing import Any
 
 import numpy as np
 
-from agents import checkpoints, exported
-from agents.policy import Acting, load_policy
-from agents.settings import Flag, check, flags, from_dict, replaced
-from envs import rewards
-from envs.closures import TaskSet, named_set
-from envs.conditioning import UNSEEN, vectors
-from envs.opengl import RenderingUnavailable
-from envs.pool import VARIANT_STREAMS
-from evaluation import runs
-from evaluation.config import JobConfig
-from evaluation.kept import Kept
-from evaluation.metrics import read_metrics
-from evaluation.protocol import Episode, by_mechanism, evaluate, summary, write_episodes
-from evaluation.rows import restore, stored_rows
-from evaluation.shapes import typed
-from evaluation.training import LATEST, Session
-from evaluation.transfer import FOLDER, transfer
-from evaluation.watch import Watch
+from uncap.agents import checkpoints, exported
+from uncap.agents.policy import Acting, load_policy
+from uncap.agents.settings import Flag, check, flags, from_dict, replaced
+from uncap.envs import rewards
+from uncap.envs.closures import TaskSet, named_set
+from uncap.envs.conditioning import UNSEEN, vectors
+from uncap.envs.opengl import RenderingUnavailable
+from uncap.envs.pool import VARIANT_STREAMS
+from uncap.evaluation import runs
+from uncap.evaluation.config import JobConfig
+from uncap.evaluation.kept import Kept
+from uncap.evaluation.metrics import read_metrics
+from uncap.evaluation.protocol import Episode, by_mechanism, evaluate, summary, write_episodes
+from uncap.evaluation.rows import restore, stored_rows
+from uncap.evaluation.shapes import typed
+from uncap.evaluation.training import LATEST, Session
+from uncap.evaluation.transfer import FOLDER, transfer
+from uncap.evaluation.watch import Watch
 
 NOTE_EVERY = 10.0  # s
 
@@ -322,7 +322,7 @@ class Stopwatch:
 
 def film_run(session: Session, tasks: list[str]) -> str | None:
     """One film per task, but those kept; returns why there are none when OpenGL is missing."""
-    from evaluation.video import record
+    from uncap.evaluation.video import record
 
     run = session.run
     policy, meta = run_policy(run)

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
-from agents.settings import REQUIRED, Flag, as_words, check, flags, replaced
+from uncap.agents.settings import REQUIRED, Flag, as_words, check, flags, replaced
 
 HELP = ("-h", "--help")
 COMPLETION = "--tyro-"  # beginning of the flags that print or write a shell's completion

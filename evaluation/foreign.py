@@ -21,12 +21,12 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 
-from agents import exported
-from agents.policy import EXPORTED, LoadedPolicy
-from envs import ClosureVectorEnv
-from envs.panda import ACTIONS
-from evaluation.config import MODULE
-from evaluation.protocol import Act, Policy
+from uncap.agents import exported
+from uncap.agents.policy import EXPORTED, LoadedPolicy
+from uncap.envs import ClosureVectorEnv
+from uncap.envs.panda import ACTIONS
+from uncap.evaluation.config import MODULE
+from uncap.evaluation.protocol import Act, Policy
 
 SAVED = ".zip"  # suffix of stable-baselines3's models
 DEFAULTS = ("parameters", "full")  # what a policy is told and senses that does not say itself

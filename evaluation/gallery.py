@@ -11,13 +11,13 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from PIL import Image
 
-from agents.files import replacing, write_text
-from envs import CLOSURES, TASK_SETS, Closure, ClosureVectorEnv, TaskSet, distance
-from envs.experts import expert_action
-from envs.render import Camera
-from envs.structure import AXES
-from evaluation.report import page, picture
-from evaluation.video import State, caption, first_state
+from uncap.agents.files import replacing, write_text
+from uncap.envs import CLOSURES, TASK_SETS, Closure, ClosureVectorEnv, TaskSet, distance
+from uncap.envs.experts import expert_action
+from uncap.envs.render import Camera
+from uncap.envs.structure import AXES
+from uncap.evaluation.report import page, picture
+from uncap.evaluation.video import State, caption, first_state
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402 (after the back end is chosen)

@@ -11,10 +11,10 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from agents.settings import Flag, as_words, flags
-from evaluation.config import LARGEST_SEED, TrainConfig
-from evaluation.effects import unused_in_cell
-from evaluation.shapes import typed
+from uncap.agents.settings import Flag, as_words, flags
+from uncap.evaluation.config import LARGEST_SEED, TrainConfig
+from uncap.evaluation.effects import unused_in_cell
+from uncap.evaluation.shapes import typed
 
 Axes = Mapping[str, Flag]  # flags of `train` that a grid may set, by their keys
 KEYS = {

@@ -8,10 +8,10 @@ import pathlib
 import typing
 from collections.abc import Callable
 
-from agents import checkpoints
-from evaluation import runs
-from evaluation.protocol import Episode
-from evaluation.shapes import anything, fields, listed, mapped, text, typed
+from uncap.agents import checkpoints
+from uncap.evaluation import runs
+from uncap.evaluation.protocol import Episode
+from uncap.evaluation.shapes import anything, fields, listed, mapped, text, typed
 
 FILE = "kept.json"  # in a run folder
 _SHAPE = fields(

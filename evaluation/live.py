@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from agents.demonstrations import Recording, append, check_installed
-from envs import CLOSURES, ClosureVectorEnv
-from envs.conditioning import CONDITIONINGS, UNSEEN
-from envs.pool import VARIANT_STREAMS
+from uncap.agents.demonstrations import Recording, append, check_installed
+from uncap.envs import CLOSURES, ClosureVectorEnv
+from uncap.envs.conditioning import CONDITIONINGS, UNSEEN
+from uncap.envs.pool import VARIANT_STREAMS
 
 if TYPE_CHECKING:  # commands import this module
-    from evaluation.commands import Actor
+    from uncap.evaluation.commands import Actor
 
 AXES = ("dx", "dy", "dz", "yaw", "fingers")  # of an action, see `ClosureBatch.step`
 FINGERS = AXES.index("fingers")

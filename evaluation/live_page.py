@@ -17,9 +17,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from envs.batch import CONTROL_DT
-from envs.rewards import TERMS
-from evaluation.live import AXES, Live
+from uncap.envs.batch import CONTROL_DT
+from uncap.envs.rewards import TERMS
+from uncap.evaluation.live import AXES, Live
 
 HOST = "127.0.0.1"  # this machine only
 FIRST_PORT = 8080  # of those that are tried
@@ -322,7 +322,7 @@ def look(live: Live, port: int | None, say: Callable[[str], object]) -> None:
     Raises:
         ValueError: the port cannot be used.
     """
-    from evaluation.live_scene import Scene
+    from uncap.evaluation.live_scene import Scene
 
     with _served(_free_port(port)) as server:
         page = Page(server, live, Scene(server, live.env.batch), say)

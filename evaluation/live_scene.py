@@ -10,12 +10,12 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from envs.batch import ClosureBatch
-from envs.contacts import contacts
-from envs.render import FRONT
-from envs.robot import MESH_GROUP
-from envs.scene import WORKSPACE, build, seat_height
-from envs.structure import Variant
+from uncap.envs.batch import ClosureBatch
+from uncap.envs.contacts import contacts
+from uncap.envs.render import FRONT
+from uncap.envs.robot import MESH_GROUP
+from uncap.envs.scene import WORKSPACE, build, seat_height
+from uncap.envs.structure import Variant
 
 _DISTANCE = 1.1  # m of the camera: hand and forearm are seen
 _FIELD = 45.0  # degrees, vertical

@@ -15,11 +15,11 @@ from typing import Any
 
 import mujoco
 
-from envs.batch import CONTROL_DT
-from envs.render import FRONT
-from envs.scene import WORKSPACE, build, seat_height
-from evaluation.live import Live
-from evaluation.live_page import STILL
+from uncap.envs.batch import CONTROL_DT
+from uncap.envs.render import FRONT
+from uncap.envs.scene import WORKSPACE, build, seat_height
+from uncap.evaluation.live import Live
+from uncap.evaluation.live_page import STILL
 
 NEW_START = ord("N")  # key; capitals stand for themselves in GLFW
 PAUSE = ord(" ")

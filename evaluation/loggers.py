@@ -6,7 +6,7 @@ import importlib.util
 import pathlib
 from collections.abc import Mapping
 
-from evaluation.runs import RunError
+from uncap.evaluation.runs import RunError
 
 
 class TensorBoard:

@@ -11,11 +11,11 @@ from typing import Any
 
 from rich.console import Console
 
-from agents.files import FileError, read_json
-from envs import TaskSet, rewards
-from evaluation import listing, runs
-from evaluation.run_shapes import MEASURED
-from evaluation.statistics import wilson
+from uncap.agents.files import FileError, read_json
+from uncap.envs import TaskSet, rewards
+from uncap.evaluation import listing, runs
+from uncap.evaluation.run_shapes import MEASURED
+from uncap.evaluation.statistics import wilson
 
 FORMAT = 1  # of what is measured
 RESULTS = "results.json"

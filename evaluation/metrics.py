@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from agents.files import replacing
+from uncap.agents.files import replacing
 
 CHECK = "check"  # the last column: digits that fit the heading, the row before, and the row itself
 _NEEDED = ("phase", "env_steps")  # columns without which a row says nothing

@@ -17,15 +17,15 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import connection
 from typing import Any, Protocol
 
-from envs.cores import default_threads, set_threads
-from evaluation import runs
-from evaluation.training import STEPS_SHOWN, Session
+from uncap.envs.cores import default_threads, set_threads
+from uncap.evaluation import runs
+from uncap.evaluation.training import STEPS_SHOWN, Session
 
 POLL = 0.2  # s between two looks at whether a stop was asked for
 SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
 # A server that has imported everything once, and forks: not on Windows
 _METHODS = ("forkserver", "spawn")
-WARM = "evaluation.warm"  # what it imports
+WARM = "uncap.evaluation.warm"  # what it imports
 
 
 class Item(Protocol):

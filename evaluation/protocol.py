@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from agents.files import replacing
-from envs import CLOSURES, ClosureVectorEnv
-from envs.experts import expert_action
-from envs.pool import VARIANT_STREAMS
-from envs.tables import lookup
-from evaluation.statistics import wilson
+from uncap.agents.files import replacing
+from uncap.envs import CLOSURES, ClosureVectorEnv
+from uncap.envs.experts import expert_action
+from uncap.envs.pool import VARIANT_STREAMS
+from uncap.envs.tables import lookup
+from uncap.evaluation.statistics import wilson
 
 Act = Callable[[dict[str, np.ndarray], np.ndarray], np.ndarray]
 """act(observation, task index (n,)) -> actions (n, 5) in [-1, 1]"""
@@ -210,14 +210,14 @@ def evaluate(  # noqa: PLR0913 - what an evaluation may be of, by name
         policy: makes act(observation, task index) for an environment.
         tasks: rows of the table.
         episodes: per task.
-        conditioning: what the policy is told of its task, see `envs.conditioning`.
+        conditioning: what the policy is told of its task, see `uncap.envs.conditioning`.
         known_tasks: rows that `one_hot` has components for.
         seed: of start 0; start k has seed + k.
         threads: of the physics; results do not depend on it.
         level: what varies beside pose and variant, a row of `variation.LEVELS`.
         disturb: strengths by factor, see `disturbances.FACTORS`; the starts stay the same.
         variants: from which stream they are drawn, a row of `pool.VARIANT_STREAMS`.
-        sensors: what the policy senses, a row of `envs.sensors.SENSORS`.
+        sensors: what the policy senses, a row of `uncap.envs.sensors.SENSORS`.
         episode_steps: control steps of every episode; by default what each row says.
         keep: is given each part's starts and a function that runs it, and returns its episodes:
             a part that was run before need not be run again.

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from agents.files import write_text
-from agents.tables import WARM_STARTS
-from envs.batch import CONTROL_DT
-from evaluation.pages import (
+from uncap.agents.files import write_text
+from uncap.agents.tables import WARM_STARTS
+from uncap.envs.batch import CONTROL_DT
+from uncap.evaluation.pages import (
     BLACK,
     BLUE,
     GREY,
@@ -24,8 +24,8 @@ from evaluation.pages import (
     picture,
     table,
 )
-from evaluation.runs import open_run, problems, read_cosines, read_results, read_run_metrics
-from evaluation.unseen_report import distance_section, transfer_section
+from uncap.evaluation.runs import open_run, problems, read_cosines, read_results, read_run_metrics
+from uncap.evaluation.unseen_report import distance_section, transfer_section
 
 _MOST_BARS = 30  # of a figure, and curves with a name
 _SMOOTHING = 10  # updates: a task's curve is the mean of so many

@@ -14,9 +14,9 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agents.files import FileError
-from envs import CLOSURES, TASK_SETS, Closure, TaskSet, register, rewards
-from evaluation.shapes import typed
+from uncap.agents.files import FileError
+from uncap.envs import CLOSURES, TASK_SETS, Closure, TaskSet, register, rewards
+from uncap.evaluation.shapes import typed
 
 _LARGEST = 1e4  # of a row's numbers; its control steps are the largest
 

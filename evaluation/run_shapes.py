@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from evaluation.config import WHO
-from evaluation.shapes import (
+from uncap.evaluation.config import WHO
+from uncap.evaluation.shapes import (
     Shape,
     anything,
     count,

@@ -7,16 +7,16 @@ import importlib.metadata
 import itertools
 import pathlib
 import platform
-import shlex
 import shutil
 from collections.abc import Iterator
 from typing import Any
 
-from agents.files import LOCK, OWNER, FileError, is_owned, owned, read_json, write_json
-from envs.cores import cores
-from evaluation.metrics import Rows, read_metrics
-from evaluation.run_shapes import CONFIG, COSINES, RESULTS
-from evaluation.shapes import Shape
+from uncap.agents.files import LOCK, OWNER, FileError, is_owned, owned, read_json, write_json
+from uncap.envs.cores import cores
+from uncap.evaluation.metrics import Rows, read_metrics
+from uncap.evaluation.program import command
+from uncap.evaluation.run_shapes import CONFIG, COSINES, RESULTS
+from uncap.evaluation.shapes import Shape
 
 FORMAT = 1  # of the run folder
 RunError = FileError  # a run folder is not usable; the message says why, in one line
@@ -25,11 +25,6 @@ PARTS = "alone"  # folder of a single-task control's parts, in the run
 TRANSFERS = "transfer"  # folder of the transfers that are not finished, one for each target
 SIGNS = (LOCK, OWNER)  # files that say who writes into a folder
 _UNUSED = (*SIGNS, "config.json", "metrics.csv")  # all that a run has that never began
-
-
-def command(*words: object) -> str:
-    """A command of the program as a shell takes it: `python train.py` and these words."""
-    return shlex.join(["python", "train.py", *map(str, words)])
 
 
 def create(path: pathlib.Path, config: dict) -> None:

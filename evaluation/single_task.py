@@ -11,10 +11,10 @@ import shutil
 
 import numpy as np
 
-from envs.closures import named_set
-from evaluation import experiment, kept, runs
-from evaluation.config import JobConfig
-from evaluation.training import Session, Training
+from uncap.envs.closures import named_set
+from uncap.evaluation import experiment, kept, runs
+from uncap.evaluation.config import JobConfig
+from uncap.evaluation.training import Session, Training
 
 FOLDER = runs.PARTS
 

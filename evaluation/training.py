@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from agents import checkpoints
-from agents.config import LearnerConfig
-from agents.learner import Learner
-from agents.policy import Acting
-from agents.tables import ALGORITHMS, WARM_STARTS
-from agents.warm_starts import Progress, WarmStartConfig
-from envs.closures import named_set
-from evaluation import runs
-from evaluation.config import JobConfig
-from evaluation.loggers import LOGGERS
-from evaluation.metrics import Logged, Metrics
-from evaluation.protocol import evaluate, spread, summary
+from uncap.agents import checkpoints
+from uncap.agents.config import LearnerConfig
+from uncap.agents.learner import Learner
+from uncap.agents.policy import Acting
+from uncap.agents.tables import ALGORITHMS, WARM_STARTS
+from uncap.agents.warm_starts import Progress, WarmStartConfig
+from uncap.envs.closures import named_set
+from uncap.evaluation import runs
+from uncap.evaluation.config import JobConfig
+from uncap.evaluation.loggers import LOGGERS
+from uncap.evaluation.metrics import Logged, Metrics
+from uncap.evaluation.protocol import evaluate, spread, summary
 
 VALIDATION_SEED = 3_000_000  # of the starts on which checkpoints are compared: no evaluation's
 STEPS_SHOWN = 1000  # into which the progress of reinforcement is divided

@@ -24,21 +24,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from agents import checkpoints
-from agents.config import DaggerConfig, LearnerConfig, PPOConfig
-from agents.files import owned, write_json
-from agents.learner import Learner
-from agents.policy import Acting, load_policy
-from envs import CLOSURES, Closure, register
-from evaluation import runs
-from evaluation.config import TransferConfig
-from evaluation.processes import do_all
-from evaluation.protocol import EVALUATION_SEED, evaluate, summary
-from evaluation.rows import restore
-from evaluation.run_shapes import LEARNED
-from evaluation.statistics import area, steps_to_threshold, wilson
-from evaluation.training import SAVES, Session
-from evaluation.unseen import position
+from uncap.agents import checkpoints
+from uncap.agents.config import DaggerConfig, LearnerConfig, PPOConfig
+from uncap.agents.files import owned, write_json
+from uncap.agents.learner import Learner
+from uncap.agents.policy import Acting, load_policy
+from uncap.envs import CLOSURES, Closure, register
+from uncap.evaluation import runs
+from uncap.evaluation.config import TransferConfig
+from uncap.evaluation.processes import do_all
+from uncap.evaluation.protocol import EVALUATION_SEED, evaluate, summary
+from uncap.evaluation.rows import restore
+from uncap.evaluation.run_shapes import LEARNED
+from uncap.evaluation.statistics import area, steps_to_threshold, wilson
+from uncap.evaluation.training import SAVES, Session
+from uncap.evaluation.unseen import position
 
 FOLDER = runs.TRANSFERS
 FINISHED = "curve.json"  # in a learner's folder, in place of its state

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from envs import Closure
-from envs.distances import in_words, nearest, unseen
+from uncap.envs import Closure
+from uncap.envs.distances import in_words, nearest, unseen
 
 
 def position(row: Closure, trained: Sequence[Closure]) -> dict[str, Any]:

@@ -12,8 +12,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from envs import CLOSURES
-from evaluation.pages import (
+from uncap.envs import CLOSURES
+from uncap.evaluation.pages import (
     BLACK,
     BLUE,
     GREEN,
@@ -26,8 +26,8 @@ from evaluation.pages import (
     picture,
     table,
 )
-from evaluation.statistics import wilson
-from evaluation.unseen import news, position
+from uncap.evaluation.statistics import wilson
+from uncap.evaluation.unseen import news, position
 
 _MOST_NAMED = 10  # rows that are named in the figure and in the table; more are grouped
 _LEARNERS = {"pretrained": BLUE, "scratch": ORANGE, "few_shot": GREEN}

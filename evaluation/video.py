@@ -12,13 +12,13 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from PIL import Image, ImageDraw, ImageFont
 
-from agents.files import replacing
-from envs import CLOSURES, ClosureVectorEnv
-from envs.batch import CONTROL_DT, ClosureBatch
-from envs.pool import VARIANT_STREAMS
-from envs.render import Camera
-from envs.tables import lookup
-from evaluation.protocol import EVALUATION_SEED, Policy
+from uncap.agents.files import replacing
+from uncap.envs import CLOSURES, ClosureVectorEnv
+from uncap.envs.batch import CONTROL_DT, ClosureBatch
+from uncap.envs.pool import VARIANT_STREAMS
+from uncap.envs.render import Camera
+from uncap.envs.tables import lookup
+from uncap.evaluation.protocol import EVALUATION_SEED, Policy
 
 _FULL_WIDTH = 640  # pixels; a narrower film is a draft
 _TEXT_COLOR = (245, 245, 245)

@@ -2,12 +2,12 @@
 
 import torch
 
-import evaluation.transfer
-from envs import ClosureVectorEnv
-from envs.experts import expert_action
-from envs.observations import observe
+import uncap.evaluation.transfer
+from uncap.envs import ClosureVectorEnv
+from uncap.envs.experts import expert_action
+from uncap.envs.observations import observe
 
-LOADED = (evaluation.transfer, observe)
+LOADED = (uncap.evaluation.transfer, observe)
 
 env = ClosureVectorEnv("reach", 1, threads=1, seed=0)  # one thread: forks cannot have more
 env.reset()

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from envs import CLOSURES, ClosureVectorEnv
-from evaluation.protocol import Act, Policy
+from uncap.envs import CLOSURES, ClosureVectorEnv
+from uncap.evaluation.protocol import Act, Policy
 
 
 class Watch:

@@ -10,7 +10,7 @@ import gymnasium as gym
 import pytest
 from rows import INK_BOTTLE
 
-from envs import CLOSURES
+from uncap.envs import CLOSURES
 
 
 def pytest_configure(config):

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from agents import demonstrations
-from evaluation import kept
-from evaluation.same import compare
+from uncap.agents import demonstrations
+from uncap.evaluation import kept
+from uncap.evaluation.same import compare
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)
@@ -138,9 +138,9 @@ def work(words: list[str], log: pathlib.Path) -> None:
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
     sys.argv = ["train.py", *words]
-    import train
+    from uncap.evaluation.cli import main
 
-    train._main()
+    main()
 
 
 class Killing:

@@ -1,6 +1,6 @@
 """What `test_files` has other processes do; it imports little, so that they start soon."""
 
-from evaluation import runs
+from uncap.evaluation import runs
 
 
 def create(arguments):

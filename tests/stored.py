@@ -3,15 +3,15 @@
 import dataclasses
 import pathlib
 
-from agents.config import LearnerConfig, NetworkConfig, PPOConfig
-from agents.files import write_json
-from agents.learner import Learner
-from envs.closures import named_set
-from evaluation import experiment, runs
-from evaluation.config import QUICK, JobConfig
-from evaluation.metrics import Metrics
-from evaluation.protocol import Episode, summary
-from evaluation.training import Session, Training
+from uncap.agents.config import LearnerConfig, NetworkConfig, PPOConfig
+from uncap.agents.files import write_json
+from uncap.agents.learner import Learner
+from uncap.envs.closures import named_set
+from uncap.evaluation import experiment, runs
+from uncap.evaluation.config import QUICK, JobConfig
+from uncap.evaluation.metrics import Metrics
+from uncap.evaluation.protocol import Episode, summary
+from uncap.evaluation.training import Session, Training
 
 TINY = dataclasses.replace(
     QUICK,

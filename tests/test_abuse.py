@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from rows import INK_BOTTLE as ROW
 
-from envs import (
+from uncap.envs import (
     CLOSURES,
     TASK_SETS,
     Closure,
@@ -25,9 +25,9 @@ from envs import (
     register,
     sample_closure,
 )
-from envs.batch import ClosureBatch
-from envs.contacts import contacts
-from envs.opengl import RenderingUnavailable
+from uncap.envs.batch import ClosureBatch
+from uncap.envs.contacts import contacts
+from uncap.envs.opengl import RenderingUnavailable
 
 ROOT = pathlib.Path(__file__).parent.parent
 OURS = (ValueError, TypeError, gym.error.Error, RenderingUnavailable)

@@ -11,18 +11,18 @@ import pytest
 import safetensors.numpy
 import torch
 
-from agents import checkpoints, dagger, sb3
-from agents.balance import PopArt
-from agents.config import DaggerConfig, LearnerConfig, NetworkConfig, PPOConfig
-from agents.gradients import GradientRule
-from agents.learner import Learner
-from agents.networks import TaskNetwork
-from agents.policy import Acting, load_policy
-from agents.ppo import ADVANTAGE_FLOOR, TaskRolloutBuffer
-from agents.tables import BODIES, HEADS, SAMPLINGS
-from agents.vec_env import ReturnScale
-from envs import ClosureVectorEnv
-from envs.observations import SIZE
+from uncap.agents import checkpoints, dagger, sb3
+from uncap.agents.balance import PopArt
+from uncap.agents.config import DaggerConfig, LearnerConfig, NetworkConfig, PPOConfig
+from uncap.agents.gradients import GradientRule
+from uncap.agents.learner import Learner
+from uncap.agents.networks import TaskNetwork
+from uncap.agents.policy import Acting, load_policy
+from uncap.agents.ppo import ADVANTAGE_FLOOR, TaskRolloutBuffer
+from uncap.agents.tables import BODIES, HEADS, SAMPLINGS
+from uncap.agents.vec_env import ReturnScale
+from uncap.envs import ClosureVectorEnv
+from uncap.envs.observations import SIZE
 
 NUM_ENVS = 8
 ACTIONS = 5

@@ -8,17 +8,17 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from envs import CLOSURES, TASK_SETS, ClosureVectorEnv, register
-from envs.batch import START
-from envs.closures import groups, guess_ceiling
-from envs.experts import expert_action
-from envs.mechanisms import MECHANISMS
-from envs.opengl import RenderingUnavailable
-from envs.pool import VARIANT_STREAMS, draw_pool
-from envs.structure import LOOK_ALIKE
-from evaluation import training
-from evaluation.config import QUICK
-from evaluation.protocol import Zero, evaluate
+from uncap.envs import CLOSURES, TASK_SETS, ClosureVectorEnv, register
+from uncap.envs.batch import START
+from uncap.envs.closures import groups, guess_ceiling
+from uncap.envs.experts import expert_action
+from uncap.envs.mechanisms import MECHANISMS
+from uncap.envs.opengl import RenderingUnavailable
+from uncap.envs.pool import VARIANT_STREAMS, draw_pool
+from uncap.envs.structure import LOOK_ALIKE
+from uncap.evaluation import training
+from uncap.evaluation.config import QUICK
+from uncap.evaluation.protocol import Zero, evaluate
 
 GROUPS = {name: rows for name, rows in groups(tuple(CLOSURES)).items() if len(rows) > 1}
 ROWS = tuple(row for rows in GROUPS.values() for row in rows)

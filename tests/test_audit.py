@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from envs import CLOSURES, ClosureVectorEnv
-from envs.experts import expert_action
-from envs.mechanisms import MECHANISMS
-from envs.rewards import SUCCESS_WEIGHT
-from evaluation.audit import STEPS, replay, rows, search, touching
+from uncap.envs import CLOSURES, ClosureVectorEnv
+from uncap.envs.experts import expert_action
+from uncap.envs.mechanisms import MECHANISMS
+from uncap.envs.rewards import SUCCESS_WEIGHT
+from uncap.evaluation.audit import STEPS, replay, rows, search, touching
 
 N = 16
 

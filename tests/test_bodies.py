@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import elu
 
-from agents.bodies import (
+from uncap.agents.bodies import (
     EMBEDDING,
     ENCODER,
     FEATURE,
@@ -16,8 +16,8 @@ from agents.bodies import (
     TaskEncoder,
     Transformer,
 )
-from agents.tables import BODIES
-from envs.observations import PARTS, SIZE
+from uncap.agents.tables import BODIES
+from uncap.envs.observations import PARTS, SIZE
 
 torch.set_num_threads(1)  # as learners do
 TASKS = 3

@@ -3,6 +3,8 @@
 import dataclasses
 import itertools
 import pathlib
+import runpy
+import shutil
 import subprocess
 import sys
 from unittest.mock import Mock
@@ -11,23 +13,23 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-import envs
-from envs.closures import CLOSURES, TASK_SETS, Closure, TaskSet, distance, register
-from envs.env import ClosureEnv
-from envs.looks import GRIPS, LOOKS, draw_container, draw_lid
-from envs.mechanisms import MECHANISMS, TWIST, Gate, X
-from envs.scene import build
-from envs.tables import lookup
-from envs.vector_env import ClosureVectorEnv
+import uncap
+from uncap.envs.closures import CLOSURES, TASK_SETS, Closure, TaskSet, distance, register
+from uncap.envs.env import ClosureEnv
+from uncap.envs.looks import GRIPS, LOOKS, draw_container, draw_lid
+from uncap.envs.mechanisms import MECHANISMS, TWIST, Gate, X
+from uncap.envs.scene import build
+from uncap.envs.tables import lookup
+from uncap.envs.vector_env import ClosureVectorEnv
 
 ROOT = pathlib.Path(__file__).parent.parent
 ROWS = list(CLOSURES.values())
 
 
-def test_importing_envs_loads_no_physics():
+def test_importing_it_loads_no_physics():
     program = (
-        "import sys, envs\n"
-        "envs.sample_closure, envs.distance('jar', 'mug')\n"
+        "import sys, uncap\n"
+        "uncap.sample_closure, uncap.distance('jar', 'mug')\n"
         "print(*{'mujoco', 'numba', 'torch'} & set(sys.modules))"
     )
     done = subprocess.run(
@@ -36,14 +38,32 @@ def test_importing_envs_loads_no_physics():
     assert done.stdout.split() == []
 
 
-def test_envs_lists_and_loads_what_it_exports():
-    for name in envs.__all__:
-        assert name in dir(envs)
-        assert hasattr(envs, name)
-    assert envs.ClosureEnv is ClosureEnv
-    assert envs.ClosureVectorEnv is ClosureVectorEnv
-    with pytest.raises(AttributeError, match="'envs' has no attribute 'ClosureEnvs'"):
-        envs.ClosureEnvs  # noqa: B018 (what the attribute does is the test)
+@pytest.mark.parametrize("package", [uncap, uncap.envs])
+def test_a_package_lists_and_loads_what_it_exports(package):
+    for name in package.__all__:
+        assert name in dir(package)
+        assert hasattr(package, name)
+    assert package.ClosureEnv is ClosureEnv
+    assert package.ClosureVectorEnv is ClosureVectorEnv
+    with pytest.raises(AttributeError, match=f"'{package.__name__}' has no .* 'ClosureEnvs'"):
+        package.ClosureEnvs  # noqa: B018 (what the attribute does is the test)
+
+
+def test_a_folder_of_the_checkout_is_no_package_of_its_own():
+    with pytest.raises(ImportError, match="import uncap instead"):
+        runpy.run_path(str(ROOT / "envs/__init__.py"), run_name="envs")
+
+
+def test_the_folders_are_found_without_symbolic_links(tmp_path):
+    for name in ("envs", "agents", "evaluation"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "uncap").mkdir()
+    shutil.copy(ROOT / "uncap/__init__.py", tmp_path / "uncap")
+    (tmp_path / "uncap/envs").write_text("../envs")  # as git writes a link on Windows
+    code = "import uncap; print(uncap.envs.__name__, uncap.envs.__file__)"
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["uncap.envs", str(tmp_path / "envs/__init__.py")]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=CLOSURES)
@@ -110,7 +130,7 @@ def test_tables_refuse_duplicates_overlaps_and_unknown_names():
     with pytest.raises(KeyError, match="did you mean 'tumbler'"):
         lookup(CLOSURES, "tumbller", "closure")
     with pytest.raises(KeyError, match="unknown closure"):
-        envs.ClosureVectorEnv("spaceship", 1)
+        ClosureVectorEnv("spaceship", 1)
 
 
 @pytest.mark.parametrize(

@@ -18,14 +18,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from agents.files import Busy, owned, read_json, write_json
-from agents.settings import flags, replaced, setting
-from evaluation.commands import check_job
-from evaluation.compare import compare
-from evaluation.config import CompareConfig, TrainConfig, resolved
-from evaluation.grid import Grid, axes, read_grid
-from evaluation.runs import RunError
-from evaluation.statistics import iqm, stratified_bootstrap
+from uncap.agents.files import Busy, owned, read_json, write_json
+from uncap.agents.settings import flags, replaced, setting
+from uncap.evaluation.commands import check_job
+from uncap.evaluation.compare import compare
+from uncap.evaluation.config import CompareConfig, TrainConfig, resolved
+from uncap.evaluation.grid import Grid, axes, read_grid
+from uncap.evaluation.runs import RunError
+from uncap.evaluation.statistics import iqm, stratified_bootstrap
 
 ROOT = pathlib.Path(__file__).parent.parent
 

@@ -9,11 +9,11 @@ import pickle
 import numpy as np
 import pytest
 
-from agents.checkpoints import generator_in
-from envs import Closure, ClosureEnv, ClosureVectorEnv, register, vector_env
-from envs.batch import ClosureBatch
-from envs.opengl import RenderingUnavailable
-from envs.variation import LEVELS, Variation, generator_of, generator_words
+from uncap.agents.checkpoints import generator_in
+from uncap.envs import Closure, ClosureEnv, ClosureVectorEnv, register, vector_env
+from uncap.envs.batch import ClosureBatch
+from uncap.envs.opengl import RenderingUnavailable
+from uncap.envs.variation import LEVELS, Variation, generator_of, generator_words
 
 ROOT = pathlib.Path(__file__).parent.parent
 TASKS = ("bottle", "pill-box")

@@ -5,10 +5,10 @@ import heapq
 import numpy as np
 import pytest
 
-from agents.config import LearnerConfig
-from agents.learner import Learner
-from envs import ClosureVectorEnv
-from envs.deck import Deck
+from uncap.agents.config import LearnerConfig
+from uncap.agents.learner import Learner
+from uncap.envs import ClosureVectorEnv
+from uncap.envs.deck import Deck
 
 STEPS = {"equal": [80], "mixed": [80, 80, 100, 160]}
 

@@ -9,9 +9,9 @@ import sys
 import numpy as np
 import pytest
 
-from agents import demonstrations
-from agents.config import CloneConfig, LearnerConfig
-from agents.demonstrations import (
+from uncap.agents import demonstrations
+from uncap.agents.config import CloneConfig, LearnerConfig
+from uncap.agents.demonstrations import (
     BURST,
     DemoConfig,
     clone,
@@ -20,11 +20,11 @@ from agents.demonstrations import (
     record,
     task_indices,
 )
-from agents.files import Busy, owned
-from agents.learner import Learner
-from envs import CLOSURES, TASK_SETS, ClosureVectorEnv
-from envs.experts import expert_action
-from envs.observations import SIZE
+from uncap.agents.files import Busy, owned
+from uncap.agents.learner import Learner
+from uncap.envs import CLOSURES, TASK_SETS, ClosureVectorEnv
+from uncap.envs.experts import expert_action
+from uncap.envs.observations import SIZE
 
 h5py = pytest.importorskip("h5py")
 minari = pytest.importorskip("minari")

@@ -2,10 +2,10 @@
 
 import pytest
 
-from envs import CLOSURES, TASK_SETS, distance
-from envs.distances import DEMANDS, WRIST_RANGE, demands, in_words, nearest, unseen
-from envs.mechanisms import LID_JOINTS, LIFT, MECHANISMS, TILT_X, TILT_Y, TWIST, X, Y
-from envs.panda import WRIST_LIMIT
+from uncap.envs import CLOSURES, TASK_SETS, distance
+from uncap.envs.distances import DEMANDS, WRIST_RANGE, demands, in_words, nearest, unseen
+from uncap.envs.mechanisms import LID_JOINTS, LIFT, MECHANISMS, TILT_X, TILT_Y, TWIST, X, Y
+from uncap.envs.panda import WRIST_LIMIT
 
 
 def rows(*names):

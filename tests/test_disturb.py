@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from envs import ClosureEnv, ClosureVectorEnv, disturbances, vector_env
-from envs.batch import ClosureBatch
-from envs.disturbances import FACTORS, STRENGTHS
-from envs.opengl import RenderingUnavailable
-from envs.scene import WORKSPACE
-from envs.variation import PICTURED as PICTURED_NAMES
-from envs.variation import QUANTITIES, Variation
-from evaluation import commands, disturb
-from evaluation.config import EvaluateConfig
-from evaluation.flags import parse
-from evaluation.progress import make_console
-from evaluation.protocol import Episode
-from evaluation.statistics import mcnemar, paired_difference
+from uncap.envs import ClosureEnv, ClosureVectorEnv, disturbances, vector_env
+from uncap.envs.batch import ClosureBatch
+from uncap.envs.disturbances import FACTORS, STRENGTHS
+from uncap.envs.opengl import RenderingUnavailable
+from uncap.envs.scene import WORKSPACE
+from uncap.envs.variation import PICTURED as PICTURED_NAMES
+from uncap.envs.variation import QUANTITIES, Variation
+from uncap.evaluation import commands, disturb
+from uncap.evaluation.config import EvaluateConfig
+from uncap.evaluation.flags import parse
+from uncap.evaluation.progress import make_console
+from uncap.evaluation.protocol import Episode
+from uncap.evaluation.statistics import mcnemar, paired_difference
 
 TASK = "pill-box"
 SEEN = [name for name, factor in FACTORS.items() if not factor.pictured]

@@ -7,13 +7,13 @@ import sys
 import numpy as np
 import pytest
 
-from envs import CLOSURES, TASK_SETS, ClosureVectorEnv, drawn, named_set
-from envs.drawn import SEEDS
-from envs.mechanisms import MECHANISMS
-from evaluation import rows
-from evaluation.config import EvaluateConfig, TrainConfig, TransferRunConfig
-from evaluation.flags import parse
-from evaluation.protocol import BUILT_IN, evaluate
+from uncap.envs import CLOSURES, TASK_SETS, ClosureVectorEnv, drawn, named_set
+from uncap.envs.drawn import SEEDS
+from uncap.envs.mechanisms import MECHANISMS
+from uncap.evaluation import rows
+from uncap.evaluation.config import EvaluateConfig, TrainConfig, TransferRunConfig
+from uncap.evaluation.flags import parse
+from uncap.evaluation.protocol import BUILT_IN, evaluate
 
 
 def mechanisms_of(names):
@@ -84,7 +84,7 @@ def test_names_of_rows_are_taken_on_the_command_line(tmp_path):
 
 def test_rows_are_made_when_they_are_asked_for():
     code = (
-        "import sys, envs, evaluation.config; assert 'envs.drawn' not in sys.modules\n"
+        "import sys, envs, evaluation.config; assert 'uncap.envs.drawn' not in sys.modules\n"
         "before = list(envs.CLOSURES), list(envs.TASK_SETS)\n"
         "row = envs.CLOSURES['unseen-flip-15']\n"
         "assert before == (list(envs.CLOSURES), list(envs.TASK_SETS))\n"

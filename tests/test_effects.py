@@ -6,24 +6,23 @@ import fnmatch
 import inspect
 import json
 import pathlib
-import runpy
 
 import pytest
 from stored import TRANSFER
 
-from agents import checkpoints
-from agents.settings import Flag, flags, load, replaced
-from agents.tables import ALGORITHMS
-from evaluation import effects, experiment
-from evaluation import flags as command_line
-from evaluation.commands import check_job, check_seeds, train
-from evaluation.config import JobConfig, TrainConfig, TransferConfig
-from evaluation.grid import axes, read_grid
-from evaluation.loggers import LOGGERS
-from evaluation.progress import make_console
+from uncap.agents import checkpoints
+from uncap.agents.settings import Flag, flags, load, replaced
+from uncap.agents.tables import ALGORITHMS
+from uncap.evaluation import effects, experiment
+from uncap.evaluation import flags as command_line
+from uncap.evaluation.cli import COMMANDS
+from uncap.evaluation.commands import check_job, check_seeds, train
+from uncap.evaluation.config import JobConfig, TrainConfig, TransferConfig
+from uncap.evaluation.grid import axes, read_grid
+from uncap.evaluation.loggers import LOGGERS
+from uncap.evaluation.progress import make_console
 
 ROOT = pathlib.Path(__file__).parent.parent
-COMMANDS = runpy.run_path(str(ROOT / "train.py"))["COMMANDS"]
 TRAIN_FLAGS = {flag.key: flag for flag in flags(TrainConfig())}
 ALWAYS_USED = {  # by a new training, whatever else is given; the others need something
     "task_set": "which rows",
@@ -93,12 +92,12 @@ def test_every_setting_of_a_training_is_read_somewhere():
 def test_a_command_reads_each_of_its_flags(name, field):
     source = inspect.getsource(load(COMMANDS[name].run))
     for part in PARTS.get(name, ()):
-        source += inspect.getsource(load(f"evaluation.commands:{part}"))
+        source += inspect.getsource(load(f"uncap.evaluation.commands:{part}"))
     assert f"config.{field}" in source
 
 
 def test_compare_reads_each_of_its_flags():
-    source = inspect.getsource(load("evaluation.compare:compare"))
+    source = inspect.getsource(load("uncap.evaluation.compare:compare"))
     for flag in flags(COMMANDS["compare"].config):
         assert f"config.{flag.path[0]}" in source
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from envs import ClosureVectorEnv
-from evaluation import runs
-from evaluation.compare_report import compare_runs, write_comparison
-from evaluation.loggers import LOGGERS, require
-from evaluation.metrics import Metrics, read_metrics
-from evaluation.protocol import (
+from uncap.envs import ClosureVectorEnv
+from uncap.evaluation import runs
+from uncap.evaluation.compare_report import compare_runs, write_comparison
+from uncap.evaluation.loggers import LOGGERS, require
+from uncap.evaluation.metrics import Metrics, read_metrics
+from uncap.evaluation.protocol import (
     BUILT_IN,
     by_mechanism,
     evaluate,
@@ -25,8 +25,8 @@ from evaluation.protocol import (
     summary,
     write_episodes,
 )
-from evaluation.report import write_report
-from evaluation.statistics import area, steps_to_threshold, wilson
+from uncap.evaluation.report import write_report
+from uncap.evaluation.statistics import area, steps_to_threshold, wilson
 
 
 class Stub:

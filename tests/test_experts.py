@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from envs import CLOSURES, ClosureVectorEnv
-from envs.batch import ClosureBatch
-from envs.experts import MOVES, expert_action
-from evaluation.protocol import BUILT_IN, evaluate
+from uncap.envs import CLOSURES, ClosureVectorEnv
+from uncap.envs.batch import ClosureBatch
+from uncap.envs.experts import MOVES, expert_action
+from uncap.evaluation.protocol import BUILT_IN, evaluate
 
 
 @pytest.mark.parametrize("name", CLOSURES)

@@ -13,11 +13,11 @@ import makers
 import numpy as np
 import pytest
 
-from agents import files
-from agents.files import Busy, FileError, owned, read_json, replacing, write_json, write_text
-from evaluation import runs, video
-from evaluation.metrics import Logged, Metrics, read_metrics
-from evaluation.protocol import write_episodes
+from uncap.agents import files
+from uncap.agents.files import Busy, FileError, owned, read_json, replacing, write_json, write_text
+from uncap.evaluation import runs, video
+from uncap.evaluation.metrics import Logged, Metrics, read_metrics
+from uncap.evaluation.protocol import write_episodes
 
 ROOT = pathlib.Path(__file__).parent.parent
 CODE = [
@@ -121,7 +121,7 @@ def in_another_process(code: str, *arguments: object) -> subprocess.CompletedPro
 
 HOLD = """
 import os, pathlib, sys
-from agents.files import owned, replacing
+from uncap.agents.files import owned, replacing
 folder = pathlib.Path(sys.argv[1])
 with owned(folder), replacing(folder / "a.json") as temporary:
     temporary.write_text("half")

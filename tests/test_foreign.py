@@ -13,15 +13,14 @@ from rich.console import Console
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.vec_env import VecExtractDictObs
 
-import train
-from agents.files import FileError, sealed, write_json
-from agents.vec_env import TaskVecEnv
-from envs import TASK_SETS, ClosureVectorEnv
-from evaluation import commands, foreign, measured
-from evaluation.config import EvaluateConfig, TableConfig
-from evaluation.flags import parse
-from evaluation.foreign import PolicyError, Told
-from evaluation.protocol import BUILT_IN, EVALUATION_SEED, Episode, evaluate
+from uncap.agents.files import FileError, sealed, write_json
+from uncap.agents.vec_env import TaskVecEnv
+from uncap.envs import TASK_SETS, ClosureVectorEnv
+from uncap.evaluation import cli, commands, foreign, measured
+from uncap.evaluation.config import EvaluateConfig, TableConfig
+from uncap.evaluation.flags import parse
+from uncap.evaluation.foreign import PolicyError, Told
+from uncap.evaluation.protocol import BUILT_IN, EVALUATION_SEED, Episode, evaluate
 
 ROOT = pathlib.Path(__file__).parent.parent
 MODULE = '''
@@ -408,7 +407,7 @@ def test_the_page_says_what_works(here, quick, capsys):
     commands_of_page = [words[2:] for words in lines]
     assert [words[0] for words in commands_of_page] == ["export", "evaluate", "evaluate", "table"]
     for words in commands_of_page:
-        train.run(words, Console(file=io.StringIO(), markup=False))
+        cli.run(words, Console(file=io.StringIO(), markup=False))
     assert (here / "policy.onnx").exists()
     assert len(measured.ranked([here / "mine", here / "expert"])) == 2
     sys.modules.pop("mymodule")

@@ -32,13 +32,13 @@ import torch
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from agents import checkpoints, demonstrations, files
-from agents.demonstrations import DemoConfig
-from agents.policy import load, load_policy
-from envs import CLOSURES
-from envs.closures import named_set
-from envs.observations import SIZE
-from evaluation import (
+from uncap.agents import checkpoints, demonstrations, files
+from uncap.agents.demonstrations import DemoConfig
+from uncap.agents.policy import load, load_policy
+from uncap.envs import CLOSURES
+from uncap.envs.closures import named_set
+from uncap.envs.observations import SIZE
+from uncap.evaluation import (
     commands,
     compare_report,
     experiment,
@@ -50,8 +50,8 @@ from evaluation import (
     transfer,
     unseen_report,
 )
-from evaluation import compare as comparison
-from evaluation.config import (
+from uncap.evaluation import compare as comparison
+from uncap.evaluation.config import (
     CompareConfig,
     EvaluateConfig,
     ReportConfig,
@@ -60,8 +60,8 @@ from evaluation.config import (
     TransferConfig,
     TransferRunConfig,
 )
-from evaluation.protocol import Episode, summary
-from evaluation.training import Session, Training
+from uncap.evaluation.protocol import Episode, summary
+from uncap.evaluation.training import Session, Training
 
 CASES = int(os.environ.get("FUZZ_CASES", "50"))
 SECONDS = 20  # that a command may take

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from envs import CLOSURES, Closure, distance, register, sample_closure
-from envs.conditioning import vectors
-from envs.mechanisms import MECHANISMS
-from envs.scene import build
-from envs.structure import AXES
-from envs.tables import lookup
-from evaluation.protocol import BUILT_IN, evaluate
+from uncap.envs import CLOSURES, Closure, distance, register, sample_closure
+from uncap.envs.conditioning import vectors
+from uncap.envs.mechanisms import MECHANISMS
+from uncap.envs.scene import build
+from uncap.envs.structure import AXES
+from uncap.envs.tables import lookup
+from uncap.evaluation.protocol import BUILT_IN, evaluate
 
 
 @pytest.mark.parametrize("near", ["bottle", "cork", "valve", "pill-box", "canister"])

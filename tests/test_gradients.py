@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from agents.gradients import GradientRule, cosines
-from agents.tables import RULES
+from uncap.agents.gradients import GradientRule, cosines
+from uncap.agents.tables import RULES
 
 OPTIONAL = {
     "cagrad": "cvxpy",

@@ -21,21 +21,21 @@ if os.name != "posix":
 
 import kills
 
-from agents import checkpoints, demonstrations, plain
-from agents.config import CloneConfig, DaggerConfig, LearnerConfig, PPOConfig, SACConfig
-from agents.files import is_owned
-from agents.learner import Learner
-from envs import cores
-from envs.observations import SIZE
-from evaluation import commands, experiment, kept, protocol, runs, same, transfer, video
-from evaluation import flags as command_line
-from evaluation.config import QUICK, TrainConfig, TransferConfig, resolved
-from evaluation.effects import check_effects
-from evaluation.interrupt import Interrupt
-from evaluation.loggers import LOGGERS
-from evaluation.metrics import Logged, Metrics
-from evaluation.protocol import Episode
-from evaluation.training import STEPS_SHOWN, Budget, Session, Training
+from uncap.agents import checkpoints, demonstrations, plain
+from uncap.agents.config import CloneConfig, DaggerConfig, LearnerConfig, PPOConfig, SACConfig
+from uncap.agents.files import is_owned
+from uncap.agents.learner import Learner
+from uncap.envs import cores
+from uncap.envs.observations import SIZE
+from uncap.evaluation import commands, experiment, kept, protocol, runs, same, transfer, video
+from uncap.evaluation import flags as command_line
+from uncap.evaluation.config import QUICK, TrainConfig, TransferConfig, resolved
+from uncap.evaluation.effects import check_effects
+from uncap.evaluation.interrupt import Interrupt
+from uncap.evaluation.loggers import LOGGERS
+from uncap.evaluation.metrics import Logged, Metrics
+from uncap.evaluation.protocol import Episode
+from uncap.evaluation.training import STEPS_SHOWN, Budget, Session, Training
 
 ROOT = pathlib.Path(__file__).parent.parent
 TASKS = ("reach", "puck")

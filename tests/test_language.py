@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from envs import CLOSURES, ClosureVectorEnv
-from envs.conditioning import SENTENCE_SIZE, language, vectors
+from uncap.envs import CLOSURES, ClosureVectorEnv
+from uncap.envs.conditioning import SENTENCE_SIZE, language, vectors
 
 
 def test_vectors_of_a_trained_policy_need_no_encoder(monkeypatch):

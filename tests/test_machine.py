@@ -16,10 +16,11 @@ import types
 import pytest
 from rich.console import Console
 
-from agents import demonstrations, files
-from envs import ClosureVectorEnv, cores
-from evaluation import (
+from uncap.agents import demonstrations, files
+from uncap.envs import ClosureVectorEnv, cores
+from uncap.evaluation import (
     audit,
+    cli,
     commands,
     config,
     experiment,
@@ -29,10 +30,9 @@ from evaluation import (
     training,
     video,
 )
-from evaluation.progress import Bars, Lines
+from uncap.evaluation.progress import Bars, Lines
 
 ROOT = pathlib.Path(__file__).parent.parent
-PROGRAM = runpy.run_path(str(ROOT / "train.py"))
 ROOTLESS = 65534  # the user `nobody`, for whom permissions count
 TINY = (  # the whole job on one row, in about a second
     "--quick --task-set unrelated/reach --warm-start none --env-steps 40 --num-envs 1 "
@@ -65,7 +65,7 @@ def call(monkeypatch, capsys):
         capsys.readouterr()
         status, said = 0, ""
         try:
-            PROGRAM["_main"]()
+            cli.main()
         except SystemExit as end:
             status, said = (1, end.code) if isinstance(end.code, str) else (end.code or 0, "")
         out, err = capsys.readouterr()
@@ -79,7 +79,7 @@ def run(tmp_path_factory) -> pathlib.Path:
     """A finished run of one row."""
     folder = tmp_path_factory.mktemp("tiny") / "run"
     words = [*TINY.split(), "--out", str(folder)]
-    PROGRAM["run"](words, Console(quiet=True))
+    cli.run(words, Console(quiet=True))
     return folder
 
 
@@ -435,15 +435,15 @@ def test_too_many_open_files_are_said(run, call):
 
 LITTLE_MEMORY = """
 import pathlib, resource, sys
-import train
-from evaluation.progress import make_console
+from uncap.evaluation.cli import main
+from uncap.evaluation.progress import make_console
 
 sys.argv = ["train.py", "evaluate", "expert", "--tasks", "reach", "--episodes", "1"]
-train._main()
+main()
 pages = int(pathlib.Path("/proc/self/statm").read_text().split()[0])
 resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**27, -1))
 sys.argv = ["train.py", "benchmark", "--num-envs", "100000", "--threads", "1"]
-train._main()
+main()
 """
 
 
@@ -466,7 +466,7 @@ def test_too_little_memory_is_said_and_no_home_is_needed(tmp_path):
 
 
 def test_an_error_of_the_program_is_no_mistake_of_the_user():
-    said = PROGRAM["said"]
+    said = cli.said
     assert said(KeyError("x")) == ""
     assert said(NotImplementedError("x")) == ""
     assert said(MemoryError()).startswith("there is not enough memory")
@@ -650,7 +650,7 @@ def test_nothing_that_only_unix_has_is_imported_at_the_top(package):
 
 
 def test_memory_is_not_known_on_windows(monkeypatch):
-    from evaluation.benchmark import _peak_memory
+    from uncap.evaluation.benchmark import _peak_memory
 
     found = _peak_memory()
     if sys.platform == "linux":

@@ -8,10 +8,10 @@ import sys
 import numpy as np
 import pytest
 
-from envs import CLOSURES, ClosureVectorEnv, mechanisms, register
-from envs.batch import ClosureBatch
-from envs.experts import MOVES, expert_action
-from envs.mechanisms import (
+from uncap.envs import CLOSURES, ClosureVectorEnv, mechanisms, register
+from uncap.envs.batch import ClosureBatch
+from uncap.envs.experts import MOVES, expert_action
+from uncap.envs.mechanisms import (
     LIFT,
     MECHANISMS,
     TILT_Y,
@@ -22,7 +22,7 @@ from envs.mechanisms import (
     progress,
     released,
 )
-from envs.rewards import TERMS
+from uncap.envs.rewards import TERMS
 
 VARIANTS = 8
 

@@ -4,9 +4,9 @@ import mujoco.batch
 import numpy as np
 import pytest
 
-from envs import CLOSURES, ClosureVectorEnv
-from envs.models import MODELS, Models
-from envs.scene import build
+from uncap.envs import CLOSURES, ClosureVectorEnv
+from uncap.envs.models import MODELS, Models
+from uncap.envs.scene import build
 
 LABELS = ("eq_active0", "names_map", "geom_rgba")
 

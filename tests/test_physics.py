@@ -7,12 +7,12 @@ import mujoco
 import numpy as np
 import pytest
 
-from envs import CLOSURES
-from envs.batch import STEP_POSITION, ClosureBatch
-from envs.experts import expert_action
-from envs.mechanisms import CONSTRAINTS, LIFT, MECHANISMS, TILT_X, TWIST
-from envs.robot import DAMPING, HOME, yaw_of
-from envs.scene import FINGERTIP, base_height, build, grip_height, seat_height
+from uncap.envs import CLOSURES
+from uncap.envs.batch import STEP_POSITION, ClosureBatch
+from uncap.envs.experts import expert_action
+from uncap.envs.mechanisms import CONSTRAINTS, LIFT, MECHANISMS, TILT_X, TWIST
+from uncap.envs.robot import DAMPING, HOME, yaw_of
+from uncap.envs.scene import FINGERTIP, base_height, build, grip_height, seat_height
 
 SCREWS = [name for name, c in CLOSURES.items() if c.mechanism == "screw"]
 PULLS = [name for name, c in CLOSURES.items() if c.mechanism == "pull"]

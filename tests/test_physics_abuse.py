@@ -15,10 +15,10 @@ import mujoco
 import numpy as np
 import pytest
 
-from envs import CLOSURES
-from envs.batch import STEP_POSITION, ClosureBatch
-from envs.scene import build
-from envs.variation import LEVELS
+from uncap.envs import CLOSURES
+from uncap.envs.batch import STEP_POSITION, ClosureBatch
+from uncap.envs.scene import build
+from uncap.envs.variation import LEVELS
 
 STEPS = 60  # control steps of abuse in an episode
 AWAY = 10  # control steps in which the hand then backs off

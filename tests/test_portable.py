@@ -12,23 +12,23 @@ import pytest
 import stored
 import torch
 
-from agents import checkpoints, exported
-from agents.config import LearnerConfig, NetworkConfig
-from agents.files import FileError
-from agents.learner import Learner
-from agents.policy import Acting, LoadedPolicy, _acts, _spaces, load, load_policy, reads
-from agents.tables import ALGORITHMS, BODIES, HEADS
-from envs import CLOSURES, Closure, ClosureVectorEnv, register
-from envs.conditioning import CONDITIONINGS, HISTORY
-from envs.observations import SIZE, layout
-from envs.panda import ACTIONS
-from evaluation import commands, experiment, foreign
+from uncap.agents import checkpoints, exported
+from uncap.agents.config import LearnerConfig, NetworkConfig
+from uncap.agents.files import FileError
+from uncap.agents.learner import Learner
+from uncap.agents.policy import Acting, LoadedPolicy, _acts, _spaces, load, load_policy, reads
+from uncap.agents.tables import ALGORITHMS, BODIES, HEADS
+from uncap.envs import CLOSURES, Closure, ClosureVectorEnv, register
+from uncap.envs.conditioning import CONDITIONINGS, HISTORY
+from uncap.envs.observations import SIZE, layout
+from uncap.envs.panda import ACTIONS
+from uncap.evaluation import commands, experiment, foreign
 
 ROOT = pathlib.Path(__file__).parent.parent
 TASKS = ("jar", "mug")
 WITHOUT_SIMULATION = """
 import sys
-from agents.policy import load
+from uncap.agents.policy import load
 policy = load(sys.argv[1])
 action, state = policy.predict([[0.1] * 29] * 2, task="jar")
 heavy = {"mujoco", "numba", "matplotlib"} & set(sys.modules)

@@ -5,9 +5,9 @@ import functools
 import numpy as np
 import pytest
 
-from envs import CLOSURES, ClosureVectorEnv, rewards
-from envs.experts import expert_action
-from envs.panda import FINGER_OPEN
+from uncap.envs import CLOSURES, ClosureVectorEnv, rewards
+from uncap.envs.experts import expert_action
+from uncap.envs.panda import FINGER_OPEN
 
 ALL_TERMS = np.ones(1, [(name, bool) for name in rewards.TERMS])
 

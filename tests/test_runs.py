@@ -15,10 +15,10 @@ import stored
 from rich.console import Console
 from rows import INK_BOTTLE
 
-from agents.files import read_json, write_json
-from envs import CLOSURES, TASK_SETS, Closure, TaskSet, register
-from evaluation import commands, experiment, report, runs
-from evaluation.config import EvaluateConfig, ReportConfig
+from uncap.agents.files import read_json, write_json
+from uncap.envs import CLOSURES, TASK_SETS, Closure, TaskSet, register
+from uncap.evaluation import commands, experiment, report, runs
+from uncap.evaluation.config import EvaluateConfig, ReportConfig
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -67,7 +67,7 @@ def test_such_a_run_is_filmed(own_run, monkeypatch):
         filmed.append(CLOSURES[task])
         return {"success": True, "progress": 1.0}
 
-    monkeypatch.setattr("evaluation.video.record", record)
+    monkeypatch.setattr("uncap.evaluation.video.record", record)
     arguments = ["video", str(own_run), "--task", "ink-bottle"]
     status, _ = command(arguments, "utf-8", monkeypatch)
     assert status is None

@@ -8,16 +8,16 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode
 
-from agents import demonstrations
-from agents.config import LearnerConfig, NetworkConfig, SACConfig
-from agents.dagger import fit
-from agents.demonstrations import DemoConfig
-from agents.networks import split_observation
-from agents.sac import SAC, demonstration_transitions
-from agents.tables import BODIES
-from agents.vec_env import TaskVecEnv
-from envs import ClosureVectorEnv
-from envs.observations import SIZE
+from uncap.agents import demonstrations
+from uncap.agents.config import LearnerConfig, NetworkConfig, SACConfig
+from uncap.agents.dagger import fit
+from uncap.agents.demonstrations import DemoConfig
+from uncap.agents.networks import split_observation
+from uncap.agents.sac import SAC, demonstration_transitions
+from uncap.agents.tables import BODIES
+from uncap.agents.vec_env import TaskVecEnv
+from uncap.envs import ClosureVectorEnv
+from uncap.envs.observations import SIZE
 
 TASKS = ("bottle", "mug")
 NUM_ENVS = 8

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from agents import checkpoints
-from agents.bodies import Transformer
-from agents.config import LearnerConfig, NetworkConfig, PPOConfig
-from agents.learner import Learner
-from agents.policy import Acting, load_policy
-from envs import ClosureVectorEnv, observations
-from envs.episodes import Squeeze
-from envs.experts import expert_action
-from envs.observations import LAYOUTS, ROWS, SIZE
-from envs.sensors import SENSORS
-from evaluation.commands import check_job
-from evaluation.config import JobConfig
+from uncap.agents import checkpoints
+from uncap.agents.bodies import Transformer
+from uncap.agents.config import LearnerConfig, NetworkConfig, PPOConfig
+from uncap.agents.learner import Learner
+from uncap.agents.policy import Acting, load_policy
+from uncap.envs import ClosureVectorEnv, observations
+from uncap.envs.episodes import Squeeze
+from uncap.envs.experts import expert_action
+from uncap.envs.observations import LAYOUTS, ROWS, SIZE
+from uncap.envs.sensors import SENSORS
+from uncap.evaluation.commands import check_job
+from uncap.evaluation.config import JobConfig
 
 TASKS = ("jar", "mug")
 ARM = LAYOUTS["arm"]

@@ -4,13 +4,12 @@ import dataclasses
 import json
 import pathlib
 import re
-import runpy
 
 import pytest
 
-from agents import tables
-from agents.config import CloneConfig, DaggerConfig, NetworkConfig, PPOConfig, SACConfig
-from agents.settings import (
+from uncap.agents import tables
+from uncap.agents.config import CloneConfig, DaggerConfig, NetworkConfig, PPOConfig, SACConfig
+from uncap.agents.settings import (
     REQUIRED,
     Setting,
     as_words,
@@ -23,14 +22,14 @@ from agents.settings import (
     setting,
     without_none,
 )
-from agents.tables import ALGORITHMS, BODIES
-from envs.tables import Row, Table
-from evaluation import flags as command_line
-from evaluation.config import QUICK, JobConfig, TrainConfig, TransferConfig, TransferRunConfig
-from evaluation.grid import axes
+from uncap.agents.tables import ALGORITHMS, BODIES
+from uncap.envs.tables import Row, Table
+from uncap.evaluation import flags as command_line
+from uncap.evaluation.cli import COMMANDS
+from uncap.evaluation.config import QUICK, JobConfig, TrainConfig, TransferConfig, TransferRunConfig
+from uncap.evaluation.grid import axes
 
 ROOT = pathlib.Path(__file__).parent.parent
-COMMANDS = runpy.run_path(str(ROOT / "train.py"))["COMMANDS"]
 TABLES = {name: table for name, table in vars(tables).items() if isinstance(table, Table)}
 TRAIN_FLAGS = list(flags(TrainConfig()))
 COMMAND_FLAGS = [
@@ -87,7 +86,7 @@ class Car:
             "unknown x 'bee': did you mean 'be'? allowed: a, b",
         ),
         ({"choices": ("a", "b")}, ("a", "b"), ("a", "c"), "unknown x 'c': allowed: a, b"),
-        ({"choices": "agents.tables:HEADS"}, "shared", "shard", "did you mean 'shared'?"),
+        ({"choices": "uncap.agents.tables:HEADS"}, "shared", "shard", "did you mean 'shared'?"),
         (
             {"choices": ("ab",), "accepts": f"{__name__}:known_or_a_letter"},
             "a",
@@ -114,7 +113,7 @@ def test_choices_and_their_words():
     assert Setting("words").names() == ()
     assert Setting("words", choices=("a", "b")).names() == ("a", "b")
     assert Setting("words", choices=("a", "b")).words() == {}
-    heads = Setting("words", choices="agents.tables:HEADS")
+    heads = Setting("words", choices="uncap.agents.tables:HEADS")
     assert heads.names() == ("shared", "per_task")
     assert heads.words()["per_task"] == "a linear output for every task"
 
@@ -432,7 +431,7 @@ def test_there_are_six_tables():
 
 
 def test_a_taken_name_is_refused():
-    row = Row("agents.bodies:MLP", "my own body")
+    row = Row("uncap.agents.bodies:MLP", "my own body")
     with pytest.raises(ValueError, match="'mlp' is already a body"):
         BODIES.register("mlp", row)
     own = Table("body", {})

@@ -9,7 +9,7 @@ import numba
 import pytest
 from numba.core import caching
 
-from envs import opengl, robot
+from uncap.envs import opengl, robot
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -54,10 +54,10 @@ def test_where_the_disk_is_full_when_they_are_first_called_too(monkeypatch):
 
 PICTURE = """
 import mujoco
-import envs, numpy
-from envs.render import Camera
-from envs.opengl import RenderingUnavailable
-variant = envs.CLOSURES["jar"].draw(numpy.random.default_rng(0))
+import uncap, numpy
+from uncap.envs.render import Camera
+from uncap.envs.opengl import RenderingUnavailable
+variant = uncap.CLOSURES["jar"].draw(numpy.random.default_rng(0))
 try:
     Camera(variant, 32, 32, smooth=False, shadows=False)
     print("drawn")

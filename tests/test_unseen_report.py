@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import stored
 
-from envs import CLOSURES, TASK_SETS, register, sample_closure
-from evaluation import experiment, report, runs, unseen_report
-from evaluation.commands import transfer_lines
-from evaluation.protocol import Episode, summary
+from uncap.envs import CLOSURES, TASK_SETS, register, sample_closure
+from uncap.evaluation import experiment, report, runs, unseen_report
+from uncap.evaluation.commands import transfer_lines
+from uncap.evaluation.protocol import Episode, summary
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
-from envs import ClosureVectorEnv, conditioning, observations, variation
-from envs.batch import ClosureBatch
-from envs.experts import expert_action
-from envs.opengl import RenderingUnavailable
-from envs.render import Camera
-from envs.variation import LEVELS, QUANTITIES
+from uncap.envs import ClosureVectorEnv, conditioning, observations, variation
+from uncap.envs.batch import ClosureBatch
+from uncap.envs.experts import expert_action
+from uncap.envs.opengl import RenderingUnavailable
+from uncap.envs.render import Camera
+from uncap.envs.variation import LEVELS, QUANTITIES
 
 TASKS = ("bottle", "pill-box", "cork")
 
@@ -169,4 +169,4 @@ def test_tables_that_command_lines_read_import_neither_simulator_nor_networks(mo
     assert "numpy" in imported
     assert not {name.split(".")[0] for name in imported} & {"mujoco", "torch"}
     own = {name for name in imported if name.startswith("envs")}
-    assert own <= {"envs.checks", "envs.closures", "envs.tables"}
+    assert own <= {"uncap.envs.checks", "uncap.envs.closures", "uncap.envs.tables"}

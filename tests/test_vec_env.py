@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from agents.vec_env import TaskVecEnv
-from envs import CLOSURES, ClosureEnv, ClosureVectorEnv
+from uncap.agents.vec_env import TaskVecEnv
+from uncap.envs import CLOSURES, ClosureEnv, ClosureVectorEnv
 
 STEPS = CLOSURES["mug"].steps
 

@@ -10,13 +10,13 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
-from envs import CLOSURES, ClosureEnv, ClosureVectorEnv, observations
-from envs.conditioning import CONDITIONINGS, UNSEEN, Conditioning, vectors
-from envs.episodes import EpisodeTracker
-from envs.experts import expert_action
-from envs.mechanisms import TWIST
-from envs.rewards import HOLD_STEPS, TERMS
-from envs.variation import LEVELS, Level
+from uncap.envs import CLOSURES, ClosureEnv, ClosureVectorEnv, observations
+from uncap.envs.conditioning import CONDITIONINGS, UNSEEN, Conditioning, vectors
+from uncap.envs.episodes import EpisodeTracker
+from uncap.envs.experts import expert_action
+from uncap.envs.mechanisms import TWIST
+from uncap.envs.rewards import HOLD_STEPS, TERMS
+from uncap.envs.variation import LEVELS, Level
 
 MAX_STEPS = CLOSURES["bottle"].steps
 

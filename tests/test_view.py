@@ -18,17 +18,17 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from agents import demonstrations, files
-from envs import CLOSURES, ClosureVectorEnv
-from envs.batch import CONTROL_DT
-from envs.contacts import contacts
-from envs.experts import expert_action
-from evaluation import commands, live_page, live_scene, live_window
-from evaluation.commands import Actor, actors
-from evaluation.config import ViewConfig
-from evaluation.live import AXES, FINGERS, SETTLE, Live, choices
-from evaluation.live_page import STILL, Page
-from evaluation.protocol import BUILT_IN
+from uncap.agents import demonstrations, files
+from uncap.envs import CLOSURES, ClosureVectorEnv
+from uncap.envs.batch import CONTROL_DT
+from uncap.envs.contacts import contacts
+from uncap.envs.experts import expert_action
+from uncap.evaluation import commands, live_page, live_scene, live_window
+from uncap.evaluation.commands import Actor, actors
+from uncap.evaluation.config import ViewConfig
+from uncap.evaluation.live import AXES, FINGERS, SETTLE, Live, choices
+from uncap.evaluation.live_page import STILL, Page
+from uncap.evaluation.protocol import BUILT_IN
 
 ROOT = pathlib.Path(__file__).parent.parent
 

@@ -3,20 +3,20 @@
 import torch
 from matplotlib.figure import Figure
 
-import agents.plain
-import agents.ppo
-import agents.sac
-import evaluation.commands
-import evaluation.report
-import evaluation.transfer
-from envs import ClosureVectorEnv
-from envs.experts import expert_action
-from envs.observations import observe
-from evaluation.pages import picture
+import uncap.agents.plain
+import uncap.agents.ppo
+import uncap.agents.sac
+import uncap.evaluation.commands
+import uncap.evaluation.report
+import uncap.evaluation.transfer
+from uncap.envs import ClosureVectorEnv
+from uncap.envs.experts import expert_action
+from uncap.envs.observations import observe
+from uncap.evaluation.pages import picture
 
 LOADED = (
-    *(agents.plain, agents.ppo, agents.sac, observe),
-    *(evaluation.commands, evaluation.report, evaluation.transfer),
+    *(uncap.agents.plain, uncap.agents.ppo, uncap.agents.sac, observe),
+    *(uncap.evaluation.commands, uncap.evaluation.report, uncap.evaluation.transfer),
 )
 
 ROWS = ("puck", "button", "block", "reach", "bottle", "mug", "jar")  # of the jobs
