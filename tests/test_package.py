@@ -1,0 +1,58 @@
+"""The wheel: what it holds, and that it works in an empty folder."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+PARTS = ("envs", "agents", "evaluation")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> pathlib.Path:
+    """The wheel of this checkout, built from a copy of what belongs to it."""
+    pytest.importorskip("setuptools")
+    source = tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "README.md", "LICENSE", "uncap", *PARTS):
+        (source / name).symlink_to(ROOT / name)
+    made = tmp_path_factory.mktemp("wheel")
+    words = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    words += ["--wheel-dir", made, source]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    (found,) = made.glob("uncap-*.whl")
+    return found
+
+
+def test_it_holds_the_package_and_nothing_else(wheel):
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    modules = {f"uncap/{part}/{path.name}" for part in PARTS for path in (ROOT / part).glob("*.py")}
+    assert names == modules | {"uncap/__init__.py", "uncap/__main__.py", "uncap/py.typed"}
+
+
+def test_it_works_in_an_empty_folder(wheel, tmp_path):
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    (tmp_path / "empty").mkdir()
+    code = "import uncap, gymnasium; print(uncap.__file__, gymnasium.spec('Uncap/Jar-v0').id)"
+    said = []
+    # no environment is made: compiling for a new place takes half a minute
+    for words in (["-c", code], ["-m", "uncap", "--help"], ["-m", "uncap", "nothing"]):
+        done = subprocess.run(
+            [sys.executable, "-P", *words],
+            cwd=tmp_path / "empty",
+            env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        said.append(done.stdout + done.stderr)
+    imported, listed, mistaken = said
+    assert imported.startswith(str(tmp_path / "site/uncap/__init__.py"))
+    assert imported.endswith("Uncap/Jar-v0\n")
+    assert listed.startswith("usage: uncap [COMMAND]")
+    assert mistaken.startswith("error: ") and mistaken.count("\n") == 1
+    assert list((tmp_path / "empty").iterdir()) == []
