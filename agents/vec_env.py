@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, VectorWrapper
 from stable_baselines3.common.vec_env import VecEnv
 
 from uncap.agents import sb3
@@ -73,7 +73,8 @@ class TaskVecEnv(VecEnv):
     """ClosureVectorEnv for stable-baselines3; observations gain `index`, the task's (n, 1).
 
     Args:
-        env: the environment, with autoreset_mode SAME_STEP.
+        env: the environment, with autoreset_mode SAME_STEP, wrapped or not: wrappers change what
+            is observed, done and paid.
         gamma: discount of the returns that rewards are scaled by.
         scaled: scale rewards per task.
         plain: leave observations and rewards as they are: for stable-baselines3's algorithms.
@@ -81,7 +82,8 @@ class TaskVecEnv(VecEnv):
             observations as `label`.
 
     Attributes:
-        closures: the environment.
+        env: the environment.
+        closures: the same, without wrappers.
         seconds: spent in steps, so far.
         returns: (n,) sum of the rewards of each present episode, unscaled.
         episodes: (task, success) of the episodes that ended since they were last taken.
@@ -89,29 +91,32 @@ class TaskVecEnv(VecEnv):
 
     def __init__(
         self,
-        env: ClosureVectorEnv,
+        env: ClosureVectorEnv | VectorWrapper,
         gamma: float = 0.99,
         scaled: bool = True,
         plain: bool = False,
         expert: Callable[[], np.ndarray] | None = None,
     ):
-        if env.autoreset_mode != AutoresetMode.SAME_STEP:
+        closures: Any = env.unwrapped
+        if getattr(closures, "autoreset_mode", None) != AutoresetMode.SAME_STEP:
             raise ValueError("stable-baselines3 needs an environment with autoreset_mode SAME_STEP")
-        self.closures = env
+        self.env = env
+        self.closures: ClosureVectorEnv = closures
         self.seconds = 0.0
         self.scaled = scaled and not plain
         self.plain = plain
         self.expert = expert
-        self.scale = ReturnScale(len(env.tasks), env.num_envs, gamma)
+        self.scale = ReturnScale(len(closures.tasks), env.num_envs, gamma)
         self.episodes: list[tuple[int, bool]] = []
         self.returns = np.zeros(env.num_envs)
         super().__init__(env.num_envs, self._space(), env.single_action_space)
 
-    def _space(self) -> gym.spaces.Dict:
-        single: Any = self.closures.single_observation_space
+    def _space(self) -> gym.Space:
+        single: Any = self.env.single_observation_space
+        if self.plain:
+            return single
         spaces = dict(single.spaces)
-        if not self.plain:
-            spaces["index"] = gym.spaces.Box(0, len(self.closures.tasks), (1,), np.float32)
+        spaces["index"] = gym.spaces.Box(0, len(self.closures.tasks), (1,), np.float32)
         if self.expert:
             spaces["label"] = self.closures.single_action_space
         return gym.spaces.Dict(spaces)
@@ -132,7 +137,7 @@ class TaskVecEnv(VecEnv):
             ValueError: `set_options` asked for something else than tasks.
         """
         options = self._batched(sb3.take_options(self))
-        observation, info = self.closures.reset(seed=sb3.take_seed(self), options=options)
+        observation, info = self.env.reset(seed=sb3.take_seed(self), options=options)
         self.returns[:] = 0
         self.scale.returns[:] = 0
         self.reset_infos = _info_of_each(info)
@@ -169,7 +174,7 @@ class TaskVecEnv(VecEnv):
         """Step all; infos are the environment's, and what stable-baselines3 reads at an end."""
         began = time.perf_counter()
         task = self.closures.task.copy()  # a finished sub-environment may draw another one
-        observation, reward, _, done, info = self.closures.step(self._actions)
+        observation, reward, _, done, info = self.env.step(self._actions)
         self.returns += reward
         if self.scaled:
             reward = self.scale(reward, done, task)
@@ -187,15 +192,16 @@ class TaskVecEnv(VecEnv):
             infos[i] = {**last, **self._episode_info(i, int(task[i]), info)}
         for present in infos:
             present.setdefault("TimeLimit.truncated", False)
+            present.setdefault("is_success", present["success"])
         return infos
 
     def _episode_info(self, i: int, task: int, info: dict) -> dict[str, Any]:
         """What stable-baselines3 reads of an episode that ended."""
         success = bool(info["final_info"]["success"][i])
         self.episodes.append((task, success))
-        terminal = dict(info["final_obs"][i])
+        terminal = info["final_obs"][i]
         if not self.plain:
-            terminal["index"] = np.array([task], np.float32)
+            terminal = {**terminal, "index": np.array([task], np.float32)}
         length = int(info["final_info"]["steps"][i])
         return {
             "terminal_observation": terminal,
@@ -216,7 +222,7 @@ class TaskVecEnv(VecEnv):
 
     def close(self) -> None:
         """Close the environment."""
-        self.closures.close()
+        self.env.close()
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
         """The environment's attribute, once per sub-environment."""

@@ -438,7 +438,13 @@ def register(row: Closure | TaskSet) -> None:
                 structure.refuse_unlike(row, twin)
     table[row.name] = row
     if isinstance(row, Closure):
-        gym.register(row.gym_id, entry_point="uncap.envs.env:ClosureEnv", kwargs={"task": row.name})
+        gym.register(
+            row.gym_id,
+            entry_point="uncap.envs.env:without_limit",
+            vector_entry_point="uncap.envs.vector_env:of_one_row",
+            max_episode_steps=row.steps,
+            kwargs={"task": row.name},
+        )
     else:
         gym.register(
             row.gym_id,

@@ -11,7 +11,6 @@ from gymnasium.vector import AutoresetMode
 
 from uncap.envs import checks
 from uncap.envs.batch import CONTROL_DT
-from uncap.envs.render import Camera
 from uncap.envs.vector_env import ClosureVectorEnv
 
 Observation = dict[str, np.ndarray]
@@ -20,14 +19,14 @@ Observation = dict[str, np.ndarray]
 class ClosureEnv(gym.Env):
     """One Panda and one closure; spaces and rules are `ClosureVectorEnv`'s.
 
-    Info is that of the vector environment as Python's numbers; at the end of an episode it has
-    `is_success`, which stable-baselines3 reads. It can be copied and pickled.
+    Info is that of the vector environment as Python's numbers; after a step it has `is_success`,
+    too, which stable-baselines3 reads at the end. It can be copied and pickled.
 
     Args:
         task: a row of the table of closures.
         conditioning: a row of `conditioning.CONDITIONINGS`, or the task's vector by name.
         known_tasks: rows that `one_hot` has components for; by default the task alone.
-        render_mode: None or "rgb_array".
+        render_mode: None or "rgb_array". `gymnasium.make` knows "human", too: a window, by pygame.
         variant_seed: which variants are drawn from the row's ranges, see `pool.VARIANT_STREAMS`.
         observation: state | rgb | state+rgb.
         history: how many of the last states an observation holds.
@@ -78,10 +77,10 @@ class ClosureEnv(gym.Env):
             sensors=sensors,
             privileged=privileged,
             episode_steps=episode_steps,
+            render_mode=render_mode,
         )
         self.observation_space = self._vector.single_observation_space
         self.action_space = self._vector.single_action_space
-        self._camera: Camera | None = None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -111,8 +110,7 @@ class ClosureEnv(gym.Env):
         observation, reward, _, truncated, batched = self._vector.step(_batch_of_one(action))
         terminated = False
         info = _numbers(batched)
-        if truncated[0]:
-            info["is_success"] = info["success"]
+        info["is_success"] = info["success"]
         return (
             _first_of_each(observation),
             float(reward[0]),
@@ -138,24 +136,29 @@ class ClosureEnv(gym.Env):
 
     def render(self) -> np.ndarray | None:
         """A (480, 640, 3) uint8 frame, or None without a render mode."""
-        if self.render_mode is None:
-            return None
-        batch = self._vector.batch
-        variant = batch.pool[batch.variant[0]]
-        if self._camera is None or self._camera.variant is not variant:
-            self.close()
-            self._camera = Camera(variant)
-        return self._camera.draw(batch.qpos[0], batch.mocap_pos[0], batch.mocap_quat[0])
-
-    def __getstate__(self) -> dict[str, Any]:
-        """All but the renderer, which a copy makes anew."""
-        return {**self.__dict__, "_camera": None}
+        frames = self._vector.render()
+        return frames[0] if frames is not None else None
 
     def close(self) -> None:
-        """Free the renderer."""
-        if self._camera is not None:
-            self._camera.close()
-            self._camera = None
+        """Free the renderers."""
+        self._vector.close_extras()
+
+
+def without_limit(task: str, **choices: Any) -> ClosureEnv:
+    """The environment of a row for `gymnasium.make`, which ends episodes itself.
+
+    Its `max_episode_steps` is the row's unless it is told another one.
+
+    Args:
+        task: the row.
+        choices: see `ClosureEnv`.
+
+    Raises:
+        ValueError: `episode_steps`, which would not be what ends them.
+    """
+    if "episode_steps" in choices:
+        raise ValueError("gymnasium.make ends episodes by max_episode_steps, not episode_steps")
+    return ClosureEnv(task, episode_steps=checks.MOST_STEPS, **choices)
 
 
 def _first_of_each(batched: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from uncap.envs.batch import CONTROL_DT, ClosureBatch
 from uncap.envs.conditioning import CONDITIONINGS, vectors
 from uncap.envs.deck import Deck
 from uncap.envs.episodes import EpisodeTracker, Squeeze, StateHistory
+from uncap.envs.frames import MODES, frames_in
 from uncap.envs.pixels import Pixels
 from uncap.envs.tables import lookup
 
@@ -89,6 +90,8 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         sensors: what the state is made of, a row of `sensors.SENSORS`: full, or arm.
         privileged: observe the present `full` state, too, without noise: for a critic, which
             may see in training what a policy may not.
+        render_mode: what `render()` gives: None, or a row of `frames.MODES`: rgb_array (a frame
+            of every sub-environment), mosaic (one picture with all of them).
 
     Attributes:
         batch: the simulations.
@@ -103,7 +106,11 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         RenderingUnavailable: `rgb` without OpenGL.
     """
 
-    metadata: dict[str, Any] = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}
+    metadata: dict[str, Any] = {
+        "render_modes": list(MODES),
+        "render_fps": round(1 / CONTROL_DT),
+        "autoreset_mode": AutoresetMode.NEXT_STEP,
+    }
 
     def __init__(  # noqa: PLR0913 - the public choices of an environment, all by name
         self,
@@ -124,6 +131,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         sensors: str = observations.FULL,
         privileged: bool = False,
         episode_steps: int | None = None,
+        render_mode: str | None = None,
     ):
         self.tasks = checks.names("tasks", tasks)
         self.num_envs = checks.integer("num_envs", num_envs, 1, checks.MOST_ENVS)
@@ -140,10 +148,10 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         self._layout = observations.layout(sensors)
         self.sensors = sensors
         self.privileged = checks.flag("privileged", privileged)
+        self._set_render_mode(render_mode)
         mode = _autoreset_mode(autoreset_mode)
         self.task_vectors = vectors(conditioning, self.tasks, known_tasks)
-        if history is None:
-            history = _states_of(conditioning)
+        history = history or _states_of(conditioning)
         self.batch = ClosureBatch(
             self.tasks,
             self.num_envs,
@@ -168,7 +176,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
 
         self.assignment = assignment
         self._all_ids = np.arange(self.num_envs)
-        self.task = np.arange(self.num_envs) % len(self.tasks)
+        self.task = self._all_ids % len(self.tasks)
         self._probabilities: np.ndarray | None = None
         self._deck: Deck | None = None  # made by the first reset, where the assignment asks for it
         self._task_steps = self.batch.episode_steps
@@ -200,13 +208,13 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
 
+    def _set_render_mode(self, mode: str | None) -> None:
+        self.render_mode = mode
+        self._frames = frames_in(mode, self.num_envs)
+
     def _set_autoreset(self, mode: AutoresetMode) -> None:
         self.autoreset_mode = mode
-        self.metadata = {
-            **self.metadata,
-            "autoreset_mode": mode,
-            "render_fps": round(1 / CONTROL_DT),
-        }
+        self.metadata = {**self.metadata, "autoreset_mode": mode}
 
     @property
     def _has_task_vectors(self) -> bool:
@@ -629,10 +637,41 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         self._deck = deck
         return self._observation(self.batch.measure() if self.privileged else {})
 
+    def render(self) -> tuple[np.ndarray, ...] | np.ndarray | None:
+        """What the render mode says: frames (height, width, 3) uint8, or one; None without a mode.
+
+        Raises:
+            RenderingUnavailable: no OpenGL back end works.
+        """
+        return self._frames.draw(self.batch) if self._frames is not None else None
+
     def close_extras(self, **kwargs) -> None:
         """Free the renderers."""
+        if self._frames is not None:
+            self._frames.close()
         if self._pixels is not None:
             self._pixels.close()
+
+
+def of_one_row(
+    task: str,
+    num_envs: int = 1,
+    *,
+    max_episode_steps: int | None = None,
+    episode_steps: int | None = None,
+    **choices: Any,
+) -> ClosureVectorEnv:
+    """The vector environment of a row, as `gymnasium.make_vec` asks for it.
+
+    Args:
+        task: the row.
+        num_envs: number of sub-environments.
+        max_episode_steps: control steps of an episode, by Gymnasium's name.
+        episode_steps: the same, by ours.
+        choices: see `ClosureVectorEnv`.
+    """
+    steps = max_episode_steps if episode_steps is None else episode_steps
+    return ClosureVectorEnv(task, num_envs, episode_steps=steps, **choices)
 
 
 def _states_of(conditioning: str | Mapping[str, np.ndarray]) -> int:

@@ -4,6 +4,8 @@ import copy
 
 import numpy as np
 import pytest
+from gymnasium.wrappers.vector import ClipReward, RescaleAction
+from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from uncap.agents.vec_env import TaskVecEnv
@@ -49,6 +51,31 @@ def test_infos_are_those_that_stable_baselines3_gives(env):
     assert ours[0]["steps"] == STEPS
     assert ours[0]["TimeLimit.truncated"] and ours[0]["episode"]["l"] == STEPS
     assert not step(env)[3][0]["TimeLimit.truncated"]
+
+
+def test_a_wrapped_environment_is_taken():
+    def made() -> ClosureVectorEnv:
+        return ClosureVectorEnv(("mug", "button"), 2, autoreset_mode="SameStep", threads=1)
+
+    bare, wrapped = made(), made()
+    low, high = np.zeros(5, np.float32), np.ones(5, np.float32)
+    env = TaskVecEnv(ClipReward(RescaleAction(wrapped, low, high), 0, 0.01), plain=True)
+    env.seed(0)
+    env.reset()
+    bare.reset(seed=0)
+    for _ in range(STEPS):
+        _, reward, done, _ = env.step(np.full((2, 5), 0.5, np.float32))
+        _, expected, *_ = bare.step(np.zeros((2, 5)))
+        assert reward == pytest.approx(np.minimum(expected, 0.01))
+    assert done.all() and env.closures is wrapped
+    PPO("MultiInputPolicy", env, n_steps=4, batch_size=8, n_epochs=1).learn(8)
+    indexed = TaskVecEnv(ClipReward(made(), 0, 0.01)).reset()
+    assert indexed["index"].tolist() == [[0], [1]]
+
+
+def test_another_autoreset_mode_is_refused():
+    with pytest.raises(ValueError, match="SAME_STEP"):
+        TaskVecEnv(ClipReward(ClosureVectorEnv("mug", 1), 0, 1))
 
 
 def test_reset_infos_tell_of_new_episodes(env):

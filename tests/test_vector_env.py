@@ -1,6 +1,8 @@
 """The Gymnasium side: checkers, seeds, partial resets, autoreset, exact state."""
 
+import copy
 import json
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -15,6 +17,7 @@ from uncap.envs.conditioning import CONDITIONINGS, UNSEEN, Conditioning, vectors
 from uncap.envs.episodes import EpisodeTracker
 from uncap.envs.experts import expert_action
 from uncap.envs.mechanisms import TWIST
+from uncap.envs.opengl import RenderingUnavailable
 from uncap.envs.rewards import HOLD_STEPS, TERMS
 from uncap.envs.variation import LEVELS, Level
 
@@ -159,6 +162,47 @@ def test_make_vec():
     env.reset(seed=0)
     _, reward, *_ = env.step(env.action_space.sample())
     assert reward.shape == (16,)
+
+
+def test_a_row_makes_one_batch_whose_episodes_are_as_long_as_gymnasium_is_told():
+    env: Any = gym.make_vec("Uncap/Jar-v0", 3)
+    assert isinstance(env, ClosureVectorEnv)
+    assert env.tasks == ("jar",) and env.num_envs == 3
+    assert list(env.max_steps) == [CLOSURES["jar"].steps] * 3
+    assert list(gym.make_vec("Uncap/Jar-v0", 2, max_episode_steps=7).unwrapped.max_steps) == [7, 7]
+    assert list(gym.make_vec("Uncap/Jar-v0", 2, episode_steps=9).unwrapped.max_steps) == [9, 9]
+    assert gym.spec("Uncap/Jar-v0").max_episode_steps == CLOSURES["jar"].steps
+    for steps, changes in (
+        (80, {}),
+        (3, {"max_episode_steps": 3}),
+        (90, {"max_episode_steps": 90}),
+    ):
+        single = gym.make("Uncap/Jar-v0", **changes)
+        single.reset(seed=0)
+        ends = [single.step(np.zeros(5))[3] for _ in range(steps)]
+        assert ends == [False] * (steps - 1) + [True]
+    with pytest.raises(ValueError, match="by max_episode_steps, not episode_steps"):
+        gym.make("Uncap/Jar-v0", episode_steps=7)
+
+
+def test_frames_show_every_sub_environment():
+    env = ClosureVectorEnv(("jar", "pump"), 3, render_mode="rgb_array")
+    env.reset(seed=0)
+    try:
+        frames = env.render()
+    except RenderingUnavailable as error:
+        pytest.skip(str(error))
+    assert [frame.shape for frame in frames] == [(240, 320, 3)] * 3
+    assert len({frame.tobytes() for frame in frames}) == 3
+    assert np.array_equal(copy.deepcopy(env).render(), frames)
+    whole = gym.make_vec("Uncap/Jar-v0", 3, render_mode="mosaic")
+    whole.reset(seed=0)
+    picture = whole.render()
+    assert picture.shape == (480, 640, 3)
+    assert not picture[240:, 320:].any() and picture[:240, 320:].any()
+    env.close()
+    whole.close()
+    assert ClosureVectorEnv("jar", 1).render() is None
 
 
 def test_mistakes_are_explained():
