@@ -29,7 +29,8 @@ from uncap.envs.batch import ClosureBatch
 from uncap.envs.contacts import contacts
 from uncap.envs.opengl import RenderingUnavailable
 
-ROOT = pathlib.Path(__file__).parent.parent
+HERE = pathlib.Path(__file__).resolve()
+ENVS = HERE.parent.parent / "envs"
 OURS = (ValueError, TypeError, gym.error.Error, RenderingUnavailable)
 RNG = np.random.default_rng(0)
 
@@ -43,10 +44,8 @@ def answer(call):
     try:
         call()
     except OURS as error:
-        raised_in = pathlib.Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-        assert raised_in.is_relative_to(ROOT / "envs") or raised_in == pathlib.Path(__file__), (
-            f"from {raised_in}: {error!r}"
-        )
+        raised_in = pathlib.Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
+        assert raised_in.is_relative_to(ENVS) or raised_in == HERE, f"from {raised_in}: {error!r}"
         line = str(error)
         assert line and "\n" not in line
         return line
