@@ -84,10 +84,11 @@ def test_names_of_rows_are_taken_on_the_command_line(tmp_path):
 
 def test_rows_are_made_when_they_are_asked_for():
     code = (
-        "import sys, envs, evaluation.config; assert 'uncap.envs.drawn' not in sys.modules\n"
-        "before = list(envs.CLOSURES), list(envs.TASK_SETS)\n"
-        "row = envs.CLOSURES['unseen-flip-15']\n"
-        "assert before == (list(envs.CLOSURES), list(envs.TASK_SETS))\n"
+        "import sys, uncap, uncap.evaluation.config\n"
+        "assert 'uncap.envs.drawn' not in sys.modules\n"
+        "before = list(uncap.CLOSURES), list(uncap.TASK_SETS)\n"
+        "row = uncap.CLOSURES['unseen-flip-15']\n"
+        "assert before == (list(uncap.CLOSURES), list(uncap.TASK_SETS))\n"
         "print(row)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
