@@ -1,6 +1,9 @@
 .PHONY: train test quick soak lint clean
 PYTHON ?= python3
 RUN = .venv/bin/python
+# PyPI's torch for Linux brings 4 GB of CUDA along. CUDA=1 takes it; pip's own settings come first.
+CPU_TORCH = --extra-index-url https://download.pytorch.org/whl/cpu
+CUDA ?=
 
 train: .venv/installed
 	$(RUN) train.py
@@ -22,7 +25,9 @@ lint: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
 	@$(PYTHON) -m venv .venv || { echo "python3 -m venv failed: apt install python3-venv"; exit 1; }
-	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[test,view]'
+	@where='$(if $(CUDA),,$(CPU_TORCH))'; \
+	if $(RUN) -m pip config list | grep -qE 'index-url|find-links'; then where=; fi; \
+	$(RUN) -m pip install --quiet $$where --constraint constraints.txt --editable '.[test,view]'
 	@touch .venv/installed
 
 clean:

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -56,3 +57,36 @@ def test_it_works_in_an_empty_folder(wheel, tmp_path):
     assert listed.startswith("usage: uncap [COMMAND]")
     assert mistaken.startswith("error: ") and mistaken.count("\n") == 1
     assert list((tmp_path / "empty").iterdir()) == []
+
+
+STUB = """#!/bin/sh
+echo "$*" >> {log}
+case "$*" in *"config list") echo "{settings}";; esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("settings", "words", "comes_from_the_index"),
+    [
+        ("", [], True),
+        ("global.timeout='9'", [], True),
+        ("", ["CUDA=1"], False),
+        ("global.index-url='https://mirror'", [], False),
+        (":env:.find-links='/wheels'", [], False),
+    ],
+)
+def test_make_takes_the_cpu_build_of_torch(settings, words, comes_from_the_index, tmp_path):
+    make = shutil.which("make")
+    if make is None:
+        pytest.skip("no make")
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / ".venv").mkdir()
+    stub, log = tmp_path / "stub", tmp_path / "log"
+    stub.write_text(STUB.format(log=log, settings=settings))
+    stub.chmod(0o755)
+    command = [make, ".venv/installed", f"PYTHON={stub}", f"RUN={stub}", *words]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    installs = [line for line in log.read_text().splitlines() if "pip install" in line]
+    assert len(installs) == 1
+    assert ("https://download.pytorch.org/whl/cpu" in installs[0]) == comes_from_the_index
