@@ -477,16 +477,17 @@ def named_set(name: str) -> TaskSet:
     """The task set of a name; `mt16/jar` is the row jar of mt16, alone.
 
     Args:
-        name: of a set, or `set/row`.
+        name: of a set, or `set/row`; or the rows themselves, see `spot_name`.
 
     Returns:
         The set; of `set/row` a new one that trains the row and holds out what the set does.
 
     Raises:
         KeyError: no such task set, or no such row in it.
+        ValueError: rows that make no set.
     """
     whole, _, row = name.partition("/")
-    found = lookup(TASK_SETS, whole, "task set")
+    found = _on_the_spot(whole) if ":" in whole else lookup(TASK_SETS, whole, "task set")
     if not row:
         return found
     lookup(dict.fromkeys(found.train), row, f"row of {whole}")
@@ -498,6 +499,33 @@ def named_set(name: str) -> TaskSet:
         transfers=found.transfers,
         episode_steps=found.episode_steps,
     )
+
+
+def spot_name(train: Sequence[str], held_out: Sequence[str] = ()) -> str:
+    """The name of a task set of some rows, such as `jar,mug:thermos`.
+
+    Args:
+        train: names of rows.
+        held_out: the same.
+    """
+    return f"{','.join(train)}:{','.join(held_out)}"
+
+
+def _on_the_spot(name: str) -> TaskSet:
+    """The task set of a `spot_name`.
+
+    Raises:
+        KeyError: no such row.
+        ValueError: rows that make no set.
+    """
+    sides = [tuple(filter(None, side.split(","))) for side in name.split(":")]
+    if len(sides) != 2:
+        raise ValueError(f"task set {brief(name)}: needed is one colon, as in jar,mug:thermos")
+    for side in sides:
+        if len(set(side)) < len(side):
+            raise ValueError(f"task set {brief(name)}: a row is named twice")
+    train, held_out = sides
+    return TaskSet(name, train, held_out, "rows named on the spot")
 
 
 def named_row(name: str) -> Closure:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import sys
+import textwrap
 import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from uncap.agents.settings import load
-from uncap.evaluation import config, flags
+from uncap.evaluation import config, flags, imports
 from uncap.evaluation.program import PROGRAM
 from uncap.evaluation.progress import make_console
 
@@ -57,6 +58,7 @@ def run(arguments: Sequence[str], console: Console) -> None:
     Raises:
         ValueError, OSError, RuntimeError: a user's mistake, or what is missing; in one line.
     """
+    arguments = imports.take(arguments)
     if arguments and arguments[0] in flags.HELP:
         console.print(overview())
         return
@@ -82,7 +84,8 @@ def overview() -> str:
     for name, command in COMMANDS.items():
         summary, *_ = command.config.__doc__.splitlines()
         lines.append(f"  {name:10} {summary}")
-    return "\n".join([*lines, "", f"{PROGRAM} COMMAND --help lists a command's options."])
+    lines += ["", *textwrap.wrap(imports.HELP, 100), ""]
+    return "\n".join([*lines, f"{PROGRAM} COMMAND --help lists a command's options."])
 
 
 def main() -> None:

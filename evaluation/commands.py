@@ -23,7 +23,7 @@ from uncap.agents.policy import EXPORTED
 from uncap.agents.settings import as_words, flags
 from uncap.agents.tables import ALGORITHMS
 from uncap.envs import CLOSURES, TASK_SETS, TaskSet
-from uncap.envs.closures import guess_ceiling, named_set
+from uncap.envs.closures import guess_ceiling, named_set, spot_name
 from uncap.envs.conditioning import UNSEEN, vectors
 from uncap.envs.cores import set_threads
 from uncap.envs.opengl import RenderingUnavailable
@@ -180,6 +180,7 @@ def watched(run: pathlib.Path, report: Report) -> Report:
 
 def _started(config: TrainConfig) -> tuple[pathlib.Path, JobConfig, int]:
     """A new run folder, its job, and its seed."""
+    config = with_own_rows(config)
     job, seed = resolved(config.job, config.quick), config.seed
     check_job(job)
     check_seeds(seed, job.transfer)
@@ -206,6 +207,23 @@ def _resumed(config: TrainConfig, console: Console) -> tuple[pathlib.Path, JobCo
     with owned(run):  # a training that goes on there keeps its own settings
         note_changes(run, stored, before, job)
     return run, job, seed
+
+
+def with_own_rows(config: TrainConfig) -> TrainConfig:
+    """The configuration with the task set that `--tasks` and `--held-out` name, if they do.
+
+    Raises:
+        ValueError: they do not go together, or with `--task-set`.
+    """
+    if not (config.tasks or config.held_out):
+        return config
+    if not config.tasks:
+        raise ValueError("--held-out goes with --tasks: which rows are trained?")
+    if "task_set" in config.given:
+        raise ValueError("--tasks and --task-set both say which rows are trained: give one")
+    task_set = spot_name(config.tasks, config.held_out)
+    named_set(task_set)
+    return dataclasses.replace(config, job=dataclasses.replace(config.job, task_set=task_set))
 
 
 def say_notes(run: pathlib.Path, console: Console) -> None:

@@ -21,7 +21,7 @@ from rich.console import Console
 import uncap
 from uncap.agents.files import is_alive, is_owned, owned, owner, write_json
 from uncap.envs.rewards import VERSION
-from uncap.evaluation import program, runs
+from uncap.evaluation import imports, program, runs
 from uncap.evaluation.compare_report import compare_runs, write_comparison
 from uncap.evaluation.config import CompareConfig
 from uncap.evaluation.grid import Axes, Cell, Configuration, Grid, read_grid
@@ -42,7 +42,7 @@ Report = Callable[[str, float, int, str], None]  # (phase, done, total, text)
 
 def train_command(arguments: Sequence[str]) -> list[str]:
     """The process that trains one cell."""
-    return [sys.executable, "-P", "-m", "uncap", "train", *arguments]
+    return [sys.executable, "-P", "-m", "uncap", *imports.words(), "train", *arguments]
 
 
 def _environment() -> dict[str, str]:

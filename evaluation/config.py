@@ -196,6 +196,8 @@ class TrainConfig:
         path="read",
     )
     videos: bool = setting(True, "film one rollout per task")
+    tasks: tuple[str, ...] = setting((), "rows to train, instead of a task set", **TARGETS)
+    held_out: tuple[str, ...] = setting((), "rows to hold out, beside --tasks", **TARGETS)
     # no flag: the keys of those that were typed
     given: frozenset[str] = dataclasses.field(default=frozenset(), compare=False)
 

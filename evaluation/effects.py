@@ -158,6 +158,7 @@ WHILE_LEARNING = (
     "tensorboard",
     "wandb",
 )
+NEW_ONLY = ("out", "quick", "tasks", "held_out")  # flags that only a new run has
 WHILE_TRANSFERRING = ("transfer_steps", "transfer.*")
 
 
@@ -180,7 +181,7 @@ def job_to_resume(run: pathlib.Path, job: JobConfig, seed: int, config: TrainCon
         if flag.key not in config.given or flag.key in ("resume", "videos"):
             continue
         value = flag.get(config)
-        if flag.key not in ("out", "quick") and _same(value, flag.get(stored)):
+        if flag.key not in NEW_ONLY and _same(value, flag.get(stored)):
             continue  # as it is anyway
         problem = _unchangeable(flag.key, job, results) or _half_done(flag.key, run)
         if problem:

@@ -10,6 +10,7 @@ import io
 import os
 import pathlib
 import re
+import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
 from uncap.agents.settings import REQUIRED, Flag, as_words, check, flags, replaced
+from uncap.evaluation import imports
 
 HELP = ("-h", "--help")
 COMPLETION = "--tyro-"  # beginning of the flags that print or write a shell's completion
@@ -64,7 +66,7 @@ def parse(config: Any, arguments: Sequence[str], program: str) -> Any:
         filled = tyro.cli(
             form(config, choices=wants_help),
             prog=program,
-            description=inspect.getdoc(make),
+            description=f"{inspect.getdoc(make)}\n\n{imports.HELP}",
             args=_gathered(arguments, config),
         )
     values = {flag.path: absolute(_value(filled, flag), flag) for flag in flags(config)}
@@ -106,7 +108,8 @@ def typed(config: Any, arguments: Sequence[str]) -> dict[str, list[str]]:
         values = found.setdefault(flag.key, [])
         values += [value] if equals else []
     for flag in by_name.values():
-        if flag.setting.repeated and flag.key in found and not found[flag.key]:
+        several = flag.setting.repeated or typing.get_origin(flag.type) is tuple
+        if several and flag.key in found and not found[flag.key]:
             raise ValueError(f"{flag.name} needs a value")
         if flag.key in found and (problem := _not_of_type(flag, found[flag.key])):
             raise ValueError(f"{flag.name} {problem}")

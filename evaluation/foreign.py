@@ -8,13 +8,9 @@ arrays (n, ...), as `ClosureVectorEnv` gives them, and actions are (n, 5) in [-1
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
-import os
 import pathlib
 import re
-import sys
-import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -25,6 +21,7 @@ from uncap.agents import exported
 from uncap.agents.policy import EXPORTED, LoadedPolicy
 from uncap.envs import ClosureVectorEnv
 from uncap.envs.panda import ACTIONS
+from uncap.evaluation import imports
 from uncap.evaluation.config import MODULE
 from uncap.evaluation.protocol import Act, Policy
 
@@ -148,7 +145,7 @@ class Played:
             except PolicyError:
                 raise
             except (Exception, SystemExit) as error:  # whatever someone's code raises
-                raise PolicyError(f"{self.who} raised {_reason(error)}") from None
+                raise PolicyError(f"{self.who} raised {imports.reason(error)}") from None
             return self._checked(actions, (len(names), len(ACTIONS)), step)
 
         return act
@@ -171,14 +168,6 @@ class Played:
         return np.clip(actions.astype(np.float64), -1, 1)
 
 
-def _reason(error: BaseException) -> str:
-    """An exception in one line, and where it was raised."""
-    text = " ".join(str(error).split())[:200]
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({pathlib.Path(frames[-1].filename).name}, line {frames[-1].lineno})"
-    return f"{type(error).__name__}{': ' if text else ''}{text}{where}"
-
-
 # Modules
 
 
@@ -189,20 +178,10 @@ def _imported(word: str) -> Predict:
         PolicyError: no such module, it cannot be imported, or what it holds is no policy.
     """
     module_name, _, path = word.partition(":")
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    importlib.invalidate_caches()
     try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name and f"{module_name}.".startswith(f"{error.name}."):
-            raise PolicyError(
-                f"there is no module {error.name} in {here}, nor is one installed"
-            ) from None
-        raise PolicyError(f"{module_name} cannot be imported: {_reason(error)}") from None
-    except (Exception, SystemExit) as error:  # whatever someone's code raises
-        raise PolicyError(f"{module_name} cannot be imported: {_reason(error)}") from None
+        found: Any = imports.load(module_name)
+    except ValueError as error:
+        raise PolicyError(str(error)) from None
     for name in path.split("."):
         if not hasattr(found, name):
             close = difflib.get_close_matches(name, dir(found), n=3)
@@ -336,7 +315,7 @@ def _unzipped(path: pathlib.Path, trust: bool) -> Predict:
         ) from None
     except Exception as error:  # whatever the file holds
         raise PolicyError(
-            f"{path} is damaged, or no model of stable-baselines3: {_reason(error)}"
+            f"{path} is damaged, or no model of stable-baselines3: {imports.reason(error)}"
         ) from None
     return _function(policy, path.name)
 

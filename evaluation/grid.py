@@ -25,7 +25,7 @@ KEYS = {
     "cells": (list, "tables, as [[cells]]"),
 }
 MOST_CELLS = 1_000
-NOT_AXES = ("seed", "out", "resume")  # a comparison sets these itself
+NOT_AXES = ("seed", "out", "resume", "tasks", "held_out")  # set by itself, or `task_set` says it
 
 
 def axes() -> dict[str, Flag]:

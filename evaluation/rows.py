@@ -118,7 +118,8 @@ def _restore_set(run: pathlib.Path, config: Mapping[str, Any]) -> None:
     """Register the task set of a run, so that it can go on."""
     name = config.get("job", {}).get("task_set", "")
     rows = [*config.get("train", []), *config.get("held_out", [])]
-    if not isinstance(name, str) or not name or "/" in name or name in TASK_SETS:
+    made_of_others = isinstance(name, str) and ("/" in name or ":" in name)  # see `named_set`
+    if not isinstance(name, str) or not name or made_of_others or name in TASK_SETS:
         return
     if not all(row in CLOSURES for row in rows) or "rows" not in config:
         return

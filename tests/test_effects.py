@@ -48,6 +48,8 @@ ALWAYS_USED = {  # by a new training, whatever else is given; the others need so
     "quick": "other defaults",
     "resume": "which run",
     "videos": "whether there are films",
+    "tasks": "which rows",
+    "held_out": "which rows, see with_own_rows",
 }
 
 

@@ -255,7 +255,13 @@ def test_every_number_is_a_flag_and_an_axis(part, config, derived):
 
 
 def test_every_setting_of_a_job_is_an_axis():
-    assert set(axes()) == {flag.key for flag in TRAIN_FLAGS} - {"seed", "out", "resume"}
+    assert set(axes()) == {flag.key for flag in TRAIN_FLAGS} - {
+        "seed",
+        "out",
+        "resume",
+        "tasks",
+        "held_out",
+    }
 
 
 # The command line
@@ -316,7 +322,7 @@ def test_a_value_ends_up_at_its_path_and_nowhere_else(flag, parsed):
 
 def test_only_the_schedule_has_no_simple_type():
     others = [flag.key for flag in TRAIN_FLAGS if flag not in SIMPLE]
-    assert others == ["ppo.deviations"]
+    assert others == ["ppo.deviations", "tasks", "held_out"]
     words = "--ppo.deviations 0 0.4 1000 0.1"
     config = command_line.parse(TrainConfig(), words.split(), "train")
     expected = replaced(TrainConfig(), {("job", "ppo", "deviations"): ((0, 0.4), (1000, 0.1))})
