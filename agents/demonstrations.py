@@ -29,11 +29,12 @@ import gymnasium as gym
 import numpy as np
 import torch
 
+import uncap.envs
 from uncap.agents import files
 from uncap.agents.config import CloneConfig
 from uncap.agents.dagger import Teacher
 from uncap.agents.networks import MultiTaskPolicy, input_sizes
-from uncap.envs import CLOSURES, TASK_SETS, ClosureVectorEnv
+from uncap.envs import CLOSURES, TASK_SETS
 from uncap.envs.experts import expert_action
 from uncap.envs.observations import LIMIT, SIZE
 from uncap.envs.tables import lookup
@@ -48,6 +49,7 @@ _ENTROPY = 0xDE40  # separates the seeds of demonstrations from those of trainin
 _LARGEST_STATE = 6.0  # observations are cut off at 5, before noise
 _CHUNK = 128  # sub-environments at a time
 _TEMPORARY = ".demos-"  # prefix of the folder of a recording that is not yet whole
+_SPACES = ("observation_space", "action_space")
 _READ_BY = ("data_format", "observation_space", "action_space", "total_episodes", "total_steps")
 _PACKAGES = ("uncap", "mujoco", "gymnasium", "numpy", "minari", "h5py")  # versions are noted
 
@@ -405,7 +407,7 @@ def _write_episodes(
     storage = None
     for first in range(0, config.episodes, per_task):
         chunk = seeds[first : first + per_task].ravel().tolist()
-        env = ClosureVectorEnv(
+        env = uncap.envs.ClosureVectorEnv(
             tasks, len(chunk), conditioning=config.conditioning, autoreset_mode="Disabled"
         )
         if storage is None:
@@ -576,6 +578,9 @@ def _read_metadata(path: pathlib.Path) -> dict[str, Any]:
     stored = files.read_json(path, "record it again")
     if stored.get("data_format") != "hdf5":
         raise ValueError(f"{path} is damaged, or no dataset that Uncap reads: no data_format hdf5")
+    # Without them Minari makes the environment that the file names, which runs any code.
+    if not all(isinstance(stored.get(name), str) for name in _SPACES):
+        raise ValueError(f"{path} is damaged: it lacks {' or '.join(_SPACES)}; record it again")
     return stored
 
 

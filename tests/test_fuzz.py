@@ -29,6 +29,7 @@ import numpy as np
 import pytest
 import stored
 import torch
+from gymnasium.envs.registration import EnvSpec
 from matplotlib.figure import Figure
 from rich.console import Console
 
@@ -566,10 +567,15 @@ def carriers(path: pathlib.Path, mark: pathlib.Path, rng: random.Random) -> Iter
     elif path.suffix == ".json":
         value = json.loads(content)
         value.pop(files.DIGEST, None)
-        spec = {"id": "x-v0", "entry_point": "os:system", "kwargs": {"command": f"touch {mark}"}}
+        made = ("os:system", {"command": f"touch {mark}"})
+        spec = EnvSpec("x-v0", entry_point=made[0], kwargs=made[1]).to_json()
         for name in ("env_spec", "eval_env_spec"):  # of Minari's, which can make environments
-            value[name] = json.dumps(spec)
+            value[name] = spec
         yield json.dumps(value).encode()
+        without_spaces = {k: v for k, v in value.items() if not k.endswith("_space")}
+        yield json.dumps(without_spaces).encode()  # then Minari makes the environment
+        without_notes = {k: v for k, v in without_spaces.items() if k != "uncap"}
+        yield json.dumps(without_notes).encode()
         yield json.dumps(with_shell(value, shell)).encode()
     elif path.suffix == ".safetensors":
         buffer = io.BytesIO()
