@@ -358,7 +358,7 @@ class TaskSet:
 
     @property
     def gym_id(self) -> str:
-        """Gymnasium id, for `gymnasium.make_vec`."""
+        """Gymnasium id."""
         return f"Uncap/{self.name.capitalize()}-v0"
 
     @property
@@ -448,6 +448,7 @@ def register(row: Closure | TaskSet) -> None:
     else:
         gym.register(
             row.gym_id,
+            entry_point="uncap.envs.env:of_set",
             vector_entry_point="uncap.envs.vector_env:ClosureVectorEnv",
             kwargs={"tasks": row.train, "episode_steps": row.episode_steps},
         )

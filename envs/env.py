@@ -1,4 +1,4 @@
-"""gymnasium.Env: one closure, the n = 1 view of the vector environment."""
+"""gymnasium.Env: one simulation, the n = 1 view of the vector environment."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ Observation = dict[str, np.ndarray]
 
 
 class ClosureEnv(gym.Env):
-    """One Panda and one closure; spaces and rules are `ClosureVectorEnv`'s.
+    """One Panda and a closure; spaces and rules are `ClosureVectorEnv`'s.
+
+    Of several rows, each episode takes the next one from a shuffled deck, or the one that the
+    option `task` of `reset` names.
 
     Info is that of the vector environment as Python's numbers; after a step it has `is_success`,
     too, which stable-baselines3 reads at the end. It can be copied and pickled.
 
     Args:
-        task: a row of the table of closures.
+        task: a row of the table of closures, or several.
         conditioning: a row of `conditioning.CONDITIONINGS`, or the task's vector by name.
-        known_tasks: rows that `one_hot` has components for; by default the task alone.
+        known_tasks: rows that `one_hot` has components for; by default those of `task`.
         render_mode: None or "rgb_array". `gymnasium.make` knows "human", too: a window, by pygame.
         variant_seed: which variants are drawn from the row's ranges, see `pool.VARIANT_STREAMS`.
         observation: state | rgb | state+rgb.
@@ -41,7 +44,7 @@ class ClosureEnv(gym.Env):
 
     def __init__(  # noqa: PLR0913 - the public choices of an environment, all by name
         self,
-        task: str,
+        task: str | Sequence[str],
         *,
         conditioning: str | Mapping[str, np.ndarray] = "one_hot",
         known_tasks: Sequence[str] | None = None,
@@ -59,8 +62,6 @@ class ClosureEnv(gym.Env):
             raise ValueError(
                 f"unknown render_mode {checks.brief(render_mode)}: allowed: None, 'rgb_array'"
             )
-        if not isinstance(task, str):
-            raise ValueError(f"task must be the name of one row, not {checks.brief(task)}")
         self.render_mode = render_mode
         self._vector = ClosureVectorEnv(
             task,
@@ -68,6 +69,7 @@ class ClosureEnv(gym.Env):
             conditioning=conditioning,
             known_tasks=known_tasks,
             threads=1,
+            assignment="fixed" if isinstance(task, str) else "deck",
             autoreset_mode=AutoresetMode.DISABLED,
             variant_seed=variant_seed,
             observation=observation,
@@ -89,7 +91,7 @@ class ClosureEnv(gym.Env):
 
         Args:
             seed: of the start.
-            options: `task`: the row, which can only be the environment's own.
+            options: `task`: the row of the episode, one of the environment's.
 
         Raises:
             ValueError: a seed or an option that is not allowed; nothing is changed.
@@ -118,6 +120,12 @@ class ClosureEnv(gym.Env):
             bool(truncated[0]),
             info,
         )
+
+    @property
+    def task_name(self) -> str:
+        """The row of the present episode."""
+        (name,) = self._vector.task_names
+        return name
 
     def snapshot(self) -> dict[str, Any]:
         """The exact state, see `ClosureVectorEnv.snapshot`."""
@@ -159,6 +167,16 @@ def without_limit(task: str, **choices: Any) -> ClosureEnv:
     if "episode_steps" in choices:
         raise ValueError("gymnasium.make ends episodes by max_episode_steps, not episode_steps")
     return ClosureEnv(task, episode_steps=checks.MOST_STEPS, **choices)
+
+
+def of_set(tasks: Sequence[str], **choices: Any) -> ClosureEnv:
+    """The environment of a task set for `gymnasium.make`; it ends episodes as each row says.
+
+    Args:
+        tasks: the rows.
+        choices: see `ClosureEnv`.
+    """
+    return ClosureEnv(tasks, **choices)
 
 
 def _first_of_each(batched: dict[str, Any]) -> dict[str, Any]:

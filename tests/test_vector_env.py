@@ -12,7 +12,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
-from uncap.envs import CLOSURES, ClosureEnv, ClosureVectorEnv, observations
+from uncap.envs import CLOSURES, TASK_SETS, ClosureEnv, ClosureVectorEnv, observations
 from uncap.envs.conditioning import CONDITIONINGS, UNSEEN, Conditioning, vectors
 from uncap.envs.episodes import EpisodeTracker
 from uncap.envs.experts import expert_action
@@ -496,3 +496,26 @@ def test_noise_of_a_sub_environment_does_not_depend_on_the_resets_of_others():
     assert np.array_equal(before[1], after[1])
     roll(other, 1)
     assert np.array_equal(roll(env, 1)[-1][0]["state"][1], roll(other, 1)[-1][0]["state"][1])
+
+
+def test_one_simulation_of_several_rows_takes_them_in_turn():
+    env: Any = gym.make("Uncap/First-v0")
+    rows = TASK_SETS["first"].train
+    env.reset(seed=0)
+    dealt = [env.unwrapped.task_name]
+    for _ in rows[1:]:
+        env.reset()
+        dealt.append(env.unwrapped.task_name)
+    assert sorted(dealt) == sorted(rows)
+    assert dealt != list(rows)
+    env.reset(options={"task": "cork"})
+    assert env.unwrapped.task_name == "cork"
+    again = ClosureEnv(rows)
+    again.reset(seed=0)
+    assert again.task_name == dealt[0]
+    two = ClosureEnv(("jar", "flip-mug"))
+    two.reset(seed=0)
+    for name in ("flip-mug", "jar"):
+        two.reset(options={"task": name})
+        ends = [two.step(np.zeros(5))[3] for _ in range(CLOSURES[name].steps)]
+        assert ends == [False] * (len(ends) - 1) + [True]
