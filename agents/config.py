@@ -201,6 +201,7 @@ class LearnerConfig:
         sampling: which task is practised next, a row of `tables.SAMPLINGS`.
         num_envs: sub-environments.
         episode_steps: control steps of every episode; None: what each row says.
+        reward: what a control step is paid, a row of `uncap.envs.rewards.REWARDS`.
         warm: whether the policy will start from something learned.
         guided: go on to imitate the scripted experts during reinforcement learning, see
             `PPOConfig.guidance`.
@@ -212,6 +213,7 @@ class LearnerConfig:
     sampling: str = "uniform"
     num_envs: int = 64
     episode_steps: int | None = None
+    reward: str = "dense"
     warm: bool = False
     guided: bool = False
     network: NetworkConfig = NetworkConfig()

@@ -85,6 +85,7 @@ class Learner:
             sensors=self.sensors,
             privileged=algorithm.critic_sees_more(self.sensors),
             episode_steps=self.episode_steps,
+            reward=config.reward,
         )
         self.env = TaskVecEnv(
             self.closures,

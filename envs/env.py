@@ -38,6 +38,7 @@ class ClosureEnv(gym.Env):
         sensors: what the state is made of, a row of `sensors.SENSORS`: full, or arm.
         episode_steps: control steps of an episode; by default the row's `steps`.
         privileged: observe the `full` state, too, see `ClosureVectorEnv`.
+        reward: what a control step is paid, a row of `rewards.REWARDS`.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / CONTROL_DT)}
@@ -57,6 +58,7 @@ class ClosureEnv(gym.Env):
         sensors: str = "full",
         privileged: bool = False,
         episode_steps: int | None = None,
+        reward: str = "dense",
     ):
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(
@@ -80,6 +82,7 @@ class ClosureEnv(gym.Env):
             privileged=privileged,
             episode_steps=episode_steps,
             render_mode=render_mode,
+            reward=reward,
         )
         self.observation_space = self._vector.single_observation_space
         self.action_space = self._vector.single_action_space

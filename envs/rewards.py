@@ -7,11 +7,13 @@ the weighted mean of the other terms. A new term is one function and one row of 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from uncap.envs.checks import brief
 from uncap.envs.panda import FINGER_OPEN
+from uncap.envs.structure import check_name
 
 Measured = dict[str, np.ndarray]
 
@@ -133,6 +135,78 @@ def total(terms: dict[str, np.ndarray]) -> np.ndarray:
     weights = sum(term.weight for term in TERMS.values())
     potential = sum(term.weight / weights * terms[name] for name, term in TERMS.items())
     return (1 - SUCCESS_WEIGHT) * potential + SUCCESS_WEIGHT * terms["success"]
+
+
+def sparse(terms: dict[str, np.ndarray]) -> np.ndarray:
+    """1 in control steps of success, else 0.
+
+    Args:
+        terms: (n,) each, see `reward_terms`.
+    """
+    return terms["success"]
+
+
+class Reward(NamedTuple):
+    """What a control step is paid: a function of the info, and one line on it.
+
+    Attributes:
+        of: (info) -> (n,). Info holds arrays (n,) by name, see `ClosureVectorEnv`.
+        words: one line.
+    """
+
+    of: Callable[[dict[str, np.ndarray]], np.ndarray]
+    words: str
+
+
+REWARDS = {
+    "dense": Reward(total, "a tenth of the terms' weighted mean, the rest for success"),
+    "sparse": Reward(sparse, "success alone"),
+}
+
+
+def register_reward(
+    name: str, of: Callable[[dict[str, np.ndarray]], np.ndarray], words: str = "of one's own"
+) -> None:
+    """Add a reward of one's own; the same one may be added again.
+
+    Args:
+        name: for `reward=` of environments, and `--reward`.
+        of: (info) -> (n,), see `Reward`.
+        words: one line for the help.
+
+    Raises:
+        ValueError: a name that cannot be one, or is another reward's; no function.
+    """
+    check_name("reward", name)
+    if not callable(of):
+        raise ValueError(f"reward {name}: a function of the info is needed, not {brief(of)}")
+    known = REWARDS.get(name)
+    if known is not None and known.of is not of and not _is_again(known.of, of):
+        raise ValueError(f"{name!r} is already registered, as another reward")
+    REWARDS[name] = Reward(of, words)
+
+
+def _is_again(known: Any, new: Any) -> bool:
+    """Whether a function is another one made by the same code, as in a cell of a notebook."""
+    codes = [getattr(function, "__code__", None) for function in (known, new)]
+    return codes[0] is not None and codes[0] == codes[1]
+
+
+def paid(reward: Reward, info: dict[str, np.ndarray], num_envs: int) -> np.ndarray:
+    """The reward (n,) of a control step.
+
+    Raises:
+        ValueError: a function of a user gave another shape, or what is no finite number.
+    """
+    try:
+        values = np.asarray(reward.of(info), float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the reward gave no numbers: {brief(error)}") from None
+    if values.shape != (num_envs,) or not np.isfinite(values).all():
+        raise ValueError(
+            f"the reward must be finite and of shape ({num_envs},), not {brief(values)}"
+        )
+    return values
 
 
 def reach(s: Situation) -> np.ndarray:

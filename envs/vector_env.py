@@ -92,6 +92,8 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
             may see in training what a policy may not.
         render_mode: what `render()` gives: None, or a row of `frames.MODES`: rgb_array (a frame
             of every sub-environment), mosaic (one picture with all of them).
+        reward: what a control step is paid, a row of `rewards.REWARDS`: dense, sparse, or one
+            of your own, see `rewards.register_reward`.
 
     Attributes:
         batch: the simulations.
@@ -132,6 +134,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         privileged: bool = False,
         episode_steps: int | None = None,
         render_mode: str | None = None,
+        reward: str = "dense",
     ):
         self.tasks = checks.names("tasks", tasks)
         self.num_envs = checks.integer("num_envs", num_envs, 1, checks.MOST_ENVS)
@@ -145,10 +148,10 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         disturb = disturbances.checked(disturb)
         if not kind.rgb:
             disturbances.refuse_unseen(disturb, f"the observation {observation!r}")
+        self._reward = lookup(rewards.REWARDS, reward, "reward")
         self._layout = observations.layout(sensors)
         self.sensors = sensors
         self.privileged = checks.flag("privileged", privileged)
-        self._set_render_mode(render_mode)
         mode = _autoreset_mode(autoreset_mode)
         self.task_vectors = vectors(conditioning, self.tasks, known_tasks)
         history = history or _states_of(conditioning)
@@ -172,7 +175,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
             self._history = StateHistory(self.num_envs, history, self._layout.size)
         self._pixels = Pixels(self.batch.pool) if kind.rgb else None
         self._set_spaces(history)
-        self._set_autoreset(mode)
+        self._set_modes(mode, render_mode)
 
         self.assignment = assignment
         self._all_ids = np.arange(self.num_envs)
@@ -208,11 +211,10 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
 
-    def _set_render_mode(self, mode: str | None) -> None:
-        self.render_mode = mode
-        self._frames = frames_in(mode, self.num_envs)
-
-    def _set_autoreset(self, mode: AutoresetMode) -> None:
+    def _set_modes(self, mode: AutoresetMode, render_mode: str | None) -> None:
+        """Set the modes of autoreset and of `render()`."""
+        self.render_mode = render_mode
+        self._frames = frames_in(render_mode, self.num_envs)
         self.autoreset_mode = mode
         self.metadata = {**self.metadata, "autoreset_mode": mode}
 
@@ -393,7 +395,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
 
         observation = self._observation(measured)
         info = self._info(measured)
-        reward = np.where(restarting, 0.0, rewards.total(info))
+        reward = np.where(restarting, 0.0, rewards.paid(self._reward, info, self.num_envs))
         terminated = np.zeros(self.num_envs, bool)
         truncated = self._tracker.steps >= self.max_steps
         self._done = truncated.copy()

@@ -109,6 +109,9 @@ class JobConfig:
         least=1,
         most=100_000,
     )
+    reward: str = setting(
+        "dense", "what a control step is paid", choices="uncap.envs.rewards:REWARDS"
+    )
     sampling: str = setting(
         "uniform", "which task is practised next", choices="uncap.agents.tables:SAMPLINGS"
     )

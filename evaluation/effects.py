@@ -66,6 +66,7 @@ USES = (
     Use("dagger.steps_per_task", lambda c: not c.job.dagger.steps, "no --dagger.steps"),
     Use("validations", lambda c: _reinforces(c) or bool(c.job.minutes), _REINFORCED),
     Use("cosines", _reinforces, _REINFORCED),
+    Use("reward", _either(_reinforces, _transfers), f"{_REINFORCED} or a transfer"),
     Use("ppo.*", _either(_reinforces, _transfers), f"{_REINFORCED} or a transfer"),
     Use("sac.*", _reinforces, _REINFORCED),
     Use("dagger.*", lambda c: c.job.warm_start == "dagger", "--warm-start dagger"),

@@ -37,9 +37,14 @@ def take(arguments: Sequence[str]) -> list[str]:
     return kept
 
 
+def names() -> tuple[str, ...]:
+    """What was imported, for another process."""
+    return tuple(dict.fromkeys(_imported))
+
+
 def words() -> list[str]:
     """The words that make another process import the same."""
-    return [word for name in dict.fromkeys(_imported) for word in (FLAG, name)]
+    return [word for name in names() for word in (FLAG, name)]
 
 
 def load(name: str) -> ModuleType:

@@ -18,7 +18,7 @@ from multiprocessing import connection
 from typing import Any, Protocol
 
 from uncap.envs.cores import default_threads, set_threads
-from uncap.evaluation import runs
+from uncap.evaluation import imports, runs
 from uncap.evaluation.training import STEPS_SHOWN, Session
 
 POLL = 0.2  # s between two looks at whether a stop was asked for
@@ -181,7 +181,8 @@ class _Processes:
         their_orders, orders = self._context.Pipe(duplex=False)
         news, their_news = self._context.Pipe(duplex=False)
         plain = dataclasses.replace(self.session, report=_nothing, stop=_nothing)
-        arguments = (self.work, item, plain, self.threads_each, their_orders, their_news)
+        pipes = (their_orders, their_news)
+        arguments = (self.work, item, plain, self.threads_each, *pipes, imports.names())
         process = self._context.Process(target=_work, args=arguments)
         with _signals_wait():
             process.start()
@@ -267,6 +268,7 @@ def _work(
     threads: int,
     orders: connection.Connection,
     news: connection.Connection,
+    modules: Sequence[str],
 ) -> None:
     """What a process does."""
     for number in SIGNALS:
@@ -280,6 +282,8 @@ def _work(
 
     own = dataclasses.replace(session, report=report, stop=asked.is_set)
     try:
+        for name in modules:
+            imports.load(name)
         last_news = ("done", work(item, own))
     except Exception as error:
         last_news = ("failed", _portable(error))

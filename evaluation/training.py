@@ -188,6 +188,7 @@ def learner_config(job: JobConfig) -> LearnerConfig:
         algorithm=job.algorithm,
         sensors=job.sensors,
         episode_steps=job.episode_steps or named_set(job.task_set).episode_steps,
+        reward=job.reward,
         sampling=job.sampling,
         num_envs=job.num_envs,
         warm=job.warm_start != "none",

@@ -315,6 +315,7 @@ class Curve:
             conditioning=self.conditioning,
             sensors=self.network.sensors,
             episode_steps=self.episode_steps,
+            reward=self.session.config.reward,
             num_envs=num_envs,
             warm=warm,
             network=self.network,

@@ -103,7 +103,9 @@ JOBS = {
         _RESUME,
     ),
     "alone": Job(f"{_PPO} --alone", _RESUME),
-    "history": Job(f"{_PPO} --conditioning history --popart --head per_task", _RESUME),
+    "history": Job(
+        f"{_PPO} --conditioning history --popart --head per_task --reward sparse", _RESUME
+    ),
     "arm": Job(f"{_PPO} --sensors arm --body transformer", _RESUME),
     "sac-arm": Job(f"{_SMALL} {_STEPS} {_DAGGER} {_SAC} --sensors arm", _RESUME),
     "transfer": Job(

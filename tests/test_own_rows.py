@@ -8,13 +8,15 @@ import pytest
 from rich.console import Console
 
 from uncap.agents.files import read_json
+from uncap.envs import rewards
 from uncap.envs.closures import CLOSURES, named_set, spot_name
 from uncap.evaluation import cli, compare, imports
 
 MODULE = """
-from uncap import Closure, register
+from uncap import Closure, register, register_reward
 
 register(Closure(**{row}))
+register_reward("halved", lambda info: info["progress"] / 2)
 """
 TINY = (
     "--quick --no-videos --warm-start none --env-steps 80 --num-envs 4 --episodes 1 "
@@ -28,6 +30,7 @@ def mine(table, ink_bottle, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(imports, "_imported", [])
+    monkeypatch.setattr(rewards, "REWARDS", dict(rewards.REWARDS))
     (tmp_path / "mine.py").write_text(MODULE.format(row=ink_bottle))
     yield "mine"
     sys.modules.pop("mine", None)
@@ -71,10 +74,11 @@ def test_a_module_that_cannot_be_imported_gets_one_line(mine, tmp_path, text, wo
 def test_a_training_of_rows_named_on_the_spot(mine, tmp_path):
     run = tmp_path / "run"
     rows = "--tasks ink-bottle jar --held-out mug"
-    said("--import", mine, *rows.split(), *TINY.split(), "--out", run)
+    said("--import", mine, *rows.split(), *TINY.split(), "--reward", "halved", "--out", run)
     config = read_json(run / "config.json", "")
     assert (config["train"], config["held_out"]) == (["ink-bottle", "jar"], ["mug"])
     assert config["job"]["task_set"] == "ink-bottle,jar:mug"
+    assert config["job"]["reward"] == "halved"
     gym.registry.pop(CLOSURES.pop("ink-bottle").gym_id)  # as in another process
     assert "report: " in said("--resume", run, "--no-videos")
     with pytest.raises(ValueError, match="--tasks cannot be changed"):
@@ -88,6 +92,8 @@ def test_a_training_of_rows_named_on_the_spot(mine, tmp_path):
         ("--tasks jar --task-set first", "--tasks and --task-set both say"),
         ("--tasks jar jar", "--tasks names jar twice"),
         ("--tasks jar --held-out jar", "'jar'. is both trained and held out"),
+        ("--reward dens", "unknown reward 'dens': did you mean 'dense'"),
+        ("--reward sparse --env-steps 0 --transfer-steps 0", "--reward has no effect"),
         ("--tasks jarr", "unknown closure 'jarr': did you mean 'jar'"),
         ("--tasks", "--tasks"),
         ("--task-set jar:mug:x", "needed is one colon"),

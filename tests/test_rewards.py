@@ -8,6 +8,7 @@ import pytest
 from uncap.envs import CLOSURES, ClosureVectorEnv, rewards
 from uncap.envs.experts import expert_action
 from uncap.envs.panda import FINGER_OPEN
+from uncap.envs.rewards import register_reward
 
 ALL_TERMS = np.ones(1, [(name, bool) for name in rewards.TERMS])
 
@@ -180,3 +181,58 @@ def test_a_new_term_is_one_function_and_one_row(monkeypatch):
         potential_weight = 1 - rewards.SUCCESS_WEIGHT
         assert reward - without == pytest.approx(potential_weight * share * info["gentle"])
     assert info["gentle"].min() < 0.5
+
+
+# Which reward is paid
+
+
+@pytest.fixture
+def rewards_table(monkeypatch):
+    """The table, which forgets what a test adds."""
+    monkeypatch.setattr(rewards, "REWARDS", dict(rewards.REWARDS))
+    return rewards.REWARDS
+
+
+def stepped(reward: str, steps: int = 40) -> list:
+    """Rewards and infos of the expert in one closure."""
+    env = ClosureVectorEnv("puck", 2, reward=reward, threads=1)
+    env.reset(seed=0)
+    found = []
+    for _ in range(steps):
+        _, paid, *_, info = env.step(expert_action(env.batch.measure()))
+        found.append((paid, info))
+    return found
+
+
+def test_a_sparse_reward_is_success_alone():
+    found = stepped("sparse", CLOSURES["puck"].steps)
+    assert all((paid == info["success"]).all() for paid, info in found)
+    assert found[-1][0].all() and not found[0][0].any()
+    dense = stepped("dense", 1)[0]
+    assert (dense[0] == rewards.total(dense[1])).all() and dense[0].all()
+
+
+def test_a_reward_of_ones_own(rewards_table):
+    register_reward("halved", lambda info: info["progress"] / 2, "half of the progress")
+    assert all((paid == info["progress"] / 2).all() for paid, info in stepped("halved"))
+    register_reward("halved", rewards_table["halved"].of)
+    with pytest.raises(ValueError, match="already registered"):
+        register_reward("halved", lambda info: info["progress"])
+    with pytest.raises(ValueError, match="the name of a reward must be of small letters"):
+        register_reward("my/own", len)
+    with pytest.raises(ValueError, match="a function of the info is needed, not 3"):
+        register_reward("three", 3)  # type: ignore
+
+
+@pytest.mark.parametrize(
+    ("of", "says"),
+    [
+        (lambda info: 1.0, r"finite and of shape \(2,\)"),
+        (lambda info: np.full(2, np.nan), "finite and of shape"),
+        (lambda info: "x", "the reward gave no numbers"),
+    ],
+)
+def test_a_reward_that_is_no_number_for_each_gets_one_line(rewards_table, of, says):
+    register_reward("wrong", of)
+    with pytest.raises(ValueError, match=says):
+        stepped("wrong", 1)

@@ -25,6 +25,7 @@ from uncap.envs import (
     register,
     sample_closure,
 )
+from uncap.envs.rewards import register_reward
 
 if TYPE_CHECKING:
     from uncap.agents.policy import LoadedPolicy, load
@@ -45,6 +46,7 @@ __all__ = [
     "load",
     "named_set",
     "register",
+    "register_reward",
     "sample_closure",
 ]
 
