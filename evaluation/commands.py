@@ -118,6 +118,11 @@ def check_job(job: JobConfig) -> None:
             f"--demos FOLDER goes with --sensors full only, not with {job.sensors}: demonstrations "
             "hold the full state (--warm-start dagger and none need none)"
         )
+    if job.demos and algorithm.replays_demonstrations and job.reward != "dense":
+        raise ValueError(
+            f"--demos FOLDER goes with --reward dense only in {job.algorithm}, not with "
+            f"{job.reward}: it replays the rewards that were recorded"
+        )
     for name in LOGGERS:
         if getattr(job, name):
             require(name)
