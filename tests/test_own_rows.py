@@ -93,7 +93,10 @@ def test_a_training_of_rows_named_on_the_spot(mine, tmp_path):
         ("--tasks jar jar", "--tasks names jar twice"),
         ("--tasks jar --held-out jar", "'jar'. is both trained and held out"),
         ("--reward dens", "unknown reward 'dens': did you mean 'dense'"),
-        ("--algorithm sac --demos d --reward sparse", "goes with --reward dense only in sac"),
+        (
+            "--algorithm sac --transfer-steps 0 --demos d --reward sparse",
+            "goes with --reward dense only in sac",
+        ),
         ("--reward sparse --env-steps 0 --transfer-steps 0", "--reward has no effect"),
         ("--tasks jarr", "unknown closure 'jarr': did you mean 'jar'"),
         ("--tasks", "--tasks"),
