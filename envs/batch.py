@@ -14,9 +14,9 @@ import mujoco.batch
 import numpy as np
 
 from uncap.envs import checks, disturbances, forks, mechanisms, robot, snapshots
-from uncap.envs.constants import MARK, constants
+from uncap.envs.constants import MARK, constants, stage_constants
 from uncap.envs.cores import default_threads
-from uncap.envs.mechanisms import LID_JOINTS, TWIST
+from uncap.envs.mechanisms import LID_JOINTS, LIFT, MOST_STAGES, TWIST
 from uncap.envs.models import MODELS
 from uncap.envs.panda import STEP_POSITION, STEP_YAW
 from uncap.envs.pool import draw_pool
@@ -61,6 +61,8 @@ _MECHANISM_FIELDS = (
     "jnt_stiffness",
     "qpos_spring",
 )
+# Model fields that a stage after the first writes
+_STAGE_FIELDS = ("dof_frictionloss", "jnt_range", "jnt_stiffness", "eq_data")
 # Constraints (7,) that act until the hand touches the closure: all locks, no thread
 _LOCKED = np.array([name.startswith("lock") for name in mechanisms.CONSTRAINTS])
 
@@ -92,12 +94,16 @@ _COPIED = (  # attributes of a batch that stay as long as it lives
     "model",
     "_fields",
     "variant_constants",
+    "variant_stages",
 )
 # Constants of the variants that are among the measurements
 _MEASURED_CONSTANTS = (
-    "moves",
     "pays",
     "hold_rule",
+    "beside",
+    "on_top",
+    "at_mark",
+    "marked",
     "grip_radius",
     "grip_height",
     "dimensions",
@@ -108,7 +114,21 @@ _MEASURED_CONSTANTS = (
     "angle",
     "depth",
     "separates",
-    "full",
+)
+# The same of the present stages
+_MEASURED_STAGE = (
+    "joint",
+    "sense",
+    "end",
+    "pressed",
+    "pressed_to",
+    "keeps_twist",
+    "twist_end",
+    "comes_off",
+    "overdone",
+    "will_twist",
+    "lowest_twist",
+    "highest_twist",
 )
 
 
@@ -135,9 +155,14 @@ class _Containers(NamedTuple):
     yaw: np.ndarray  # (n,) rad
     x_axis: np.ndarray  # (n, 2) horizontal, world frame
     seat_height: np.ndarray  # (n,) m, world z of the lid's seat
-    # of lids that move sideways, zero for others
-    way_goal: np.ndarray  # (n, 2) m, from the closed lid to where it shall be, world frame
-    way_rotation: np.ndarray  # (n, 2, 2) from the container's to the world frame
+    rotation: np.ndarray  # (n, 2, 2) from the container's to the world frame
+
+
+class _Sideways(NamedTuple):
+    """Of lids that move sideways in the present stage; zero for others. World frame."""
+
+    goal: np.ndarray  # (n, 2) m, from the closed lid to where it shall be
+    rotation: np.ndarray  # (n, 2, 2) from the container's frame
 
 
 class _Marks(NamedTuple):
@@ -154,6 +179,7 @@ class _Gates(NamedTuple):
 
     ids: np.ndarray  # (k,)
     key_column: np.ndarray  # (k,) of the key joint in qpos
+    key_start: np.ndarray  # (k,) m or rad, where its way begins
     key_full: np.ndarray  # (k,) m or rad, its full way, signed
     threshold: np.ndarray  # (k,) of it, from which on the gate is open
     jammed_dof: np.ndarray  # (k,)
@@ -186,9 +212,12 @@ class ClosureBatch:
         touched: (n,) whether the robot has touched the container or its lid; until then, the lid
             is locked at rest, whatever its mechanism.
         released: (n,) whether the lid has come off.
+        stage: (n,) index of the present stage of the lid's mechanism.
         diverged: (n,) how often each simulation was put back, see `_recover`.
         constants: numbers of the simulations' variants, (n, ...) by name, see `constants`.
         variant_constants: the same of the whole pool, a structured array.
+        variant_stages: numbers of the pool's stages, a structured array
+            (variants, MOST_STAGES + 1), see `stage_constants`.
         physics_seconds: spent in MuJoCo's steps.
         sim: MuJoCo's batch.
         model: the first variant's model; all have the same layout.
@@ -226,8 +255,11 @@ class ClosureBatch:
         self.pool = draw_pool(self.names, variants, variant_seed)
         self.model = build(self.pool[0], wrist=wrist).compile()
         # (models, ...) by name: of the pool with the lids held, then with the lids free
-        self._fields = MODELS.fields(self.pool, self.variation.fields)
         self.variant_constants = constants(self.pool)
+        self.variant_stages = stage_constants(self.pool)
+        several = bool((self.variant_constants["last_stage"] > 0).any())
+        further = _STAGE_FIELDS if several else ()
+        self._fields = MODELS.fields(self.pool, (*self.variation.fields, *further))
         self._begin()
 
     def _begin(self) -> None:
@@ -243,6 +275,14 @@ class ClosureBatch:
         self.physics_seconds = 0.0
         self.touched = np.zeros(self.n, bool)
         self.released = np.zeros(self.n, bool)
+        self.stage = np.zeros(self.n, np.int64)
+        self._thread_offset = np.zeros(self.n)  # m: lift without a twist, where a thread acts
+        self._stage_rows = self.variant_stages[self.variant, self.stage]  # (n,)
+        self._now: dict[str, np.ndarray] = {  # of the present stages, by name
+            name: self._stage_rows[name] for name in self.variant_stages.dtype.names or ()
+        }
+        self._measured_stage = {name: self._now[name] for name in _MEASURED_STAGE}
+        self._staged_ids = np.zeros(0, np.int64)  # simulations whose mechanism has several stages
         self.diverged = np.zeros(self.n, np.int64)
         self._all_ids = np.arange(self.n)
         self._progress = np.zeros(self.n)
@@ -329,6 +369,7 @@ class ClosureBatch:
         qpos = first.qposadr[0]
         dof = first.dofadr[0]
         body = self.model.body("lid").id
+        self._lid_joints = slice(first.id, first.id + len(LID_JOINTS))
         self.lid_qpos_columns = slice(qpos, qpos + len(LID_JOINTS))
         self.lid_dof_columns = slice(dof, dof + len(LID_JOINTS))
         self.lid_constraint_ids = np.array(
@@ -382,6 +423,7 @@ class ClosureBatch:
         draws *= self.variation.values["spread"][ids, None]
         self.touched[ids] = False
         self.released[ids] = False
+        self._set_stage(ids, 0)
         self._write_fields(ids)
         self.sim.reset(ids, stage=_KEEP_STATE)
         self.eq_active[np.ix_(ids, self.lid_constraint_ids)] = _LOCKED
@@ -399,6 +441,27 @@ class ClosureBatch:
             models = self.variant[ids] + len(self.pool) * without  # (k,) held lids, then free ones
             values = self._fields[name][models]  # (k, ...)
             expanded[ids] = self.variation.scale(name, ids, values, self._lid_entries)
+        self._write_stage(ids[(self.stage[ids] > 0) & self.touched[ids] & ~self.released[ids]])
+
+    def _set_stage(self, ids: np.ndarray, stage: np.ndarray | int) -> None:
+        """Make a stage, of each or of all, the present one of simulations ids (k,)."""
+        self.stage[ids] = stage
+        self._stage_rows[ids] = self.variant_stages[self.variant[ids], self.stage[ids]]
+
+    def _write_stage(self, ids: np.ndarray) -> None:
+        """Write what holds the lids of simulations ids (k,) in their present stages."""
+        if not len(ids):
+            return
+        now = self._stage_rows[ids]
+        breakaway = self.variation.values["breakaway"][ids, None]
+        thread = self.lid_constraint_ids[-1]
+        lift = self._lid_joints.start + LIFT
+        self._expanded["dof_frictionloss"][ids, self.lid_dof_columns] = now["friction"] * breakaway
+        self._expanded["jnt_range"][ids, self._lid_joints] = now["limits"]
+        self._expanded["jnt_stiffness"][ids, lift] = now["stiffness"]
+        self.eq_active[ids, thread] = now["threaded"]
+        self._expanded["eq_data"][ids, thread, 0] = self._thread_offset[ids] * now["threaded"]
+        self._expanded["eq_data"][ids, thread, 1] = now["ratio"]
 
     def _place_containers(self, ids: np.ndarray, draws: np.ndarray) -> None:
         """Set the containers' poses from a start's draws (k, 8)."""
@@ -445,6 +508,12 @@ class ClosureBatch:
         """Set what stays until episodes end: of variants, variation and the containers' poses."""
         self._containers = self._find_containers()
         self._marks = self._find_marks()
+        self._staged_ids = np.flatnonzero(self.constants["last_stage"] > 0)
+        self._update_stage_constants()
+
+    def _update_stage_constants(self) -> None:
+        """Set what stays until stages end."""
+        self._sideways = self._find_sideways()
         self._gates = self._find_gates()
 
     def _find_containers(self) -> _Containers:
@@ -453,14 +522,18 @@ class ClosureBatch:
         cos = np.cos(yaw)
         sin = np.sin(yaw)
         x_axis = np.stack([cos, sin], -1)  # (n, 2)
-        rotation = np.stack([cos, -sin, sin, cos], -1).reshape(-1, 2, 2)
-        moves = self.constants["sideways"]  # (n,) 1 for a lid that moves sideways, else 0
         return _Containers(
             yaw=yaw,
             x_axis=x_axis,
             seat_height=self.constants["seat"] + self.mocap_pos[:, 0, 2],
-            way_goal=(moves * self.constants["depth"])[:, None] * x_axis,
-            way_rotation=moves[:, None, None] * rotation,
+            rotation=np.stack([cos, -sin, sin, cos], -1).reshape(-1, 2, 2),
+        )
+
+    def _find_sideways(self) -> _Sideways:
+        moves = self._now["sideways"]  # (n,) 1 for a lid that moves sideways, else 0
+        return _Sideways(
+            goal=(moves * self._now["sideways_to"])[:, None] * self._containers.x_axis,
+            rotation=moves[:, None, None] * self._containers.rotation,
         )
 
     def _find_marks(self) -> _Marks:
@@ -474,13 +547,14 @@ class ClosureBatch:
         )
 
     def _find_gates(self) -> _Gates:
-        ids = np.flatnonzero(self.constants["gated"])
-        gated = self._constant_rows[ids]
+        ids = np.flatnonzero(self._now["gated"])
+        gated = self._stage_rows[ids]
         key = gated["gate_key"]  # (k,) of the lid's joints
         breakaway = self.variation.values["breakaway"][ids]
         return _Gates(
             ids=ids,
             key_column=self.lid_qpos_columns.start + key,
+            key_start=gated["start"][np.arange(len(ids)), key],
             key_full=gated["full"][np.arange(len(ids)), key],
             threshold=gated["gate_threshold"],
             jammed_dof=self.lid_dof_columns.start + gated["gate_jammed"],
@@ -512,6 +586,7 @@ class ClosureBatch:
         if self.sim.warning[:, _DIVERGED, 1].any():
             self._recover()
         self._rest_untouched()
+        self._advance_stages()
         self._release_opened()
         self._apply_gates()
 
@@ -555,6 +630,30 @@ class ClosureBatch:
             self._write_fields(ids)
             self.eq_active[np.ix_(ids, self.lid_constraint_ids)] = self.constants["engaged"][ids]
 
+    def _advance_stages(self) -> None:
+        """Make the next stage the present one where a stage is done, and write what it changes.
+
+        A stage that keeps the one before in its place falls back to it, if that is left.
+        """
+        ids = self._staged_ids
+        if not len(ids):
+            return
+        now = self._stage_rows[ids]
+        rows = np.arange(len(ids))
+        travelled = (self._lid[ids] - now["start"]) * now["inverse_full"]  # (k, 6)
+        is_done = travelled[rows, now["joint"]] >= 1.0
+        is_left = now["keeps_twist"] & (travelled[:, TWIST] < 1.0)
+        last = self.stage[ids] == self.constants["last_stage"][ids]
+        change = np.where(is_left, -1, np.where(is_done & ~last, 1, 0)) * ~self.released[ids]
+        changed = ids[change != 0]
+        if not len(changed):
+            return
+        self._set_stage(changed, self.stage[changed] + change[change != 0])
+        lid = self._lid[changed]
+        self._thread_offset[changed] = lid[:, LIFT] - self._now["ratio"][changed] * lid[:, TWIST]
+        self._write_stage(changed)
+        self._update_stage_constants()
+
     def _release_opened(self) -> None:
         """Free the lids that have just been opened: constraints, spring and friction go."""
         self._progress = self._measure_progress()
@@ -570,7 +669,8 @@ class ClosureBatch:
         gates = self._gates
         if not len(gates.ids):
             return
-        key = self.qpos[gates.ids, gates.key_column] / gates.key_full  # (k,) of its full way
+        gone = self.qpos[gates.ids, gates.key_column] - gates.key_start  # (k,) m or rad
+        key = gone / gates.key_full  # (k,) of its full way
         friction = np.where(key >= gates.threshold, gates.open_friction, gates.shut_friction)
         held = self.touched[gates.ids] & ~self.released[gates.ids]
         self._expanded["dof_frictionloss"][gates.ids, gates.jammed_dof] = friction * held
@@ -580,8 +680,9 @@ class ClosureBatch:
         return self._progress.copy()
 
     def _measure_progress(self) -> np.ndarray:
+        now = self._now
         progress = mechanisms.progress(
-            self._lid, self.constants["inverse_full"], self.constants["shares"]
+            self._lid, now["start"], now["inverse_full"], now["shares"], now["done_before"]
         )
         if len(self._marks.ids):
             progress[self._marks.ids] = self._progress_to_marks()
@@ -603,13 +704,15 @@ class ClosureBatch:
         World frame, SI units. Poses are of the last physics step, as MuJoCo leaves them.
 
         Returns:
-            (n, ...) arrays by name: those below, and the variants' `_MEASURED_CONSTANTS`.
+            (n, ...) arrays by name: those below, the variants' `_MEASURED_CONSTANTS`, and the
+            present stages' `_MEASURED_STAGE`.
         """
         return {
             **self._measure_hand(),
             **self._measure_contact(),
             **self._measure_lid(),
             **self._measured_constants,
+            **self._measured_stage,
         }
 
     def _measure_hand(self) -> dict[str, np.ndarray]:
@@ -685,18 +788,33 @@ class ClosureBatch:
 
     def _measure_lid(self) -> dict[str, np.ndarray]:
         lid = self._lid.copy()
+        now = self._now
         containers = self._containers
-        moved = np.einsum("ijk,ik->ij", containers.way_rotation, lid[:, :2])
-        turned = np.einsum("ij,ij->i", lid, self.constants["swing"])
-        beyond = np.maximum(turned - self.constants["angle"], 0.0)
+        sideways = self._sideways
+        moved = np.einsum("ijk,ik->ij", sideways.rotation, lid[:, :2])
+        turned = np.einsum("ij,ij->i", lid - now["start"], now["swing"])
         separation = np.sqrt(np.einsum("ij,ij->i", lid[:, :3], lid[:, :3]))
+        lid_yaw = containers.yaw + lid[:, TWIST]
+        down = np.minimum(np.maximum(-lid[:, LIFT] * self.constants["per_down"], 0.0), 1.0)
+        travelled = (lid - now["start"]) * now["inverse_full"]  # (n, 6)
+        stage_done = np.minimum(
+            np.maximum(travelled[self._all_ids, now["joint"]], 0.0), 1.0
+        )
+        open_ = self.released | (now["done_before"] >= 1.0)  # for good
         return {
             "axis": containers.x_axis,  # (n, 2) x axis of the container, horizontal
-            "way": containers.way_goal - moved,  # (n, 2) left for a lid that moves sideways
+            # (n, 2) the same of the lid, but for its tilt
+            "lid_axis": np.stack([np.cos(lid_yaw), np.sin(lid_yaw)], -1),
+            "way": sideways.goal - moved,  # (n, 2) left for a lid that moves sideways
             "lid": lid,  # (n, 6) joints
             "lid_velocity": self.qvel[:, self.lid_dof_columns].copy(),  # (n, 6)
             "progress": self.progress(),  # (n,)
-            "beyond": beyond,  # (n,) that a lid which stays has turned past open
+            # (n,) index of the present stage; MOST_STAGES once the lid is free, or has latched
+            "stage": np.where(open_, MOST_STAGES, self.stage),
+            "stage_done": np.where(open_, 1.0, stage_done),  # (n,) share of its way
+            "down": down,  # (n,) share of the way down, of a lid that is lowered or pressed
+            # (n,) that a lid which stays has turned past open
+            "beyond": np.maximum(turned - now["swing_end"], 0.0),
             "released": self.released.copy(),  # (n,)
             "separation": separation,  # (n,) of the lid from its seat
         }
@@ -710,6 +828,8 @@ class ClosureBatch:
             "variant": self.variant.copy(),
             "touched": self.touched.copy(),
             "released": self.released.copy(),
+            "stage": self.stage.copy(),
+            "thread_offset": self._thread_offset.copy(),
             **{name: view.copy() for name, view in self._derived.items()},
             "variation": self.variation.snapshot(),
         }
@@ -741,6 +861,9 @@ class ClosureBatch:
         in_pool = (variant >= 0) & (variant < len(self.pool))
         if not (in_pool & (variant // self._variants_per_task == found["task"])).all():
             raise ValueError("the snapshot is damaged: task and variant do not fit each other")
+        last = self.variant_constants["last_stage"][variant]
+        if not ((found["stage"] >= 0) & (found["stage"] <= last)).all():
+            raise ValueError("the snapshot is damaged: a stage that the mechanism does not have")
         return found
 
     def write_fitted(self, snapshot: dict[str, Any]) -> None:
@@ -752,6 +875,8 @@ class ClosureBatch:
         self.touched[:] = snapshot["touched"]
         self.released[:] = snapshot["released"]
         self._constant_rows[:] = self.variant_constants[self.variant]
+        self._set_stage(self._all_ids, snapshot["stage"])
+        self._thread_offset[:] = snapshot["thread_offset"]
         self.variation.restore(snapshot["variation"])
         self._write_fields(self._all_ids)
         self.sim.state[:] = snapshot["state"]

@@ -37,7 +37,7 @@ import gymnasium as gym
 from uncap.envs import structure
 from uncap.envs.checks import MOST_STEPS, integer
 from uncap.envs.structure import Closure
-from uncap.envs.tables import GrowingTable, brief, lookup
+from uncap.envs.tables import GrowingTable, Maker, brief, lookup
 
 _ROWS = (
     Closure(
@@ -407,10 +407,12 @@ def _numbers(name: str) -> str:
 
 
 CLOSURES: GrowingTable[Closure] = GrowingTable(
-    ("drawn-", "unseen-"), "uncap.envs.drawn:row", "uncap.envs.drawn:ROW_NAMES"
+    Maker("uncap.envs.drawn:row", "uncap.envs.drawn:ROW_NAMES", ("drawn-", "unseen-")),
+    Maker("uncap.envs.composed:row", "uncap.envs.composed:ROW_NAMES", ("composed-",)),
 )
 TASK_SETS: GrowingTable[TaskSet] = GrowingTable(
-    ("drawn-",), "uncap.envs.drawn:task_set", "uncap.envs.drawn:SET_NAMES"
+    Maker("uncap.envs.drawn:task_set", "uncap.envs.drawn:SET_NAMES", ("drawn-",)),
+    Maker("uncap.envs.composed:task_set", "uncap.envs.composed:SET_NAMES", ("composed-",)),
 )
 
 

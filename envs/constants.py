@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 
 from uncap.envs import mechanisms
-from uncap.envs.mechanisms import LID_JOINTS, MECHANISMS, X
+from uncap.envs.mechanisms import LIFT, MOST_STAGES, TWIST, Stage, X
 from uncap.envs.rewards import TERMS
 from uncap.envs.scene import grip_height, mechanism_of, seat_height
+from uncap.envs.stages import Gate, StageNumbers, lid_stages
 from uncap.envs.structure import Variant
 from uncap.envs.tables import lookup
 
 MARK = 0.008  # m from a mark that counts as there
 MARK_RANGE = 0.12  # m from a mark in the air at which progress begins
+NO_JOINT = -1  # moves in a stage of a lid that is moved to a mark
 
 
 def constants(pool: list[Variant]) -> np.ndarray:
@@ -31,10 +33,32 @@ def constants(pool: list[Variant]) -> np.ndarray:
     Returns:
         Structured array (v,); the functions below say what its columns are.
     """
-    rows = [_row(variant) for variant in pool]
+    return _table([_row(variant) for variant in pool])
+
+
+def stage_constants(pool: list[Variant]) -> np.ndarray:
+    """Numbers of each variant's stages.
+
+    Args:
+        pool: v variants.
+
+    Returns:
+        Structured array (v, MOST_STAGES + 1); `_stage` says what its columns are. Behind the last
+        stage is what holds a lid that has latched; what is behind that is not read.
+    """
+    rows = []
+    for variant in pool:
+        stages = lid_stages(variant)
+        found = [_stage(variant, stages, k) for k in range(len(stages))]
+        rows += found + found[-1:] * (MOST_STAGES + 1 - len(found))
+    return _table(rows).reshape(len(pool), MOST_STAGES + 1)
+
+
+def _table(rows: list[dict[str, Any]]) -> np.ndarray:
+    """Rows of the same columns as a structured array."""
     columns = {name: np.stack([np.asarray(row[name]) for row in rows]) for name in rows[0]}
     layout = [(name, column.dtype, column.shape[1:]) for name, column in columns.items()]
-    table = np.empty(len(pool), np.dtype(layout, align=True))
+    table = np.empty(len(rows), np.dtype(layout, align=True))
     for name, column in columns.items():
         table[name] = column
     return table
@@ -45,76 +69,121 @@ def _row(variant: Variant) -> dict[str, Any]:
         **_holding(variant),
         **_opening(variant),
         **_mark(variant),
-        **_gate(variant),
         **_geometry(variant),
-        **_experts_and_rewards(variant),
+        **_rewards(variant),
     }
 
 
 def _holding(variant: Variant) -> dict[str, Any]:
-    """What holds the lid, and what counts as the hand's work."""
+    """What holds the lid, where the hand goes, and what counts as its work."""
     mechanism = mechanism_of(variant)
     return {
         "engaged": mechanism.engaged(),  # bool (7,) in the order of mechanisms.CONSTRAINTS
         "separates": mechanism.separates,
         "hold_rule": mechanism.contact == "hold",
         "free_rule": mechanism.contact == "none",
+        "beside": mechanism.hand_at == "beside",
+        "on_top": mechanism.hand_at == "on_top",
+        "at_mark": mechanism.hand_at == "mark",
     }
 
 
 def _opening(variant: Variant) -> dict[str, Any]:
-    """How far and which way each joint goes."""
+    """How far and which way the lid goes."""
     mechanism = mechanism_of(variant)
-    direction = variant.closure.direction
-    full = mechanisms.full_travel(mechanism, direction, variant.angle, variant.depth)
-    inverse_full = np.divide(1.0, full, out=np.zeros_like(full), where=full != 0)
-    shares = np.array([mechanism.opens.get(joint, 0.0) for joint in range(len(LID_JOINTS))])
-    angle_if_it_stays = 0.0 if mechanism.separates else variant.angle
+    stages = mechanism.stages
+    downward = [
+        way
+        for stage, way in zip(stages, variant.stage_ways, strict=True)
+        if stage.joint == LIFT and stage.sign < 0
+    ]
     return {
-        "full": full,  # (6,) m, rad, see `mechanisms.full_travel`
-        "inverse_full": inverse_full,  # (6,) 1/m, 1/rad; 0 where a joint does not count
-        "shares": shares,  # (6,) of the joints in the progress
-        # (6,) times a lid's joints: the angle by which a lid that stays has turned (rad)
-        "swing": angle_if_it_stays * shares * inverse_full,
-        "direction": direction,  # +1, -1 or 0
+        "stages": len(stages),
+        # index of the last stage, or of the latched lid behind it
+        "last_stage": len(lid_stages(variant)) - 1,
+        "direction": variant.closure.direction,  # +1, -1 or 0
         "angle": variant.angle,  # rad
         "depth": variant.depth,  # m
+        # 1/m, of how far down the lid goes on its way; 0 where it does not
+        "per_down": 1 / max([variant.depth, *downward]) if mechanism.lowered else 0.0,
     }
 
 
+def _stage(variant: Variant, stages: list[StageNumbers], k: int) -> dict[str, Any]:
+    """One stage: what it asks of the hand, what holds the lid, and what it adds to progress."""
+    numbers = stages[k]
+    stage = numbers.stage or Stage(NO_JOINT)
+    mechanism = mechanism_of(variant)
+    last = k == len(mechanism.stages) - 1
+    stays = last and not mechanism.separates
+    kept_by_next = k + 1 < len(mechanism.stages) and mechanism.stages[k + 1].keeps == stage.joint
+    full = numbers.full
+    inverse_full = np.divide(1.0, full, out=np.zeros_like(full), where=full != 0)
+    gate = numbers.gate or Gate(0, 0, 0.0)
+    twists = _twists_to_come(stages[k:])
+    end = numbers.start[stage.joint] + numbers.way if numbers.stage else 0.0
+    angle_if_it_stays = abs(numbers.way) if stays and stage.joint >= TWIST else 0.0
+    swing = np.zeros_like(full)
+    swing[stage.joint] = angle_if_it_stays * inverse_full[stage.joint]
+    drifts = mechanism.marked and X in mechanism.free
+    return {
+        # what it asks of the hand
+        "joint": stage.joint,  # NO_JOINT without a stage
+        "sense": np.sign(numbers.way),  # +1 or -1, along the joint; 0 without a stage
+        "end": end,  # m, rad: of its joint, when the stage is done
+        "pressed": stage.pressed,  # the lid must be kept down meanwhile
+        "pressed_to": full[LIFT] if stage.pressed else 0.0,  # m, at the full depth
+        "keeps_twist": stage.keeps == TWIST,
+        "twist_end": numbers.start[TWIST] + full[TWIST],  # rad
+        "comes_off": last and mechanism.separates,
+        "overdone": stays or kept_by_next,  # its joint goes a little further than its end
+        "will_twist": bool(twists),
+        "lowest_twist": min(twists, default=0.0),  # rad, of those that are still to come
+        "highest_twist": max(twists, default=0.0),
+        # of lids that move sideways in it
+        "sideways": float(stage.joint == X or drifts),  # 1 or 0
+        "sideways_to": variant.depth if drifts else end * (stage.joint == X),  # m
+        # what it adds to progress
+        "start": numbers.start,  # (6,) m, rad
+        "full": full,  # (6,) m, rad: signed ways
+        "inverse_full": inverse_full,  # (6,) 1/m, 1/rad; 0 where a joint has no part in it
+        "shares": numbers.shares,  # (6,) of the joints in the progress
+        "done_before": numbers.done_before,
+        # (6,) times a lid's joints: the angle by which a lid that stays has turned (rad)
+        "swing": swing,
+        "swing_end": angle_if_it_stays,  # rad
+        # what holds the lid
+        "friction": numbers.friction,  # (6,) N, N m
+        "limits": np.nan_to_num(numbers.limits, nan=0.0),  # (6, 2) m, rad
+        "stiffness": numbers.stiffness,  # N/m, of the lift
+        "threaded": numbers.ratio != 0.0,
+        "ratio": numbers.ratio,  # m/rad
+        "gated": numbers.gate is not None,
+        "gate_key": gate.key,  # joint
+        "gate_jammed": gate.jammed,  # joint
+        "gate_threshold": gate.threshold,  # share of the key's full way
+        "gate_open": numbers.friction[gate.jammed],  # N, N m
+        "gate_shut": mechanisms.jam(gate.jammed),  # N, N m
+    }
+
+
+def _twists_to_come(stages: list[StageNumbers]) -> list[float]:
+    """Twists (rad) at which the stages that twist are done."""
+    return [
+        float(numbers.start[TWIST] + numbers.way)
+        for numbers in stages
+        if numbers.stage is not None and numbers.stage.joint == TWIST
+    ]
+
+
 def _mark(variant: Variant) -> dict[str, Any]:
-    """Where something shall be that is moved sideways, or to a mark."""
+    """Where something shall be that is moved to a mark."""
     mechanism = mechanism_of(variant)
     return {
         "marked": mechanism.marked,
         "reached": mechanism.marked and not mechanism.free,  # by the hand, not by the lid
         "goal": (variant.depth, 0.0, 0.0),  # of a lid that is pushed to a mark (m)
         "range": variant.depth if mechanism.free else MARK_RANGE,  # m at which progress begins
-        "sideways": float(X in mechanism.free),  # 1 where the lid moves along x, else 0
-    }
-
-
-def _gate(variant: Variant) -> dict[str, Any]:
-    """The joint that is jammed until another has gone its way; zeros without a gate."""
-    mechanism = mechanism_of(variant)
-    gate = mechanism.gate
-    if gate is None:
-        return {
-            "gated": False,
-            "gate_key": 0,
-            "gate_jammed": 0,
-            "gate_threshold": 0.0,
-            "gate_open": 0.0,
-            "gate_shut": 0.0,
-        }
-    friction = mechanisms.frictions(mechanism, variant.force, variant.torque)  # (6,) N, N m
-    return {
-        "gated": True,
-        "gate_key": gate.key,  # joint
-        "gate_jammed": gate.jammed,  # joint
-        "gate_threshold": gate.threshold,  # share of the key's full way
-        "gate_open": friction[gate.jammed],  # N, N m
-        "gate_shut": mechanisms.jam(gate.jammed),  # N, N m
     }
 
 
@@ -134,22 +203,13 @@ def _geometry(variant: Variant) -> dict[str, Any]:
     }
 
 
-def _experts_and_rewards(variant: Variant) -> dict[str, Any]:
-    """Who makes which move and pays which term: a bool for each, by name."""
+def _rewards(variant: Variant) -> dict[str, Any]:
+    """Who pays which term: a bool for each, by name."""
     mechanism = mechanism_of(variant)
     paid = TERMS if mechanism.pays is None else mechanism.pays
     for term in paid:
         lookup(TERMS, term, "reward term")
-    return {
-        "moves": _chosen(mechanism.moves, every_move()),
-        "pays": _chosen(paid, TERMS),
-    }
-
-
-def every_move() -> tuple[str, ...]:
-    """Names of the moves that mechanisms are opened by."""
-    names = [name for mechanism in MECHANISMS.values() for name in mechanism.moves]
-    return tuple(dict.fromkeys(names))
+    return {"pays": _chosen(paid, TERMS)}
 
 
 def _chosen(names: Iterable[str], among: Iterable[str]) -> np.ndarray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from uncap.envs.mechanisms import LIFT, MECHANISMS, TILT_Y, TWIST, Gate, X, Y
+from uncap.envs.mechanisms import LIFT, MECHANISMS, TILT_Y, TWIST, X, Y
 from uncap.envs.structure import Closure, distance
 
 WRIST_RANGE = 5.6  # rad, from stop to stop: what turns further has to be gripped anew
@@ -40,50 +40,75 @@ def _moves(row: Closure, joint: int) -> bool:
 
 
 def _lifts(row: Closure) -> bool:
-    return _moves(row, LIFT) and not MECHANISMS[row.mechanism].sprung
+    mechanism = MECHANISMS[row.mechanism]
+    return mechanism.moves(LIFT, 1) or mechanism.threaded
 
 
-def _presses(row: Closure) -> bool:
-    return _moves(row, LIFT) and MECHANISMS[row.mechanism].sprung
+def _is_pressed(row: Closure) -> bool:
+    return MECHANISMS[row.mechanism].sprung
+
+
+def _is_lowered(row: Closure) -> bool:
+    mechanism = MECHANISMS[row.mechanism]
+    return any(s.joint == LIFT and s.sign < 0 and not s.sprung for s in mechanism.stages)
 
 
 def _turns(row: Closure) -> bool:
-    return TWIST in MECHANISMS[row.mechanism].travels
+    return MECHANISMS[row.mechanism].turns
 
 
-def _gate(row: Closure) -> Gate | None:
-    return MECHANISMS[row.mechanism].gate
+def _twists(row: Closure, sense: int) -> bool:
+    """Whether a stage is twisted one way, seen from above: +1 anticlockwise."""
+    stages = MECHANISMS[row.mechanism].stages
+    return any(s.joint == TWIST and s.sign * row.direction == sense for s in stages)
 
 
-def _is_gated(row: Closure, key: int, jammed: int) -> bool:
-    gate = _gate(row)
-    return gate is not None and (gate.key, gate.jammed) == (key, jammed)
+def _most_twisted(row: Closure) -> float:
+    """The longest way of a stage that twists (rad)."""
+    stages = MECHANISMS[row.mechanism].stages
+    pairs = zip(stages, row.stage_ways, strict=True)
+    return max((way[1] for stage, way in pairs if stage.joint == TWIST), default=0.0)
+
+
+def _keeps(row: Closure, kept: int, joint: int) -> bool:
+    """Whether a joint is moved while another one is kept in its place."""
+    stages = MECHANISMS[row.mechanism].stages
+    return any((s.keeps, s.joint) == (kept, joint) for s in stages)
+
+
+def _follows(row: Closure, before: int, joint: int) -> bool:
+    """Whether a joint is moved in the stage after another one's."""
+    stages = MECHANISMS[row.mechanism].stages
+    pairs = zip(stages, stages[1:], strict=False)
+    return any((a.joint, b.joint) == (before, joint) and b.sign > 0 for a, b in pairs)
 
 
 _ROWS = (
     Demand("slide", "slides along a rail", lambda row: _moves(row, X)),
     Demand("roam", "is moved in two directions over a plane", lambda row: _moves(row, Y)),
     Demand("lift", "is lifted", _lifts),
-    Demand("press", "is pressed down against a spring", _presses),
+    Demand("press", "is pressed down against a spring", _is_pressed),
+    Demand("lower", "is pressed down until it latches", _is_lowered),
     Demand("turn", "is turned", _turns),
     Demand("swing", "swings about a hinge at its rim", lambda row: _moves(row, TILT_Y)),
-    Demand("anticlockwise", "opens anticlockwise", lambda row: row.direction > 0),
-    Demand("clockwise", "opens clockwise", lambda row: row.direction < 0),
+    Demand("anticlockwise", "opens anticlockwise", lambda row: _twists(row, 1)),
+    Demand("clockwise", "opens clockwise", lambda row: _twists(row, -1)),
     Demand(
         "grip_anew",
         "is turned further than the wrist goes",
-        lambda row: _turns(row) and row.angle[1] > WRIST_RANGE,
+        lambda row: _most_twisted(row) > WRIST_RANGE,
     ),
     Demand("thread", "climbs a thread", lambda row: MECHANISMS[row.mechanism].threaded),
     Demand(
         "press_and_turn",
         "is kept down while it turns",
-        lambda row: _is_gated(row, LIFT, TWIST),
+        lambda row: _keeps(row, LIFT, TWIST),
     ),
+    Demand("press_and_slide", "is kept down while it slides", lambda row: _keeps(row, LIFT, X)),
     Demand(
         "turn_then_lift",
         "is lifted only after it was turned",
-        lambda row: _is_gated(row, TWIST, LIFT),
+        lambda row: _follows(row, TWIST, LIFT),
     ),
     Demand("remove", "comes off", lambda row: row.separates),
     Demand("mark", "has a mark to go to", lambda row: MECHANISMS[row.mechanism].marked),

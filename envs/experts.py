@@ -1,23 +1,24 @@
-"""Scripted openers: proof that a task can be solved, and labels for any state.
+"""A scripted opener: proof that a task can be solved, and labels for any state.
 
-An expert is a function of the measured state alone, with hysteresis in space
+The expert is a function of the measured state alone, with hysteresis in space
 instead of phases: align above before descending, close only when centred, turn
 only while holding, let go only where the wrist ends, lift only what is free.
 
-What an expert does is the list of moves in its mechanism's row. A new move is one
-function and one row of MOVES.
+It reads the present stage of the lid's mechanism: which joint moves, which way, how far, and
+whether the lid must be kept down meanwhile. Each kind of stage has a move: a row of MOVES, which
+says who makes it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
-from uncap.envs.mechanisms import LIFT, TILT_Y, TWIST
+from uncap.envs.mechanisms import LIFT, TILT_Y, TWIST, X
 from uncap.envs.panda import FINGER_OPEN, STEP_POSITION, STEP_YAW, WRIST_LIMIT
-from uncap.envs.tables import lookup
 
 Measured = dict[str, np.ndarray]
 
@@ -35,6 +36,7 @@ _KEPT_HEIGHT = 0.010  # m off the grip's height within which a lid that they hol
 _KEPT_CENTRED = 0.012  # m off the axis, likewise
 _GENTLE = 0.012  # m that a tab is squeezed by, so that it can pivot in the fingers
 # They let go, and grip anew
+_ONE_SIDED = 60.0  # N of one finger alone, with which a lid is not held, and the hand cannot centre
 _STRETCH = 0.15  # rad before the wrist's limit at which the hand grips anew
 _WIDE = 0.005  # m between finger and lid at which they have let go
 _UNWOUND = 0.3  # rad off the yaw it should have, to which an open hand turns back round the lid
@@ -52,6 +54,10 @@ _FIST = 0.003  # m of each finger's opening below which the hand is a fist
 _ARC_LEAD = 0.015  # m that the target leads along a hinge's arc
 _RAIL_LEAD = 0.0015  # m past the end of the way along a rail
 _DRAG_STEP = 0.025  # m at most that the target leads sideways
+_DRAG_PRESSING = 0.012  # m, likewise, of a lid that is kept down
+_DRAG_BAR = 0.006  # m, likewise, of a bar: it slips out of fingers that press and go fast
+_LIFT_STEP = 0.010  # m that the target leads up, of a lid that does not come off yet
+_PRESS_DOWN = 0.9  # of _PRESS on a lid that is held and pressed down for good
 
 
 @dataclasses.dataclass
@@ -96,19 +102,16 @@ def expert_action(measured: Measured) -> np.ndarray:
     """Actions that open the closures from the measured state.
 
     Args:
-        measured: see `ClosureBatch.measure`; its `moves` says who makes which.
+        measured: see `ClosureBatch.measure`.
 
     Returns:
         (n, 5) in [-1, 1].
     """
-    who = measured["moves"]  # (n,), a bool for each move
-    names = who.dtype.names or ()
-    for name in names:
-        lookup(MOVES, name, "move")
-    plan = Plan.stay(len(who))
-    for name, make in MOVES.items():
-        if name in names and who[name].any():
-            make(measured, who[name], plan)
+    plan = Plan.stay(len(measured["joint"]))
+    for move in MOVES.values():
+        mine = move.made_by(measured)  # bool (n,)
+        if mine.any():
+            move.change(measured, mine, plan)
     return plan.action()
 
 
@@ -119,7 +122,7 @@ def grasp(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
     above = -to_grip[:, 2]  # (n,) m, hand above the grip
     yaw = _yaw_error(measured)  # (n,) rad
     round_lid = ~measured["bar"]
-    turns = measured["direction"] != 0
+    turns = measured["will_twist"]
 
     low = above < _LOW
     aligned = _aligned(measured, across, yaw, low)
@@ -127,10 +130,10 @@ def grasp(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
     near = (np.abs(above) < _KEPT_HEIGHT) & (across < _KEPT_CENTRED)
     still_held = measured["holds"] & near
     # at the wrist's end: let go, turn back while the fingers are open, and close again
-    spent = turns & round_lid & _wrist_spent(measured)
+    spent = round_lid & _wrist_spent(measured)
     let_go = measured["opening"] > measured["grip_radius"] + _WIDE
     unwind = low & aligned & round_lid & turns & let_go & (np.abs(yaw) > _UNWOUND)
-    closing = (at_grip | still_held) & ~spent & ~unwind
+    closing = (at_grip | still_held) & ~spent & ~unwind & ~_clamped(measured)
     gripped = closing & measured["holds"]
 
     down = np.where(aligned, 0.0, _CLEARANCE) - above  # (n,) m
@@ -173,76 +176,96 @@ def _aligned(
     return np.where(low, may_stay_low, may_descend)
 
 
+def _clamped(measured: Measured) -> np.ndarray:
+    """Whether closed fingers press on one side of the lid only, and hard, bool (n,)."""
+    most = measured["touch"].max(1)  # (n,) N
+    least = measured["touch"].min(1)
+    return (most > _ONE_SIDED) & (least == 0.0)
+
+
 def _wrist_spent(measured: Measured) -> np.ndarray:
-    """Whether the wrist ends before the lid is open, bool (n,)."""
+    """Whether the wrist ends before the lid is turned as far as the stage asks, bool (n,)."""
+    twisting = (measured["joint"] == TWIST) & (measured["progress"] < 1) & ~measured["released"]
     # rad that the wrist can still turn the lid
-    left = WRIST_LIMIT + measured["direction"] * measured["wrist"]
-    return (measured["progress"] < 1) & (left < _STRETCH) & ~measured["released"]
+    left = WRIST_LIMIT + measured["sense"] * measured["wrist"]
+    return twisting & (left < _STRETCH)
 
 
 def _yaw_error(measured: Measured) -> np.ndarray:
-    """Yaw still to turn before gripping, so that the wrist has room for the rest of the turn.
+    """Yaw still to turn before gripping, so that the wrist has room for the twists to come.
 
-    The wrist's angle falls as the yaw rises. Half the remaining angle either side
+    The wrist's angle falls as the yaw rises. Half the remaining range either side
     of the middle is the most room; a bar leaves the choice between two half turns.
 
     Returns:
         (n,) rad.
     """
-    remaining = measured["angle"] * (1 - measured["progress"]) * measured["direction"]
+    twist = measured["lid"][:, TWIST]
+    to_come = measured["will_twist"] & ~measured["released"] & (measured["progress"] < 1)
+    lowest = np.minimum(measured["lowest_twist"] - twist, 0.0) * to_come  # (n,) rad
+    highest = np.maximum(measured["highest_twist"] - twist, 0.0) * to_come  # (n,) rad
     limit = WRIST_LIMIT - _STRETCH
-    ideal = measured["wrist"] - np.clip(remaining / 2, -limit, limit)
+    ideal = measured["wrist"] - np.clip((lowest + highest) / 2, -limit, limit)
     bar = measured["bar_yaw_offset"]
     nearest = bar + np.pi * np.round((ideal - bar) / np.pi)
     return np.where(measured["bar"], nearest, ideal)
 
 
-def unscrew(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
-    """Turn until the lid is off."""
-    turning = mine & plan.gripped & (measured["progress"] < 1.0)
-    _turn_lid(measured, turning, plan)
-
-
-def unscrew_pressed(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
-    """Press the lid down and turn it while it is down, until it is off."""
+def keep_down(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
+    """Press down a lid that is held, as long as the stage asks for it."""
     pressing = mine & plan.gripped & (measured["progress"] < 1.0)
     # not back to the grip's middle: that would lift the lid
     plan.move[pressing, 2] = -_PRESS_TURNING * _PRESS
+
+
+def _may_go(measured: Measured) -> np.ndarray:
+    """Whether a lid may be moved: one that must be kept down is down, bool (n,)."""
     height = measured["lid"][:, LIFT]  # (n,) m, negative while pressed
-    down = height <= _PRESSED * measured["full"][:, LIFT]
-    _turn_lid(measured, pressing & down, plan, speed=_TURN_PRESSING)
+    return ~measured["pressed"] | (height <= _PRESSED * measured["pressed_to"])
 
 
-def turn(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
-    """Turn a lid a little past its angle; turning does not take it off."""
-    turning = mine & plan.gripped & ~_turned(measured, _OVERTURN)
-    _turn_lid(measured, turning, plan)
+def twist(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
+    """Turn a lid that is held until the stage is done; a little further where it stays so."""
+    past = measured["sense"] * (measured["lid"][:, TWIST] - measured["end"])  # (n,) rad
+    turning = ~measured["overdone"] & (measured["progress"] < 1.0) | (past < _OVERTURN)
+    turning &= mine & plan.gripped & _may_go(measured)
+    speed = np.where(measured["pressed"], _TURN_PRESSING, 1.0)
+    plan.turn[turning] = (measured["sense"] * speed * STEP_YAW)[turning]
 
 
-def _turn_lid(
-    measured: Measured,
-    turning: np.ndarray,
-    plan: Plan,
-    speed: float = 1.0,
-) -> None:
-    plan.turn[turning] = measured["direction"][turning] * speed * STEP_YAW
-
-
-def _turned(measured: Measured, past: float) -> np.ndarray:
-    """Whether a lid has been turned past its angle, by so much (rad), bool (n,)."""
-    twist = measured["direction"] * measured["lid"][:, TWIST]  # (n,) rad, towards open
-    return twist >= measured["angle"] + past
+def keep_turned(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
+    """Turn on a little, where the next stage asks that the lid stays turned."""
+    missing = measured["twist_end"] - measured["lid"][:, TWIST]  # (n,) rad
+    sense = np.sign(measured["twist_end"])
+    turning = mine & plan.gripped & (sense * missing > -_OVERTURN)
+    plan.turn[turning] = sense[turning] * STEP_YAW
 
 
 def lift(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
-    """Lift what is free, and what a pull frees; hold it still above its seat."""
-    released = measured["released"]
-    nothing_to_turn = (measured["direction"] == 0) | _turned(measured, 0.5 * _OVERTURN)
-    pulling = mine & plan.gripped & (released | nothing_to_turn)
-    to_hold = np.clip(_LIFT_TO - measured["separation"], -_HOLD_STEP, _HOLD_STEP)  # (n,) m
-    rise = np.where(released, to_hold, STEP_POSITION)
-    plan.move[pulling] = 0.0
-    plan.move[pulling, 2] = rise[pulling]
+    """Lift what is held and free to go up; slower where it does not come off."""
+    ready = ~measured["keeps_twist"] | _is_turned(measured)
+    lifting = mine & plan.gripped & ready
+    plan.move[lifting] = 0.0
+    plan.move[lifting, 2] = np.where(measured["comes_off"], STEP_POSITION, _LIFT_STEP)[lifting]
+
+
+def _is_turned(measured: Measured) -> np.ndarray:
+    """Whether a lid is turned past the end of the stage before, bool (n,)."""
+    sense = np.sign(measured["twist_end"])
+    return sense * (measured["lid"][:, TWIST] - measured["twist_end"]) >= 0.5 * _OVERTURN
+
+
+def hold_up(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
+    """Lift a lid that is off, and hold it still above its seat."""
+    held = mine & plan.gripped
+    rise = np.clip(_LIFT_TO - measured["separation"], -_HOLD_STEP, _HOLD_STEP)  # (n,) m
+    plan.move[held] = 0.0
+    plan.move[held, 2] = rise[held]
+
+
+def lower(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
+    """Press down a lid that is held."""
+    plan.move[mine & plan.gripped, 2] = -_PRESS_DOWN * _PRESS
 
 
 def swing(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
@@ -254,9 +277,9 @@ def swing(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
     out, up = measured["lever"][ids].T  # (k,) m each, from the hinge to the tab of a closed lid
     forward = -out * np.sin(angle) - up * np.cos(angle)  # (k,) m
     rise = out * np.cos(angle) - up * np.sin(angle)  # (k,) m
-    sideways = forward[:, None] * measured["axis"][ids]  # (k, 2) m
+    sideways = forward[:, None] * measured["lid_axis"][ids]  # (k, 2) m
     tangent = np.column_stack([sideways, rise]) / np.hypot(out, up)[:, None]  # (k, 3)
-    swinging = angle < measured["angle"][ids] + 0.5 * _OVERTURN
+    swinging = angle < -measured["end"][ids] + 0.5 * _OVERTURN
     lead = np.where(swinging, _ARC_LEAD, 0.0)  # (k,) m
     # that the hand ran ahead of the tab: going back would shut the lid
     along = (plan.move[ids] * tangent).sum(1)  # (k,) m
@@ -264,26 +287,39 @@ def swing(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
 
 
 def slide(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
-    """Lead a lid along its rail, a little further than it has to go."""
-    _lead_sideways(measured, mine & plan.gripped, plan, beyond=_RAIL_LEAD)
+    """Lead a lid along its rail, a little further than it has to go; slower while it is kept down."""
+    ready = mine & plan.gripped & _may_go(measured)
+    pressing = np.where(measured["bar"], _DRAG_BAR, _DRAG_PRESSING)  # (n,) m
+    fastest = np.where(measured["pressed"], pressing, _DRAG_STEP)
+    _lead_sideways(measured, ready, plan, _RAIL_LEAD * measured["sense"], fastest)
 
 
 def drag(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
     """Lead a lid along the way that it still has to its mark."""
-    _lead_sideways(measured, mine & plan.gripped, plan, beyond=0.0)
+    n = len(mine)
+    _lead_sideways(measured, mine & plan.gripped, plan, np.zeros(n), np.full(n, _DRAG_STEP))
 
 
 def _lead_sideways(
     measured: Measured,
     leading: np.ndarray,
     plan: Plan,
-    beyond: float,
+    beyond: np.ndarray,
+    fastest: np.ndarray,
 ) -> None:
-    """Lead lids along their ways, and by `beyond` (m) along the container's x axis."""
+    """Lead lids along their ways.
+
+    Args:
+        measured: see `ClosureBatch.measure`.
+        leading: bool (n,), who is led.
+        plan: is changed.
+        beyond: (n,) m along the container's x axis past the end of the way.
+        fastest: (n,) m at most in a step.
+    """
     ids = np.flatnonzero(leading)  # (k,)
-    way = measured["way"][ids] + beyond * measured["axis"][ids]  # (k, 2) m
+    way = measured["way"][ids] + beyond[ids, None] * measured["axis"][ids]  # (k, 2) m
     length = np.linalg.norm(way, axis=1, keepdims=True)  # (k, 1) m
-    step = np.minimum(length * 2, _DRAG_STEP)  # (k, 1) m
+    step = np.minimum(length * 2, fastest[ids, None])  # (k, 1) m
     plan.move[ids, :2] = way / np.maximum(length, 1e-9) * step
 
 
@@ -306,24 +342,41 @@ def reach(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
     plan.opening[mine] = FINGER_OPEN
 
 
-# Name -> function that changes the plan of those that make the move, bool (n,). Moves are
-# made in this order: a later one changes what an earlier one planned. When each acts:
-# - grasp: until the lid is held, and again where the wrist ends;
-# - unscrew: once it is held, until the lid is off;
-# - unscrew_pressed: the same, pressing first, turning while the lid is down;
-# - turn: once it is held, until the lid is turned a little past its angle;
-# - lift: once it is held, where nothing has to be turned, or it has been turned, or it is free;
-# - swing, slide, drag: as soon as it is held; they wait for no gate;
-# - press, reach: at once, without a grasp.
-MOVES: dict[str, Callable[[Measured, np.ndarray, Plan], None]] = {
-    "grasp": grasp,
-    "unscrew": unscrew,
-    "unscrew_pressed": unscrew_pressed,
-    "turn": turn,
-    "lift": lift,
-    "swing": swing,
-    "slide": slide,
-    "drag": drag,
-    "press": press,
-    "reach": reach,
+class Move(NamedTuple):
+    """A row of MOVES.
+
+    Attributes:
+        change: changes the plan of those that make the move, bool (n,).
+        made_by: says who they are, from what is measured.
+    """
+
+    change: Callable[[Measured, np.ndarray, Plan], None]
+    made_by: Callable[[Measured], np.ndarray]
+
+
+def _in_stage(joint: int, sense: int = 0) -> Callable[[Measured], np.ndarray]:
+    """Who has a joint to move in the present stage, beside the lid; either way, or one."""
+
+    def made_by(measured: Measured) -> np.ndarray:
+        way = (measured["sense"] == sense) if sense else True
+        return measured["beside"] & (measured["joint"] == joint) & way & ~measured["released"]
+
+    return made_by
+
+
+# Moves are made in this order: a later one changes what an earlier one planned. All but the first
+# and the last two wait until the lid is held.
+MOVES = {
+    "grasp": Move(grasp, lambda m: m["beside"]),
+    "keep_down": Move(keep_down, lambda m: m["beside"] & m["pressed"] & ~m["released"]),
+    "twist": Move(twist, _in_stage(TWIST)),
+    "keep_turned": Move(keep_turned, lambda m: m["keeps_twist"] & ~m["released"]),
+    "lift": Move(lift, _in_stage(LIFT, 1)),
+    "lower": Move(lower, _in_stage(LIFT, -1)),
+    "hold_up": Move(hold_up, lambda m: m["beside"] & m["released"]),
+    "swing": Move(swing, _in_stage(TILT_Y)),
+    "slide": Move(slide, _in_stage(X)),
+    "drag": Move(drag, lambda m: m["beside"] & m["marked"]),
+    "press": Move(press, lambda m: m["on_top"]),
+    "reach": Move(reach, lambda m: m["at_mark"]),
 }

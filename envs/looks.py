@@ -191,7 +191,7 @@ def _plain_bar(pen: Pen, variant: Variant, base: float) -> None:
     center = (closure.offset, 0, base + variant.grip_height / 2)
     size = (closure.bar_half, variant.grip_radius, variant.grip_height / 2)
     pen.shape("box", center, size, "dark" if closure.cap_radius else "accent")
-    if TILT_Y in MECHANISMS[closure.mechanism].opens:
+    if TILT_Y in MECHANISMS[closure.mechanism].travels:
         rim = closure.cap_radius
         pen.shape("capsule", (-rim, 0, 0.003), (0.004, 0.4 * rim, 0), "steel", quat=_Z_ALONG_Y)
 
@@ -262,7 +262,8 @@ def draw_container(pen: Pen, variant: Variant) -> None:
     pen.cylinder(0.8 * closure.body[0], -0.15, -0.001, "steel")
     LOOKS[closure.look].container(pen, closure)
     mechanism = MECHANISMS[closure.mechanism]
-    if mechanism.separates and set(mechanism.opens) == {TWIST}:
+    last = mechanism.stages[-1:]
+    if mechanism.threaded or (mechanism.separates and last and last[0].joint == TWIST):
         _thread(pen, closure)
     _goal(pen, variant)
 
@@ -282,7 +283,7 @@ def draw_lid(pen: Pen, variant: Variant, base: float) -> None:
     draw_grip = look.lids.get(closure.grip, GRIPS[closure.grip])
     draw_grip(pen, variant, base)
     mechanism = MECHANISMS[closure.mechanism]
-    if mechanism.sprung and LIFT in mechanism.opens and not closure.control:
+    if mechanism.hand_at == "on_top" and not closure.control:
         _spout(pen, variant, base)
     if look.plugged:  # hidden in the neck while the lid is closed
         pen.cylinder(closure.neck[0] * 0.75, -variant.depth, 0, "dark")
@@ -307,7 +308,7 @@ def _goal(pen: Pen, variant: Variant) -> None:
         _mark_on_container(pen, variant)
     elif mechanism.marked:
         _mark_in_air(pen, variant)
-    elif X in mechanism.opens:
+    elif X in mechanism.travels:
         _track(pen, variant)
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from uncap.envs.episodes import stalled
-from uncap.envs.mechanisms import LIFT, TILT_X, TWIST, X
+from uncap.envs.mechanisms import LIFT, MOST_STAGES, TILT_X, TWIST, X
 from uncap.envs.panda import ARM_RANGE, FINGER_OPEN
 from uncap.envs.sensors import SENSORS
 from uncap.envs.tables import lookup
@@ -26,6 +26,7 @@ _LAG_SCALE = 0.01  # m of the gripper's servo: 20 N at its stiffness
 _TORQUE_SCALE = 0.1  # N m, likewise
 _ARM_MIDDLE = ARM_RANGE.mean(1)  # (7,) rad
 _ARM_HALF = (ARM_RANGE[:, 1] - ARM_RANGE[:, 0]) / 2  # (7,) rad
+_STAGES = np.eye(MOST_STAGES + 1, MOST_STAGES)
 
 
 class Part(NamedTuple):
@@ -72,6 +73,11 @@ def _touch(measured: Measured, held_progress: np.ndarray) -> np.ndarray:
 def _held(measured: Measured, held_progress: np.ndarray) -> np.ndarray:
     """Progress under contact, as a column."""
     return held_progress[:, None]
+
+
+def _stage(measured: Measured, held_progress: np.ndarray) -> np.ndarray:
+    """One for the present stage; zeros once the lid is free."""
+    return _STAGES[measured["stage"]]
 
 
 def _joints_in_range(measured: Measured, held_progress: np.ndarray) -> np.ndarray:
@@ -151,6 +157,10 @@ _PARTS = (
     Part("released", 1, 1, "released", _COLUMN, "whether the lid is free"),
     Part("axis", 2, 1, "axis", _ALL, "x axis of the container, world frame"),
     Part("way", 2, 10, "way", _ALL, "left for a lid that moves sideways, world frame (m)"),
+    Part("lid_axis", 2, 1, "lid_axis", _ALL, "x axis of the lid, world frame"),
+    Part("stage", MOST_STAGES, 1, _stage, _ALL, "one component for each stage: the present one"),
+    Part("stage_done", 1, 1, "stage_done", _COLUMN, "fraction of the present stage's way"),
+    Part("down", 1, 1, "down", _COLUMN, "how far down a lid is, of how far it is pressed"),
     Part("dimensions", 3, 25, "dimensions", _ALL, "grip radius, grip height, disc radius (m)"),
     Part("bar", 1, 1, "bar", _COLUMN, "whether the grip is a bar"),
     # of an arm's sensors

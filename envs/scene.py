@@ -17,7 +17,7 @@ import mujoco
 import numpy as np
 
 from uncap.envs import drawing
-from uncap.envs.lid import OVERTRAVEL_SLIDE, add_constraints, add_lid_joints
+from uncap.envs.lid import add_constraints, add_lid_joints
 from uncap.envs.mechanisms import MECHANISMS, Mechanism
 from uncap.envs.robot import (
     CONTACT_SOLIMP,
@@ -28,6 +28,7 @@ from uncap.envs.robot import (
     TABLE_BIT,
     add_panda,
 )
+from uncap.envs.stages import StageNumbers, lid_stages, sink
 from uncap.envs.structure import Variant
 
 TIMESTEP = 0.005  # s; with 10 substeps: control at 20 Hz
@@ -91,11 +92,6 @@ _HAND_HEIGHTS = {
 }
 
 
-def sink(variant: Variant) -> float:
-    """How far the lid can be pressed into its container (m)."""
-    return variant.depth + OVERTRAVEL_SLIDE if mechanism_of(variant).sprung else 0.0
-
-
 def build(
     variant: Variant,
     visual: bool = False,
@@ -122,8 +118,9 @@ def build(
     _add_table(spec, visual)
     add_panda(spec, visual, meshes)
     container = _add_container(spec, variant)
-    lid = _add_lid(container, variant, free)
-    add_constraints(spec, mechanism_of(variant), _lead(variant))
+    first = lid_stages(variant)[0]
+    lid = _add_lid(container, variant, first, free)
+    add_constraints(spec, mechanism_of(variant), first.ratio)
     _add_touch_sensors(spec)
     if wrist:
         _add_wrist_sensors(spec)
@@ -183,11 +180,14 @@ def _add_container(spec: mujoco.MjSpec, variant: Variant) -> mujoco.MjsBody:
     return container
 
 
-def _add_lid(container: mujoco.MjsBody, variant: Variant, free: bool) -> mujoco.MjsBody:
+def _add_lid(
+    container: mujoco.MjsBody, variant: Variant, first: StageNumbers, free: bool
+) -> mujoco.MjsBody:
     """The lid's body: joints, inertia, disc, held part, and the site that the hand goes to."""
     closure = variant.closure
     lid = container.add_body(name="lid", pos=(0, 0, seat_height(variant)))
-    add_lid_joints(lid, mechanism_of(variant), variant, free, hinge=-closure.cap_radius)
+    hinge = -closure.cap_radius
+    add_lid_joints(lid, mechanism_of(variant), variant, first, free, hinge)
     _set_inertia(lid, variant)
     _add_cylinder(
         lid,
@@ -236,13 +236,6 @@ def _add_held_part(lid: mujoco.MjsBody, variant: Variant) -> None:
             bit=LID_BIT,
             x=closure.offset,
         )
-
-
-def _lead(variant: Variant) -> float:
-    """Axial travel of the thread per turn (m, signed); 0 without one."""
-    if not mechanism_of(variant).threaded:
-        return 0.0
-    return variant.closure.direction * 2 * np.pi * variant.depth / variant.angle
 
 
 def _add_touch_sensors(spec: mujoco.MjSpec) -> None:

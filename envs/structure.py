@@ -1,8 +1,4 @@
-"""What a closure is, as numbers: rows, variants, a row's vector, and the distance of two rows.
-
-A row's vector has four named groups of numbers (AXES). The conditioning `parameters`
-gives it to the policy. The Euclidean distance of two vectors is the structural distance.
-"""
+"""What a closure is, as numbers: rows, variants, and the structural distance of two rows."""
 
 from __future__ import annotations
 
@@ -15,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from uncap.envs.axes import AXES
 from uncap.envs.checks import MOST_STEPS, integer
 from uncap.envs.looks import GRIPS, LOOKS
-from uncap.envs.mechanisms import LIFT, MECHANISMS, TILT_Y, TWIST, X
+from uncap.envs.mechanisms import MECHANISMS, TILT_Y, TWIST, Mechanism, X
+from uncap.envs.telling import vector
 from uncap.envs.tables import brief, lookup
 
 Range = tuple[float, float]  # low, high
@@ -37,6 +35,8 @@ class Variant:
         torque: breakaway torque (N m).
         force: breakaway force, or that of the spring at full depth (N).
         mass: mass of the lid (kg).
+        lead: axial travel of a thread per turn (m), where the row has `ways`.
+        ways: of the stages (m, rad), where the row has them.
     """
 
     closure: Closure
@@ -47,6 +47,16 @@ class Variant:
     torque: float
     force: float
     mass: float
+    lead: float = 0.0
+    ways: tuple[float, ...] = ()
+
+    @property
+    def stage_ways(self) -> list[float]:
+        """How far each stage goes (m, rad, above 0)."""
+        if self.ways:
+            return list(self.ways)
+        stages = MECHANISMS[self.closure.mechanism].stages
+        return [self.angle if stage.joint >= TWIST else self.depth for stage in stages]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +81,8 @@ class Closure:
         angle: rotation from closed to open (rad).
         lead: signed axial travel per turn of a thread (m). A negative lead is a
             left-handed thread, which opens clockwise from above.
-        depth: travel from closed to open of a lid that moves straight (m).
+        depth: travel from closed to open of a lid that moves straight (m); of a lid that must
+            be kept down, how far down it can be pressed.
         torque: breakaway torque (N m).
         force: breakaway force, or that of the spring at full depth (N).
         mass: of the lid (kg).
@@ -85,6 +96,7 @@ class Closure:
         color: of the container.
         accent: color of the lid.
         group: name of the row that it cannot be told from until it is touched, see LOOK_ALIKE.
+        ways: how far each stage of the mechanism goes (m, rad); by default `angle` or `depth`.
     """
 
     name: str
@@ -112,6 +124,7 @@ class Closure:
     color: Color = (0.7, 0.7, 0.7)
     accent: Color = (0.2, 0.4, 0.8)
     group: str = ""
+    ways: tuple[Range, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a row that cannot be built or held, see RULES.
@@ -123,6 +136,7 @@ class Closure:
             rule(self)
         for field in _LENGTHS:
             object.__setattr__(self, field, tuple(getattr(self, field)))  # of lists: rows are keys
+        object.__setattr__(self, "ways", tuple(tuple(way) for way in self.ways))
 
     @property
     def separates(self) -> bool:
@@ -132,7 +146,7 @@ class Closure:
     @property
     def direction(self) -> float:
         """Sense of the rotation that opens, seen from above: +1, -1, or 0 where none does."""
-        if TWIST not in MECHANISMS[self.mechanism].travels:
+        if not MECHANISMS[self.mechanism].turns:
             return 0.0
         clockwise = self.clockwise or self.lead[1] < 0
         return -1.0 if clockwise else 1.0
@@ -154,10 +168,17 @@ class Closure:
         return f"Uncap/{''.join(word.capitalize() for word in words)}-v0"
 
     @property
+    def stage_ways(self) -> tuple[Range, ...]:
+        """How far each stage goes (m, rad)."""
+        if self.ways:
+            return self.ways
+        stages = MECHANISMS[self.mechanism].stages
+        return tuple(self.angle if stage.joint >= TWIST else self.depth for stage in stages)
+
+    @property
     def vector(self) -> np.ndarray:
-        """The row's numbers at mid-range, float32 (23,): AXES, one group after the other."""
-        groups = [numbers_of(self) for numbers_of in AXES.values()]
-        return np.concatenate(groups).astype(np.float32)
+        """What `parameters` tells of the row, float32, see `telling.vector`."""
+        return vector(self)
 
     def middle(self, field: str) -> float:
         """Middle of the range of that name."""
@@ -166,6 +187,9 @@ class Closure:
     def draw(self, rng: np.random.Generator) -> Variant:
         """Draw one variant uniformly from the row's ranges."""
         numbers = {field: float(rng.uniform(*getattr(self, field))) for field in RANGES}
+        if self.ways:
+            ways = tuple(float(rng.uniform(*way)) for way in self.ways)
+            return Variant(self, **numbers, ways=ways)
         lead = numbers.pop("lead")
         if MECHANISMS[self.mechanism].threaded:  # a thread ties the travel to the angle
             numbers["depth"] = abs(lead) * numbers["angle"] / (2 * math.pi)
@@ -223,11 +247,16 @@ def refuse_unlike(row: Closure, twin: Closure) -> None:
                 f"{row.group_name!r}, {brief(getattr(twin, field))}"
             )
     mechanism, twins = MECHANISMS[row.mechanism], MECHANISMS[twin.mechanism]
-    if mechanism.hand_at != twins.hand_at or (X in mechanism.free) != (X in twins.free):
+    if mechanism.hand_at != twins.hand_at or _shows_a_way(mechanism) != _shows_a_way(twins):
         raise ValueError(
             f"{row.name}: a {row.mechanism} is observed in another way than a {twin.mechanism}, "
             f"and cannot be in one group with {twin.name}"
         )
+
+
+def _shows_a_way(mechanism: Mechanism) -> bool:
+    """Whether a lid's way to the side is observed before it is touched."""
+    return X in mechanism.free
 
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -307,31 +336,59 @@ def _ranges_lie_within_bounds(closure: Closure) -> None:
             )
 
 
-def _rotating_lid_has_an_angle(closure: Closure) -> None:
-    """A lid that twists or tilts on its way has an angle."""
-    travels = MECHANISMS[closure.mechanism].travels
-    rotates = TWIST in travels or TILT_Y in travels
-    if rotates and closure.angle[0] <= 0:
-        raise ValueError(f"{closure.name}: a {closure.mechanism} needs an angle above 0")
-
-
-def _straight_lid_has_a_depth(closure: Closure) -> None:
-    """A lid that lifts or slides on its way, or has a mark to reach, has a depth."""
+def _stages_have_ways(closure: Closure) -> None:
+    """Every stage has a way, of its own or in `angle` or `depth`; a mark lies at a depth."""
     mechanism = MECHANISMS[closure.mechanism]
-    travels = mechanism.travels if not mechanism.threaded else frozenset()  # a lead instead
-    straight = LIFT in travels or X in travels or mechanism.marked
-    if straight and closure.depth[0] <= 0:
+    if mechanism.marked and closure.depth[0] <= 0:
+        raise ValueError(f"{closure.name}: a {closure.mechanism} needs a depth above 0")
+    if closure.ways:
+        _ways_fit(closure, mechanism)
+        return
+    for field, rotates in (("angle", True), ("depth", False)):
+        of_it = [stage for stage in mechanism.stages if (stage.joint >= TWIST) == rotates]
+        if len(of_it) > 1:
+            raise ValueError(
+                f"{closure.name}: a {closure.mechanism} needs ways, a (low, high) for each of its "
+                f"{len(mechanism.stages)} stages: {len(of_it)} of them go by {field}"
+            )
+        if of_it and getattr(closure, field)[0] <= 0:
+            article = "an" if rotates else "a"
+            raise ValueError(
+                f"{closure.name}: a {closure.mechanism} needs {article} {field} above 0"
+            )
+
+
+def _ways_fit(closure: Closure, mechanism: Mechanism) -> None:
+    """There is a way for each stage, which the hand can go."""
+    if len(closure.ways) != len(mechanism.stages):
+        raise ValueError(
+            f"{closure.name}: a {closure.mechanism} has {len(mechanism.stages)} stages, and "
+            f"needs as many ways, not {len(closure.ways)}"
+        )
+    for stage, way in zip(mechanism.stages, closure.ways, strict=True):
+        lowest, highest = BOUNDS["angle" if stage.joint >= TWIST else "depth"]
+        if not _are_finite(way, 2) or not lowest < way[0] <= way[1] <= highest:
+            raise ValueError(
+                f"{closure.name}: ways must be (low, high) above {lowest} and at most {highest}, "
+                f"not {brief(way)}"
+            )
+
+
+def _pressed_lid_has_a_depth(closure: Closure) -> None:
+    """A lid that is pressed against a spring has a depth."""
+    if MECHANISMS[closure.mechanism].sprung and closure.depth[0] <= 0:
         raise ValueError(f"{closure.name}: a {closure.mechanism} needs a depth above 0")
 
 
 def _hinged_lid_stays_in_reach(closure: Closure) -> None:
     """A hinged lid opens no further than an upright hand can, and stays where it was left."""
-    hinged = TILT_Y in MECHANISMS[closure.mechanism].opens
-    if hinged and (closure.angle[1] > HINGE_ANGLE or closure.torque[0] < HINGE_TORQUE):
-        raise ValueError(
-            f"{closure.name}: a {closure.mechanism} needs an angle of at most {HINGE_ANGLE} "
-            f"and a torque of at least {HINGE_TORQUE}"
-        )
+    stages = MECHANISMS[closure.mechanism].stages
+    for stage, (_, most) in zip(stages, closure.stage_ways, strict=True):
+        if stage.joint == TILT_Y and (most > HINGE_ANGLE or closure.torque[0] < HINGE_TORQUE):
+            raise ValueError(
+                f"{closure.name}: a {closure.mechanism} needs an angle of at most {HINGE_ANGLE} "
+                f"and a torque of at least {HINGE_TORQUE}"
+            )
 
 
 def _thread_has_a_lead(closure: Closure) -> None:
@@ -348,94 +405,11 @@ RULES: tuple[Callable[[Closure], None], ...] = (
     _names_are_known,
     _ranges_ascend,
     _ranges_lie_within_bounds,
-    _rotating_lid_has_an_angle,
-    _straight_lid_has_a_depth,
+    _stages_have_ways,
+    _pressed_lid_has_a_depth,
     _hinged_lid_stays_in_reach,
     _thread_has_a_lead,
 )
-
-# Units of the vector's numbers: a difference that asks for another strategy, see `distance`
-_HALF_TURN = math.pi  # rad, of a twist or a hinge
-_LIFT_UNIT = 0.02  # m, of pressing or lifting
-_SLIDE_UNIT = 0.1  # m
-_LEAD_UNIT = 0.01  # m
-_RADIUS_UNIT = 0.036  # m: the widest grip
-_HEIGHT_UNIT = 0.04  # m
-_OFFSET_UNIT = 0.04  # m
-_TORQUE_UNIT = 1.0  # N m
-_FORCE_UNIT = 20.0  # N
-_MASS_UNIT = 0.1  # kg
-_CONTACTS = {"hold": 1.0, "touch": 0.5, "none": 0.0}
-
-
-def _mechanism(closure: Closure) -> np.ndarray:
-    """(10,): free x, lift, twist, tilt_y; thread, spring, gate, release, contact, control."""
-    mechanism = MECHANISMS[closure.mechanism]
-    free = [float(joint in mechanism.free) for joint in (X, LIFT, TWIST, TILT_Y)]
-    return np.array(
-        [
-            *free,
-            mechanism.threaded,
-            mechanism.sprung,
-            mechanism.gate is not None,
-            mechanism.separates,
-            _CONTACTS[mechanism.contact],
-            closure.control,
-        ],
-        float,
-    )
-
-
-def _motion(closure: Closure) -> np.ndarray:
-    """(6,): how far the lid is pressed, twisted (signed), lifted, tilted, slid; its signed lead."""
-    mechanism = MECHANISMS[closure.mechanism]
-    angle = closure.middle("angle")  # rad
-    depth = closure.middle("depth")  # m
-    lifts = LIFT in mechanism.opens and not mechanism.sprung
-    tilts = TILT_Y in mechanism.opens
-    slides = X in mechanism.opens or mechanism.marked
-    return np.array(
-        [
-            depth / _LIFT_UNIT * mechanism.sprung,
-            closure.direction * angle / _HALF_TURN,
-            depth / _LIFT_UNIT * lifts,
-            angle / _HALF_TURN * tilts,
-            depth / _SLIDE_UNIT * slides,
-            closure.middle("lead") / _LEAD_UNIT,
-        ]
-    )
-
-
-def _geometry(closure: Closure) -> np.ndarray:
-    """(4,): grip radius, grip height, whether it is a bar, offset."""
-    return np.array(
-        [
-            closure.middle("grip_radius") / _RADIUS_UNIT,
-            closure.middle("grip_height") / _HEIGHT_UNIT,
-            closure.grip == "bar",
-            closure.offset / _OFFSET_UNIT,
-        ]
-    )
-
-
-def _dynamics(closure: Closure) -> np.ndarray:
-    """(3,): torque, force, mass."""
-    return np.array(
-        [
-            closure.middle("torque") / _TORQUE_UNIT,
-            closure.middle("force") / _FORCE_UNIT,
-            closure.middle("mass") / _MASS_UNIT,
-        ]
-    )
-
-
-AXES: dict[str, Callable[[Closure], np.ndarray]] = {
-    "mechanism": _mechanism,
-    "motion": _motion,
-    "geometry": _geometry,
-    "dynamics": _dynamics,
-}
-
 
 def distance(a: Closure, b: Closure, axis: str | None = None) -> float:
     """Structural distance of two rows: Euclidean over their numbers, a metric on them.

@@ -48,23 +48,33 @@ def brief(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+class Maker(NamedTuple):
+    """What makes the rows of a growing table that are asked for by name.
+
+    Attributes:
+        make: `package.module:function` that gives the row of a name, None where it has none; it
+            is imported when such a name is asked for.
+        names: `package.module:name` of a few words on the names that it makes.
+        prefixes: what these names begin with; by default anything.
+    """
+
+    make: str
+    names: str
+    prefixes: tuple[str, ...] = ("",)
+
+
 class GrowingTable(dict[str, T]):
     """Rows by name, and further ones that are made when they are asked for by name.
 
     Only the rows that are in it are listed and counted.
 
     Args:
-        prefixes: what the names of further rows begin with.
-        make: `package.module:function` that makes the row of a name, None where it has none; it
-            is imported when a name with a prefix is asked for.
-        names: `package.module:name` of a few words on the names that it makes.
+        makers: of the further rows; the first whose prefix fits is asked.
     """
 
-    def __init__(self, prefixes: tuple[str, ...], make: str, names: str):
+    def __init__(self, *makers: Maker):
         super().__init__()
-        self._prefixes = prefixes
-        self._make = make
-        self._names = names
+        self._makers = makers
 
     def __missing__(self, name: str) -> T:
         row = self._made(name)
@@ -73,8 +83,11 @@ class GrowingTable(dict[str, T]):
         return row
 
     def _made(self, name: object) -> T | None:
-        can_be = isinstance(name, str) and name.startswith(self._prefixes)
-        return _object(self._make)(name) if can_be else None
+        if isinstance(name, str):
+            for maker in self._makers:
+                if name.startswith(maker.prefixes):
+                    return _object(maker.make)(name)
+        return None
 
     def __contains__(self, name: object) -> bool:
         return super().__contains__(name) or self._made(name) is not None
@@ -89,7 +102,7 @@ class GrowingTable(dict[str, T]):
     @property
     def further(self) -> str:
         """A few words on the names of the rows that are made."""
-        return _object(self._names)
+        return "; ".join(_object(maker.names) for maker in self._makers)
 
 
 def _object(entry_point: str, package: str | None = None) -> Any:

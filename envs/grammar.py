@@ -1,0 +1,193 @@
+"""The grammar of mechanisms: kinds of stages, and which sequences of them make sense.
+
+A composed mechanism is named by its kinds, such as `right-ccw-up`: slide the lid to the right,
+turn it anticlockwise, lift it off. RULES say what is a valid sequence, and why.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable
+from typing import NamedTuple
+
+from uncap.envs.mechanisms import LIFT, MOST_STAGES, TILT_Y, TWIST, Mechanism, Stage, X
+
+
+class Kind(NamedTuple):
+    """A kind of stage, and how it is said."""
+
+    stage: Stage
+    words: str
+
+
+KINDS = {
+    "right": Kind(Stage(X, 1), "slide it to the right"),
+    "left": Kind(Stage(X, -1), "slide it to the left"),
+    "up": Kind(Stage(LIFT, 1), "lift it"),
+    "down": Kind(Stage(LIFT, -1), "press it down until it latches"),
+    "ccw": Kind(Stage(TWIST, 1), "turn it anticlockwise"),
+    "cw": Kind(Stage(TWIST, -1), "turn it clockwise"),
+    "swing": Kind(Stage(TILT_Y, -1), "swing it up about its hinge"),
+    "screwccw": Kind(Stage(TWIST, 1, threaded=True), "screw it up anticlockwise"),
+    "screwcw": Kind(Stage(TWIST, -1, threaded=True), "screw it up clockwise"),
+    "pressccw": Kind(Stage(TWIST, 1, keeps=LIFT), "press it down and turn it anticlockwise"),
+    "presscw": Kind(Stage(TWIST, -1, keeps=LIFT), "press it down and turn it clockwise"),
+    "pressright": Kind(Stage(X, 1, keeps=LIFT), "press it down and slide it to the right"),
+    "pressleft": Kind(Stage(X, -1, keeps=LIFT), "press it down and slide it to the left"),
+}
+
+Sequence = tuple[str, ...]  # names of kinds
+
+
+class Rule(NamedTuple):
+    """What a sequence must not do, and whether it does."""
+
+    words: str
+    broken: Callable[[list[Stage]], bool]
+
+
+def _pairs(stages: list[Stage]) -> list[tuple[Stage, Stage]]:
+    return list(itertools.pairwise(stages))
+
+
+def _raises(stage: Stage) -> bool:
+    return stage.threaded or (stage.joint == LIFT and stage.sign > 0)
+
+
+def _lowers(stage: Stage) -> bool:
+    return stage.pressed or (stage.joint == LIFT and stage.sign < 0)
+
+
+def _before(stages: list[Stage], of: Callable[[Stage], bool], later: Callable[[Stage], bool]) -> bool:
+    """Whether a stage of one sort stands somewhere before one of another sort."""
+    return any(of(a) and later(b) for a, b in itertools.combinations(stages, 2))
+
+
+RULES = (
+    Rule(
+        "the same way twice is one stage",
+        lambda stages: any((a.joint, a.sign) == (b.joint, b.sign) for a, b in _pairs(stages)),
+    ),
+    Rule(
+        "a thread or a spring is not followed, and not led, by another way of the same joint",
+        lambda stages: any(
+            a.joint == b.joint and (a.threaded or b.threaded or a.pressed or b.pressed)
+            for a, b in _pairs(stages)
+        ),
+    ),
+    Rule(
+        "nothing is lowered once it was raised: it would fall back into its seat",
+        lambda stages: _before(stages, _raises, _lowers),
+    ),
+    Rule(
+        "a lid is pressed down once: there is one spring, or one latch",
+        lambda stages: sum(map(_lowers, stages)) > 1,
+    ),
+    Rule(
+        "there is one thread",
+        lambda stages: sum(stage.threaded for stage in stages) > 1,
+    ),
+    Rule(
+        "a lid is lifted once",
+        lambda stages: sum(s.joint == LIFT and s.sign > 0 for s in stages) > 1,
+    ),
+    Rule(
+        "a hinge comes last: an open lid has no other way",
+        lambda stages: any(stage.joint == TILT_Y for stage in stages[:-1]),
+    ),
+    Rule(
+        "a hinge does not swing a lid that was raised out of it",
+        lambda stages: _before(stages, _raises, lambda stage: stage.joint == TILT_Y),
+    ),
+)
+
+
+def refuse_invalid(sequence: Sequence) -> None:
+    """Refuse what is no sequence of the grammar.
+
+    Raises:
+        ValueError: a stage that does not exist, or the rule that the sequence breaks.
+    """
+    name = "-".join(sequence)
+    for kind in sequence:
+        if kind not in KINDS:
+            raise ValueError(f"{name!r}: no stage {kind!r}: allowed: {', '.join(KINDS)}")
+    if not 1 <= len(sequence) <= MOST_STAGES:
+        raise ValueError(f"{name!r}: a mechanism has 1 to {MOST_STAGES} stages")
+    stages = [KINDS[kind].stage for kind in sequence]
+    for rule in RULES:
+        if rule.broken(stages):
+            raise ValueError(f"{name!r} is not valid: {rule.words}")
+
+
+@functools.cache
+def sequences(length: int) -> tuple[Sequence, ...]:
+    """All valid sequences of so many stages, in a fixed order."""
+    return tuple(s for s in itertools.product(KINDS, repeat=length) if is_valid(s))
+
+
+def is_valid(sequence: Sequence) -> bool:
+    """Whether it is a sequence of the grammar."""
+    try:
+        refuse_invalid(sequence)
+    except ValueError:
+        return False
+    return True
+
+
+def compose(sequence: Sequence) -> Mechanism:
+    """The mechanism of a sequence.
+
+    Raises:
+        ValueError: see `refuse_invalid`.
+    """
+    refuse_invalid(sequence)
+    stages = tuple(KINDS[kind].stage for kind in sequence)
+    last = stages[-1]
+    return Mechanism(
+        name="-".join(sequence),
+        words=in_words(sequence),
+        stages=stages,
+        separates=_raises(last) or (last.pressed and last.joint == TWIST),
+        contact="touch" if last.joint == TILT_Y else "hold",
+        latches=True,
+    )
+
+
+def in_words(sequence: Sequence) -> str:
+    """The stages as one plain line."""
+    return ", then ".join(KINDS[kind].words for kind in sequence)
+
+
+@functools.lru_cache(maxsize=2048)
+def mechanism(name: str) -> Mechanism | None:
+    """The composed mechanism of a name; None if there is none of that name."""
+    sequence = tuple(name.split("-"))
+    return compose(sequence) if is_valid(sequence) else None
+
+
+def sequence_of(mechanism: Mechanism, direction: float = 1.0) -> Sequence | None:
+    """The kinds of a mechanism's stages; None where the grammar has no such stage.
+
+    Those of a named mechanism are the ones that ask the same of the hand: of a bayonet, `ccw`
+    and `up`.
+
+    Args:
+        mechanism: a row of MECHANISMS.
+        direction: of the closure; -1 turns its twists round.
+    """
+    by_stage = {kind.stage: name for name, kind in KINDS.items()}
+    found = []
+    for stage in mechanism.stages:
+        sign = -stage.sign if stage.joint == TWIST and direction < 0 else stage.sign
+        own = Stage(stage.joint, sign, LIFT if stage.pressed else None, stage.threaded)
+        if own not in by_stage:
+            return None
+        found.append(by_stage[own])
+    return tuple(found) or None
+
+
+MECHANISM_NAMES = (
+    f"one to {MOST_STAGES} of {', '.join(KINDS)}, joined by hyphens, as right-ccw-up"
+)
