@@ -25,6 +25,7 @@ import torch
 from uncap.agents.files import FileError, replacing
 from uncap.agents.policy import Arrays, LoadedPolicy, Reads, reads
 from uncap.envs.conditioning import CONDITIONINGS
+from uncap.envs.mechanisms import MOST_STAGES
 from uncap.envs.observations import LIMIT, layout
 from uncap.envs.panda import ACTIONS
 from uncap.envs.tables import lookup
@@ -112,7 +113,8 @@ def _examples(read_by: Reads, names: tuple[str, ...]) -> Arrays:
     size = read_by.state_size * read_by.states
     index = rng.integers(len(read_by.tasks), size=_CHECKED)
     states = np.clip(rng.normal(size=(_CHECKED, size)), -LIMIT, LIMIT)
-    known = np.stack([read_by.vectors[name] for name in read_by.tasks])  # (tasks, t)
+    known = np.stack([read_by.vectors[name] for name in read_by.tasks])
+    known = known.reshape(-1, known.shape[-1])  # (tasks or more, t)
     every = {"state": states, "task": known[index], "index": index[:, None]}
     return {name: every[name].astype(np.float32) for name in names}
 
@@ -241,9 +243,10 @@ def _read_by(session: Any, path: pathlib.Path) -> Reads:
         about = json.loads(session.get_modelmeta().custom_metadata_map["uncap"])
         if about["format"] != FORMAT:
             raise ValueError(f"its format is {about['format']}, this version reads {FORMAT}")
-        lookup(CONDITIONINGS, about["conditioning"], "conditioning")
+        row = lookup(CONDITIONINGS, about["conditioning"], "conditioning")
+        shape = (MOST_STAGES + 1, -1) if row.staged else (about["task_size"],)
         vectors = {
-            name: np.asarray(vector, np.float32).reshape(about["task_size"])
+            name: np.asarray(vector, np.float32).reshape(shape)
             for name, vector in about["vectors"].items()
         }
         read_by = Reads(

@@ -22,9 +22,9 @@ from uncap.agents.sac import demonstration_transitions
 from uncap.agents.tables import ALGORITHMS, SAMPLINGS
 from uncap.agents.vec_env import TaskVecEnv
 from uncap.envs import CLOSURES, ClosureVectorEnv
-from uncap.envs.conditioning import CONDITIONINGS, vectors
+from uncap.envs.conditioning import CONDITIONINGS, told, vectors
 from uncap.envs.experts import expert_action
-from uncap.envs.observations import FULL
+from uncap.envs.observations import FULL, stage_in
 from uncap.envs.sensors import SENSORS
 from uncap.envs.tables import lookup
 
@@ -204,7 +204,8 @@ class Learner:
         known = index >= 0
         steps = {name: column[known] for name, column in data.items()}
         index = index[known]
-        return {**steps, "index": index, "task": self.closures.task_vectors[index]}
+        told_then = told(self.closures.task_vectors, index, stage_in(steps["state"]))
+        return {**steps, "index": index, "task": told_then}
 
     def replay_demonstrations(self, folder: pathlib.Path) -> None:
         """Let the algorithm draw a share of each batch from a recording.

@@ -18,8 +18,8 @@ import torch
 from uncap.agents import checkpoints
 from uncap.agents.algorithm import Algorithm, load_weights
 from uncap.agents.tables import ALGORITHMS
-from uncap.envs.conditioning import CONDITIONINGS, vectors
-from uncap.envs.observations import FULL, LIMIT, SIZE, layout
+from uncap.envs.conditioning import CONDITIONINGS, told, vectors
+from uncap.envs.observations import FULL, LIMIT, SIZE, layout, stage_in
 from uncap.envs.panda import ACTIONS
 from uncap.envs.sensors import SENSORS
 from uncap.envs.tables import UnknownName, lookup
@@ -44,7 +44,7 @@ class Reads:
         conditioning: what it is told of its task, a row of `conditioning.CONDITIONINGS`.
         tasks: rows that it was trained on, in the order of their indices.
         known: rows that `one_hot` has components for.
-        vectors: task vectors (t,) by name.
+        vectors: task vectors (t,) by name; (MOST_STAGES + 1, t) where they change with the stage.
         task_size: numbers of a task vector; 0 where there is none.
         index: whether what it does depends on the task's index.
     """
@@ -64,7 +64,7 @@ class Reads:
         return layout(self.sensors).size
 
     def vector(self, task: str) -> np.ndarray:
-        """The vector (t,) of a task: the one that is kept, or one from the tables.
+        """The vector of a task, as in `vectors`: the one that is kept, or one from the tables.
 
         Raises:
             ValueError: no such row, or the conditioning cannot act on it.
@@ -129,7 +129,7 @@ class LoadedPolicy:
         single = now.ndim == 1
         now = now[None] if single else now  # (n, s)
         stacked, memory = self._stacked(now, state, episode_start)
-        inputs = {"state": stacked, **self._told(observed, task, len(now))}
+        inputs = {"state": stacked, **self._told(observed, task, now)}
         actions = self._acts(inputs, deterministic)  # (n, 5)
         return (actions[0] if single else actions), memory
 
@@ -159,19 +159,27 @@ class LoadedPolicy:
         kept[begins] = now[begins, None]
         return kept.reshape(n, whole), (kept,)
 
-    def _told(self, observed: Mapping[str, Any], task: Any, n: int) -> Arrays:
-        """Task vectors (n, t) and indices (n, 1): of the rows that are named, or as observed."""
+    def _told(self, observed: Mapping[str, Any], task: Any, now: np.ndarray) -> Arrays:
+        """Task vectors (n, t) and indices (n, 1): of the rows that are named, or as observed.
+
+        Args:
+            observed: the observation.
+            task: names of rows.
+            now: (n, s) states, which tell the present stage.
+        """
         reads = self.reads
+        n = len(now)
         if task is None and len(reads.tasks) == 1 and not {"task", "index"} & set(observed):
             task = reads.tasks[0]
         if task is not None:
             names = (task,) * n if isinstance(task, str) else tuple(task)
             if len(names) != n:
                 raise ValueError(f"task must be a name, or {n} of them, not {len(names)}")
-            told = np.stack([reads.vector(name) for name in names])  # (n, t)
+            kept = np.stack([reads.vector(name) for name in names])
+            vector = told(kept, np.arange(n), self._stages(now)) if kept.ndim > 2 else kept
             place = {name: index for index, name in enumerate(reads.tasks)}
             index = np.array([[place.get(name, 0)] for name in names], np.float32)
-            return {"task": told, "index": index} if reads.task_size else {"index": index}
+            return {"task": vector, "index": index} if reads.task_size else {"index": index}
         found = {}
         if reads.task_size:
             found["task"] = self._observed(observed, "task", (n, reads.task_size))
@@ -179,6 +187,19 @@ class LoadedPolicy:
         zeros = np.zeros(shape, np.float32)
         found["index"] = self._observed(observed, "index", shape) if reads.index else zeros
         return found
+
+    def _stages(self, now: np.ndarray) -> np.ndarray:
+        """Index (n,) of the present stages in states (n, s), the last of several.
+
+        Raises:
+            ValueError: the sensors do not tell.
+        """
+        if self.reads.sensors != FULL:
+            raise ValueError(
+                f"{self.reads.conditioning} changes with the stage, which the sensors "
+                f"{self.reads.sensors} do not tell: the observation must have a task"
+            )
+        return stage_in(now[:, -self.reads.state_size :])
 
     def _observed(self, observed: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> Any:
         """A part of the observation, of a shape."""
@@ -346,7 +367,7 @@ def _spaces(meta: Mapping[str, Any], algorithm: type[Algorithm]) -> gym.spaces.D
         conditioning if isinstance(conditioning, str) else "language",
         "conditioning",
     )
-    [task_size] = meta["vectors"][meta["tasks"][0]].shape
+    task_size = meta["vectors"][meta["tasks"][0]].shape[-1]
     sizes = {"state": layout(sensors).size * row.states, "task": task_size}
     if algorithm.critic_sees_more(sensors):
         sizes["privileged"] = SIZE

@@ -43,7 +43,8 @@ from uncap.agents.networks import (
 )
 from uncap.agents.tables import HEADS
 from uncap.agents.vec_env import TaskVecEnv
-from uncap.envs.observations import layout
+from uncap.envs.conditioning import told
+from uncap.envs.observations import layout, stage_in
 
 LOG_STD = (-5.0, 0.5)  # bounds of the logarithm of the actions' deviation before squashing
 
@@ -332,7 +333,7 @@ def demonstration_transitions(
     Args:
         folder: of `demonstrations.record`.
         tasks: rows, in the order of their indices.
-        task_vectors: (tasks, t) conditioning vectors.
+        task_vectors: conditioning vectors, see `conditioning.vectors`.
 
     Returns:
         `state`, `next_state` (n, s), `task` (n, t), `index` (n, 1) in `tasks`, `action` (n, a),
@@ -356,7 +357,7 @@ def demonstration_transitions(
     columns = {
         "state": data["state"],
         "next_state": following,
-        "task": np.asarray(task_vectors)[index],
+        "task": told(np.asarray(task_vectors), index, stage_in(data["state"])),
         "index": index[:, None],
         "action": action,
         "reward": reward[:, None],

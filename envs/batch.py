@@ -786,6 +786,11 @@ class ClosureBatch:
             "contact": contact,  # (n,) the hand at work
         }
 
+    def present_stage(self) -> np.ndarray:
+        """Index (n,) of the present stages; MOST_STAGES once a lid is free, or has latched open."""
+        is_open = self.released | (self._now["done_before"] >= 1.0)
+        return np.where(is_open, MOST_STAGES, self.stage)
+
     def _measure_lid(self) -> dict[str, np.ndarray]:
         lid = self._lid.copy()
         now = self._now
@@ -800,7 +805,7 @@ class ClosureBatch:
         stage_done = np.minimum(
             np.maximum(travelled[self._all_ids, now["joint"]], 0.0), 1.0
         )
-        open_ = self.released | (now["done_before"] >= 1.0)  # for good
+        stage = self.present_stage()
         return {
             "axis": containers.x_axis,  # (n, 2) x axis of the container, horizontal
             # (n, 2) the same of the lid, but for its tilt
@@ -810,8 +815,8 @@ class ClosureBatch:
             "lid_velocity": self.qvel[:, self.lid_dof_columns].copy(),  # (n, 6)
             "progress": self.progress(),  # (n,)
             # (n,) index of the present stage; MOST_STAGES once the lid is free, or has latched
-            "stage": np.where(open_, MOST_STAGES, self.stage),
-            "stage_done": np.where(open_, 1.0, stage_done),  # (n,) share of its way
+            "stage": stage,
+            "stage_done": np.where(stage == MOST_STAGES, 1.0, stage_done),  # (n,) of its way
             "down": down,  # (n,) share of the way down, of a lid that is lowered or pressed
             # (n,) that a lid which stays has turned past open
             "beyond": np.maximum(turned - now["swing_end"], 0.0),

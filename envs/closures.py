@@ -280,6 +280,7 @@ class TaskSet:
         transfers: held-out rows that a training goes on to learn; by default all.
         left_out: the mechanism of which no row is trained, or next to none.
         episode_steps: control steps of every episode; by default what each row says.
+        held_out_kinds: held-out rows by kind, whose success is shown apart.
     """
 
     name: str
@@ -290,6 +291,7 @@ class TaskSet:
     transfers: tuple[str, ...] | None = None
     left_out: str = ""
     episode_steps: int | None = None
+    held_out_kinds: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         """Refuse a split whose sides share a row or a reserved range.
@@ -402,8 +404,8 @@ def guess_ceiling(names: Sequence[str]) -> float:
 
 
 def _numbers(name: str) -> str:
-    """A row's numbers as text; a row without a group has the text that it had without the field."""
-    return repr(CLOSURES[name]).replace(", group=''", "")
+    """A row's numbers as text; without fields that it leaves empty, as it had before them."""
+    return repr(CLOSURES[name]).replace(", group=''", "").replace(", ways=()", "")
 
 
 CLOSURES: GrowingTable[Closure] = GrowingTable(

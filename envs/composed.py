@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from uncap.envs import grammar
+from uncap.envs import closures, grammar, splits
 from uncap.envs.mechanisms import LIFT, TILT_Y, TWIST, Stage, X
 from uncap.envs.structure import Closure, Range
 
@@ -180,3 +180,50 @@ def _way(rng: np.random.Generator, stage: Stage, pressed_way: float) -> float:
 def _around(middle: float, share: float) -> Range:
     """A range about a middle."""
     return (middle * (1 - share), middle * (1 + share))
+
+
+CLOSURES_TRAINED = 256  # of a set, whatever the number of mechanisms
+LEAST, MOST_MECHANISMS = 8, splits.MOST_TRAINED  # mechanisms of a set
+_TESTED_SEEN = 32  # unseen closures of mechanisms that were trained
+_TESTED_NEW = 2  # closures of each mechanism that was held out
+_SET = re.compile(r"composed-([1-9]\d{0,2})(-b)?(-final)?")
+
+SET_NAMES = (
+    f"composed-K, composed-K-b, composed-K-final and composed-K-b-final, K mechanisms from {LEAST} "
+    f"to {MOST_MECHANISMS}"
+)
+
+
+@functools.lru_cache(maxsize=64)
+def task_set(name: str) -> closures.TaskSet | None:
+    """The composed task set of a name; None if there is none of that name.
+
+    `-b` is another split of the mechanisms; `-final` is tested on the held-out mechanisms that
+    are not looked at until the end. See `splits`.
+    """
+    match = _SET.fullmatch(name) if isinstance(name, str) else None
+    if match is None:
+        return None
+    number, other, final = match.groups()
+    k = int(number)
+    if not LEAST <= k <= MOST_MECHANISMS:
+        return None
+    split = splits.split("b" if other else "a")
+    seen = split.trained[:k]
+    tested = {
+        "seen": tuple(
+            row_name(seen[i % k], i // k, unseen=True) for i in range(min(_TESTED_SEEN, 4 * k))
+        )
+    }
+    for novelty, sequences in split.held_out["final" if final else "dev"].items():
+        tested[novelty] = tuple(
+            row_name(s, i, unseen=True) for s in sequences for i in range(_TESTED_NEW)
+        )
+    return closures.TaskSet(
+        name,
+        train=tuple(row_name(seen[i % k], i // k) for i in range(CLOSURES_TRAINED)),
+        held_out=tuple(row for rows in tested.values() for row in rows),
+        probes=f"mechanisms never seen: {k} composed mechanisms trained, 24 held out",
+        transfers=(),
+        held_out_kinds=tested,
+    )

@@ -10,8 +10,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from uncap.envs import composed, grammar, telling
 from uncap.envs.checks import names
 from uncap.envs.closures import CLOSURES
+from uncap.envs.mechanisms import MOST_STAGES
 from uncap.envs.tables import lookup
 
 SENTENCE_SIZE = 32  # numbers that a sentence's vector is projected to
@@ -25,12 +27,14 @@ class Conditioning(NamedTuple):
 
     Attributes:
         vectors: makes the task vectors (tasks, size), float32, from the tasks and those that
-            the policy was trained on.
+            the policy was trained on; where `staged`, (tasks, MOST_STAGES + 1, size).
         task_input: what the networks get of the task: `vector`, the one above; `index`, for
             which they learn a vector; or `nothing`.
         unseen: whether it can act on closures that were not trained.
         words: one line.
         states: how many of the last states an observation holds, unless that is asked for.
+        staged: whether what is told changes with the stage of the mechanism that is present:
+            one vector for each, and one for when all are done.
     """
 
     vectors: Callable[[Tasks, Tasks], np.ndarray]
@@ -38,6 +42,7 @@ class Conditioning(NamedTuple):
     unseen: bool
     words: str
     states: int = 1
+    staged: bool = False
 
 
 def no_vectors(tasks: Tasks, known: Tasks) -> np.ndarray:
@@ -52,8 +57,41 @@ def one_hot(tasks: Tasks, known: Tasks) -> np.ndarray:
 
 
 def parameters(tasks: Tasks, known: Tasks) -> np.ndarray:
-    """The closures' physical numbers, (tasks, 23): see `Closure.vector`."""
+    """The closures' stages in their order and physical numbers, (tasks, 34): `telling.vector`."""
     return np.stack([lookup(CLOSURES, task, "closure").vector for task in tasks])
+
+
+def stages(tasks: Tasks, known: Tasks) -> np.ndarray:
+    """The same, with the stages still to do, (tasks, MOST_STAGES + 1, 34): `telling.to_do`."""
+    return np.stack([telling.to_do(lookup(CLOSURES, task, "closure")) for task in tasks])
+
+
+def stage(tasks: Tasks, known: Tasks) -> np.ndarray:
+    """The same, with the present stage alone, (tasks, MOST_STAGES + 1, 22): `telling.present`."""
+    return np.stack([telling.present(lookup(CLOSURES, task, "closure")) for task in tasks])
+
+
+def shuffled(tasks: Tasks, known: Tasks) -> np.ndarray:
+    """As `parameters`, but of each closure the stages of another mechanism, (tasks, 34).
+
+    A control: the other mechanism follows from the closure's name. What is told tells closures
+    apart, and says nothing of how they open.
+    """
+    found = parameters(tasks, known)
+    found[:, : telling.STAGES_SIZE] = [_of_another(task) for task in tasks]
+    return found
+
+
+def _of_another(task: str) -> np.ndarray:
+    """What is told of the stages of a mechanism that is not the closure's."""
+    own = grammar.sequence_of_row(lookup(CLOSURES, task, "closure"))
+    rng = np.random.default_rng([0x5AF, *task.encode()])
+    while True:
+        among = grammar.sequences(int(rng.integers(1, MOST_STAGES + 1)))
+        other = among[rng.integers(len(among))]
+        if other != own:
+            row = CLOSURES[composed.row_name(other, 0)]
+            return row.vector[: telling.STAGES_SIZE]
 
 
 def language(tasks: Tasks, known: Tasks) -> np.ndarray:
@@ -84,7 +122,27 @@ CONDITIONINGS = {
         parameters,
         task_input="vector",
         unseen=True,
-        words="the closure's physical numbers",
+        words="the mechanism's stages in their order, and the closure's physical numbers",
+    ),
+    "stages": Conditioning(
+        stages,
+        task_input="vector",
+        unseen=True,
+        words="the same, but of the stages only those still to do, the present one first",
+        staged=True,
+    ),
+    "stage": Conditioning(
+        stage,
+        task_input="vector",
+        unseen=True,
+        words="the same, but of the stages the present one alone: a coach names the next move",
+        staged=True,
+    ),
+    "shuffled": Conditioning(
+        shuffled,
+        task_input="vector",
+        unseen=True,
+        words="a control: as parameters, but the stages are another mechanism's",
     ),
     "language": Conditioning(
         language,
@@ -117,7 +175,8 @@ def vectors(
         known: tasks that the policy was trained on; by default `tasks`.
 
     Returns:
-        (tasks, size) vectors, float32.
+        (tasks, size) vectors, float32; (tasks, MOST_STAGES + 1, size) where what is told changes
+        with the stage: row k while stage k is present, the last one when all are done.
 
     Raises:
         KeyError: unknown conditioning.
@@ -185,3 +244,21 @@ def sentences(texts: list[str]) -> np.ndarray:
     unit = encoded / np.linalg.norm(encoded, axis=1, keepdims=True)
     projection = np.random.default_rng(384).normal(size=(unit.shape[1], SENTENCE_SIZE))
     return (unit @ projection).astype(np.float32)
+
+
+def told(
+    task_vectors: np.ndarray, task: np.ndarray, stage: np.ndarray | None = None
+) -> np.ndarray:
+    """What is told of tasks at their present stages.
+
+    Args:
+        task_vectors: see `vectors`.
+        task: (n,) indices of the tasks.
+        stage: (n,) index of the present stage, MOST_STAGES when all are done; by default the first.
+
+    Returns:
+        (n, size).
+    """
+    if task_vectors.ndim == 2:
+        return task_vectors[task]
+    return task_vectors[task, 0 if stage is None else stage]

@@ -180,7 +180,7 @@ def _clamped(measured: Measured) -> np.ndarray:
     """Whether closed fingers press on one side of the lid only, and hard, bool (n,)."""
     most = measured["touch"].max(1)  # (n,) N
     least = measured["touch"].min(1)
-    return (most > _ONE_SIDED) & (least == 0.0)
+    return (most > _ONE_SIDED) & (least == 0.0) & ~measured["released"]
 
 
 def _wrist_spent(measured: Measured) -> np.ndarray:

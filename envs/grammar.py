@@ -9,9 +9,21 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from uncap.envs.mechanisms import LIFT, MOST_STAGES, TILT_Y, TWIST, Mechanism, Stage, X
+from uncap.envs.mechanisms import (
+    LIFT,
+    MECHANISMS,
+    MOST_STAGES,
+    TILT_Y,
+    TWIST,
+    Mechanism,
+    Stage,
+    X,
+)
+
+if TYPE_CHECKING:
+    from uncap.envs.structure import Closure
 
 
 class Kind(NamedTuple):
@@ -186,6 +198,11 @@ def sequence_of(mechanism: Mechanism, direction: float = 1.0) -> Sequence | None
             return None
         found.append(by_stage[own])
     return tuple(found) or None
+
+
+def sequence_of_row(row: Closure) -> Sequence | None:
+    """The same of a closure."""
+    return sequence_of(MECHANISMS[row.mechanism], row.direction)
 
 
 MECHANISM_NAMES = (

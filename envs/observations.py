@@ -6,6 +6,7 @@ A new part is one row of ROWS; which of them a policy is given, a row of `sensor
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -212,6 +213,9 @@ LAYOUTS = {name: Layout.of(row.parts) for name, row in SENSORS.items()}
 FULL = "full"  # the sensors of experts, critics and, unless others are asked for, policies
 PARTS = LAYOUTS[FULL].parts
 SIZE = LAYOUTS[FULL].size
+_HALF = 0.5  # between the 0 and the 1 of a component, whatever the noise
+_STAGE_FROM = sum(part.size for part in itertools.takewhile(lambda p: p.name != "stage", PARTS))
+_STAGE_COLUMNS = slice(_STAGE_FROM, _STAGE_FROM + MOST_STAGES)  # of a full state
 
 
 def layout(sensors: str) -> Layout:
@@ -222,6 +226,12 @@ def layout(sensors: str) -> Layout:
     """
     lookup(SENSORS, sensors, "sensors")
     return LAYOUTS[sensors]
+
+
+def stage_in(state: np.ndarray) -> np.ndarray:
+    """Index (n,) of the present stage in `full` states (n, SIZE); MOST_STAGES where none is."""
+    one_hot = state[:, _STAGE_COLUMNS]
+    return np.where(one_hot.max(1) > _HALF, one_hot.argmax(1), MOST_STAGES)
 
 
 def observe(

@@ -13,7 +13,7 @@ from gymnasium.vector.utils import batch_space
 
 from uncap.envs import checks, disturbances, observations, rewards, snapshots
 from uncap.envs.batch import CONTROL_DT, ClosureBatch
-from uncap.envs.conditioning import CONDITIONINGS, vectors
+from uncap.envs.conditioning import CONDITIONINGS, told, vectors
 from uncap.envs.deck import Deck
 from uncap.envs.episodes import EpisodeTracker, Squeeze, StateHistory
 from uncap.envs.frames import MODES, frames_in
@@ -98,7 +98,8 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
     Attributes:
         batch: the simulations.
         task: (n,) task index of the present episodes.
-        task_vectors: (tasks, size) conditioning vectors.
+        task_vectors: (tasks, size) conditioning vectors; (tasks, MOST_STAGES + 1, size) where
+            what is told changes with the stage of the mechanism, see `conditioning.vectors`.
 
     Raises:
         KeyError: unknown task, conditioning, observation, level, factor or sensors; close matches
@@ -204,7 +205,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         if self._pixels is not None:
             spaces["rgb"] = gym.spaces.Box(0, 255, self._pixels.shape, np.uint8)
         if self._has_task_vectors:
-            size = self.task_vectors.shape[1]
+            size = self.task_vectors.shape[-1]
             spaces["task"] = gym.spaces.Box(-limit, limit, (size,), np.float32)
         self.single_observation_space = gym.spaces.Dict(spaces)
         self.single_action_space = gym.spaces.Box(-1.0, 1.0, (ACTION_SIZE,), np.float32)
@@ -220,7 +221,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
 
     @property
     def _has_task_vectors(self) -> bool:
-        return self.task_vectors.shape[1] > 0
+        return self.task_vectors.shape[-1] > 0
 
     @property
     def max_steps(self) -> np.ndarray:
@@ -515,8 +516,12 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
                 batch.variation.pictured(),
             )
         if self._has_task_vectors:
-            observation["task"] = self.task_vectors[self.task]
+            observation["task"] = self.told(self.task)
         return observation
+
+    def told(self, task: np.ndarray) -> np.ndarray:
+        """What is told now, (n, size), of tasks with the indices (n,): at the present stages."""
+        return told(self.task_vectors, task, self.batch.present_stage())
 
     def _info(self, measured: dict[str, np.ndarray]) -> Info:
         tracker = self._tracker

@@ -105,6 +105,7 @@ def compare_runs(folders: Mapping[str, Runs], seed: int) -> tuple[dict, dict[str
                 if finished
                 else None,
                 **_zero_shot(list(finished.values())),
+                "per_kind": _per_kind(list(finished.values())),
                 **_effort(list(finished.values()), curves[label], equal_seconds, equal_steps),
             }
         )
@@ -163,6 +164,15 @@ def _zero_shot(results: Sequence[Mapping]) -> dict:
     return {
         key: _mean([entry.get(key) for entry in entries]) if entries else None
         for key in _HELD_OUT_KEYS
+    }
+
+
+def _per_kind(results: Sequence[Mapping]) -> dict[str, float | None]:
+    """Success on each kind of held-out rows without an attempt, means over seeds."""
+    entries = [(result.get("held_out") or {}).get("per_kind", {}) for result in results]
+    return {
+        kind: _mean([entry.get(kind, {}).get("success") for entry in entries])
+        for kind in (entries[0] if entries else {})
     }
 
 
@@ -264,6 +274,10 @@ def _cells(row: Mapping) -> list[str]:
     ]
 
 
+def _spaced(name: str) -> str:
+    return name.replace("_", " ")
+
+
 def _decimal(value: float | None) -> str:
     return _NOT_AVAILABLE if value is None else f"{value:.3f}"
 
@@ -298,7 +312,8 @@ def _csv(configurations: Sequence[Mapping]) -> str:
     writer.writeheader()
     for row in configurations:
         missing = " ".join(str(seed) for seed in row["missing"])
-        writer.writerow({**row, "missing": missing})
+        kinds = " ".join(f"{kind}={_decimal(value)}" for kind, value in row["per_kind"].items())
+        writer.writerow({**row, "missing": missing, "per_kind": kinds})
     return buffer.getvalue()
 
 
@@ -320,6 +335,12 @@ def _notes(found: Mapping) -> list[str]:
         f"{ceiling:.3f}."
         for label, ceiling in ceilings.items()
         if ceiling is not None and ceiling < 1
+    ]
+    notes += [
+        f"{row['configuration']}, held-out rows by kind: "
+        + ", ".join(f"{_spaced(kind)} {_decimal(value)}" for kind, value in row["per_kind"].items())
+        for row in found["configurations"]
+        if row["per_kind"]
     ]
     if found["jobs"] > 1:
         notes.append(

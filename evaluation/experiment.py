@@ -24,7 +24,14 @@ from uncap.evaluation import runs
 from uncap.evaluation.config import JobConfig
 from uncap.evaluation.kept import Kept
 from uncap.evaluation.metrics import read_metrics
-from uncap.evaluation.protocol import Episode, by_mechanism, evaluate, summary, write_episodes
+from uncap.evaluation.protocol import (
+    Episode,
+    by_mechanism,
+    evaluate,
+    summary,
+    together,
+    write_episodes,
+)
 from uncap.evaluation.rows import restore, stored_rows
 from uncap.evaluation.shapes import typed
 from uncap.evaluation.training import LATEST, Session
@@ -235,6 +242,10 @@ def _held_out(split: TaskSet, found: dict) -> dict:
         "seen_mechanisms": _mean_success(rows[False]),
         "worst_seen_mechanism": min((row["success"] for row in seen.values()), default=None),
         "new_mechanisms": _mean_success(rows[True]),
+        "per_kind": {
+            kind: together([found["per_task"][name] for name in names])
+            for kind, names in split.held_out_kinds.items()
+        },
     }
 
 

@@ -195,7 +195,7 @@ class Live:
         told = np.array([self.tasks.index(self.told)])
         seen = {name: value for name, value in self._observation.items() if name != "privileged"}
         if "task" in seen:
-            seen["task"] = self.env.task_vectors[told]
+            seen["task"] = self.env.told(told)
         return seen, told
 
     def _see(self, recording: Recording) -> None:

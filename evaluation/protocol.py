@@ -293,18 +293,24 @@ def by_mechanism(per_task: Mapping[str, Mapping]) -> dict[str, dict]:
     """
     found = {}
     for mechanism in dict.fromkeys(CLOSURES[name].mechanism for name in per_task):
-        rows = [row for name, row in per_task.items() if CLOSURES[name].mechanism == mechanism]
-        episodes = sum(row["episodes"] for row in rows)
-        successes = sum(round(row["success"] * row["episodes"]) for row in rows)
-        low, high = wilson(successes, episodes)
-        found[mechanism] = {
-            "success": successes / episodes,
-            "low": low,
-            "high": high,
-            "episodes": episodes,
-            "rows": len(rows),
-        }
+        found[mechanism] = together(
+            [row for name, row in per_task.items() if CLOSURES[name].mechanism == mechanism]
+        )
     return found
+
+
+def together(rows: Sequence[Mapping]) -> dict:
+    """Success over the episodes of some rows of a summary, with its 95 % Wilson interval."""
+    episodes = sum(row["episodes"] for row in rows)
+    successes = sum(round(row["success"] * row["episodes"]) for row in rows)
+    low, high = wilson(successes, episodes)
+    return {
+        "success": successes / episodes,
+        "low": low,
+        "high": high,
+        "episodes": episodes,
+        "rows": len(rows),
+    }
 
 
 def summary(table: Sequence[Episode]) -> dict:

@@ -102,6 +102,8 @@ def _held_out_section(held_out: Mapping | None) -> str:
         "the worst of these mechanisms": held_out.get("worst_seen_mechanism"),
         "rows of others": held_out.get("new_mechanisms"),
     }
+    kinds = held_out.get("per_kind", {})
+    means |= {f"kind: {kind.replace('_', ' ')}": row["success"] for kind, row in kinds.items()}
     line = ", ".join(f"{words} {percent(x)}" for words, x in means.items() if x is not None)
     return (
         f"<h2>Held-out rows, without an attempt</h2><p>{line}.</p>"

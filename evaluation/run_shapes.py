@@ -92,6 +92,7 @@ _HELD_OUT = fields(
         "seen_mechanisms": optional(share),
         "worst_seen_mechanism": optional(share),
         "new_mechanisms": optional(share),
+        "per_kind": mapped(_MECHANISM),
         **_FAULTS,
     },
 )
