@@ -215,6 +215,7 @@ class ClosureBatch:
         stage: (n,) index of the present stage of the lid's mechanism.
         diverged: (n,) how often each simulation was put back, see `_recover`.
         constants: numbers of the simulations' variants, (n, ...) by name, see `constants`.
+        now: numbers of the simulations' present stages, (n, ...) by name, see `stage_constants`.
         variant_constants: the same of the whole pool, a structured array.
         variant_stages: numbers of the pool's stages, a structured array
             (variants, MOST_STAGES + 1), see `stage_constants`.
@@ -278,10 +279,10 @@ class ClosureBatch:
         self.stage = np.zeros(self.n, np.int64)
         self._thread_offset = np.zeros(self.n)  # m: lift without a twist, where a thread acts
         self._stage_rows = self.variant_stages[self.variant, self.stage]  # (n,)
-        self._now: dict[str, np.ndarray] = {  # of the present stages, by name
+        self.now: dict[str, np.ndarray] = {  # of the present stages, by name
             name: self._stage_rows[name] for name in self.variant_stages.dtype.names or ()
         }
-        self._measured_stage = {name: self._now[name] for name in _MEASURED_STAGE}
+        self._measured_stage = {name: self.now[name] for name in _MEASURED_STAGE}
         self._staged_ids = np.zeros(0, np.int64)  # simulations whose mechanism has several stages
         self.diverged = np.zeros(self.n, np.int64)
         self._all_ids = np.arange(self.n)
@@ -530,9 +531,9 @@ class ClosureBatch:
         )
 
     def _find_sideways(self) -> _Sideways:
-        moves = self._now["sideways"]  # (n,) 1 for a lid that moves sideways, else 0
+        moves = self.now["sideways"]  # (n,) 1 for a lid that moves sideways, else 0
         return _Sideways(
-            goal=(moves * self._now["sideways_to"])[:, None] * self._containers.x_axis,
+            goal=(moves * self.now["sideways_to"])[:, None] * self._containers.x_axis,
             rotation=moves[:, None, None] * self._containers.rotation,
         )
 
@@ -547,7 +548,7 @@ class ClosureBatch:
         )
 
     def _find_gates(self) -> _Gates:
-        ids = np.flatnonzero(self._now["gated"])
+        ids = np.flatnonzero(self.now["gated"])
         gated = self._stage_rows[ids]
         key = gated["gate_key"]  # (k,) of the lid's joints
         breakaway = self.variation.values["breakaway"][ids]
@@ -650,7 +651,7 @@ class ClosureBatch:
             return
         self._set_stage(changed, self.stage[changed] + change[change != 0])
         lid = self._lid[changed]
-        self._thread_offset[changed] = lid[:, LIFT] - self._now["ratio"][changed] * lid[:, TWIST]
+        self._thread_offset[changed] = lid[:, LIFT] - self.now["ratio"][changed] * lid[:, TWIST]
         self._write_stage(changed)
         self._update_stage_constants()
 
@@ -680,7 +681,7 @@ class ClosureBatch:
         return self._progress.copy()
 
     def _measure_progress(self) -> np.ndarray:
-        now = self._now
+        now = self.now
         progress = mechanisms.progress(
             self._lid, now["start"], now["inverse_full"], now["shares"], now["done_before"]
         )
@@ -788,12 +789,12 @@ class ClosureBatch:
 
     def present_stage(self) -> np.ndarray:
         """Index (n,) of the present stages; MOST_STAGES once a lid is free, or has latched open."""
-        is_open = self.released | (self._now["done_before"] >= 1.0)
+        is_open = self.released | (self.now["done_before"] >= 1.0)
         return np.where(is_open, MOST_STAGES, self.stage)
 
     def _measure_lid(self) -> dict[str, np.ndarray]:
         lid = self._lid.copy()
-        now = self._now
+        now = self.now
         containers = self._containers
         sideways = self._sideways
         moved = np.einsum("ijk,ik->ij", sideways.rotation, lid[:, :2])
@@ -802,9 +803,7 @@ class ClosureBatch:
         lid_yaw = containers.yaw + lid[:, TWIST]
         down = np.minimum(np.maximum(-lid[:, LIFT] * self.constants["per_down"], 0.0), 1.0)
         travelled = (lid - now["start"]) * now["inverse_full"]  # (n, 6)
-        stage_done = np.minimum(
-            np.maximum(travelled[self._all_ids, now["joint"]], 0.0), 1.0
-        )
+        stage_done = np.minimum(np.maximum(travelled[self._all_ids, now["joint"]], 0.0), 1.0)
         stage = self.present_stage()
         return {
             "axis": containers.x_axis,  # (n, 2) x axis of the container, horizontal

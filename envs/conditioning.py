@@ -246,9 +246,7 @@ def sentences(texts: list[str]) -> np.ndarray:
     return (unit @ projection).astype(np.float32)
 
 
-def told(
-    task_vectors: np.ndarray, task: np.ndarray, stage: np.ndarray | None = None
-) -> np.ndarray:
+def told(task_vectors: np.ndarray, task: np.ndarray, stage: np.ndarray | None = None) -> np.ndarray:
     """What is told of tasks at their present stages.
 
     Args:

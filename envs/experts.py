@@ -287,7 +287,7 @@ def swing(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
 
 
 def slide(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
-    """Lead a lid along its rail, a little further than it has to go; slower while it is kept down."""
+    """Lead a lid along its rail, a little past the end of its way; slower while it is kept down."""
     ready = mine & plan.gripped & _may_go(measured)
     pressing = np.where(measured["bar"], _DRAG_BAR, _DRAG_PRESSING)  # (n,) m
     fastest = np.where(measured["pressed"], pressing, _DRAG_STEP)

@@ -71,7 +71,9 @@ def _lowers(stage: Stage) -> bool:
     return stage.pressed or (stage.joint == LIFT and stage.sign < 0)
 
 
-def _before(stages: list[Stage], of: Callable[[Stage], bool], later: Callable[[Stage], bool]) -> bool:
+def _before(
+    stages: list[Stage], of: Callable[[Stage], bool], later: Callable[[Stage], bool]
+) -> bool:
     """Whether a stage of one sort stands somewhere before one of another sort."""
     return any(of(a) and later(b) for a, b in itertools.combinations(stages, 2))
 
@@ -205,6 +207,4 @@ def sequence_of_row(row: Closure) -> Sequence | None:
     return sequence_of(MECHANISMS[row.mechanism], row.direction)
 
 
-MECHANISM_NAMES = (
-    f"one to {MOST_STAGES} of {', '.join(KINDS)}, joined by hyphens, as right-ccw-up"
-)
+MECHANISM_NAMES = f"one to {MOST_STAGES} of {', '.join(KINDS)}, joined by hyphens, as right-ccw-up"

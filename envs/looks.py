@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from uncap.envs.mechanisms import LIFT, MECHANISMS, TILT_Y, TWIST, X
+from uncap.envs.mechanisms import MECHANISMS, TILT_Y, TWIST, X
 
 if TYPE_CHECKING:
     from uncap.envs.drawing import Pen

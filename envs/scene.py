@@ -14,7 +14,6 @@ from __future__ import annotations
 from typing import Any
 
 import mujoco
-import numpy as np
 
 from uncap.envs import drawing
 from uncap.envs.lid import add_constraints, add_lid_joints

@@ -207,9 +207,7 @@ def _gate(stages: list[Stage]) -> Gate | None:
     return None
 
 
-def _friction(
-    variant: Variant, mechanism: Mechanism, stages: tuple[Stage, ...]
-) -> np.ndarray:
+def _friction(variant: Variant, mechanism: Mechanism, stages: tuple[Stage, ...]) -> np.ndarray:
     """Breakaway friction (6,) of the joints in a chain: those of other stages are jammed."""
     acting = {stage.joint for stage in stages} | set(mechanism.loose)
     floats = any(stage.pressed or stage.sprung or stage.threaded for stage in stages)
@@ -240,7 +238,7 @@ def _limits(
         limits[sorted(mechanism.travels)] = (-WIDE, WIDE)
     last = chain[-1] == len(mechanism.stages) - 1
     sprung = any(mechanism.stages[i].pressed or mechanism.stages[i].sprung for i in chain)
-    for joint in np.flatnonzero(full):
+    for joint in np.flatnonzero(full).tolist():
         slack = np.sign(full[joint]) * _overtravel(joint)
         shut = start[joint]
         if chain[0] > 0:

@@ -15,8 +15,8 @@ from uncap.envs.axes import AXES
 from uncap.envs.checks import MOST_STEPS, integer
 from uncap.envs.looks import GRIPS, LOOKS
 from uncap.envs.mechanisms import MECHANISMS, TILT_Y, TWIST, Mechanism, X
-from uncap.envs.telling import vector
 from uncap.envs.tables import brief, lookup
+from uncap.envs.telling import vector
 
 Range = tuple[float, float]  # low, high
 Color = tuple[float, float, float]  # red, green, blue in [0, 1]
@@ -186,7 +186,9 @@ class Closure:
 
     def draw(self, rng: np.random.Generator) -> Variant:
         """Draw one variant uniformly from the row's ranges."""
-        numbers = {field: float(rng.uniform(*getattr(self, field))) for field in RANGES}
+        numbers: dict[str, Any] = {
+            field: float(rng.uniform(*getattr(self, field))) for field in RANGES
+        }
         if self.ways:
             ways = tuple(float(rng.uniform(*way)) for way in self.ways)
             return Variant(self, **numbers, ways=ways)
@@ -410,6 +412,7 @@ RULES: tuple[Callable[[Closure], None], ...] = (
     _hinged_lid_stays_in_reach,
     _thread_has_a_lead,
 )
+
 
 def distance(a: Closure, b: Closure, axis: str | None = None) -> float:
     """Structural distance of two rows: Euclidean over their numbers, a metric on them.

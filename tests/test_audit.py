@@ -137,7 +137,7 @@ def test_a_lid_moved_by_an_invisible_hand_is_no_success(name):
     batch = env.batch
     batch.hand_over(np.arange(N))
     applied = batch.sim.bind("qfrc_applied")  # (N, nv) N, N m
-    full = batch.constants["full"]  # (N, 6) m, rad
+    full = batch.now["full"]  # (N, 6) m, rad
     push = np.sign(full) * [60, 60, 60, 8, 8, 8] * (full != 0)  # (N, 6) N, N m
     mechanism = MECHANISMS[CLOSURES[name].mechanism]
     away = np.tile([0, 0, 1.0, 0, 1.0], (N, 1))

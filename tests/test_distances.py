@@ -62,10 +62,11 @@ def test_every_joint_and_gate_of_a_mechanism_is_named_by_a_demand():
             named = by_joint.get(joint)
             assert named in asked if named else asked & {"lift", "press"}, LID_JOINTS[joint]
         gates = {"press_and_turn": (LIFT, TWIST), "turn_then_lift": (TWIST, LIFT)}
-        if mechanism.gate:
-            named = [name for name in gates if name in asked]
-            found = (mechanism.gate.key, mechanism.gate.jammed)
-            assert [gates[name] for name in named] == [found], "DEMANDS needs a row for it"
+        for stage in mechanism.stages:
+            if stage.keeps is not None:
+                named = [name for name in gates if name in asked]
+                found = (stage.keeps, stage.joint)
+                assert [gates[name] for name in named] == [found], "DEMANDS needs a row for it"
 
 
 def test_further_than_the_wrist_goes_is_what_the_robot_says():

@@ -5,7 +5,7 @@ import pytest
 
 from uncap.envs import CLOSURES, ClosureVectorEnv
 from uncap.envs.batch import ClosureBatch
-from uncap.envs.experts import MOVES, expert_action
+from uncap.envs.experts import MOVES, Move, expert_action
 from uncap.evaluation.protocol import BUILT_IN, evaluate
 
 
@@ -63,7 +63,7 @@ def test_a_new_move_is_one_function_and_one_row(monkeypatch):
     def wave(measured, mine, plan):
         plan.turn[mine] = 1.0
 
-    monkeypatch.setitem(MOVES, "reach", wave)
+    monkeypatch.setitem(MOVES, "reach", Move(wave, lambda measured: measured["at_mark"]))
     after = expert_action(measured)
     assert np.array_equal(after[::2], before[::2])  # of the mugs
     assert (after[1::2] == [0, 0, 0, 1, 1]).all()

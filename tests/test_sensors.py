@@ -40,6 +40,10 @@ HIDDEN = {
     "tilt",
     "released",
     "way",
+    "lid_axis",
+    "stage",
+    "stage_done",
+    "down",
     "dimensions",
     "bar",
 }
@@ -108,12 +112,15 @@ def test_an_arm_does_not_sense_what_only_the_simulation_knows():
     batch.qvel[:, batch.lid_dof_columns] += 0.5
     hand = batch._hand
     batch._hand = hand._replace(grip=hand.grip + 0.01, touch=hand.touch + 1.0)
-    containers = batch._containers
-    batch._containers = containers._replace(way_goal=containers.way_goal + 0.02)
+    sideways = batch._sideways
+    batch._sideways = sideways._replace(goal=sideways.goal + 0.02)
     batch.constants["dimensions"][:] += 0.01
     batch.constants["bar"][:] = ~batch.constants["bar"]
-    batch.constants["swing"][:] = 1.0  # the lids stay, and have turned past their angle
-    batch.constants["angle"][:] = 0.0
+    batch.now["swing"][:] = 1.0  # the lids stay, and have turned past their angle
+    batch.now["swing_end"][:] = 0.0
+    batch.now["end"][:] += 0.02
+    batch.constants["per_down"][:] = -20.0  # what is lifted has gone down
+    batch.stage[:] = 1
     after = {name: state(env, name) for name in SENSORS}
     assert np.array_equal(before["arm"], after["arm"])
     for name in HIDDEN:
