@@ -651,7 +651,9 @@ class ClosureBatch:
             return
         self._set_stage(changed, self.stage[changed] + change[change != 0])
         lid = self._lid[changed]
-        self._thread_offset[changed] = lid[:, LIFT] - self.now["ratio"][changed] * lid[:, TWIST]
+        # a thread takes up the lid where it is, but not below what its container leaves it
+        lift = np.maximum(lid[:, LIFT], self.constants["lowest"][changed])
+        self._thread_offset[changed] = lift - self.now["ratio"][changed] * lid[:, TWIST]
         self._write_stage(changed)
         self._update_stage_constants()
 

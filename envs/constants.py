@@ -15,7 +15,7 @@ from uncap.envs import mechanisms
 from uncap.envs.mechanisms import LIFT, MOST_STAGES, TWIST, Stage, X
 from uncap.envs.rewards import TERMS
 from uncap.envs.scene import grip_height, mechanism_of, seat_height
-from uncap.envs.stages import Gate, StageNumbers, lid_stages
+from uncap.envs.stages import Gate, StageNumbers, lid_stages, sink
 from uncap.envs.structure import Variant
 from uncap.envs.tables import lookup
 
@@ -104,6 +104,7 @@ def _opening(variant: Variant) -> dict[str, Any]:
         "direction": variant.closure.direction,  # +1, -1 or 0
         "angle": variant.angle,  # rad
         "depth": variant.depth,  # m
+        "lowest": -sink(variant),  # m, of the lid in its container
         # 1/m, of how far down the lid goes on its way; 0 where it does not
         "per_down": 1 / max([variant.depth, *downward]) if mechanism.lowered else 0.0,
     }
