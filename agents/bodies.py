@@ -21,6 +21,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from uncap.envs import telling
+from uncap.envs.mechanisms import MOST_STAGES
 from uncap.envs.observations import FULL, layout
 
 EMBEDDING = 16  # size of the learned vector of a task that has no task vector
@@ -125,6 +127,42 @@ class FiLM(nn.Module):
         for layer, scale, shift in zip(self.layers, parts[::2], parts[1::2], strict=True):
             x = F.elu((1 + scale) * layer(x) + shift)  # (n, width)
         return x
+
+
+class StageAttention(FiLM):
+    """FiLM by the stages of a mechanism that the state attends to, and what else is told.
+
+    Where the task vector is that of `telling.vector`, each head gives the stages in it weights
+    that depend on the state, and a weight to none of them; their mean takes the place of all
+    stages. So what was learned of a stage is the same wherever it stands in the order. Another
+    vector is taken as it is.
+    """
+
+    HEADS = 2
+
+    def __init__(self, state_size: int, task_size: int, num_tasks: int, width: int):
+        tells_stages = task_size == telling.SIZE
+        self.stages = MOST_STAGES if tells_stages else 0
+        self.of_stages = telling.STAGES_SIZE if tells_stages else 0
+        attended = self.HEADS * telling.STAGES_SIZE // MOST_STAGES if tells_stages else 0
+        super().__init__(state_size, task_size - self.of_stages + attended, num_tasks, width)
+        self.query = None
+        if tells_stages:
+            weights = nn.Linear(ENCODER, self.HEADS * (MOST_STAGES + 1))
+            self.query = nn.Sequential(nn.Linear(state_size, ENCODER), nn.ELU(), weights)
+
+    def attended(self, state: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
+        """Replace the stages in task (n, SIZE) by those that state (n, s) attends to: (n, t)."""
+        if self.query is None:
+            return task
+        stages = task[:, : self.of_stages].unflatten(1, (self.stages, -1))  # (n, stages, 7)
+        weights = self.query(state).unflatten(1, (self.HEADS, -1)).softmax(2)
+        chosen = weights[:, :, : self.stages] @ stages  # (n, heads, 7); the last weight is none's
+        return torch.cat([chosen.flatten(1), task[:, self.of_stages :]], 1)
+
+    def forward(self, state: torch.Tensor, task: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """Map state (n, state_size), task (n, task_size) and index (n,) to (n, width)."""
+        return super().forward(state, self.attended(state, task), index)
 
 
 class SoftModules(nn.Module):

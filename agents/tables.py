@@ -13,6 +13,7 @@ BODIES = Table(
     {
         "mlp": Row(".bodies:MLP", "state and task side by side through two layers"),
         "film": Row(".bodies:FiLM", "the task scales and shifts every hidden unit"),
+        "attention": Row(".bodies:StageAttention", "film, by the stages that the state attends to"),
         "soft_modules": Row(".bodies:SoftModules", "soft routing between layers of modules"),
         "moore": Row(".bodies:Moore", "mixture of orthogonal experts"),
         "paco": Row(".bodies:PaCo", "weights composed of parameter sets that tasks share"),

@@ -29,6 +29,7 @@ _LEAD_UNIT = 0.01  # m
 _MARK_UNIT = 0.1  # m
 _STAGE_SIZE = len(_UNITS) + 3
 STAGES_SIZE = MOST_STAGES * _STAGE_SIZE  # of `vector`: what it tells of the stages
+SIZE = STAGES_SIZE + 13  # of `vector`
 
 
 def vector(closure: Closure) -> np.ndarray:
