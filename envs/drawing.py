@@ -139,6 +139,7 @@ def _materials(closure: Closure) -> tuple[_Material, ...]:
         _Material("dark", (0.6 * red, 0.6 * green, 0.6 * blue), 1.0, 0.3),
         _Material("label", (0.96, 0.95, 0.90), 1.0, 0.1),
         _Material("steel", (0.72, 0.74, 0.76), 1.0, 0.9),
+        _Material("ink", (0.12, 0.12, 0.14), 1.0, 0.1),
         _Material("mark", (0.98, 0.98, 0.98), 1.0, 0.1),
         _Material("goal", (0.20, 0.75, 0.40), 0.45, 0.1),
     )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from uncap.envs.mechanisms import MECHANISMS, TILT_Y, TWIST, X
+from uncap.envs.pictograms import draw_signs
 
 if TYPE_CHECKING:
     from uncap.envs.drawing import Pen
@@ -262,9 +263,9 @@ def draw_container(pen: Pen, variant: Variant) -> None:
     pen.cylinder(0.8 * closure.body[0], -0.15, -0.001, "steel")
     LOOKS[closure.look].container(pen, closure)
     mechanism = MECHANISMS[closure.mechanism]
-    last = mechanism.stages[-1:]
-    if mechanism.threaded or (mechanism.separates and last and last[0].joint == TWIST):
+    if mechanism.separates and any(stage.joint == TWIST for stage in mechanism.stages[-1:]):
         _thread(pen, closure)
+    draw_signs(pen, closure)
     _goal(pen, variant)
 
 
@@ -325,15 +326,23 @@ def _mark_in_air(pen: Pen, variant: Variant) -> None:
 
 
 def _track(pen: Pen, variant: Variant) -> None:
-    """The track of a sliding lid, and a line across its end."""
+    """The track of a sliding lid, and lines across its ends."""
     closure = variant.closure
-    x = variant.depth
+    stages = MECHANISMS[closure.mechanism].stages
+    ways = [
+        stage.sign * way
+        for stage, way in zip(stages, variant.stage_ways, strict=True)
+        if stage.joint == X
+    ]
+    reached = np.cumsum(ways)  # m, where each way ends
+    low, high = min(0.0, *reached), max(0.0, *reached)
     seat = closure.seat_height
     half = closure.cap_radius or closure.bar_half
-    track = (x / 2 + half, max(0.35 * half, 0.006), 0.0004)
-    pen.shape("box", (x / 2, 0, seat + 0.0003), track, "dark")
+    track = ((high - low) / 2 + half, max(0.35 * half, 0.006), 0.0004)
+    pen.shape("box", ((low + high) / 2, 0, seat + 0.0003), track, "dark")
     line = (0.0015, max(0.5 * half, 0.010), 0.0006)
-    pen.shape("box", (x + half, 0, seat + 0.0006), line, "goal")
+    for x in reached:
+        pen.shape("box", (x + half * np.sign(x), 0, seat + 0.0006), line, "goal")
 
 
 def _spout(pen: Pen, variant: Variant, base: float) -> None:
