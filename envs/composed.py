@@ -1,7 +1,8 @@
 """Closures of composed mechanisms, and task sets of them, made when asked for.
 
 A row is named by its mechanism and a number: `composed-right-ccw-up-0`, `-1`, ... are trained,
-`composed-unseen-right-ccw-up-0`, ... are held out. A row depends on its name only.
+`composed-unseen-right-ccw-up-0`, ... are held out. A row depends on its name only. Trained rows are
+described in other words than those that are held out, see `grammar.KINDS`.
 """
 
 from __future__ import annotations
@@ -61,16 +62,20 @@ def row(name: str) -> Closure | None:
     if not grammar.is_valid(sequence):
         return None
     entropy = [_ENTROPY[unseen or ""], int(number), *words.encode()]
-    return draw_closure(np.random.default_rng(entropy), sequence, name)
+    said = grammar.in_words(sequence, int(number), tested=bool(unseen))
+    return draw_closure(np.random.default_rng(entropy), sequence, name, said)
 
 
-def draw_closure(rng: np.random.Generator, sequence: grammar.Sequence, name: str) -> Closure:
+def draw_closure(
+    rng: np.random.Generator, sequence: grammar.Sequence, name: str, said: str = ""
+) -> Closure:
     """A closure of a composed mechanism: geometry, ways, forces and colours.
 
     Args:
         rng: source of randomness.
         sequence: a valid one, see `grammar`.
         name: of the row.
+        said: how it opens, in one line; by default the first wording.
 
     Raises:
         ValueError: the sequence is not valid.
@@ -88,7 +93,7 @@ def draw_closure(rng: np.random.Generator, sequence: grammar.Sequence, name: str
     body_color = _COLORS[rng.integers(len(_COLORS))]
     return Closure(
         name=name,
-        description=f"a closure that opens in stages: {mechanism.words}",
+        description=said or mechanism.words,
         source="drawn: composed of stages",
         mechanism=mechanism.name,
         grip="bar" if shape.bar else "cap",

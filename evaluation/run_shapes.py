@@ -63,7 +63,12 @@ def _new_curve(value: Any, place: str) -> str | None:
 
 
 LEARNED: Shape = fields({"settings": mapped(anything), "curve": _new_curve, "seconds": number})
-POSITION = {"distance": number, "nearest": text, "unseen": listed(text)}  # see `unseen.position`
+POSITION = {  # see `unseen.position`
+    "distance": number,
+    "nearest": text,
+    "edits": optional(count),
+    "unseen": listed(text),
+}
 
 _REACHED = listed(optional(count))
 _TRANSFER = fields(

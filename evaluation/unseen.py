@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from uncap.envs import Closure
-from uncap.envs.distances import in_words, nearest, unseen
+from uncap.envs.distances import fewest_edits, in_words, nearest, unseen
 
 
 def position(row: Closure, trained: Sequence[Closure]) -> dict[str, Any]:
@@ -23,13 +23,17 @@ def position(row: Closure, trained: Sequence[Closure]) -> dict[str, Any]:
     return {
         "distance": round(distance, 4),
         "nearest": source.name,
+        "edits": fewest_edits(row, trained),
         "unseen": list(unseen(row, trained)),
     }
 
 
 def place(found: Mapping[str, Any]) -> str:
     """A position in words: how far the row is, and from what."""
-    return f"{found['distance']:.2f} from {found['nearest']}"
+    text = f"{found['distance']:.2f} from {found['nearest']}"
+    if found.get("edits"):  # of stages; 0 says nothing
+        text += f", {found['edits']} stages off"
+    return text.replace(" 1 stages", " 1 stage")
 
 
 def news(found: Mapping[str, Any]) -> str:

@@ -250,7 +250,7 @@ def _grouped(rows: Sequence[_Row]) -> str:
             (
                 html.escape(mechanism),
                 len(group),
-                f"{min(distances):.2f} to {max(distances):.2f}",
+                f"{min(distances):.2f} to {max(distances):.2f}{_edits(group)}",
                 html.escape(news({"unseen": list(unseen)})),
                 _zero_shot(successes / episodes, *wilson(successes, episodes)),
                 f"{html.escape(worst.name)} {percent(worst.zero_shot)}",
@@ -258,6 +258,12 @@ def _grouped(rows: Sequence[_Row]) -> str:
         )
     heading = ("mechanism", "rows", "distance", "new in some of them", "zero-shot", "worst row")
     return table(lines, heading)
+
+
+def _edits(group: Sequence[_Row]) -> str:
+    """How many stages the mechanism is off those that were trained."""
+    edits = {row.where["edits"] for row in group if row.where.get("edits")}
+    return f", {min(edits)} stages off".replace(" 1 stages", " 1 stage") if edits else ""
 
 
 def transfer_section(target: str, entry: Mapping) -> str:

@@ -3,7 +3,16 @@
 import pytest
 
 from uncap.envs import CLOSURES, TASK_SETS, distance
-from uncap.envs.distances import DEMANDS, WRIST_RANGE, demands, in_words, nearest, unseen
+from uncap.envs.distances import (
+    DEMANDS,
+    WRIST_RANGE,
+    demands,
+    edits,
+    fewest_edits,
+    in_words,
+    nearest,
+    unseen,
+)
 from uncap.envs.mechanisms import LID_JOINTS, LIFT, MECHANISMS, TILT_X, TILT_Y, TWIST, X, Y
 from uncap.envs.panda import WRIST_LIMIT
 
@@ -110,3 +119,29 @@ def test_the_default_set_holds_out_rows_near_farther_and_apart():
     assert farther == min(new, key=away)
     assert apart == max(controls, key=away)
     assert away(near) < away(farther) < away(apart)
+
+
+@pytest.mark.parametrize(
+    "a, b, expected",
+    [
+        ("composed-right-ccw-up-0", "composed-right-ccw-up-5", 0),
+        ("composed-right-ccw-up-0", "canister", 1),
+        ("composed-right-ccw-up-0", "composed-ccw-right-0", 2),
+        ("composed-cw-0", "stove-knob", 0),
+        ("composed-left-0", "composed-right-0", 1),
+        ("bottle", "bottle-left", 1),
+        ("bottle", "reach", None),
+    ],
+)
+def test_edits_count_the_stages_that_differ(a, b, expected):
+    assert edits(CLOSURES[a], CLOSURES[b]) == edits(CLOSURES[b], CLOSURES[a]) == expected
+
+
+def test_a_composed_row_names_the_pairs_of_stages_that_no_source_has():
+    row = CLOSURES["composed-right-ccw-up-0"]
+    sources = [CLOSURES[name] for name in ("composed-right-ccw-0", "composed-up-0")]
+    assert unseen(row, sources) == ("turn_then_lift", "ccw-up")
+    assert in_words(["ccw-up"]) == "no source goes ccw, then up"
+    assert unseen(row, [*sources, CLOSURES["canister"]]) == ()
+    assert fewest_edits(row, sources) == 1
+    assert fewest_edits(row, [CLOSURES["reach"]]) is None
