@@ -62,9 +62,11 @@ def episodes(session, inputs, about, task, vector, index, n) -> int:
     )
     observation, info = env.reset(seed=[SEED + k for k in range(n)])
     for _ in range(int(env.max_steps[0])):
+        # what is told changes with the stage where there is a vector for each
+        stage = env.batch.present_stage()
         read = {
             "state": observation["state"],
-            "task": np.tile(vector, (n, 1)),
+            "task": vector[stage] if vector.ndim > 1 else np.tile(vector, (n, 1)),
             "index": np.full((n, 1), index, np.float32),
         }
         [action] = session.run(None, {name: read[name] for name in inputs})

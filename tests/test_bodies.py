@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import elu
 
 from uncap.agents.bodies import (
@@ -13,10 +14,13 @@ from uncap.agents.bodies import (
     Moore,
     PaCo,
     SoftModules,
+    StageAttention,
     TaskEncoder,
     Transformer,
 )
 from uncap.agents.tables import BODIES
+from uncap.envs import telling
+from uncap.envs.mechanisms import MOST_STAGES
 from uncap.envs.observations import PARTS, SIZE
 
 torch.set_num_threads(1)  # as learners do
@@ -325,3 +329,24 @@ def test_transformer_turns_each_named_part_into_its_own_token(history):
 def test_transformer_refuses_a_state_without_names(state):
     with pytest.raises(ValueError, match=f"multiple of the {SIZE} numbers"):
         Transformer(state, VECTOR, TASKS, WIDTH)
+
+
+def test_attention_knows_a_stage_wherever_it_stands_in_the_order():
+    """Turned round with the weights that the state gives them, the stages say the same."""
+    torch.manual_seed(0)
+    network = StageAttention(SIZE, telling.SIZE, 3, 32)
+    nn.init.normal_(network.modulation.net[-1].weight, std=0.3)
+    state, index = torch.randn(N, SIZE), torch.zeros(N, dtype=torch.long)
+    task = torch.randn(N, telling.SIZE)
+    stages = task[:, : telling.STAGES_SIZE].unflatten(1, (MOST_STAGES, -1))
+    order = torch.tensor([2, 0, 1])
+    moved = torch.cat([stages[:, order].flatten(1), task[:, telling.STAGES_SIZE :]], 1)
+    before = network(state, task, index)
+    assert not torch.allclose(network(state, moved, index), before, atol=1e-3)
+    weights = network.query[-1]
+    with torch.no_grad():
+        places = torch.cat([order, torch.tensor([MOST_STAGES])])
+        rows = torch.cat([head * (MOST_STAGES + 1) + places for head in range(network.HEADS)])
+        weights.weight.copy_(weights.weight[rows])
+        weights.bias.copy_(weights.bias[rows])
+    assert torch.allclose(network(state, moved, index), before, atol=1e-5)
