@@ -13,7 +13,7 @@ import numpy as np
 
 from uncap.envs import composed, grammar, telling
 from uncap.envs.checks import names
-from uncap.envs.closures import CLOSURES
+from uncap.envs.closures import CLOSURES, groups
 from uncap.envs.mechanisms import MOST_STAGES
 from uncap.envs.tables import lookup
 
@@ -222,7 +222,7 @@ def vectors(
 
 
 def _kept_vectors(kept: Mapping[str, np.ndarray], tasks: Tasks) -> np.ndarray:
-    """Vectors (tasks, size) that were kept; of other tasks, those of their descriptions."""
+    """Vectors that were kept, see `vectors`; of other tasks, those of their descriptions."""
     missing = tuple(task for task in tasks if task not in kept)
     encoded = dict(zip(missing, language(missing, ()), strict=True)) if missing else {}
     by_task = {**kept, **encoded}
@@ -230,9 +230,38 @@ def _kept_vectors(kept: Mapping[str, np.ndarray], tasks: Tasks) -> np.ndarray:
         stacked = np.stack([np.asarray(by_task[task], np.float32) for task in tasks])
     except (TypeError, ValueError):
         stacked = np.empty(0)
-    if stacked.ndim != 2 or not np.isfinite(stacked).all():
+    if stacked.ndim not in (2, 3) or not np.isfinite(stacked).all():
         raise ValueError("the vectors of a conditioning must be finite numbers, all of one size")
     return stacked
+
+
+def of_twins(
+    conditioning: str | Mapping[str, np.ndarray],
+    tasks: Sequence[str],
+    known: Sequence[str] | None = None,
+) -> dict[str, np.ndarray]:
+    """Vectors by task, of the next task of its group each: what it is not, but looks like.
+
+    Args:
+        conditioning: see `vectors`.
+        tasks: rows of groups that look alike, see `closures.groups`.
+        known: tasks that the policy was trained on.
+
+    Raises:
+        ValueError: a task without another one of its group among them; a conditioning that tells
+            nothing by a vector.
+    """
+    if isinstance(conditioning, str):
+        row = lookup(CONDITIONINGS, conditioning, "conditioning")
+        if row.task_input != "vector":
+            raise ValueError(f"{conditioning} tells no vector that could be a twin's")
+    found = {}
+    for group in groups(tasks).values():
+        if len(group) == 1:
+            raise ValueError(f"{group[0]} has no twin among the rows: none looks like it")
+        twins = (*group[1:], group[0])
+        found |= dict(zip(group, vectors(conditioning, twins, known), strict=True))
+    return found
 
 
 def _refuse_unseen(conditioning: str, tasks: Sequence[str], known: Tasks) -> None:

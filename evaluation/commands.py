@@ -24,7 +24,7 @@ from uncap.agents.settings import as_words, flags
 from uncap.agents.tables import ALGORITHMS
 from uncap.envs import CLOSURES, TASK_SETS, TaskSet
 from uncap.envs.closures import guess_ceiling, named_set, spot_name
-from uncap.envs.conditioning import UNSEEN, vectors
+from uncap.envs.conditioning import UNSEEN, of_twins, vectors
 from uncap.envs.cores import set_threads
 from uncap.envs.opengl import RenderingUnavailable
 from uncap.envs.tables import lookup
@@ -518,6 +518,8 @@ def _evaluated(config: EvaluateConfig, console: Console) -> _Evaluated:
     bars = Bars(console)
     with bars.progress:
         sides, split = _sides(config, console)
+        if config.told == "twin":
+            sides = [[_told_of_twins(actor) for actor in side] for side in sides]
         acting = [actor for side in sides for actor in side]
         quota = sum(len(actor.tasks) for actor in acting) * config.episodes
         watch = Watch(quota * (1 + len(conditions)), bars)
@@ -582,6 +584,17 @@ def _sides(config: EvaluateConfig, console: Console) -> tuple[list[list[Actor]],
     return [acting, [acting[0]._replace(tasks=split.held_out)]], split
 
 
+def _told_of_twins(actor: Actor) -> Actor:
+    """The same, told of each row's twin.
+
+    Raises:
+        ValueError: a row without one, or a policy that is told nothing by a vector.
+    """
+    if not actor.trained:
+        raise ValueError("--told twin: a built-in policy is not told of its task")
+    return actor._replace(conditioning=of_twins(actor.conditioning, actor.tasks, actor.known_tasks))
+
+
 def _is_run(run: pathlib.Path) -> bool:
     return str(run) not in BUILT_IN and not foreign.is_foreign(run)
 
@@ -591,6 +604,8 @@ def _about(config: EvaluateConfig, actor: Actor, split: TaskSet, seconds: float)
     name = config.run.stem if foreign.is_foreign(config.run) else config.run.name
     name = str(config.run) if re.fullmatch(MODULE, str(config.run)) else name
     told = actor.conditioning
+    if config.told == "twin":
+        told = "that of the twin"
     return measured.about(
         config.who or "".join(c for c in name if c.isprintable())[:WHO] or "nameless",
         split,

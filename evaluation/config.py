@@ -253,6 +253,12 @@ class EvaluateConfig:
         "what its state is made of (default: full)",
         choices="uncap.envs.sensors:SENSORS",
     )
+    told: str = setting(
+        "own",
+        "what it is told: of the row itself, or of its twin, the next row that looks alike: a "
+        "policy that listens leaves the row shut then",
+        choices=("own", "twin"),
+    )
     trust: bool = setting(
         False, "open a .zip of stable-baselines3, which can run code of whoever made it"
     )

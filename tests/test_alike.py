@@ -1,23 +1,26 @@
 """Rows that cannot be told apart until they are touched, and variants that were never trained."""
 
 import dataclasses
+import pathlib
 from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from rich.console import Console
 
 from uncap.envs import CLOSURES, TASK_SETS, ClosureVectorEnv, register
 from uncap.envs.batch import START
 from uncap.envs.closures import groups, guess_ceiling
+from uncap.envs.conditioning import of_twins, vectors
 from uncap.envs.experts import expert_action
 from uncap.envs.mechanisms import MECHANISMS
 from uncap.envs.opengl import RenderingUnavailable
 from uncap.envs.pool import VARIANT_STREAMS, draw_pool
 from uncap.envs.structure import LOOK_ALIKE
-from uncap.evaluation import training
-from uncap.evaluation.config import QUICK
+from uncap.evaluation import commands, training
+from uncap.evaluation.config import QUICK, EvaluateConfig
 from uncap.evaluation.protocol import Zero, evaluate
 
 GROUPS = {name: rows for name, rows in groups(tuple(CLOSURES)).items() if len(rows) > 1}
@@ -255,3 +258,36 @@ def test_validation_has_variants_of_its_own(monkeypatch):
     with pytest.raises(InterruptedError):
         best.validate("now")
     assert given["variants"] == "validation"
+
+
+def test_a_policy_can_be_told_of_each_rows_twin():
+    rows = ("jar", "jar-left", "jar-pushed", "bottle", "bottle-left")
+    for conditioning in ("parameters", "stage", "one_hot"):
+        own = dict(zip(rows, vectors(conditioning, rows), strict=True))
+        told = of_twins(conditioning, rows, rows)
+        assert np.array_equal(told["jar"], own["jar-left"])
+        assert np.array_equal(told["jar-pushed"], own["jar"])
+        assert np.array_equal(told["bottle-left"], own["bottle"])
+        env = ClosureVectorEnv(rows, 5, conditioning=told)
+        observation, _ = env.reset(seed=0)
+        assert np.array_equal(observation["task"][0], np.atleast_2d(own["jar-left"])[0])
+
+
+@pytest.mark.parametrize(
+    "conditioning, rows, problem",
+    [
+        ("parameters", ("jar", "bottle", "bottle-left"), "jar has no twin among the rows"),
+        ("none", ("bottle", "bottle-left"), "none tells no vector"),
+    ],
+)
+def test_who_has_no_twin_to_be_told_of_is_refused(conditioning, rows, problem):
+    with pytest.raises(ValueError, match=problem):
+        of_twins(conditioning, rows)
+
+
+def test_a_built_in_policy_is_not_told_of_twins():
+    config = EvaluateConfig(
+        run=pathlib.Path("expert"), tasks=("bottle", "bottle-left"), told="twin"
+    )
+    with pytest.raises(ValueError, match="a built-in policy is not told"):
+        commands.evaluate(config, Console())
