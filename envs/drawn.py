@@ -12,7 +12,7 @@ import re
 
 import numpy as np
 
-from uncap.envs import closures, generator
+from uncap.envs import closures, composed, generator, grammar, splits
 from uncap.envs.structure import Closure
 
 MOST = 512  # training rows of a set
@@ -33,11 +33,12 @@ _TESTED = 6  # held-out rows of each mechanism, where all are trained
 _TESTED_SEEN = 4  # the same, of the others, where one is left out
 _TESTED_LEFT_OUT = 16  # held-out rows of a mechanism that is left out
 _ROW = re.compile(r"(drawn|unseen)-([a-z]+(?:-twist)?)-(0|[1-9]\d{0,2})")
-_SET = re.compile(r"drawn-([1-9]\d{0,2})(?:-without-([a-z_]+?)(-but-1)?)?")
+_SET = re.compile(r"drawn-([1-9]\d{0,2})(?:-without-([a-z_]+?)(-but-1|-composed)?)?")
 
 ROW_NAMES = f"drawn-MECHANISM-K and unseen-MECHANISM-K, K from 0 to {MOST - 1}"
 SET_NAMES = (
-    "drawn-N, drawn-N-without-MECHANISM and drawn-N-without-MECHANISM-but-1, "
+    "drawn-N, drawn-N-without-MECHANISM, drawn-N-without-MECHANISM-but-1 and "
+    "drawn-N-without-MECHANISM-composed, "
     f"N from 1 to {MOST}, MECHANISM one of {', '.join(SEEDS)}"
 )
 
@@ -67,7 +68,7 @@ def task_set(name: str) -> closures.TaskSet | None:
     match = _SET.fullmatch(name) if isinstance(name, str) else None
     if match is None:
         return None
-    number, left_out, but_one = match.groups()
+    number, left_out, further = match.groups()
     n = int(number)
     if n > MOST or (left_out and left_out not in SEEDS):
         return None
@@ -78,14 +79,43 @@ def task_set(name: str) -> closures.TaskSet | None:
             name, trained, tested, f"breadth: {n} drawn closures of eight mechanisms", transfers=()
         )
     seen = tuple(mechanism for mechanism in SEEDS if mechanism != left_out)
-    trained = _first("drawn", seen, n - bool(but_one))
-    if but_one:
-        trained += _first("drawn", (left_out,), 1)
+    others, share = _further(left_out, further, n)
+    trained = _first("drawn", seen, n - len(others)) + others
     tested = _first("unseen", seen, _TESTED_SEEN * len(seen))
     tested += _first("unseen", (left_out,), _TESTED_LEFT_OUT)
-    share = "one closure" if but_one else "none"
-    probes = f"a mechanism never seen: {n} drawn closures, {share} of {left_out}"
+    probes = f"a mechanism never seen: {n} drawn closures, {share}"
     return closures.TaskSet(name, trained, tested, probes, transfers=(), left_out=left_out)
+
+
+def _further(left_out: str, further: str | None, n: int) -> tuple[tuple[str, ...], str]:
+    """Rows among the n that are not drawn of the other mechanisms, and a few words on all.
+
+    With `-composed` half of the rows are of composed mechanisms, each of another one. None of them
+    is the mechanism that is left out, or has both of its stages in their order; one of its stages
+    may be part of longer ones.
+    """
+    if further == "-but-1":
+        return _first("drawn", (left_out,), 1), f"one closure of {left_out}"
+    if further is None:
+        return (), f"none of {left_out}"
+    own = {
+        grammar.sequence_of_row(closures.CLOSURES[_row_name("drawn", left_out, k)])
+        for k in range(MOST)
+    }
+    others = [s for s in splits.split("a").trained if not _is_same(s, own)]
+    half = n // 2
+    rows = tuple(composed.row_name(others[k % len(others)], k // len(others)) for k in range(half))
+    return rows, f"half of them composed, none of {left_out}"
+
+
+def _is_same(sequence: grammar.Sequence, own: set[grammar.Sequence | None]) -> bool:
+    """Whether a composed mechanism is the one whose closures have these sequences, or holds it.
+
+    A single stage is held by every longer mechanism that has it: that does not count. The grammar
+    has no `press`, which is kept down: `down`, which latches, stands for it.
+    """
+    parts = {sequence, sequence[:2], sequence[1:]} - {sequence[:1], sequence[-1:]} | {sequence}
+    return bool(parts & own) or (None in own and sequence == ("down",))
 
 
 def _first(kind: str, mechanisms: tuple[str, ...], n: int) -> tuple[str, ...]:

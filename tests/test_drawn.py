@@ -9,6 +9,7 @@ import pytest
 
 from uncap.envs import CLOSURES, TASK_SETS, ClosureVectorEnv, drawn, named_set
 from uncap.envs.drawn import SEEDS
+from uncap.envs.grammar import sequence_of_row
 from uncap.envs.mechanisms import MECHANISMS
 from uncap.evaluation import rows
 from uncap.evaluation.config import EvaluateConfig, TrainConfig, TransferRunConfig
@@ -49,6 +50,15 @@ def test_a_mechanism_is_left_out(mechanism):
     assert len(tested) == 44
     new = [name for name in split.held_out if split.is_of_new_mechanism(name)]
     assert mechanisms_of(new) == [mechanism] * 16
+    composed = named_set(f"drawn-21-without-{mechanism}-composed")
+    assert composed.held_out == split.held_out
+    assert composed.train[:11] == split.train[:11]
+    rows = composed.train[11:]
+    assert len({CLOSURES[row].mechanism for row in rows}) == 10
+    own = {
+        sequence_of_row(CLOSURES[row]) for row in split.held_out if split.is_of_new_mechanism(row)
+    }
+    assert not own & {sequence_of_row(CLOSURES[row]) for row in rows}
     but_one = named_set(f"drawn-21-without-{mechanism}-but-1")
     assert len(but_one.train) == 21
     assert mechanisms_of(but_one.train).count(mechanism) == 1
@@ -68,7 +78,7 @@ def test_another_name_gets_one_line_that_names_what_there_is(name):
         parse(TrainConfig(), ["--task-set", name], "train")
     text = str(error.value)
     assert "\n" not in text
-    assert "drawn-N-without-MECHANISM-but-1, N from 1 to 512, MECHANISM one of pull" in text
+    assert "drawn-N-without-MECHANISM-composed, N from 1 to 512, MECHANISM one of pull" in text
     assert name not in TASK_SETS
 
 
