@@ -114,7 +114,8 @@ def _examples(read_by: Reads, names: tuple[str, ...]) -> Arrays:
     index = rng.integers(len(read_by.tasks), size=_CHECKED)
     states = np.clip(rng.normal(size=(_CHECKED, size)), -LIMIT, LIMIT)
     known = np.stack([read_by.vectors[name] for name in read_by.tasks])
-    known = known.reshape(-1, known.shape[-1])  # (tasks or more, t)
+    if known.ndim > 2:  # one for each stage: of the first
+        known = known[:, 0]  # (tasks, t)
     every = {"state": states, "task": known[index], "index": index[:, None]}
     return {name: every[name].astype(np.float32) for name in names}
 

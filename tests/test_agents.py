@@ -21,7 +21,7 @@ from uncap.agents.policy import Acting, load_policy
 from uncap.agents.ppo import ADVANTAGE_FLOOR, TaskRolloutBuffer
 from uncap.agents.tables import BODIES, HEADS, SAMPLINGS
 from uncap.agents.vec_env import ReturnScale
-from uncap.envs import ClosureVectorEnv
+from uncap.envs import ClosureVectorEnv, telling
 from uncap.envs.observations import SIZE
 
 NUM_ENVS = 8
@@ -118,8 +118,8 @@ def test_a_body_is_told_what_the_conditioning_says(body, kind):
     state = torch.randn(1, SIZE).repeat(2, 1)  # the same state for both tasks
     index = torch.tensor([0, 1])
     task = torch.as_tensor(agent.closures.task_vectors)
-    assert task.shape == (2, 23 if kind == "parameters" else 0)
-    if body == "film":  # which starts as if it were told nothing
+    assert task.shape == (2, telling.SIZE if kind == "parameters" else 0)
+    if body in ("film", "attention"):  # which starts as if it were told nothing
         torch.nn.init.normal_(agent.policy.actor.body.modulation.net[-1].weight)
     first, second = agent.policy.actor(state, task, index)
     assert torch.allclose(first, second, atol=1e-6) == (kind == "none")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from uncap.envs import CLOSURES, Closure, distance, register, sample_closure
+from uncap.envs import CLOSURES, Closure, distance, register, sample_closure, telling
 from uncap.envs.conditioning import vectors
 from uncap.envs.mechanisms import MECHANISMS
 from uncap.envs.scene import build
@@ -89,7 +89,7 @@ def test_a_row_added_at_run_time_gets_everything(table, ink_bottle):
     pool = env._vector.batch.pool
     assert len(pool) == 8
     assert len({variant.grip_radius for variant in pool}) == 8
-    assert vectors("parameters", ("ink-bottle",)).shape == (1, 23)
+    assert vectors("parameters", ("ink-bottle",)).shape == (1, telling.SIZE)
     opened = evaluate(BUILT_IN["expert"], ("ink-bottle",), 64)
     assert np.mean([episode.success for episode in opened]) >= 0.95
     by_chance = evaluate(BUILT_IN["random"], ("ink-bottle",), 64)

@@ -30,7 +30,7 @@ WITHOUT_SIMULATION = """
 import sys
 from uncap.agents.policy import load
 policy = load(sys.argv[1])
-action, state = policy.predict([[0.1] * 29] * 2, task="jar")
+action, state = policy.predict([[0.1] * 36] * 2, task="jar")
 heavy = {"mujoco", "numba", "matplotlib"} & set(sys.modules)
 print(action.shape, state, sorted(heavy))
 """
@@ -82,6 +82,8 @@ KINDS = [
     ("sac", {"conditioning": "one_hot"}),
     ("sac", {"sensors": "arm", "body": "transformer"}),
     ("plain_ppo", {"conditioning": "one_hot"}),
+    ("ppo", {"conditioning": "stage"}),
+    ("ppo", {"conditioning": "parameters", "body": "attention"}),
 ]
 
 
@@ -120,7 +122,7 @@ def test_loading_and_acting_need_no_simulation(run):
     words = [sys.executable, "-c", WITHOUT_SIMULATION, str(run)]
     done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=True)
     assert (
-        done.stdout.split("\n")[0] == f"(2, 5) {load(run).predict([[0.1] * 29], task='jar')[1]} []"
+        done.stdout.split("\n")[0] == f"(2, 5) {load(run).predict([[0.1] * 36], task='jar')[1]} []"
     )
 
 
@@ -197,15 +199,15 @@ def test_a_language_policy_keeps_its_vectors(tmp_path, monkeypatch):
 
 
 WRONG = {
-    "another state": (dict(observation=np.zeros((2, 7))), "must have 29 numbers"),
-    "no state": (dict(observation={"task": np.zeros(23)}), "must have a state"),
-    "nan": (dict(observation=np.full(29, np.nan)), "NaN or infinite"),
+    "another state": (dict(observation=np.zeros((2, 7))), "must have 36 numbers"),
+    "no state": (dict(observation={"task": np.zeros(34)}), "must have a state"),
+    "nan": (dict(observation=np.full(36, np.nan)), "NaN or infinite"),
     "text": (dict(observation="x"), "an array of numbers"),
-    "no task": (dict(observation=np.zeros(29)), "give task=..., one of jar, mug"),
-    "another task": (dict(observation=np.zeros(29), task="jarr"), "did you mean 'jar'"),
-    "too many tasks": (dict(observation=np.zeros(29), task=["jar", "mug"]), "or 1 of them"),
+    "no task": (dict(observation=np.zeros(36)), "give task=..., one of jar, mug"),
+    "another task": (dict(observation=np.zeros(36), task="jarr"), "did you mean 'jar'"),
+    "too many tasks": (dict(observation=np.zeros(36), task=["jar", "mug"]), "or 1 of them"),
     "vector": (
-        dict(observation={"state": np.zeros(29), "task": np.zeros(4)}),
+        dict(observation={"state": np.zeros(36), "task": np.zeros(4)}),
         "task must have the shape",
     ),
 }

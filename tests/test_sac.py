@@ -16,7 +16,7 @@ from uncap.agents.networks import split_observation
 from uncap.agents.sac import SAC, demonstration_transitions
 from uncap.agents.tables import BODIES
 from uncap.agents.vec_env import TaskVecEnv
-from uncap.envs import ClosureVectorEnv
+from uncap.envs import ClosureVectorEnv, telling
 from uncap.envs.observations import SIZE
 
 TASKS = ("bottle", "mug")
@@ -84,7 +84,7 @@ def transitions(n=40, tasks=2, reward=7.0) -> dict[str, np.ndarray]:
     arrays = {
         "state": rng.normal(size=(n, SIZE)),
         "next_state": rng.normal(size=(n, SIZE)),
-        "task": rng.normal(size=(n, 23)),
+        "task": rng.normal(size=(n, telling.SIZE)),
         "index": index,
         "action": rng.uniform(-1, 1, (n, ACTIONS)),
         "reward": np.full((n, 1), reward),
@@ -394,7 +394,7 @@ def test_learns_a_bandit_of_each_task():
     data = transitions(2000)
     sign = 1 - 2 * data["index"]  # (n, 1): 1 for the first task, -1 for the second
     best = sign * np.array([1, 1, 1, -1, -1], np.float32)  # (n, a)
-    data["task"] = np.repeat(sign, 23, 1)
+    data["task"] = np.repeat(sign, telling.SIZE, 1)
     data["action"] = rng.uniform(-1, 1, (2000, ACTIONS)).astype(np.float32)
     data["reward"] = (data["action"] * best).sum(1, keepdims=True)
     data["done"] = np.ones((2000, 1), np.float32)
