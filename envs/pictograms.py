@@ -21,7 +21,7 @@ _DOT = 0.0009  # m, radius of a dot
 _PITCH = 0.017  # m from one sign to the next
 _LABEL_GAP = 0.0010  # m that the label stands off the wall
 _LABEL_HALF = 0.010  # m, half the label's height
-_FACING = (-0.8, 2.3)  # rad, where the signs are: the first is seen by the camera of films
+_FACING = (-0.6, 2.54)  # rad, where the signs are: the first is seen by the camera of films
 
 _LINE = [(t, 0.0) for t in np.linspace(-1, 1, 9)]
 _HEAD = [(0.72, 0.28), (0.72, -0.28), (0.45, 0.55), (0.45, -0.55)]

@@ -27,6 +27,12 @@ _WIDTH = 280  # pixels of one picture
 _HEIGHT = 210
 _COLUMNS = 3  # rows of the table side by side
 _VIEW = (145.0, -20.0, 0.44)  # degrees, degrees, m: closer than a film's
+# Of the hundreds of composed rows, a few
+_COMPOSED = (
+    *("composed-right-ccw-up-0", "composed-pressleft-screwccw-0", "composed-left-cw-swing-1"),
+    *("composed-down-right-0", "composed-ccw-cw-0", "composed-presscw-up-0"),
+    *("composed-screwccw-left-0", "composed-pressright-0", "composed-cw-left-screwcw-0"),
+)
 _CLOSED = 0.05  # progress up to which a closure is shown as closed
 _SHEET_DPI = 150  # pixels per inch of the sheet's figure
 _HEADS = (
@@ -60,9 +66,10 @@ def gallery(out: pathlib.Path, seed: int, on_row: Callable[[int, int, str], None
         RenderingUnavailable: OpenGL is missing; the message says what to install.
     """
     pictures = []
-    for done, name in enumerate(CLOSURES, start=1):
+    shown = (*CLOSURES, *_COMPOSED)
+    for done, name in enumerate(shown, start=1):
         pictures.append(_closed_and_open(name, seed))
-        on_row(done, len(CLOSURES), name)
+        on_row(done, len(shown), name)
     sheet = _sheet(pictures)
     matrix = _distance_figure()
     out.mkdir(parents=True, exist_ok=True)
