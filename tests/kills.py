@@ -86,6 +86,7 @@ _SAC = (
     "--sac.batch-size 32"
 )
 _PPO = f"{_SMALL} {_STEPS} {_DAGGER} {_WARM_PPO} --ppo.guidance 2"
+_COMPOSED = "composed-right-ccw-up-0 composed-pressleft-screwccw-0"
 _RESUME = "--resume OUT --no-videos"
 JOBS = {
     "quick": Job(
@@ -105,6 +106,11 @@ JOBS = {
     "alone": Job(f"{_PPO} --alone", _RESUME),
     "history": Job(
         f"{_PPO} --conditioning history --popart --head per_task --reward sparse", _RESUME
+    ),
+    "composed": Job(
+        _PPO.replace("--task-set unrelated", f"--tasks {_COMPOSED}")
+        + " --conditioning stage --body attention",
+        _RESUME,
     ),
     "arm": Job(f"{_PPO} --sensors arm --body transformer", _RESUME),
     "sac-arm": Job(f"{_SMALL} {_STEPS} {_DAGGER} {_SAC} --sensors arm", _RESUME),

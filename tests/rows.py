@@ -1,5 +1,8 @@
 """A row that is in no table."""
 
+from uncap.envs.composed import row_name
+from uncap.envs.grammar import KINDS, sequences
+
 INK_BOTTLE = {
     "name": "ink-bottle",
     "description": "unscrew an ink bottle",
@@ -15,3 +18,7 @@ INK_BOTTLE = {
     "lead": (0.006, 0.008),
     "torque": (0.2, 0.3),
 }
+
+# A composed closure of each kind of stage, and of a sample of all sequences of three
+OF_EACH_KIND = tuple(row_name((kind,), 0) for kind in KINDS)
+COMPOSED = (*OF_EACH_KIND, *(row_name(s, 0) for s in sequences(3)[::30]))

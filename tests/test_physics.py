@@ -6,6 +6,7 @@
 import mujoco
 import numpy as np
 import pytest
+from rows import OF_EACH_KIND
 
 from uncap.envs import CLOSURES
 from uncap.envs.batch import STEP_POSITION, ClosureBatch
@@ -75,7 +76,7 @@ class Bench:
         return self.data.energy.sum()
 
 
-@pytest.mark.parametrize("name", CLOSURES)
+@pytest.mark.parametrize("name", (*CLOSURES, *OF_EACH_KIND))
 def test_nothing_moves_by_itself(name):
     assert np.abs(Bench(name).run(5.0)).max() < 1e-4
 
@@ -137,7 +138,7 @@ def test_no_force_of_the_mechanism_remains_after_release(name):
     assert np.abs(np.delete(bench.lid_velocity, LIFT)).max() < 1e-6
 
 
-@pytest.mark.parametrize("name", CLOSURES)
+@pytest.mark.parametrize("name", (*CLOSURES, *OF_EACH_KIND))
 def test_energy_never_grows_when_untouched(name):
     bench = Bench(name)
     mechanism = MECHANISMS[CLOSURES[name].mechanism]

@@ -14,6 +14,7 @@ import time
 import mujoco
 import numpy as np
 import pytest
+from rows import COMPOSED
 
 from uncap.envs import CLOSURES
 from uncap.envs.batch import STEP_POSITION, ClosureBatch
@@ -214,7 +215,7 @@ def soak(control_steps, per_row=4, threads=0):
     found = {}
     rounds = 0
     done = 0
-    names = tuple(CLOSURES)
+    names = (*CLOSURES, *COMPOSED)
     batches = {
         level: ClosureBatch(names, per_row * len(names), threads, level=level) for level in LEVELS
     }
@@ -263,7 +264,7 @@ def refuse(found, way):
 
 @pytest.mark.parametrize("way, level", zip(WAYS, LEVELS, strict=True))
 def test_rough_handling_breaks_nothing(way, level):
-    names = tuple(CLOSURES)
+    names = (*CLOSURES, *COMPOSED)
     batch = ClosureBatch(names, len(names), variants=1, level=level)
     refuse(abuse(batch, way, seed=1, steps=40, every=7), way)
 
