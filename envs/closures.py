@@ -410,7 +410,12 @@ def _numbers(name: str) -> str:
 
 CLOSURES: GrowingTable[Closure] = GrowingTable(
     Maker("uncap.envs.drawn:row", "uncap.envs.drawn:ROW_NAMES", ("drawn-", "unseen-")),
-    Maker("uncap.envs.composed:row", "uncap.envs.composed:ROW_NAMES", ("composed-",)),
+    Maker(
+        "uncap.envs.composed:row",
+        "uncap.envs.composed:ROW_NAMES",
+        ("composed-",),
+        why_not="uncap.envs.composed:why_not",
+    ),
 )
 TASK_SETS: GrowingTable[TaskSet] = GrowingTable(
     Maker("uncap.envs.drawn:task_set", "uncap.envs.drawn:SET_NAMES", ("drawn-",)),

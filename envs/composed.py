@@ -51,6 +51,13 @@ def row_name(sequence: grammar.Sequence, number: int, unseen: bool = False) -> s
     return f"composed-{'unseen-' * unseen}{'-'.join(sequence)}-{number}"
 
 
+def why_not(name: str) -> str | None:
+    """Which rule the mechanism in a row's name breaks; None where that is not what is wrong."""
+    words = name.removeprefix("composed-").removeprefix("unseen-")
+    mechanism, _, number = words.rpartition("-")
+    return grammar.why_not(mechanism if number.isdigit() else words)
+
+
 @functools.lru_cache(maxsize=4096)
 def row(name: str) -> Closure | None:
     """The composed row of a name; None if there is none of that name."""

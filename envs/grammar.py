@@ -263,6 +263,18 @@ def mechanism(name: str) -> Mechanism | None:
     return compose(sequence) if is_valid(sequence) else None
 
 
+def why_not(name: str) -> str | None:
+    """Which rule a name of kinds breaks; None of a name that none of them is in."""
+    sequence = tuple(name.split("-"))
+    if not set(sequence) & set(KINDS):
+        return None
+    try:
+        refuse_invalid(sequence)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 def sequence_of(mechanism: Mechanism, direction: float = 1.0) -> Sequence | None:
     """The kinds of a mechanism's stages; None where the grammar has no such stage.
 
@@ -289,4 +301,4 @@ def sequence_of_row(row: Closure) -> Sequence | None:
     return sequence_of(MECHANISMS[row.mechanism], row.direction)
 
 
-MECHANISM_NAMES = f"one to {MOST_STAGES} of {', '.join(KINDS)}, joined by hyphens, as right-ccw-up"
+MECHANISM_NAMES = f"1 to {MOST_STAGES} of {', '.join(KINDS)}, joined by hyphens, as right-ccw-up"

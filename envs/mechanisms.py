@@ -218,7 +218,11 @@ _ROWS = (
     ),
 )
 MECHANISMS: GrowingTable[Mechanism] = GrowingTable(
-    Maker("uncap.envs.grammar:mechanism", "uncap.envs.grammar:MECHANISM_NAMES")
+    Maker(
+        "uncap.envs.grammar:mechanism",
+        "uncap.envs.grammar:MECHANISM_NAMES",
+        why_not="uncap.envs.grammar:why_not",
+    )
 )
 MECHANISMS.update({row.name: row for row in _ROWS})
 

@@ -31,6 +31,8 @@ def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
         raise UnknownName(f"{kind} must be a name, not {brief(name)}: allowed: {_allowed(table)}")
     if name in table:
         return table[name]
+    if isinstance(table, GrowingTable) and (reason := table.why_not(name)):
+        raise UnknownName(f"unknown {kind} {name!r}: {reason}")
     close = difflib.get_close_matches(name, table, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
     raise UnknownName(f"unknown {kind} {name!r}: {hint}allowed: {_allowed(table)}")
@@ -56,11 +58,14 @@ class Maker(NamedTuple):
             is imported when such a name is asked for.
         names: `package.module:name` of a few words on the names that it makes.
         prefixes: what these names begin with; by default anything.
+        why_not: `package.module:function` that says why it makes no row of a name; None where it
+            has nothing to say.
     """
 
     make: str
     names: str
     prefixes: tuple[str, ...] = ("",)
+    why_not: str = ""
 
 
 class GrowingTable(dict[str, T]):
@@ -98,6 +103,13 @@ class GrowingTable(dict[str, T]):
             return self[name]
         except KeyError:
             return default
+
+    def why_not(self, name: str) -> str | None:
+        """Why there is no row of a name, if its maker knows."""
+        for maker in self._makers:
+            if maker.why_not and name.startswith(maker.prefixes):
+                return _object(maker.why_not)(name)
+        return None
 
     @property
     def further(self) -> str:
