@@ -125,6 +125,7 @@ _MEASURED_STAGE = (
     "keeps_twist",
     "twist_end",
     "comes_off",
+    "latches",
     "overdone",
     "will_twist",
     "lowest_twist",

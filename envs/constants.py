@@ -137,6 +137,7 @@ def _stage(variant: Variant, stages: list[StageNumbers], k: int) -> dict[str, An
         "keeps_twist": stage.keeps == TWIST,
         "twist_end": numbers.start[TWIST] + full[TWIST],  # rad
         "comes_off": last and mechanism.separates,
+        "latches": mechanism.latches,  # where the stage ends, by itself
         "overdone": stays or kept_by_next,  # its joint goes a little further than its end
         "will_twist": bool(twists),
         "lowest_twist": min(twists, default=0.0),  # rad, of those that are still to come

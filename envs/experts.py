@@ -53,6 +53,7 @@ _OVER_HEAD = 0.008  # m off the axis within which the fist may press a head
 _FIST = 0.003  # m of each finger's opening below which the hand is a fist
 _ARC_LEAD = 0.015  # m that the target leads along a hinge's arc
 _RAIL_LEAD = 0.0015  # m past the end of the way along a rail
+_LATCH_LEAD = 0.006  # m, likewise, where it latches: a command that fades is hard to copy
 _DRAG_STEP = 0.025  # m at most that the target leads sideways
 _DRAG_PRESSING = 0.012  # m, likewise, of a lid that is kept down
 _DRAG_BAR = 0.006  # m, likewise, of a bar: it slips out of fingers that press and go fast
@@ -291,7 +292,8 @@ def slide(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
     ready = mine & plan.gripped & _may_go(measured)
     pressing = np.where(measured["bar"], _DRAG_BAR, _DRAG_PRESSING)  # (n,) m
     fastest = np.where(measured["pressed"], pressing, _DRAG_STEP)
-    _lead_sideways(measured, ready, plan, _RAIL_LEAD * measured["sense"], fastest)
+    beyond = np.where(measured["latches"], _LATCH_LEAD, _RAIL_LEAD) * measured["sense"]
+    _lead_sideways(measured, ready, plan, beyond, fastest)
 
 
 def drag(measured: Measured, mine: np.ndarray, plan: Plan) -> None:

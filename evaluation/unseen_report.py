@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from uncap.envs import CLOSURES
+from uncap.envs import CLOSURES, named_set
 from uncap.evaluation.pages import (
     BLACK,
     BLUE,
@@ -50,6 +50,7 @@ class _Row:
     high: float
     episodes: int
     final: Mapping[str, float]  # success at the end of the curves, by kind of learner
+    kind: str = ""  # of held-out rows, where the task set has kinds
 
     @property
     def mechanism(self) -> str:
@@ -70,6 +71,8 @@ def distance_section(config: Mapping, results: Mapping) -> str:
     others = (results.get("held_out") or {}).get("per_task", {})
     found = [_transferred(name, entry, trained) for name, entry in transferred.items()]
     found += [_evaluated(n, task, trained) for n, task in others.items() if n not in transferred]
+    kinds = _kinds(config)
+    found = [dataclasses.replace(row, kind=kinds.get(row.name, "")) for row in found]
     rows = sorted((row for row in found if row.where), key=lambda row: row.where["distance"])
     notes = [
         f"{html.escape(row.name)} is not placed: its distance is not stored, and its row is not "
@@ -90,6 +93,15 @@ _NOTE = (
     "<p class=note>Distance: structural, to the nearest trained row. Zero-shot success has its "
     "95 % Wilson interval; the ends of the learning curves are means over their seeds.</p>"
 )
+
+
+def _kinds(config: Mapping) -> dict[str, str]:
+    """The kinds of a run's held-out rows by row, in words; none of a set that has no kinds."""
+    try:
+        kinds = named_set(str(config.get("job", {}).get("task_set"))).held_out_kinds
+    except ValueError:  # of another version, or of a user's own
+        return {}
+    return {row: kind.replace("_", " ") for kind, rows in kinds.items() for row in rows}
 
 
 def _transferred(name: str, entry: Mapping, trained: Sequence[str]) -> _Row:
@@ -180,10 +192,10 @@ def _label(row: _Row) -> str:
 
 
 def _draw_groups(axes: Axes, rows: Sequence[_Row]) -> None:
-    for k, (mechanism, group) in enumerate(_by_mechanism(rows).items()):
+    for k, (name, group) in enumerate(_groups(rows).items()):
         color, _ = curve_look(k)
         x = np.array([row.where["distance"] for row in group])
-        _draw_zero_shot(axes, group, x, color, f"{mechanism} ({len(group)})")
+        _draw_zero_shot(axes, group, x, color, f"{name} ({len(group)})")
 
 
 def _draw_zero_shot(
@@ -205,12 +217,17 @@ def _draw_zero_shot(
     )
 
 
-def _by_mechanism(rows: Sequence[_Row]) -> dict[str, list[_Row]]:
-    """Rows by mechanism, those with the nearest row first."""
+def _groups(rows: Sequence[_Row]) -> dict[str, list[_Row]]:
+    """Rows by kind, where they have kinds, else by mechanism; those with the nearest row first."""
     found: dict[str, list[_Row]] = {}
     for row in rows:
-        found.setdefault(row.mechanism, []).append(row)
+        found.setdefault(row.kind or row.mechanism, []).append(row)
     return found
+
+
+def _by_mechanism(rows: Sequence[_Row]) -> dict[str, list[_Row]]:
+    """Rows by mechanism, those with the nearest row first."""
+    return _groups([dataclasses.replace(row, kind="") for row in rows])
 
 
 def _table(rows: Sequence[_Row]) -> str:
@@ -238,12 +255,30 @@ def _zero_shot(success: float, low: float, high: float) -> str:
 
 
 def _grouped(rows: Sequence[_Row]) -> str:
-    """A line for each mechanism, where rows are many."""
+    """A line for each mechanism, where rows are many; behind one for each kind, where they have."""
+    by_mechanism = _mechanism_table(rows)
+    if not any(row.kind for row in rows):
+        return by_mechanism
+    lines = [
+        (html.escape(name), len(_by_mechanism(group)), len(group), _success_of(group))
+        for name, group in _groups(rows).items()
+    ]
+    by_kind = table(lines, ("kind", "mechanisms", "rows", "zero-shot"))
+    return f"{by_kind}<details><summary>every mechanism</summary>{by_mechanism}</details>"
+
+
+def _success_of(group: Sequence[_Row]) -> str:
+    """Success over the episodes of rows, with Wilson's interval."""
+    episodes = sum(row.episodes for row in group)
+    successes = sum(round(row.zero_shot * row.episodes) for row in group)
+    return _zero_shot(successes / episodes, *wilson(successes, episodes))
+
+
+def _mechanism_table(rows: Sequence[_Row]) -> str:
+    """A line for each mechanism."""
     lines = []
     for mechanism, group in _by_mechanism(rows).items():
         distances = [row.where["distance"] for row in group]
-        episodes = sum(row.episodes for row in group)
-        successes = sum(round(row.zero_shot * row.episodes) for row in group)
         unseen = dict.fromkeys(itertools.chain(*(row.where["unseen"] for row in group)))
         worst = min(group, key=lambda row: row.zero_shot)
         lines.append(
@@ -252,7 +287,7 @@ def _grouped(rows: Sequence[_Row]) -> str:
                 len(group),
                 f"{min(distances):.2f} to {max(distances):.2f}{_edits(group)}",
                 html.escape(news({"unseen": list(unseen)})),
-                _zero_shot(successes / episodes, *wilson(successes, episodes)),
+                _success_of(group),
                 f"{html.escape(worst.name)} {percent(worst.zero_shot)}",
             )
         )

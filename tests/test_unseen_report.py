@@ -1,6 +1,7 @@
 """What the report says of rows that were not trained, and of what went wrong."""
 
 import copy
+import dataclasses
 import re
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import stored
 
 from uncap.envs import CLOSURES, TASK_SETS, register, sample_closure
+from uncap.envs.splits import NOVELTIES
 from uncap.evaluation import experiment, report, runs, unseen_report
 from uncap.evaluation.commands import transfer_lines
 from uncap.evaluation.protocol import Episode, summary
@@ -125,3 +127,24 @@ def test_the_end_of_the_warm_start_is_not_covered(made, figures):
     assert not legend.overlaps(text)
     assert text.x0 >= axes.bbox.x0
     assert text.x1 <= axes.bbox.x1
+
+
+def test_many_rows_of_kinds_are_grouped_by_kind(tmp_path, figures):
+    """One colour and one line for each kind, however many mechanisms there are."""
+    run = tmp_path / "run"
+    job = dataclasses.replace(stored.TINY, task_set="composed-8")
+    experiment.start(run, job, 0, "a test")
+    split = TASK_SETS["composed-8"]
+    found = [
+        Episode(row, 0, k % 2 == 0, True, 1.0, 9, 0.5, 3.0) for k, row in enumerate(split.held_out)
+    ]
+    trained = [Episode(row, 0, True, True, 1.0, 9, 0.5, 3.0) for row in split.train]
+    runs.update_results(run, **summary(trained))
+    text = page_of(run, held_out=experiment._held_out(split, summary(found)))
+    [_, labels] = figures[0].axes[0].get_legend_handles_labels()
+    assert labels[1:] and {label.rsplit(" ", 1)[0] for label in labels[1:]} == {
+        "seen",
+        *(kind.replace("_", " ") for kind in NOVELTIES),
+    }
+    assert re.search(r"new length 8 16 50 % \(28 % to 72 %\)", text)
+    assert "stages off" in text
