@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from uncap.envs import structure
+from uncap.envs import composed, structure
 from uncap.envs.checks import brief
 from uncap.envs.closures import CLOSURES
 from uncap.envs.mechanisms import MECHANISMS
@@ -38,6 +38,8 @@ _STEP = 0.1  # of a ray's length, in the search for two points between which the
 _BISECTIONS = 40
 _THINNEST_NECK = 0.004  # m
 _WIDEST_BRIM = 0.02  # m that a neck may be wider than its body
+
+_COMPOSED_SEEDS = 8  # rows of a composed mechanism at which rays begin
 
 Ray = dict[str, float]  # field -> change per unit of length (SI units)
 
@@ -80,10 +82,8 @@ def sample_closure(
         raise ValueError("a distance needs a row to be near, and must be a number, not negative")
     mechanism = mechanism or (near.mechanism if near else str(rng.choice(list(MECHANISMS))))
     lookup(MECHANISMS, mechanism, "mechanism")
-    if near is not None and near.mechanism == mechanism:
-        seeds = [near]
-    else:
-        seeds = [row for row in CLOSURES.values() if row.mechanism == mechanism]
+    is_of_it = near is not None and near.mechanism == mechanism
+    seeds = [near] if is_of_it else _rows_of(mechanism)
     strides = _strides(axis)
     if axis is not None and near is not None and near.mechanism != mechanism:
         raise ValueError(
@@ -92,6 +92,15 @@ def sample_closure(
     if near is None or distance is None:
         return _sample_anywhere(rng, seeds, strides)
     return _sample_at_distance(rng, seeds, strides, near, distance)
+
+
+def _rows_of(mechanism: str) -> list[Closure]:
+    """Rows of a mechanism at which rays may begin; of a composed one, a few of those drawn."""
+    listed = [row for row in CLOSURES.values() if row.mechanism == mechanism]
+    if listed:
+        return listed
+    sequence = tuple(mechanism.split("-"))
+    return [CLOSURES[composed.row_name(sequence, k)] for k in range(_COMPOSED_SEEDS)]
 
 
 def sample_from(rng: np.random.Generator, seeds: list[Closure], name: str) -> Closure:

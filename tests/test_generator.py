@@ -113,3 +113,15 @@ def test_an_axis_that_cannot_be_drawn_is_named():
         sample_closure(rng, near="jar", axis="looks")
     with pytest.raises(ValueError, match="differs from jar, a screw, in more than one axis"):
         sample_closure(rng, "pull", near="jar", axis="geometry")
+
+
+def test_closures_of_composed_mechanisms_are_drawn_too():
+    rng = np.random.default_rng(0)
+    anywhere = sample_closure(rng, mechanism="right-ccw-up")
+    assert anywhere.mechanism == "right-ccw-up" and len(anywhere.ways) == 3
+    near = sample_closure(rng, near="composed-right-ccw-up-0", distance=0.3)
+    assert distance(near, "composed-right-ccw-up-0") == pytest.approx(0.3, rel=0.02)
+    far = sample_closure(rng, mechanism="right-ccw-up", near="canister", distance=2.0)
+    assert distance(far, "canister") == pytest.approx(2.0, rel=0.02)
+    with pytest.raises(KeyError, match="nothing is lowered"):
+        sample_closure(rng, mechanism="up-down")

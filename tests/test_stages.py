@@ -391,7 +391,7 @@ def test_the_shuffled_control_tells_of_another_mechanism():
 
 # the expert, and cheats
 
-SAMPLE = [s for length in (1, 2, 3) for s in sequences(length)][::7]
+SAMPLE = [s for length in (1, 2, 3) for s in sequences(length)][::13]
 
 
 def test_the_expert_opens_a_sample_of_all_sequences():
