@@ -82,8 +82,9 @@ def sample_closure(
         raise ValueError("a distance needs a row to be near, and must be a number, not negative")
     mechanism = mechanism or (near.mechanism if near else str(rng.choice(list(MECHANISMS))))
     lookup(MECHANISMS, mechanism, "mechanism")
-    is_of_it = near is not None and near.mechanism == mechanism
-    seeds = [near] if is_of_it else _rows_of(mechanism)
+    seeds = _rows_of(mechanism)
+    if near is not None and near.mechanism == mechanism:
+        seeds = [near]
     strides = _strides(axis)
     if axis is not None and near is not None and near.mechanism != mechanism:
         raise ValueError(
