@@ -217,7 +217,7 @@ class Recording:
         """Note what there is before a control step, or at the end.
 
         Args:
-            state: (29,) full state without noise.
+            state: (36,) full state without noise.
             success: see `ClosureVectorEnv`.
             progress: the same.
         """

@@ -56,9 +56,9 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
     sub-environment draws its task anew for every episode.
 
     Observations are a Dict: `state` (n, size x history), laid out in
-    `observations.LAYOUTS[sensors]`, 29 numbers for `full`, oldest first; `rgb` (n, 84, 84, 6), two
+    `observations.LAYOUTS[sensors]`, 36 numbers for `full`, oldest first; `rgb` (n, 84, 84, 6), two
     cameras; `task` (n, size), the conditioning vector (absent where that is empty); and
-    `privileged` (n, 29) where it is asked for. Actions are (n, 5) in [-1, 1], see
+    `privileged` (n, 36) where it is asked for. Actions are (n, 5) in [-1, 1], see
     `ClosureBatch.step`. Episodes are truncated after the row's `steps`; nothing terminates them.
 
     Info holds numbers only, (n,) by name: the reward's terms, `success`, `success_any`,
