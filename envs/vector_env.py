@@ -16,7 +16,7 @@ from uncap.envs.batch import CONTROL_DT, ClosureBatch
 from uncap.envs.conditioning import CONDITIONINGS, told, vectors
 from uncap.envs.deck import Deck
 from uncap.envs.episodes import EpisodeTracker, Squeeze, StateHistory
-from uncap.envs.frames import MODES, frames_in
+from uncap.envs.frames import MODES, Frames, frames_in
 from uncap.envs.pixels import Pixels
 from uncap.envs.tables import lookup
 
@@ -109,6 +109,8 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         RenderingUnavailable: `rgb` without OpenGL.
     """
 
+    _pixels: Pixels | None = None  # Gymnasium closes what could not be made, too
+    _frames: Frames | None = None
     metadata: dict[str, Any] = {
         "render_modes": list(MODES),
         "render_fps": round(1 / CONTROL_DT),

@@ -1,6 +1,7 @@
 """The Gymnasium side: checkers, seeds, partial resets, autoreset, exact state."""
 
 import copy
+import gc
 import json
 from typing import Any
 
@@ -519,3 +520,11 @@ def test_one_simulation_of_several_rows_takes_them_in_turn():
         two.reset(options={"task": name})
         ends = [two.step(np.zeros(5))[3] for _ in range(CLOSURES[name].steps)]
         assert ends == [False] * (len(ends) - 1) + [True]
+
+
+def test_an_environment_that_could_not_be_made_is_closed_without_a_word(capfd):
+    """Gymnasium closes it, too, whatever it has by then."""
+    with pytest.raises(ValueError, match="num_envs must be at least 1"):
+        ClosureVectorEnv("jar", 0)
+    gc.collect()
+    assert capfd.readouterr().err == ""
