@@ -31,7 +31,7 @@ import sys
 from uncap.agents.policy import load
 policy = load(sys.argv[1])
 action, state = policy.predict([[0.1] * 36] * 2, task="jar")
-heavy = {"mujoco", "numba", "matplotlib"} & set(sys.modules)
+heavy = {"mujoco", "numba"} & set(sys.modules)
 print(action.shape, state, sorted(heavy))
 """
 ALONE = """
