@@ -1,4 +1,4 @@
-.PHONY: train test quick soak lint clean
+.PHONY: train test test-lowest quick soak lint clean
 PYTHON ?= python3
 RUN = .venv/bin/python
 # PyPI's torch for Linux brings 4 GB of CUDA along. CUDA=1 takes it; pip's own settings come first.
@@ -13,6 +13,13 @@ quick: .venv/installed
 
 test: .venv/installed
 	$(RUN) -m pytest -n 2 --dist worksteal
+
+# On the lowest versions that pyproject.toml allows, of what it names itself
+test-lowest:
+	@$(PYTHON) -m venv .venv-lowest
+	@.venv-lowest/bin/python -m pip install --quiet uv
+	@VIRTUAL_ENV=.venv-lowest .venv-lowest/bin/uv pip install --quiet --resolution lowest-direct --editable '.[test]'
+	.venv-lowest/bin/python -m pytest -n 2 --dist worksteal
 
 soak: .venv/installed
 	$(RUN) benchmarks/soak.py
@@ -31,4 +38,4 @@ lint: .venv/installed
 	@touch .venv/installed
 
 clean:
-	rm -rf .venv *.egg-info
+	rm -rf .venv .venv-lowest *.egg-info

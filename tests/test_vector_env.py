@@ -270,7 +270,9 @@ def test_lost_progress_counts_without_contact_and_success_must_last():
     assert not tracker.succeeded[0] and tracker.held_progress[0] == 0
 
 
-@pytest.mark.parametrize("name", [name for name in CONDITIONINGS if name not in ("language", "clause")])
+@pytest.mark.parametrize(
+    "name", [name for name in CONDITIONINGS if name not in ("language", "clause")]
+)
 def test_a_conditionings_row_says_what_the_environment_does(name):
     row = CONDITIONINGS[name]
     env = ClosureVectorEnv(TASKS, 3, conditioning=name)
