@@ -36,7 +36,9 @@ controls, out, steps, each, *noises = sys.argv[1:]
 noises = np.array(noises, float)
 replayed = dict(np.load(controls)) if pathlib.Path(controls).exists() else {}
 sent, found = {}, {}
-for name in CLOSURES:
+further = ("right-ccw-up", "down-screwcw-left", "pressleft-cw", "left-ccw-swing", "ccw-presscw-up")
+composed = [name for words in further if (name := f"composed-{words}-0") in CLOSURES]
+for name in [*CLOSURES, *composed]:
     n = int(each) * len(noises)
     ids = np.arange(n)
     batch = ClosureBatch((name,), n, threads=1)

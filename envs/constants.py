@@ -111,41 +111,69 @@ def _opening(variant: Variant) -> dict[str, Any]:
 
 
 def _stage(variant: Variant, stages: list[StageNumbers], k: int) -> dict[str, Any]:
-    """One stage: what it asks of the hand, what holds the lid, and what it adds to progress."""
+    """One stage: what it asks of the hand, what it adds to progress, and what holds the lid."""
+    return {
+        **_asked(variant, stages, k),
+        **_sideways(variant, stages[k]),
+        **_added(variant, stages, k),
+        **_held(stages[k]),
+    }
+
+
+def _asked(variant: Variant, stages: list[StageNumbers], k: int) -> dict[str, Any]:
+    """What a stage asks of the hand."""
     numbers = stages[k]
     stage = numbers.stage or Stage(NO_JOINT)
     mechanism = mechanism_of(variant)
     last = k == len(mechanism.stages) - 1
-    stays = last and not mechanism.separates
     kept_by_next = k + 1 < len(mechanism.stages) and mechanism.stages[k + 1].keeps == stage.joint
-    full = numbers.full
-    inverse_full = np.divide(1.0, full, out=np.zeros_like(full), where=full != 0)
-    gate = numbers.gate or Gate(0, 0, 0.0)
     twists = _twists_to_come(stages[k:])
-    end = numbers.start[stage.joint] + numbers.way if numbers.stage else 0.0
-    angle_if_it_stays = abs(numbers.way) if stays and stage.joint >= TWIST else 0.0
-    swing = np.zeros_like(full)
-    swing[stage.joint] = angle_if_it_stays * inverse_full[stage.joint]
-    drifts = mechanism.marked and X in mechanism.free
     return {
-        # what it asks of the hand
         "joint": stage.joint,  # NO_JOINT without a stage
         "sense": np.sign(numbers.way),  # +1 or -1, along the joint; 0 without a stage
-        "end": end,  # m, rad: of its joint, when the stage is done
+        "end": _end(numbers),  # m, rad: of its joint, when the stage is done
         "pressed": stage.pressed,  # the lid must be kept down meanwhile
-        "pressed_to": full[LIFT] if stage.pressed else 0.0,  # m, at the full depth
+        "pressed_to": numbers.full[LIFT] if stage.pressed else 0.0,  # m, at the full depth
         "keeps_twist": stage.keeps == TWIST,
-        "twist_end": numbers.start[TWIST] + full[TWIST],  # rad
+        "twist_end": numbers.start[TWIST] + numbers.full[TWIST],  # rad
         "comes_off": last and mechanism.separates,
         "latches": mechanism.latches,  # where the stage ends, by itself
-        "overdone": stays or kept_by_next,  # its joint goes a little further than its end
+        # its joint goes a little further than its end
+        "overdone": (last and not mechanism.separates) or kept_by_next,
         "will_twist": bool(twists),
         "lowest_twist": min(twists, default=0.0),  # rad, of those that are still to come
         "highest_twist": max(twists, default=0.0),
-        # of lids that move sideways in it
-        "sideways": float(stage.joint == X or drifts),  # 1 or 0
-        "sideways_to": variant.depth if drifts else end * (stage.joint == X),  # m
-        # what it adds to progress
+    }
+
+
+def _end(numbers: StageNumbers) -> float:
+    """Where a stage's joint is when the stage is done (m, rad); 0 without a stage."""
+    return numbers.start[numbers.stage.joint] + numbers.way if numbers.stage else 0.0
+
+
+def _sideways(variant: Variant, numbers: StageNumbers) -> dict[str, Any]:
+    """Whether the lid moves sideways in a stage, and where to."""
+    mechanism = mechanism_of(variant)
+    slides = numbers.stage is not None and numbers.stage.joint == X
+    drifts = mechanism.marked and X in mechanism.free
+    return {
+        "sideways": float(slides or drifts),  # 1 or 0
+        "sideways_to": variant.depth if drifts else _end(numbers) * slides,  # m
+    }
+
+
+def _added(variant: Variant, stages: list[StageNumbers], k: int) -> dict[str, Any]:
+    """What a stage adds to progress."""
+    numbers = stages[k]
+    joint = numbers.stage.joint if numbers.stage else NO_JOINT
+    mechanism = mechanism_of(variant)
+    full = numbers.full
+    inverse_full = np.divide(1.0, full, out=np.zeros_like(full), where=full != 0)
+    stays = k == len(mechanism.stages) - 1 and not mechanism.separates
+    angle_if_it_stays = abs(numbers.way) if stays and joint >= TWIST else 0.0
+    swing = np.zeros_like(full)
+    swing[joint] = angle_if_it_stays * inverse_full[joint]
+    return {
         "start": numbers.start,  # (6,) m, rad
         "full": full,  # (6,) m, rad: signed ways
         "inverse_full": inverse_full,  # (6,) 1/m, 1/rad; 0 where a joint has no part in it
@@ -154,7 +182,13 @@ def _stage(variant: Variant, stages: list[StageNumbers], k: int) -> dict[str, An
         # (6,) times a lid's joints: the angle by which a lid that stays has turned (rad)
         "swing": swing,
         "swing_end": angle_if_it_stays,  # rad
-        # what holds the lid
+    }
+
+
+def _held(numbers: StageNumbers) -> dict[str, Any]:
+    """What holds the lid in a stage."""
+    gate = numbers.gate or Gate(0, 0, 0.0)
+    return {
         "friction": numbers.friction,  # (6,) N, N m
         "limits": np.nan_to_num(numbers.limits, nan=0.0),  # (6, 2) m, rad
         "stiffness": numbers.stiffness,  # N/m, of the lift
