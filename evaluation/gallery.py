@@ -28,7 +28,7 @@ _HEIGHT = 210
 _COLUMNS = 3  # rows of the table side by side
 _VIEW = (145.0, -20.0, 0.44)  # degrees, degrees, m: closer than a film's
 # Of the hundreds of composed rows, a few
-_COMPOSED = (
+COMPOSED = (
     *("composed-right-ccw-up-0", "composed-pressleft-screwccw-0", "composed-left-cw-swing-1"),
     *("composed-down-right-0", "composed-ccw-cw-0", "composed-presscw-up-0"),
     *("composed-screwccw-left-0", "composed-pressright-0", "composed-cw-left-screwcw-0"),
@@ -66,7 +66,7 @@ def gallery(out: pathlib.Path, seed: int, on_row: Callable[[int, int, str], None
         RenderingUnavailable: OpenGL is missing; the message says what to install.
     """
     pictures = []
-    shown = (*CLOSURES, *_COMPOSED)
+    shown = (*CLOSURES, *COMPOSED)
     for done, name in enumerate(shown, start=1):
         pictures.append(_closed_and_open(name, seed))
         on_row(done, len(shown), name)

@@ -513,7 +513,8 @@ def test_gallery_shows_every_row(tmp_path, within, monkeypatch):
     for name in CLOSURES:
         assert f"<code>{name}</code>" in page
     _, height = Image.open(tmp_path / "g/gallery.jpg").size
-    lines = -(-len(CLOSURES) // 3)  # three closures a line, rounded up
+    shown = len(CLOSURES) + len(gallery.COMPOSED)
+    lines = -(-shown // 3)  # three closures a line, rounded up
     assert height == 210 * lines
 
 
