@@ -59,12 +59,12 @@ def one_hot(tasks: Tasks, known: Tasks) -> np.ndarray:
 
 
 def parameters(tasks: Tasks, known: Tasks) -> np.ndarray:
-    """The closures' stages in their order and physical numbers, (tasks, 34): `telling.vector`."""
+    """The closures' stages in their order and physical numbers, (tasks, 36): `telling.vector`."""
     return np.stack([lookup(CLOSURES, task, "closure").vector for task in tasks])
 
 
 def stages(tasks: Tasks, known: Tasks) -> np.ndarray:
-    """The same, with the stages still to do, (tasks, MOST_STAGES + 1, 34): `telling.to_do`."""
+    """The same, with the stages still to do, (tasks, MOST_STAGES + 1, 36): `telling.to_do`."""
     return np.stack([telling.to_do(lookup(CLOSURES, task, "closure")) for task in tasks])
 
 
@@ -74,13 +74,13 @@ def stage(tasks: Tasks, known: Tasks) -> np.ndarray:
 
 
 def shuffled(tasks: Tasks, known: Tasks) -> np.ndarray:
-    """As `parameters`, but of each closure the stages of another mechanism, (tasks, 34).
+    """As `parameters`, but of each closure the stages of another mechanism, (tasks, 36).
 
     A control: the other mechanism follows from the closure's name. What is told tells closures
     apart, and says nothing of how they open.
     """
     found = parameters(tasks, known)
-    found[:, : telling.STAGES_SIZE] = [_of_another(task) for task in tasks]
+    found[:, : telling.OF_ORDER] = [_of_another(task) for task in tasks]
     return found
 
 
@@ -93,7 +93,7 @@ def _of_another(task: str) -> np.ndarray:
         other = among[rng.integers(len(among))]
         if other != own:
             row = CLOSURES[composed.row_name(other, 0)]
-            return row.vector[: telling.STAGES_SIZE]
+            return row.vector[: telling.OF_ORDER]
 
 
 def language(tasks: Tasks, known: Tasks) -> np.ndarray:

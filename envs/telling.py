@@ -7,7 +7,8 @@ Three forms, which differ in what they say of the stages:
 - the present one alone.
 
 The last two are one vector for each stage that may be the present one, and one for when all are
-done. This module needs NumPy only.
+done. All say how far the lid is still twisted either way, which decides how the hand takes it.
+This module needs NumPy only.
 """
 
 from __future__ import annotations
@@ -29,31 +30,28 @@ _LEAD_UNIT = 0.01  # m
 _MARK_UNIT = 0.1  # m
 _STAGE_SIZE = len(_UNITS) + 3
 STAGES_SIZE = MOST_STAGES * _STAGE_SIZE  # of `vector`: what it tells of the stages
-SIZE = STAGES_SIZE + 13  # of `vector`
+OF_ORDER = STAGES_SIZE + 2  # the same, with the twists to come
+SIZE = OF_ORDER + 13  # of `vector`
 
 
 def vector(closure: Closure) -> np.ndarray:
-    """All stages of a row in their order, and what else it is, float32 (34,)."""
-    stages = _stages(closure)
-    return np.concatenate([stages.ravel(), _rest(closure)]).astype(np.float32)
+    """All stages of a row in their order, and what else it is, float32 (36,)."""
+    return to_do(closure)[0]
 
 
 def to_do(closure: Closure) -> np.ndarray:
-    """The stages still to do, (MOST_STAGES + 1, 34) float32: row k while stage k is present."""
+    """The stages still to do, (MOST_STAGES + 1, 36) float32: row k while stage k is present."""
     stages = _stages(closure)
     rows = []
     for k in range(MOST_STAGES + 1):
         left = np.zeros_like(stages)
         left[: MOST_STAGES - k] = stages[k:]
-        rows.append(np.concatenate([left.ravel(), _rest(closure)]))
+        rows.append(np.concatenate([left.ravel(), _twists_to_come(closure, k), _rest(closure)]))
     return np.array(rows, np.float32)
 
 
 def present(closure: Closure) -> np.ndarray:
-    """The present stage alone, (MOST_STAGES + 1, 22) float32: row k while stage k is present.
-
-    How far the lid is still twisted either way is told, too: it decides how the hand takes it.
-    """
+    """The present stage alone, (MOST_STAGES + 1, 22) float32: row k while stage k is present."""
     stages = np.concatenate([_stages(closure), np.zeros((1, _STAGE_SIZE))])
     rows = [
         np.concatenate([stages[k], _twists_to_come(closure, k), _rest(closure)])

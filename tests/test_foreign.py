@@ -223,7 +223,7 @@ def test_a_model_of_another_shape_gets_one_line(models):
     env = ClosureVectorEnv("pump", 1, conditioning="none", threads=1)
     observation, info = env.reset(seed=0)
     act = foreign.opened(models / "ppo.zip", said).policy(env)
-    words = r"reads state \(36 numbers\) and task \(34 numbers\), and is given state"
+    words = r"reads state \(36 numbers\) and task \(36 numbers\), and is given state"
     with pytest.raises(PolicyError, match=words):
         act(observation, info["task_index"])
     env.close()
@@ -258,9 +258,9 @@ def test_someones_network_gets_the_parts_that_it_names(tmp_path):
     state, both = observation["state"], np.concatenate(list(observation.values()), 1)
     for name, sizes, read in (
         ("named.onnx", {"state": 36}, state),
-        ("two.onnx", {"state": 36, "task": 34}, both),
+        ("two.onnx", {"state": 36, "task": 36}, both),
         ("one.onnx", {"input": 36}, state),
-        ("flat.onnx", {"obs": 70}, both),
+        ("flat.onnx", {"obs": 72}, both),
     ):
         policy = foreign.opened(traced(tmp_path / name, sizes), Told()).policy
         found = policy(env)(observation, info["task_index"])

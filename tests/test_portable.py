@@ -200,7 +200,7 @@ def test_a_language_policy_keeps_its_vectors(tmp_path, monkeypatch):
 
 WRONG = {
     "another state": (dict(observation=np.zeros((2, 7))), "must have 36 numbers"),
-    "no state": (dict(observation={"task": np.zeros(34)}), "must have a state"),
+    "no state": (dict(observation={"task": np.zeros(36)}), "must have a state"),
     "nan": (dict(observation=np.full(36, np.nan)), "NaN or infinite"),
     "text": (dict(observation="x"), "an array of numbers"),
     "no task": (dict(observation=np.zeros(36)), "give task=..., one of jar, mug"),

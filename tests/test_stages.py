@@ -363,7 +363,21 @@ def test_what_is_told_at_the_first_stage_is_what_is_told_for_good(name):
     for k in range(MOST_STAGES):
         assert np.array_equal(to_do[k][:own], present[k][:own])
     assert not to_do[-1][: telling.STAGES_SIZE].any()
-    assert np.array_equal(to_do[-1][telling.STAGES_SIZE :], row.vector[telling.STAGES_SIZE :])
+    assert np.array_equal(to_do[-1][telling.OF_ORDER :], row.vector[telling.OF_ORDER :])
+    assert np.array_equal(
+        present[:, own : own + 2], to_do[:, telling.STAGES_SIZE : telling.OF_ORDER]
+    )
+
+
+def test_the_twists_to_come_are_told_from_the_first_stage_on():
+    """They decide how the hand takes the lid, also where it is slid first."""
+    rows = [CLOSURES[row_name(s, 0)] for s in (("right", "ccw"), ("right", "cw"), ("ccw", "cw"))]
+    twists = slice(telling.STAGES_SIZE, telling.OF_ORDER)
+    left, right, both = (telling.to_do(row)[:, twists] for row in rows)
+    assert left[0, 0] == 0 < left[0, 1] and left[1, 1] == left[0, 1]
+    assert right[0, 1] == 0 > right[0, 0]
+    assert both[0, 0] <= 0 < both[0, 1]
+    assert not left[2:].any() and not both[-1].any()
 
 
 def test_what_is_told_follows_the_stages():
@@ -383,7 +397,7 @@ def test_the_shuffled_control_tells_of_another_mechanism():
     own = ClosureVectorEnv(names, 1, conditioning="parameters").task_vectors
     shuffled = ClosureVectorEnv(names, 1, conditioning="shuffled").task_vectors
     stages = slice(0, telling.STAGES_SIZE)
-    assert (own[:, telling.STAGES_SIZE :] == shuffled[:, telling.STAGES_SIZE :]).all()
+    assert (own[:, telling.OF_ORDER :] == shuffled[:, telling.OF_ORDER :]).all()
     assert (own[:, stages] != shuffled[:, stages]).any(1).all()
     alone = ClosureVectorEnv(names[3:4], 1, conditioning="shuffled").task_vectors
     assert np.array_equal(alone[0], shuffled[3])  # whatever else there is
