@@ -35,6 +35,7 @@ _WIDEST_TURNED_BAR = 2.0  # rad between the ends of its twists: a bar leaves two
 # control steps of an episode: approach, and each stage
 _STEPS_TO_GRASP = 55
 _STEPS_OF_A_STAGE = 25
+_TALLER = 0.014  # m, of a cap that slides while it is down
 _COLORS = (
     (0.75, 0.42, 0.30), (0.30, 0.52, 0.62), (0.55, 0.62, 0.35), (0.62, 0.55, 0.72),
     (0.82, 0.70, 0.42), (0.45, 0.45, 0.50), (0.70, 0.72, 0.75), (0.40, 0.60, 0.52),
@@ -153,7 +154,8 @@ class _Shape(NamedTuple):
             radius, height = rng.uniform(0.0125, 0.018), rng.uniform(0.021, 0.028)
         else:
             radius, height = rng.uniform(0.0135, 0.032), rng.uniform(0.018, 0.030)
-            height += 0.014 * (_lowered(stages) and any(stage.joint == X for stage in stages))
+            slides_low = any(s.lowers for s in stages) and any(s.joint == X for s in stages)
+            height += _TALLER * slides_low
         disc = rng.uniform(0.026, 0.042) if on_a_disc else 0.0
         widest = max(disc, radius)
         return cls(
@@ -165,11 +167,6 @@ class _Shape(NamedTuple):
             body=(widest + rng.uniform(0.004, 0.014), rng.uniform(0.06, 0.14)),
             neck=(widest - 0.001, rng.uniform(0.010, 0.018)),
         )
-
-
-def _lowered(stages: tuple[Stage, ...]) -> bool:
-    """Whether the lid goes down on its way."""
-    return any(s.pressed or (s.joint == LIFT and s.sign < 0) for s in stages)
 
 
 def _twisted_between(stages: tuple[Stage, ...], ways: tuple[Range, ...]) -> float:

@@ -15,7 +15,7 @@ from uncap.envs import mechanisms
 from uncap.envs.mechanisms import LIFT, MOST_STAGES, TWIST, Stage, X
 from uncap.envs.rewards import TERMS
 from uncap.envs.scene import grip_height, mechanism_of, seat_height
-from uncap.envs.stages import Gate, StageNumbers, lid_stages, sink
+from uncap.envs.stages import Gate, StageNumbers, lid_stages, sink, way_down
 from uncap.envs.structure import Variant
 from uncap.envs.tables import lookup
 
@@ -91,14 +91,9 @@ def _holding(variant: Variant) -> dict[str, Any]:
 def _opening(variant: Variant) -> dict[str, Any]:
     """How far and which way the lid goes."""
     mechanism = mechanism_of(variant)
-    stages = mechanism.stages
-    downward = [
-        way
-        for stage, way in zip(stages, variant.stage_ways, strict=True)
-        if stage.joint == LIFT and stage.sign < 0
-    ]
+    depth = way_down(variant)
     return {
-        "stages": len(stages),
+        "stages": len(mechanism.stages),
         # index of the last stage, or of the latched lid behind it
         "last_stage": len(lid_stages(variant)) - 1,
         "direction": variant.closure.direction,  # +1, -1 or 0
@@ -106,7 +101,7 @@ def _opening(variant: Variant) -> dict[str, Any]:
         "depth": variant.depth,  # m
         "lowest": -sink(variant),  # m, of the lid in its container
         # 1/m, of how far down the lid goes on its way; 0 where it does not
-        "per_down": 1 / max([variant.depth, *downward]) if mechanism.lowered else 0.0,
+        "per_down": 1 / depth if depth else 0.0,
     }
 
 

@@ -54,7 +54,7 @@ def _is_pressed(row: Closure) -> bool:
 
 def _is_lowered(row: Closure) -> bool:
     mechanism = MECHANISMS[row.mechanism]
-    return any(s.joint == LIFT and s.sign < 0 and not s.sprung for s in mechanism.stages)
+    return any(s.lowers and not s.springs for s in mechanism.stages)
 
 
 def _turns(row: Closure) -> bool:

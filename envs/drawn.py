@@ -8,6 +8,7 @@ are trained, `unseen-screw-0`, ... are held out. A row depends on its name only.
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 
 import numpy as np
@@ -114,8 +115,8 @@ def _is_same(sequence: grammar.Sequence, own: set[grammar.Sequence | None]) -> b
     A single stage is held by every longer mechanism that has it: that does not count. The grammar
     has no `press`, which is kept down: `down`, which latches, stands for it.
     """
-    parts = {sequence, sequence[:2], sequence[1:]} - {sequence[:1], sequence[-1:]} | {sequence}
-    return bool(parts & own) or (None in own and sequence == ("down",))
+    pairs = set(itertools.pairwise(sequence))
+    return bool({sequence, *pairs} & own) or (None in own and sequence == ("down",))
 
 
 def _first(kind: str, mechanisms: tuple[str, ...], n: int) -> tuple[str, ...]:

@@ -133,14 +133,6 @@ def _pairs(stages: list[Stage]) -> list[tuple[Stage, Stage]]:
     return list(itertools.pairwise(stages))
 
 
-def _raises(stage: Stage) -> bool:
-    return stage.threaded or (stage.joint == LIFT and stage.sign > 0)
-
-
-def _lowers(stage: Stage) -> bool:
-    return stage.pressed or (stage.joint == LIFT and stage.sign < 0)
-
-
 def _before(
     stages: list[Stage], of: Callable[[Stage], bool], later: Callable[[Stage], bool]
 ) -> bool:
@@ -162,11 +154,11 @@ RULES = (
     ),
     Rule(
         "nothing is lowered once it was raised: it would fall back into its seat",
-        lambda stages: _before(stages, _raises, _lowers),
+        lambda stages: _before(stages, lambda s: s.raises, lambda s: s.lowers),
     ),
     Rule(
         "a lid is pressed down once: there is one spring, or one latch",
-        lambda stages: sum(map(_lowers, stages)) > 1,
+        lambda stages: sum(stage.lowers for stage in stages) > 1,
     ),
     Rule(
         "there is one thread",
@@ -182,7 +174,7 @@ RULES = (
     ),
     Rule(
         "a hinge does not swing a lid that was raised out of it",
-        lambda stages: _before(stages, _raises, lambda stage: stage.joint == TILT_Y),
+        lambda stages: _before(stages, lambda s: s.raises, lambda s: s.joint == TILT_Y),
     ),
 )
 
@@ -233,7 +225,7 @@ def compose(sequence: Sequence) -> Mechanism:
         name="-".join(sequence),
         words=in_words(sequence),
         stages=stages,
-        separates=_raises(last) or (last.pressed and last.joint == TWIST),
+        separates=last.raises or (last.pressed and last.joint == TWIST),
         contact="touch" if last.joint == TILT_Y else "hold",
         latches=True,
     )

@@ -67,6 +67,21 @@ class Stage:
         """Whether the lid must be kept down against its spring."""
         return self.keeps == LIFT and self.joint != LIFT
 
+    @property
+    def springs(self) -> bool:
+        """Whether a spring pushes the lid up."""
+        return self.pressed or self.sprung
+
+    @property
+    def lowers(self) -> bool:
+        """Whether the lid goes down, against a spring or not."""
+        return self.pressed or (self.joint == LIFT and self.sign < 0)
+
+    @property
+    def raises(self) -> bool:
+        """Whether the lid goes up."""
+        return self.threaded or (self.joint == LIFT and self.sign > 0)
+
 
 @dataclasses.dataclass(frozen=True)
 class Mechanism:
@@ -119,12 +134,12 @@ class Mechanism:
     @property
     def sprung(self) -> bool:
         """Whether a spring pushes the lid up in some stage."""
-        return any(stage.pressed or stage.sprung for stage in self.stages)
+        return any(stage.springs for stage in self.stages)
 
     @property
     def lowered(self) -> bool:
         """Whether the lid goes down on its way, against a spring or not."""
-        return self.sprung or any(s.joint == LIFT and s.sign < 0 for s in self.stages)
+        return any(stage.lowers for stage in self.stages)
 
     @property
     def turns(self) -> bool:

@@ -118,15 +118,19 @@ def thread_ratio(variant: Variant, stage: Stage) -> float:
 
 def sink(variant: Variant) -> float:
     """How far the lid can be pressed into its container (m)."""
-    mechanism = MECHANISMS[variant.closure.mechanism]
-    if not mechanism.lowered:
-        return 0.0
-    downward = [
-        way
-        for stage, way in zip(mechanism.stages, variant.stage_ways, strict=True)
-        if stage.joint == LIFT and stage.sign < 0
+    depth = way_down(variant)
+    return depth + OVERTRAVEL_SLIDE if depth else 0.0
+
+
+def way_down(variant: Variant) -> float:
+    """How far down the lid goes on its way (m); 0 where it does not."""
+    stages = MECHANISMS[variant.closure.mechanism].stages
+    ways = [
+        variant.depth if stage.pressed else way
+        for stage, way in zip(stages, variant.stage_ways, strict=True)
+        if stage.lowers
     ]
-    return max([variant.depth, *downward]) + OVERTRAVEL_SLIDE
+    return max(ways, default=0.0)
 
 
 def _latched(variant: Variant, mechanism: Mechanism) -> StageNumbers:
@@ -210,7 +214,7 @@ def _gate(stages: list[Stage]) -> Gate | None:
 def _friction(variant: Variant, mechanism: Mechanism, stages: tuple[Stage, ...]) -> np.ndarray:
     """Breakaway friction (6,) of the joints in a chain: those of other stages are jammed."""
     acting = {stage.joint for stage in stages} | set(mechanism.loose)
-    floats = any(stage.pressed or stage.sprung or stage.threaded for stage in stages)
+    floats = any(stage.springs or stage.threaded for stage in stages)
     values = np.zeros(len(LID_JOINTS))
     for joint in mechanism.free:
         if joint == LIFT and floats:
@@ -237,7 +241,7 @@ def _limits(
     if len(mechanism.chains()) > 1 or mechanism.latches:  # of the other stages
         limits[sorted(mechanism.travels)] = (-WIDE, WIDE)
     last = chain[-1] == len(mechanism.stages) - 1
-    sprung = any(mechanism.stages[i].pressed or mechanism.stages[i].sprung for i in chain)
+    sprung = any(mechanism.stages[i].springs for i in chain)
     for joint in np.flatnonzero(full).tolist():
         slack = np.sign(full[joint]) * _overtravel(joint)
         shut = start[joint]
@@ -259,6 +263,6 @@ def _overtravel(joint: int) -> float:
 
 def _stiffness(variant: Variant, stages: list[Stage]) -> float:
     """Stiffness of the spring (N/m): half its force at rest, all of it at the depth."""
-    if any(stage.pressed or stage.sprung for stage in stages):
+    if any(stage.springs for stage in stages):
         return variant.force / (2 * variant.depth)
     return 0.0

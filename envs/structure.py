@@ -343,6 +343,8 @@ def _stages_have_ways(closure: Closure) -> None:
     mechanism = MECHANISMS[closure.mechanism]
     if mechanism.marked and closure.depth[0] <= 0:
         raise ValueError(f"{closure.name}: a {closure.mechanism} needs a depth above 0")
+    if not isinstance(closure.ways, tuple | list):
+        raise ValueError(f"{closure.name}: ways must be pairs, not {brief(closure.ways)}")
     if closure.ways:
         _ways_fit(closure, mechanism)
         return
@@ -369,7 +371,8 @@ def _ways_fit(closure: Closure, mechanism: Mechanism) -> None:
         )
     for stage, way in zip(mechanism.stages, closure.ways, strict=True):
         lowest, highest = BOUNDS["angle" if stage.joint >= TWIST else "depth"]
-        if not _are_finite(way, 2) or not lowest < way[0] <= way[1] <= highest:
+        is_pair = isinstance(way, tuple | list) and _are_finite(way, 2)
+        if not is_pair or not lowest < way[0] <= way[1] <= highest:
             raise ValueError(
                 f"{closure.name}: ways must be (low, high) above {lowest} and at most {highest}, "
                 f"not {brief(way)}"

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from uncap.envs import CLOSURES, TASK_SETS, ClosureVectorEnv, named_set, splits
+from uncap.envs import CLOSURES, TASK_SETS, ClosureVectorEnv, named_set
 from uncap.envs.closures import TaskSet
 from uncap.envs.grammar import KINDS, is_valid, sequence_of_row
 from uncap.envs.splits import NOVELTIES, OF_EACH, PARTS, SPLITS, shares_seen, split
@@ -148,4 +148,3 @@ def test_one_batch_holds_composed_and_named_rows():
             observation, *_ = env.step(action)
         states.append(observation["state"][0])
     assert np.array_equal(*states)  # the jar is the same beside the others
-    assert splits.MOST_TRAINED == 224

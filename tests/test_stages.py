@@ -15,6 +15,7 @@ from uncap.envs.mechanisms import (
     LIFT,
     MECHANISMS,
     MOST_STAGES,
+    TILT_Y,
     TWIST,
     X,
 )
@@ -151,6 +152,10 @@ def test_a_command_is_told_which_rule_a_row_breaks(name, problem, capsys):
         (((0.6, 0.8), (0.0, 0.8)), "ways must be .low, high. above 0"),
         (((0.6, 0.8), (0.8, 0.6)), "ways must be"),
         (((0.6, 0.8), "ab"), "ways must be"),
+        (((0.6, 0.8), 0.7), "ways must be"),
+        (5, "ways must be pairs"),
+        (None, "ways must be pairs"),
+        ("ab", "ways must be pairs"),
     ],
 )
 def test_ways_that_do_not_fit_the_stages_are_refused(ink_bottle, ways, problem):
@@ -222,7 +227,8 @@ def test_no_stage_opens_before_its_turn_and_all_do_in_order(sequence):
     if first.joint != second.joint and not bench.batch.released.any():
         back = -first.sign * (TWIST_TORQUE if first.joint >= TWIST else SLIDE_FORCE)
         bench.run(10, **{LID_JOINTS[first.joint]: back})
-        assert np.abs(bench.lid[:, first.joint] - reached).max() < 6e-3  # latched
+        slack = 6e-3 if first.joint >= TWIST else 1e-3  # rad, m
+        assert np.abs(bench.lid[:, first.joint] - reached).max() < slack  # latched
     bench.do(1)
     assert (bench.batch.progress() == 1.0).all()
     assert (bench.batch.released == MECHANISMS[text(sequence)].separates).all()
@@ -450,4 +456,4 @@ def test_every_sequence_can_be_drawn_and_is_named_by_itself():
         assert row.description == grammar.in_words(sequence, 1)
         assert is_valid(sequence)
     assert grammar.in_words(("right", "up")) == "slide it to the right, then lift it"
-    assert {KINDS[kind].stage.joint for kind in KINDS} == {X, LIFT, TWIST, 5}
+    assert {KINDS[kind].stage.joint for kind in KINDS} == {X, LIFT, TWIST, TILT_Y}
