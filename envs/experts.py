@@ -58,7 +58,7 @@ _DRAG_STEP = 0.025  # m at most that the target leads sideways
 _DRAG_PRESSING = 0.012  # m, likewise, of a lid that is kept down
 _DRAG_BAR = 0.006  # m, likewise, of a bar: it slips out of fingers that press and go fast
 _LIFT_STEP = 0.010  # m that the target leads up, of a lid that does not come off yet
-_PRESS_DOWN = 0.9  # of _PRESS on a lid that is held and pressed down for good
+_PRESS_DOWN = 0.9  # of _PRESS on a lid that is held and is not down yet
 
 
 @dataclasses.dataclass
@@ -215,8 +215,9 @@ def _yaw_error(measured: Measured) -> np.ndarray:
 def keep_down(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
     """Press down a lid that is held, as long as the stage asks for it."""
     pressing = mine & plan.gripped & (measured["progress"] < 1.0)
+    force = np.where(_may_go(measured), _PRESS_TURNING, _PRESS_DOWN)
     # not back to the grip's middle: that would lift the lid
-    plan.move[pressing, 2] = -_PRESS_TURNING * _PRESS
+    plan.move[pressing, 2] = -(force * _PRESS)[pressing]
 
 
 def _may_go(measured: Measured) -> np.ndarray:
