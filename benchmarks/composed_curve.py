@@ -1,17 +1,21 @@
 """The curve of a comparison of composed sets: mechanisms never seen against mechanisms trained.
 
     python train.py compare benchmarks/composed.toml
-    python benchmarks/composed_curve.py runs/composed --png docs/composed.png
+    python benchmarks/composed_curve.py docs/composed.csv --add runs/composed --png curve.png
 
+Keeps one line for each finished training in a CSV file, so that a grid can be trained in parts.
 Prints a table in Markdown: of each number of mechanisms, split and conditioning the success on
 unseen closures of seen mechanisms and on unseen mechanisms by kind of novelty, without an attempt,
-means over seeds; and the share of the neighbouring pairs of the unseen ones that were trained.
+means over seeds; and the share of the neighbouring pairs of the unseen ones that were trained. Of
+what is added, also the neighbouring stages that stay hard where many mechanisms were trained.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import csv
+import itertools
 import pathlib
 import re
 import sys
@@ -27,6 +31,9 @@ from uncap.evaluation.pages import curve_look, new_figure  # noqa: E402
 from uncap.evaluation.runs import open_run, read_results  # noqa: E402
 
 _SET = re.compile(r"composed-(\d+)(-b)?(-final)?")
+MANY = 64  # mechanisms trained
+HARDEST = 6  # pairs of stages that are printed
+_KINDS = ("seen", *splits.NOVELTIES)
 
 
 class Point(NamedTuple):
@@ -39,38 +46,81 @@ class Point(NamedTuple):
     body: str
 
 
+class Cell(NamedTuple):
+    """A finished training: success by kind, and the seconds of its training and of all of it."""
+
+    point: Point
+    seed: int
+    success: dict[str, float]
+    seconds: tuple[float, float]
+
+
 def main() -> None:
-    """Print the table and draw the figure."""
+    """Add what is new to the file, print the table and draw the figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("comparison", type=pathlib.Path, nargs="+", help="folders of comparisons")
+    parser.add_argument("data", type=pathlib.Path, help="CSV file, a line for each training")
+    parser.add_argument(
+        "--add", type=pathlib.Path, nargs="+", default=[], help="folders of comparisons"
+    )
     parser.add_argument("--png", type=pathlib.Path, help="file for the figure")
     options = parser.parse_args()
+    cells = read_table(options.data) if options.data.exists() else {}
+    for folder in options.add:
+        for results in sorted(folder.glob("cells/*/results.json")):
+            if cell := read_run(results.parent):
+                cells[cell.point, cell.seed] = cell
+    if not cells:
+        sys.exit(f"{options.data} has no training, and no finished one of composed sets is added")
+    if options.add:
+        write_table(options.data, cells)
     found = collections.defaultdict(list)
-    for folder in options.comparison:
-        for cell in sorted(folder.glob("cells/*/results.json")):
-            point, kinds = read(cell.parent)
-            if kinds:
-                found[point].append(kinds)
-    if not found:
-        sys.exit(f"no finished trainings of composed sets in {options.comparison}")
+    for cell in cells.values():
+        found[cell.point].append(cell.success)
     print_table(found)
+    print_hardest(options.add)
     if options.png:
         draw(found, options.png)
 
 
-def read(run: pathlib.Path) -> tuple[Point | None, dict[str, float]]:
-    """The configuration of a run, and its success by kind; nothing of an unfinished one."""
+def read_run(run: pathlib.Path) -> Cell | None:
+    """A finished training of a composed set; None of any other."""
     config, results = open_run(run), read_results(run)
-    match = _SET.fullmatch(config["job"]["task_set"])
+    job = config["job"]
+    match = _SET.fullmatch(job["task_set"])
     per_kind = (results.get("held_out") or {}).get("per_kind")
     if match is None or not per_kind:
-        return None, {}
+        return None
     k, other, final = match.groups()
-    job = config["job"]
     body = job.get("network", {}).get("body", job.get("body", ""))
     part = "final" if final else "dev"
     point = Point(int(k), "b" if other else "a", part, job["conditioning"], body)
-    return point, {kind: row["success"] for kind, row in per_kind.items()}
+    success = {kind: per_kind[kind]["success"] for kind in _KINDS}
+    seconds = (results["train"]["wall_seconds"], results["total_seconds"])
+    return Cell(point, config["seed"], success, seconds)
+
+
+def read_table(path: pathlib.Path) -> dict[tuple[Point, int], Cell]:
+    """The trainings of a file that `write_table` wrote."""
+    cells = {}
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            point = Point(
+                int(row["k"]), row["split"], row["part"], row["conditioning"], row["body"]
+            )
+            success = {kind: float(row[kind]) for kind in _KINDS}
+            seconds = (float(row["train_seconds"]), float(row["total_seconds"]))
+            cells[point, int(row["seed"])] = Cell(point, int(row["seed"]), success, seconds)
+    return cells
+
+
+def write_table(path: pathlib.Path, cells: dict[tuple[Point, int], Cell]) -> None:
+    """A line for each training, in order."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*Point._fields, "seed", *_KINDS, "train_seconds", "total_seconds"])
+        for (point, seed), cell in sorted(cells.items()):
+            shares = [f"{cell.success[kind]:.4f}" for kind in _KINDS]
+            writer.writerow([*point, seed, *shares, *(f"{s:.0f}" for s in cell.seconds)])
 
 
 def print_table(found: dict[Point, list[dict[str, float]]]) -> None:
@@ -106,6 +156,26 @@ def print_table(found: dict[Point, list[dict[str, float]]]) -> None:
             f"{np.mean(list(shares.values())):.2f}",
         ]
         print(f"| {' | '.join(cells)} |")
+
+
+def print_hardest(folders: list[pathlib.Path]) -> None:
+    """The neighbouring stages of unseen mechanisms that open least, where many were trained."""
+    rates = collections.defaultdict(lambda: collections.defaultdict(list))
+    for folder in folders:
+        for results in sorted(folder.glob("cells/*/results.json")):
+            cell = read_run(results.parent)
+            if cell is None or cell.point.k < MANY:
+                continue
+            novel = splits.split(cell.point.split).novel(cell.point.part)
+            per_mechanism = read_results(results.parent)["held_out"]["per_mechanism"]
+            for sequence in novel:
+                for pair in itertools.pairwise(sequence):
+                    success = per_mechanism["-".join(sequence)]["success"]
+                    rates[cell.point.conditioning][pair].append(success)
+    for conditioning, of_pairs in sorted(rates.items()):
+        least = sorted(of_pairs, key=lambda pair: np.mean(of_pairs[pair]))[:HARDEST]
+        words = [f"`{'-'.join(pair)}` {np.mean(of_pairs[pair]):.2f}" for pair in least]
+        print(f"\n{conditioning}, {MANY} mechanisms or more, least: {', '.join(words)}")
 
 
 def draw(found: dict[Point, list[dict[str, float]]], path: pathlib.Path) -> None:

@@ -539,8 +539,8 @@ def _evaluated(config: EvaluateConfig, console: Console) -> _Evaluated:
     _print_success(found, console)
     if held_out:
         console.print("held-out rows:")
-        _print_success(held_out[0], console)
-        found["held_out"] = held_out[0]
+        found["held_out"] = unseen.by_novelty(split, held_out[0])
+        _print_success(found["held_out"], console)
     if paired:
         found["disturbances"] = disturb.results(paired)
         disturb.show(disturb.compared(paired), console)
@@ -628,12 +628,15 @@ def _print_success(found: dict, console: Console) -> None:
             f"{name:12} {row['success']:.2f}  [{row['low']:.2f}, {row['high']:.2f}]  "
             f"at any time {row['success_any']:.2f}  n={row['episodes']}"
         )
-    if len(found["per_task"]) > MOST_NAMED:
-        for name, row in by_mechanism(found["per_task"]).items():
-            console.print(
-                f"{name:12} {row['success']:.3f}  [{row['low']:.3f}, {row['high']:.3f}]  "
-                f"{row['rows']} rows, n={row['episodes']}"
-            )
+    many = len(found["per_task"]) > MOST_NAMED
+    groups = by_mechanism(found["per_task"]) if many else {}
+    for kind, row in found.get("per_kind", {}).items():
+        groups[kind.replace("_", " ")] = row
+    for name, row in groups.items():
+        console.print(
+            f"{name:12} {row['success']:.3f}  "
+            f"[{row['low']:.3f}, {row['high']:.3f}]  {row['rows']} rows, n={row['episodes']}"
+        )
     console.print(f"{'mean':12} {found['mean_success']:.3f}   worst {found['worst_success']:.2f}")
     if found["guess_ceiling"] < 1:
         console.print(GUESS.format(found["guess_ceiling"]))

@@ -7,20 +7,18 @@ import dataclasses
 import pathlib
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from uncap.agents import checkpoints, exported
 from uncap.agents.policy import Acting, load_policy
 from uncap.agents.settings import Flag, check, flags, from_dict, replaced
 from uncap.envs import rewards
-from uncap.envs.closures import TaskSet, named_set
+from uncap.envs.closures import named_set
 from uncap.envs.conditioning import UNSEEN, vectors
 from uncap.envs.opengl import RenderingUnavailable
 from uncap.envs.pool import VARIANT_STREAMS
-from uncap.evaluation import runs
+from uncap.evaluation import runs, unseen
 from uncap.evaluation.config import JobConfig
 from uncap.evaluation.kept import Kept
 from uncap.evaluation.metrics import read_metrics
@@ -29,7 +27,6 @@ from uncap.evaluation.protocol import (
     by_mechanism,
     evaluate,
     summary,
-    together,
     write_episodes,
 )
 from uncap.evaluation.rows import restore, stored_rows
@@ -221,37 +218,8 @@ def evaluate_run(session: Session, *, zero_shot: bool = True) -> dict:
         **trained,
         per_mechanism=by_mechanism(trained["per_task"]),
         guess_ceiling=split.guess_ceiling,
-        held_out=_held_out(split, held_out[0]) if held_out else None,
+        held_out=unseen.by_novelty(split, held_out[0]) if held_out else None,
     )
-
-
-def _held_out(split: TaskSet, found: dict) -> dict:
-    """The summary of held-out rows, and means over those of mechanisms that were and were not seen.
-
-    Args:
-        split: the task set.
-        found: `protocol.summary` of its held-out rows.
-    """
-    rows: dict[bool, dict] = {False: {}, True: {}}  # by whether the mechanism is new
-    for name, row in found["per_task"].items():
-        rows[split.is_of_new_mechanism(name)][name] = row
-    seen = by_mechanism(rows[False])
-    return {
-        **found,
-        "per_mechanism": by_mechanism(found["per_task"]),
-        "seen_mechanisms": _mean_success(rows[False]),
-        "worst_seen_mechanism": min((row["success"] for row in seen.values()), default=None),
-        "new_mechanisms": _mean_success(rows[True]),
-        "per_kind": {
-            kind: together([found["per_task"][name] for name in names])
-            for kind, names in split.held_out_kinds.items()
-        },
-    }
-
-
-def _mean_success(rows: Mapping[str, Mapping]) -> float | None:
-    """Over rows; None of none."""
-    return float(np.mean([row["success"] for row in rows.values()])) if rows else None
 
 
 def transfer_run(session: Session, target: str, replace: bool = False) -> dict | None:

@@ -1,12 +1,15 @@
-"""Where rows that were not trained lie, seen from those that were: for tables and results."""
+"""Rows that were not trained: where they lie, seen from those that were, and how many open."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from uncap.envs import Closure
+import numpy as np
+
+from uncap.envs import Closure, TaskSet
 from uncap.envs.distances import fewest_edits, in_words, nearest, unseen
+from uncap.evaluation.protocol import by_mechanism, together
 
 
 def position(row: Closure, trained: Sequence[Closure]) -> dict[str, Any]:
@@ -44,3 +47,32 @@ def news(found: Mapping[str, Any]) -> str:
 def lines(positions: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """A line for each row."""
     return [f"{name:12} {place(found)}; {news(found)}" for name, found in positions.items()]
+
+
+def by_novelty(split: TaskSet, found: Mapping[str, Any]) -> dict[str, Any]:
+    """The summary of held-out rows, and means over those of mechanisms that were and were not seen.
+
+    Args:
+        split: the task set.
+        found: `protocol.summary` of its held-out rows.
+    """
+    rows: dict[bool, dict] = {False: {}, True: {}}  # by whether the mechanism is new
+    for name, row in found["per_task"].items():
+        rows[split.is_of_new_mechanism(name)][name] = row
+    seen = by_mechanism(rows[False])
+    return {
+        **found,
+        "per_mechanism": by_mechanism(found["per_task"]),
+        "seen_mechanisms": _mean_success(rows[False]),
+        "worst_seen_mechanism": min((row["success"] for row in seen.values()), default=None),
+        "new_mechanisms": _mean_success(rows[True]),
+        "per_kind": {
+            kind: together([found["per_task"][name] for name in names])
+            for kind, names in split.held_out_kinds.items()
+        },
+    }
+
+
+def _mean_success(rows: Mapping[str, Mapping]) -> float | None:
+    """Over rows; None of none."""
+    return float(np.mean([row["success"] for row in rows.values()])) if rows else None

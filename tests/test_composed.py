@@ -11,7 +11,7 @@ from uncap.envs import CLOSURES, TASK_SETS, ClosureVectorEnv, named_set
 from uncap.envs.closures import TaskSet
 from uncap.envs.grammar import KINDS, is_valid, sequence_of_row
 from uncap.envs.splits import NOVELTIES, OF_EACH, PARTS, SPLITS, shares_seen, split
-from uncap.evaluation.experiment import _held_out
+from uncap.evaluation.unseen import by_novelty
 
 every_split = pytest.mark.parametrize("name", SPLITS)
 COMPLETE = 128  # trained mechanisms from which on the kinds of novelty hold
@@ -120,7 +120,7 @@ def test_success_is_summed_up_by_kind():
         held_out_kinds={"near": ("thermos",), "far": ("cork", "mug")},
     )
     per_task = {"thermos": {**row, "success": 1.0}, "cork": row, "mug": {**row, "success": 0.0}}
-    found = _held_out(task_set, {"per_task": per_task})["per_kind"]
+    found = by_novelty(task_set, {"per_task": per_task})["per_kind"]
     assert [found[kind]["success"] for kind in ("near", "far")] == [1.0, 0.25]
     assert found["far"]["episodes"] == 8 and found["far"]["rows"] == 2
     assert found["far"]["low"] < 0.25 < found["far"]["high"]
