@@ -45,6 +45,7 @@ COMMANDS = {
     "audit": Command(config.AuditConfig(), "uncap.evaluation.commands:audit"),
     "demos": Command(config.DemosConfig(), "uncap.evaluation.commands:demos"),
     "compare": Command(config.CompareConfig, "uncap.evaluation.commands:compare"),
+    "tune": Command(config.TuneConfig, "uncap.evaluation.commands:tune"),
 }
 
 

@@ -39,6 +39,7 @@ from uncap.evaluation import (
     program,
     runs,
     single_task,
+    tuning,
     unseen,
 )
 from uncap.evaluation.benchmark import benchmark as measure_speed
@@ -60,6 +61,7 @@ from uncap.evaluation.config import (
     TrainConfig,
     TransferConfig,
     TransferRunConfig,
+    TuneConfig,
     VideoConfig,
     ViewConfig,
     resolved,
@@ -875,3 +877,8 @@ def demos(config: DemosConfig, console: Console) -> None:
 def compare(config: CompareConfig, console: Console) -> dict:
     """Train the cells of a grid."""
     return comparison.compare(config, grid.axes(), console)
+
+
+def tune(config: TuneConfig, console: Console) -> dict:
+    """Train the trials of a study."""
+    return tuning.tune(config, grid.axes(), console)

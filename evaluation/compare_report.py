@@ -218,7 +218,7 @@ def write_comparison(out: pathlib.Path, found: dict, curves: Mapping[str, Sequen
     notes = _notes(found)
     title = f"Uncap: {html.escape(found['name'])}"
     figure = _figure(configurations, curves, found["equal_seconds"], found["equal_steps"])
-    text = "\n".join([*_aligned([heading, *rows]), "", *notes]) + "\n"
+    text = "\n".join([*aligned([heading, *rows]), "", *notes]) + "\n"
     body = (
         f"<h1>{title}</h1>"
         + picture(figure)
@@ -295,7 +295,7 @@ def _escaped(cells: Sequence[str]) -> list[str]:
     return [html.escape(cell) for cell in cells]
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a text table: the first column to the left, the others to the right."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = []

@@ -424,3 +424,22 @@ class CompareConfig:
     out: pathlib.Path | None = setting(
         None, "folder (default: runs/<name of the grid>)", path="folder"
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TuneConfig:
+    """Choose values of flags with Optuna, by success in validation, trial by trial."""
+
+    grid: pathlib.Path = setting(
+        REQUIRED,
+        "a TOML file: trials, seeds, objective (best or mean validation of a training), flags of "
+        "`train` in [common], and in [tune] lists of values or ranges of others; see "
+        "benchmarks/tune.toml",
+        positional=True,
+        path="read",
+    )
+    jobs: int = setting(1, "trainings at once", least=1)
+    seed: int = setting(0, "of the choice of values", **SEED)
+    out: pathlib.Path | None = setting(
+        None, "folder (default: runs/<name of the study>)", path="folder"
+    )

@@ -91,31 +91,45 @@ def read_grid(path: pathlib.Path, axes: Axes) -> Grid:
     Raises:
         ValueError: in one line, what is wrong in it and what is allowed.
     """
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not TOML: {error}") from None
+    raw = read_toml(path, KEYS)
     try:
         return _grid(raw, path.stem, axes)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _grid(raw: dict[str, Any], name: str, axes: Axes) -> Grid:
+def read_toml(path: pathlib.Path, keys: Mapping[str, tuple[Any, str]]) -> dict[str, Any]:
+    """What a TOML file holds.
+
+    Args:
+        path: the file.
+        keys: that it may have: types, and how they are said.
+
+    Raises:
+        ValueError: in one line, what is wrong in it and what is allowed.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not TOML: {error}") from None
     for key, value in raw.items():
-        if key not in KEYS:
-            raise ValueError(f"unknown key {key!r}; allowed: {', '.join(KEYS)}")
-        kind, words = KEYS[key]
+        if key not in keys:
+            raise ValueError(f"{path}: unknown key {key!r}; allowed: {', '.join(keys)}")
+        kind, words = keys[key]
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise ValueError(f"{key} must be {words}, not {value!r}")
-    given = _flattened(raw.get("common", {}), axes)
-    common = {key: _flag(key, value, axes, "[common]") for key, value in given}
+            raise ValueError(f"{path}: {key} must be {words}, not {value!r}")
+    return raw
+
+
+def _grid(raw: dict[str, Any], name: str, axes: Axes) -> Grid:
+    given = flattened(raw.get("common", {}), axes)
+    common = {key: flag_value(key, value, axes, "[common]") for key, value in given}
     configurations = _combinations(raw.get("vary", {}), common, axes)
     for number, entry in enumerate(raw.get("cells", []), start=1):
         configurations.append(_further_cell(entry, f"[[cells]] {number}", common, axes))
     if not configurations:
         raise ValueError("nothing to compare: give [vary] with lists of values, or [[cells]]")
-    seeds = _seeds(raw.get("seeds", 1))
+    seeds = seeds_of(raw.get("seeds", 1))
     _check_number(len(configurations) * len(seeds))
     _check_different(configurations)
     _check_effects(configurations)
@@ -130,12 +144,12 @@ def _check_number(cells: int) -> None:
         raise ValueError(f"it has {cells:,} cells; at most {MOST_CELLS:,} are allowed")
 
 
-def _flattened(table: dict[str, Any], axes: Axes, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flattened(table: dict[str, Any], axes: Axes, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Keys and values; `ppo.clip = 1`, which TOML reads as a table, has the key `ppo.clip`."""
     for key, value in table.items():
         whole = prefix + key
         if isinstance(value, dict) and any(name.startswith(f"{whole}.") for name in axes):
-            yield from _flattened(value, axes, f"{whole}.")
+            yield from flattened(value, axes, f"{whole}.")
         else:
             yield whole, value
 
@@ -143,12 +157,12 @@ def _flattened(table: dict[str, Any], axes: Axes, prefix: str = "") -> Iterator[
 def _combinations(vary: dict, common: dict[str, Any], axes: Axes) -> list[Configuration]:
     """Every combination of the values in [vary]."""
     columns = []
-    for key, values in _flattened(vary, axes):
+    for key, values in flattened(vary, axes):
         if not isinstance(values, list) or not values:
             raise ValueError(f"[vary] {key} must be a list of one value or more, not {values!r}")
         if key in common:
             raise ValueError(f"{key} is in [common] and in [vary]; allowed in one of them")
-        columns.append([(key, _flag(key, value, axes, "[vary]")) for value in values])
+        columns.append([(key, flag_value(key, value, axes, "[vary]")) for value in values])
     if not columns:
         return []
     _check_number(math.prod(len(column) for column in columns))
@@ -159,8 +173,8 @@ def _combinations(vary: dict, common: dict[str, Any], axes: Axes) -> list[Config
 def _further_cell(entry: Any, where: str, common: dict[str, Any], axes: Axes) -> Configuration:
     if not isinstance(entry, dict):
         raise ValueError(f"{where} must be a table, not {entry!r}")
-    given = [(key, value) for key, value in _flattened(entry, axes) if key != "label"]
-    own = {key: _flag(key, value, axes, where, "label") for key, value in given}
+    given = [(key, value) for key, value in flattened(entry, axes) if key != "label"]
+    own = {key: flag_value(key, value, axes, where, "label") for key, value in given}
     label = entry.get("label", _label(own))
     if not isinstance(label, str) or not label.strip():
         raise ValueError(f"{where}: label must be a string that is not empty, not {label!r}")
@@ -176,7 +190,7 @@ def _label(given: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _flag(key: str, value: Any, axes: Axes, where: str, *more: str) -> Any:
+def flag_value(key: str, value: Any, axes: Axes, where: str, *more: str) -> Any:
     """A flag's value, checked.
 
     Args:
@@ -185,6 +199,9 @@ def _flag(key: str, value: Any, axes: Axes, where: str, *more: str) -> Any:
         axes: the flags that a grid may set.
         where: part of the file, for messages.
         *more: keys that are allowed there, too.
+
+    Raises:
+        ValueError: there is no such flag, or it takes no such value.
     """
     if key in NOT_AXES:
         raise ValueError(
@@ -200,7 +217,12 @@ def _flag(key: str, value: Any, axes: Axes, where: str, *more: str) -> Any:
     return value
 
 
-def _seeds(seeds: int | list) -> tuple[int, ...]:
+def seeds_of(seeds: int | list) -> tuple[int, ...]:
+    """The seeds of a number, from 0 on, or of a list of them.
+
+    Raises:
+        ValueError: they are not different whole numbers.
+    """
     _check_number(seeds if isinstance(seeds, int) else len(seeds))
     listed = list(range(seeds)) if isinstance(seeds, int) else seeds
     whole = all(type(seed) is int and 0 <= seed <= LARGEST_SEED for seed in listed)

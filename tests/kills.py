@@ -33,7 +33,8 @@ class Job:
     """A command that is killed.
 
     Attributes:
-        begin: its words, where OUT is the folder that it makes, DEMOS a recording and GRID a grid.
+        begin: its words, where OUT is the folder that it makes, DEMOS a recording,
+            GRID a grid and STUDY a study.
         again: to go on; by default the same.
         begun: a file in OUT that says that it can go on; before, it begins anew.
         finished: a file in OUT that says that it need not; by default it can in any case.
@@ -134,6 +135,10 @@ JOBS = {
         "compare GRID --out OUT",
         begun="cells",
     ),
+    "tune": Job(
+        "tune STUDY --out OUT",
+        begun="cells",
+    ),
 }
 
 
@@ -171,7 +176,9 @@ class Killing:
         self.job = job
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.given = {"GRID": ROOT / "tests" / "kill.toml", **(given or {})}
+        tests = ROOT / "tests"
+        own = {"GRID": tests / "kill.toml", "STUDY": tests / "kill_tune.toml"}
+        self.given = {**own, **(given or {})}
         self.kills: dict[int, int] = dict.fromkeys(job.signals, 0)
         self._runs = 0
         self.whole = folder / "whole"

@@ -49,6 +49,7 @@ from uncap.evaluation import (
     report,
     runs,
     transfer,
+    tuning,
     unseen_report,
 )
 from uncap.evaluation import compare as comparison
@@ -60,6 +61,7 @@ from uncap.evaluation.config import (
     TrainConfig,
     TransferConfig,
     TransferRunConfig,
+    TuneConfig,
 )
 from uncap.evaluation.protocol import Episode, summary
 from uncap.evaluation.training import Session, Training
@@ -71,8 +73,16 @@ CHECKPOINTS = ("checkpoint", "latest")
 ROW, TARGET = "button", "block"
 PARTS = (  # drawn from
     *("run", "run", "run", "stopped", "transferring"),
-    *("study", "demos", "exported", "measured"),
+    *("study", "tuned", "demos", "exported", "measured"),
 )
+STUDY = """trials = 2
+objective = "mean"
+[common]
+quick = true
+[tune]
+body = ["mlp", "film"]
+"ppo.learning_rate" = {low = 1e-4, high = 1e-3, log = true}
+"""
 GRID = '[common]\nquick = true\n[vary]\nbody = ["mlp", "film"]\n'
 VALUES = (
     None,
@@ -103,7 +113,7 @@ class Said(Console):
     """A console that keeps what it is told."""
 
     def __init__(self):
-        super().__init__(file=io.StringIO(), width=10_000, highlight=False)
+        super().__init__(file=io.StringIO(), width=10_000, highlight=False, markup=False)
 
     def lines(self, folder: pathlib.Path) -> list[str]:
         """What was said, without the name of a folder."""
@@ -174,6 +184,12 @@ def ask_compare(folder: pathlib.Path, said: Said) -> Any:
     return comparison.compare(config, grid.axes(), said, lambda words: ["false"])
 
 
+def ask_tune(folder: pathlib.Path, said: Said) -> Any:
+    study = folder / "tuned"
+    config = TuneConfig(grid=study / "study.toml", out=study / "out")
+    return tuning.tune(config, grid.axes(), said, lambda words: ["false"])
+
+
 def ask_clone(folder: pathlib.Path, said: Said) -> Any:
     arrays = demonstrations.load(folder / "demos")
     return arrays, demonstrations.task_indices(folder / "demos", (ROW,))
@@ -195,6 +211,7 @@ COMMANDS: dict[str, tuple[Callable[[pathlib.Path, Said], Any], ...]] = {
     "stopped": (ask_go_on,),
     "transferring": (ask_go_on_transfer,),
     "study": (ask_compare,),
+    "tuned": (ask_tune,),
     "demos": (ask_clone,),
     "exported": (ask_act,),
     "measured": (ask_table,),
@@ -263,6 +280,7 @@ def stand_ins():
     patch.setattr(commands, "Interrupt", lambda say: lambda: False)
     patch.setattr(commands, "Bars", _Bars)
     patch.setattr(comparison, "Bars", _Bars)
+    patch.setattr(tuning, "Bars", _Bars)
     patch.setattr(comparison, "POLL", 0.01)
     patch.setattr(report, "picture", sketch)
     patch.setattr(unseen_report, "picture", sketch)
@@ -318,6 +336,15 @@ def whole(tmp_path_factory, stand_ins) -> pathlib.Path:
         record = {"flags": dict(cell.configuration.flags), "seed": 0, "jobs": 1}
         files.write_json(run.with_name(f"{run.name}.json"), record)
         shutil.rmtree(run / "checkpoint")  # compare does not read it
+    tuned = folder / "tuned"
+    (tuned / "out/cells").mkdir(parents=True)
+    (tuned / "study.toml").write_text(STUDY)
+    for number, body in enumerate(("mlp", "film")):
+        run = tuned / f"out/cells/trial-{number:03}-seed0"
+        shutil.copytree(folder / "run", run)
+        shutil.rmtree(run / "checkpoint")
+        flags = {"quick": True, "body": body, "ppo.learning_rate": 3e-4}
+        files.write_json(run.with_name(f"{run.name}.json"), {"flags": flags, "seed": 0, "jobs": 1})
     experiment.export_run(folder / "run", folder / "exported/policy.onnx")
     split = named_set(f"unrelated/{ROW}")
     told = {"conditioning": "none", "sensors": "full", "level": "default", "seed": 0}
@@ -441,7 +468,11 @@ def targets(part: pathlib.Path) -> list[pathlib.Path]:
     unread = (files.LOCK, files.OWNER, "report.html", "episodes.csv")
     found = [path for path in sorted(part.rglob("*")) if path.is_file()]
     tell = [path for path in found if CHECKPOINTS_TELL or path.parent.name not in CHECKPOINTS]
-    return [path for path in tell if path.name not in unread and "compare." not in path.name]
+    return [
+        path
+        for path in tell
+        if path.name not in unread and not path.name.startswith(("compare.", "tune."))
+    ]
 
 
 def fuzz(cases: int, whole: pathlib.Path, expected: dict[str, Answer], at: pathlib.Path) -> list:

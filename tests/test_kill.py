@@ -524,9 +524,12 @@ def test_killed_runs_end_the_same(tmp_path):
         assert harness[name].killed(rng, times, (number,)) == [], f"seed {seed}, {name}"
 
 
+FOLDERS = ("OUT", "DEMOS", "GRID", "STUDY")
+
+
 def test_words_of_a_job_are_no_folders():
     """Folders of runs are called as the jobs that made them, and some jobs as a word."""
-    given = {name: pathlib.Path("/runs", name) for name in (*kills.JOBS, "OUT", "DEMOS", "GRID")}
+    given = {name: pathlib.Path("/runs", name) for name in (*kills.JOBS, *FOLDERS)}
     for job in kills.JOBS.values():
         words = kills.filled(job.begin, given)
         assert [w for w in words if "/" in w] == [
