@@ -1,7 +1,6 @@
 """Tuning: studies that are refused, and runs of the stand-in for training of test_compare."""
 
 import json
-import math
 import pathlib
 
 import pytest
@@ -163,4 +162,4 @@ def test_a_study_that_is_not_one_is_refused_in_a_line(text, message, tmp_path):
 def test_the_study_of_the_repository_is_valid():
     study = read_study(ROOT / "benchmarks/tune.toml", axes())
     assert study.trials * len(study.seeds) <= 50
-    assert math.isclose(study.space["dagger.learning_rate"].low, 1e-4)
+    assert set(study.space) == {"width", "body", "dagger.learning_rate", "dagger.updates"}
