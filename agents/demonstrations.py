@@ -1,9 +1,9 @@
-"""Demonstrations: episodes of the scripted experts as a Minari dataset, and behaviour cloning.
+"""Demonstrations: episodes as a Minari dataset, and behaviour cloning.
 
-In short bursts the hand acts at random and the expert has to recover (after DART, Laskey et al.,
-2017), so that the data hold more than the expert's own path. `actions` are those that were
-executed, as Minari defines them. What the expert would have done is `infos["expert_action"]`, and
-that is cloned.
+The scripted experts act, or policies, or both by turns. In short bursts the hand acts at random
+and has to recover (after DART, Laskey et al., 2017), so that the data hold more than the expert's
+own path. `actions` are those that were executed, as Minari defines them. What the expert would
+have done is `infos["expert_action"]`, and that is cloned; `infos["actor"]` says who acted.
 
 A root folder holds datasets by id. Minari's own loader reads one as `minari.load_dataset(id)`
 where MINARI_DATASETS_PATH names the root, and anywhere as
@@ -23,7 +23,7 @@ import pathlib
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -36,7 +36,7 @@ from uncap.agents.dagger import Teacher
 from uncap.agents.networks import MultiTaskPolicy, input_sizes
 from uncap.envs import CLOSURES, TASK_SETS
 from uncap.envs.experts import expert_action
-from uncap.envs.observations import LIMIT, SIZE
+from uncap.envs.observations import FULL, LIMIT, SIZE
 from uncap.envs.tables import lookup
 
 if TYPE_CHECKING:  # so that loading a policy loads no simulation
@@ -64,12 +64,38 @@ class DemoConfig:
         conditioning: what the observations tell of the task.
         perturb: share of random actions in the first half of an episode; the second half is for
             recovery.
+        sensors: what the observations sense, a row of `uncap.envs.sensors.SENSORS`.
+        known_tasks: rows that `one_hot` has components for.
+        episode_steps: control steps of every episode; by default what each row says.
     """
 
     episodes: int = 20
     seed: int = 0
-    conditioning: str = "parameters"
+    conditioning: Any = "parameters"
     perturb: float = 0.2
+    sensors: str = FULL
+    known_tasks: Sequence[str] | None = None
+    episode_steps: int | None = None
+
+
+class Actor(NamedTuple):
+    """Who acts in a recording.
+
+    Attributes:
+        name: that the recording notes.
+        policy: makes act(observation, task index) -> actions (n, 5) for an environment.
+    """
+
+    name: str
+    policy: Callable[[ClosureVectorEnv], Callable[[dict[str, np.ndarray], np.ndarray], np.ndarray]]
+
+
+def _expert(env: ClosureVectorEnv) -> Callable[..., np.ndarray]:
+    """The scripted experts; they read the simulation, not the observation."""
+    return lambda observation, task_index: expert_action(env.batch.measure())
+
+
+EXPERT = Actor("expert", _expert)
 
 
 def record(
@@ -78,8 +104,9 @@ def record(
     tasks: Sequence[str],
     config: DemoConfig,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    actors: Sequence[Actor] = (EXPERT,),
 ) -> pathlib.Path:
-    """Run the experts and write `<root>/<dataset_id>`, whole or not at all.
+    """Run the experts, or policies, and write `<root>/<dataset_id>`, whole or not at all.
 
     Every task has a fixed quota of episodes, successful or not: Minari's episode e is number
     e // len(tasks) of tasks[e % len(tasks)]. It depends on the seed, its row and its number
@@ -91,6 +118,8 @@ def record(
         tasks: rows of the table.
         config: settings.
         on_progress: called with (episodes done, all of them).
+        actors: take turns: number k of a task's episodes is the k-th's, and then again the
+            first's. All of them see the same observations.
 
     Returns:
         The dataset's folder.
@@ -104,11 +133,13 @@ def record(
     root = pathlib.Path(root).resolve()  # Minari joins a relative path to itself
     folder = root / dataset_id
     _check_request(minari, folder, dataset_id, tasks, config)
-    notes = _notes(tasks, config)
+    names = [actor.name for actor in actors]
+    notes = {**_notes(tasks, config), "actors": names}
     with _workplace(root, folder) as dataset:
         data = dataset / "data"
-        storage = _write_episodes(minari, data, tasks, config, on_progress)
-        _seal(storage, dataset, folder, "scripted experts", notes)
+        storage = _write_episodes(minari, data, tasks, config, on_progress, actors)
+        algorithm = ", ".join("scripted experts" if n == EXPERT.name else n for n in names)
+        _seal(storage, dataset, folder, algorithm, notes)
     return folder
 
 
@@ -366,6 +397,7 @@ def _check_request(
 
 def _notes(tasks: tuple[str, ...], config: DemoConfig) -> dict[str, Any]:
     """What `record` adds to Minari's metadata, but for the digest."""
+    told = config.conditioning if isinstance(config.conditioning, str) else "language"
     rows = {}
     for name in tasks:
         row = CLOSURES[name]
@@ -374,7 +406,7 @@ def _notes(tasks: tuple[str, ...], config: DemoConfig) -> dict[str, Any]:
         "format": FORMAT,
         "commit": _commit(),
         "tasks": tasks,
-        **dataclasses.asdict(config),
+        **dataclasses.asdict(dataclasses.replace(config, conditioning=told)),
         "splits": {split.name: split.hash for split in TASK_SETS.values() if split.train == tasks},
         "rows": rows,
         "versions": {
@@ -400,6 +432,7 @@ def _write_episodes(
     tasks: tuple[str, ...],
     config: DemoConfig,
     on_progress: Callable[[int, int], None],
+    actors: Sequence[Actor],
 ) -> Any:
     """Record all episodes, some at a time, into the new folder data; returns Minari's storage."""
     seeds = _episode_seeds(tasks, config)  # (episodes, tasks)
@@ -408,13 +441,21 @@ def _write_episodes(
     for first in range(0, config.episodes, per_task):
         chunk = seeds[first : first + per_task].ravel().tolist()
         env = uncap.envs.ClosureVectorEnv(
-            tasks, len(chunk), conditioning=config.conditioning, autoreset_mode="Disabled"
+            tasks,
+            len(chunk),
+            conditioning=config.conditioning,
+            known_tasks=config.known_tasks,
+            sensors=config.sensors,
+            episode_steps=config.episode_steps,
+            autoreset_mode="Disabled",
         )
+        # sub-environment i has number first + i // len(tasks) of its task's episodes
+        turns = (first + np.arange(len(chunk)) // len(tasks)) % len(actors)  # (n,)
         if storage is None:
             storage = minari.dataset.minari_storage.MinariStorage.new(
                 data, env.single_observation_space, env.single_action_space, data_format="hdf5"
             )
-        episodes = _episodes(env, chunk, config.perturb)
+        episodes = _episodes(env, chunk, config.perturb, actors, turns)
         buffers = [minari.data_collector.EpisodeBuffer(**episode) for episode in episodes]
         storage.update_episodes(buffers)
         env.close()
@@ -439,9 +480,15 @@ class _Rollout:
     infos: dict[str, np.ndarray]
 
 
-def _episodes(env: ClosureVectorEnv, seeds: list[int], perturb: float) -> Iterator[dict[str, Any]]:
+def _episodes(
+    env: ClosureVectorEnv,
+    seeds: list[int],
+    perturb: float,
+    actors: Sequence[Actor],
+    turns: np.ndarray,
+) -> Iterator[dict[str, Any]]:
     """One episode of every sub-environment, as arguments of Minari's EpisodeBuffer."""
-    rollout = _run(env, seeds, perturb)
+    rollout = _run(env, seeds, perturb, actors, turns)
     for i, length in enumerate(rollout.lengths):
         yield {
             "seed": seeds[i],
@@ -453,8 +500,22 @@ def _episodes(env: ClosureVectorEnv, seeds: list[int], perturb: float) -> Iterat
         }
 
 
-def _run(env: ClosureVectorEnv, seeds: list[int], perturb: float) -> _Rollout:
-    """Run the experts in all n sub-environments until the longest episode ends."""
+def _run(
+    env: ClosureVectorEnv,
+    seeds: list[int],
+    perturb: float,
+    actors: Sequence[Actor],
+    turns: np.ndarray,
+) -> _Rollout:
+    """Act in all n sub-environments until the longest episode ends.
+
+    Args:
+        env: the environment.
+        seeds: of the episodes (n,).
+        perturb: see `DemoConfig`.
+        actors: who acts.
+        turns: index of the actor of each sub-environment (n,).
+    """
     observation, info = env.reset(seed=seeds)
     lengths = env.max_steps.copy()  # (n,)
     longest = lengths.max()
@@ -463,6 +524,7 @@ def _run(env: ClosureVectorEnv, seeds: list[int], perturb: float) -> _Rollout:
     observations = []
     infos = []
     ended = np.zeros(env.num_envs, bool)
+    policies = [actor.policy(env) for actor in actors]
     for t in range(longest + 1):
         label = expert_action(env.batch.measure()).astype(np.float32)  # (n, 5)
         observations.append(observation)
@@ -473,12 +535,18 @@ def _run(env: ClosureVectorEnv, seeds: list[int], perturb: float) -> _Rollout:
                 "task": info["task_index"],
                 "expert_action": label,
                 "perturbed": perturbed[t],
+                "actor": turns,
             }
         )
         if ended.any() and t < longest:  # they wait for the others in new episodes
-            env.reset(options={"reset_mask": ended})
+            observation, info = env.reset(options={"reset_mask": ended})
         if t < longest:
-            action = np.where(perturbed[t, :, None], random_actions[t], label)  # (n, 5)
+            chosen = label.copy()  # (n, 5)
+            for k, act in enumerate(policies):
+                if actors[k] is not EXPERT:
+                    own = np.clip(act(observation, info["task_index"]), -1.0, 1.0)
+                    chosen[turns == k] = own[turns == k]
+            action = np.where(perturbed[t, :, None], random_actions[t], chosen)  # (n, 5)
             observation, reward, terminated, truncated, info = env.step(action)
             ended = terminated | truncated
             steps.append(

@@ -858,19 +858,24 @@ def _audit_row(name: str, config: AuditConfig) -> dict[str, Any]:
 
 
 def demos(config: DemosConfig, console: Console) -> None:
-    """Record expert episodes of a task set's training rows."""
-    from uncap.agents.demonstrations import DemoConfig, record
+    """Record episodes of a task set's training rows."""
+    from uncap.agents.demonstrations import check_installed, record
+    from uncap.evaluation.recording import dataset_id, recorded
 
+    check_installed()
     tasks = named_set(config.task_set).train
+    settings, actors = recorded(config, tasks)
+    if len(actors) > config.episodes:
+        left = len(actors) - config.episodes
+        console.print(f"{left} of {len(actors)} policies do not act: --episodes has fewer turns")
     bars = Bars(console)
     bars("demonstrations", 0, 1, "")
 
     def on_progress(done: int, total: int) -> None:
         bars("demonstrations", done, total, "")
 
-    settings = DemoConfig(config.episodes, config.seed, perturb=config.perturb)
     with bars.progress:
-        folder = record(config.out, f"uncap/{config.task_set}-v0", tasks, settings, on_progress)
+        folder = record(config.out, dataset_id(config), tasks, settings, on_progress, actors)
     console.print(f"demonstrations: {folder}")
 
 

@@ -145,6 +145,11 @@ class JobConfig:
     film_width: int = setting(
         640, "pixels of the films; below 640 every second frame is left out", least=64
     )
+    checkpoints: bool = setting(
+        False,
+        "keep the policies of ten moments of the warm start and ten of what follows, too: "
+        "half-trained ones, for `demos`",
+    )
     cosines: bool = setting(False, "record the cosines between the tasks' gradients")
     tensorboard: bool = setting(False, "write the metrics for TensorBoard, too")
     wandb: bool = setting(False, "send the metrics to Weights & Biases, too, if it is installed")
@@ -392,12 +397,27 @@ class AuditConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DemosConfig:
-    """Record expert episodes of a task set's training rows, for --warm-start clone."""
+    """Record episodes of the expert or of policies, for --warm-start clone and offline learning."""
 
     task_set: str = setting("first", "which rows", **TASK_SETS)
     episodes: int = setting(20, "per task", least=1)
-    perturb: float = setting(
-        0.2, "share of random actions, from which the expert recovers, below 1", least=0, below=1
+    policy: tuple[str, ...] = setting(
+        ("expert",),
+        "who acts: expert, random, zero, run folders, or single policies that `train "
+        "--checkpoints` kept in them (RUN/checkpoints/...); several take turns, episode by episode",
+    )
+    grade: str = setting(
+        "final",
+        "which policies of the run folders: their final ones; medium, those that were kept when "
+        "success was nearest half of the final; replay, all that were kept, by turns",
+        choices=("final", "medium", "replay"),
+    )
+    perturb: float | None = setting(
+        None,
+        "share of random actions in the first half of an episode, below 1 (default: 0.2 if the "
+        "expert alone acts, else 0)",
+        least=0,
+        below=1,
     )
     seed: int = setting(0, "of starts and perturbations", **SEED)
     out: pathlib.Path = setting(

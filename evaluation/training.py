@@ -26,6 +26,8 @@ from uncap.evaluation.protocol import evaluate, spread, summary
 VALIDATION_SEED = 3_000_000  # of the starts on which checkpoints are compared: no evaluation's
 STEPS_SHOWN = 1000  # into which the progress of reinforcement is divided
 SAVES = 10  # in each phase, evenly: what a kill can lose at most is one part of it
+HALF_TRAINED = "checkpoints"  # folder of the policies that are kept along the training
+WARM, LEARNED = "1-warm", "2-learned"  # what they are called, in order
 LATEST = "latest"  # folder of the exact state in a run's
 
 Report = Callable[[str, float, float, str], None]  # (phase, done, total, text)
@@ -140,6 +142,15 @@ class BestCheckpoint:
             turn: which part of the rows is measured, where the quota is not enough for all; None:
                 all of them.
         """
+        score = self.measure(turn)
+        if score >= self.score:
+            self.score = score
+            self.label = label
+            self.learner.save(self.folder, teacher=False, validation=score)
+        return score
+
+    def measure(self, turn: int | None = None) -> float:
+        """The policy's mean success on validation starts, see `validate`."""
         began = time.perf_counter()
         learner = self.learner
         rows, episodes = spread(learner.tasks, self.quota, self.episodes, turn)
@@ -154,13 +165,8 @@ class BestCheckpoint:
             sensors=learner.sensors,
             episode_steps=learner.episode_steps,
         )
-        score = summary(table)["mean_success"]
-        if score >= self.score:
-            self.score = score
-            self.label = label
-            learner.save(self.folder, teacher=False, validation=score)
         self.budget.validation_seconds += time.perf_counter() - began
-        return score
+        return summary(table)["mean_success"]
 
     def validate_when_due(self, label: str) -> float | None:
         """Validate if another share of the budget is used."""
@@ -301,7 +307,7 @@ class Training:
         score = self.best.validate_when_due(label)
         phase = self.session.config.warm_start
         self._row(phase, progress.done, rates, score, loss=round(progress.loss, 5))
-        self._save_when_due(max(progress.done / progress.total, self.budget.used()))
+        self._save_when_due(WARM, max(progress.done / progress.total, self.budget.used()))
         self.session.report("warm start", progress.done, progress.total, phrase(self.tasks, rates))
         return not self.session.stop() and self.budget.used() < 1
 
@@ -311,7 +317,7 @@ class Training:
         steps = self.budget.steps
         score = self.best.validate_when_due(f"{self.learner.env_steps} steps")
         self._row(self.learner.algorithm.phase, steps, rates, score)
-        self._save_when_due(self.budget.used())
+        self._save_when_due(LEARNED, self.budget.used())
         done = round(STEPS_SHOWN * self.budget.used())
         self.session.report("reinforcement", done, STEPS_SHOWN, phrase(self.tasks, rates))
         return not self.session.stop() and self.budget.used() < 1
@@ -334,12 +340,28 @@ class Training:
             **more,
         )
 
-    def _save_when_due(self, share: float) -> None:
-        """Save if another part of the phase is done, of which this is the share, or at a stop."""
+    def _save_when_due(self, phase: str, share: float) -> None:
+        """Save if another part of a phase is done, of which this is the share, or at a stop."""
         parts = int(share * SAVES)
+        if self.session.config.checkpoints:
+            self._keep_policy(phase, parts)
         if parts > self._saved or self.session.stop():
             self._save()
             self._saved = parts
+
+    def _keep_policy(self, phase: str, parts: int) -> None:
+        """Keep the policy, if another part of a phase is done and none was kept since.
+
+        What was kept is seen in the folder: after a kill the same moments are kept as without.
+        """
+        folder = self.session.run / HALF_TRAINED / f"{phase}-{parts:02}"
+        if parts and not checkpoints.exists(folder):
+            self.learner.save(
+                folder,
+                teacher=False,
+                validation=self.best.measure(),
+                trained_steps=self.budget.steps,
+            )
 
     def _save(self) -> None:
         state = {**self.budget.state(), **self.best.state()}

@@ -95,7 +95,8 @@ JOBS = {
         _RESUME,
     ),
     "scratch": Job(
-        f"{_SMALL} {_STEPS} --ppo.rollout 10 --warm-start none --sampling by_failure", _RESUME
+        f"{_SMALL} {_STEPS} --ppo.rollout 10 --warm-start none --sampling by_failure --checkpoints",
+        _RESUME,
     ),
     "clone": Job(f"{_SMALL} {_STEPS} {_WARM_PPO} {_CLONE}", _RESUME),
     "sac": Job(f"{_SMALL} {_STEPS} {_DAGGER} {_SAC} --sampling by_failure", _RESUME),
