@@ -170,12 +170,26 @@ class Algorithm:
             sb3.set_rollout_state(self.model, observations, tensors["starts"])
 
 
-def load_weights(policy: torch.nn.Module, tensors: Mapping[str, np.ndarray]) -> None:
-    """Load the weights of a policy from a checkpoint's tensors."""
+def load_weights(
+    policy: torch.nn.Module, tensors: Mapping[str, np.ndarray], acts_only: bool = False
+) -> None:
+    """Load the weights of a policy from a checkpoint's tensors.
+
+    Args:
+        policy: is changed in place.
+        tensors: of the checkpoint.
+        acts_only: it has no critic, which is then left as it was made.
+
+    Raises:
+        RuntimeError: the tensors are not the policy's.
+    """
     prefix = "policy/"
     weights = {
         name.removeprefix(prefix): torch.tensor(value)
         for name, value in tensors.items()
         if name.startswith(prefix)
     }
+    if acts_only:
+        made = policy.state_dict()
+        weights |= {name: made[name] for name in made if name.startswith("critic")}
     policy.load_state_dict(weights)

@@ -17,6 +17,7 @@ import torch
 
 from uncap.agents import checkpoints
 from uncap.agents.algorithm import Algorithm, load_weights
+from uncap.agents.pretrained import located
 from uncap.agents.tables import ALGORITHMS
 from uncap.envs.conditioning import CONDITIONINGS, told, vectors
 from uncap.envs.observations import FULL, LIMIT, SIZE, layout, stage_in
@@ -238,14 +239,15 @@ def load(path: str | pathlib.Path) -> LoadedPolicy:
     """A trained policy, to act anywhere: no environment is made, and no simulation loaded.
 
     Args:
-        path: a run folder, a checkpoint in it, or a file that `export` has written.
+        path: a run folder, a checkpoint in it, a file that `export` has written, or the name of
+            a policy of the package, see `pretrained.NAMES`.
 
     Raises:
         CheckpointError: there is none, it is damaged, or of another version.
         FileError: the same of an exported file.
         ValueError: what reads exported files is not installed.
     """
-    path = pathlib.Path(path)
+    path = located(path)
     if path.suffix == EXPORTED:
         from uncap.agents.exported import read
 
@@ -335,7 +337,7 @@ def load_policy(folder: pathlib.Path) -> tuple[Any, dict]:
         algorithm: type[Algorithm] = ALGORITHMS[meta["algorithm"]]
         actions = gym.spaces.Box(-1.0, 1.0, (len(ACTIONS),), np.float32)
         policy = algorithm.build_policy(_spaces(meta, algorithm), actions, meta)
-        load_weights(policy, tensors)
+        load_weights(policy, tensors, meta.get("acts_only") is True)
     except UnknownName as error:
         raise checkpoints.CheckpointError(
             f"the checkpoint in {folder} cannot be used here: {error}"

@@ -20,6 +20,7 @@ from uncap.agents import checkpoints, demonstrations, exported
 from uncap.agents.files import owned, replacing
 from uncap.agents.gradients import GradientRule
 from uncap.agents.policy import EXPORTED
+from uncap.agents.pretrained import NAMES, located
 from uncap.agents.settings import as_words, flags
 from uncap.agents.tables import ALGORITHMS
 from uncap.envs import CLOSURES, TASK_SETS, TaskSet
@@ -457,10 +458,11 @@ def actors(
     if str(run) in BUILT_IN:
         rows = tuple(tasks) or TASK_SETS["first"].train
         return [Actor(BUILT_IN[str(run)], "parameters", None, rows)]
+    run = located(run)
     if not run.exists() and run.parent in (pathlib.Path(), pathlib.Path(os.path.abspath("."))):
         raise runs.RunError(
             f"there is no run folder {run} and no policy {run.name} "
-            f"(policies: {', '.join(BUILT_IN)})"
+            f"(policies: {', '.join((*BUILT_IN, *NAMES))})"
         )
     stored = runs.open_run(run)
     if stored.get("job", {}).get("alone") is True:
@@ -598,7 +600,7 @@ def _told_of_twins(actor: Actor) -> Actor:
 
 
 def _is_run(run: pathlib.Path) -> bool:
-    return str(run) not in BUILT_IN and not foreign.is_foreign(run)
+    return str(run) not in (*BUILT_IN, *NAMES) and not foreign.is_foreign(run)
 
 
 def _about(config: EvaluateConfig, actor: Actor, split: TaskSet, seconds: float) -> dict[str, Any]:
@@ -673,7 +675,9 @@ def table(config: TableConfig, console: Console) -> None:
 
 def export(config: ExportConfig, console: Console) -> None:
     """Write a policy as an ONNX file."""
-    run = config.run
+    run = located(config.run)
+    if run != config.run and config.out is None:
+        raise ValueError(f"--out is needed: {config.run} lies in the package")
     path = config.out or run / f"policy{EXPORTED}"
     if path.suffix != EXPORTED:
         raise ValueError(f"--out must end in {EXPORTED}, not {path.name!r}")
@@ -729,15 +733,16 @@ def view(config: ViewConfig, console: Console) -> None:
 
     if config.native and config.port is not None:
         raise ValueError("--port is of the page in the browser: --native has none")
-    [actor] = actors(config.run, (config.task,))
+    actor, *_ = actors(config.run, (config.task,) if config.task else ())
+    task = config.task or actor.tasks[0]
     if _is_run(config.run):
         say_notes(config.run, console)
-    lookup(CLOSURES, config.task, "closure")
+    lookup(CLOSURES, task, "closure")
     if config.native:
         live_window.check_display()
     else:
         live_page.check_installed()
-    live = Live(actor, config.task, config.seed, config.out)
+    live = Live(actor, task, config.seed, config.out)
     try:
         if config.native:
             live_window.look(live, say)

@@ -24,7 +24,9 @@ UNLIMITED = 10**9  # environment steps of a job that minutes end
 LARGEST_SEED = 2**32 - 1  # that torch and stable-baselines3 take
 SEED = {"least": 0, "most": LARGEST_SEED}
 PORT = {"least": 1, "most": 65535}
-POLICIES = ("zero", "random", "expert")  # `protocol.BUILT_IN`: they stand in place of a run
+# `protocol.BUILT_IN` and `pretrained.NAMES`: they stand in place of a run
+PRETRAINED = ("pretrained", "pretrained-mt16")
+POLICIES = ("zero", "random", "expert", *PRETRAINED)
 MODULE = r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*"  # a module and what is in it, likewise
 WHO = 60  # letters of a name, at most
 
@@ -33,15 +35,22 @@ THREADS: dict[str, Any] = {
     "least": 0,
 }
 RUN: dict[str, Any] = {"help": "run folder", "positional": True, "path": "read"}
+EXPORTABLE: dict[str, Any] = {
+    **RUN,
+    "help": "run folder, or the policy pretrained or pretrained-mt16",
+    "no_paths": PRETRAINED,
+}
 RUN_OR_POLICY: dict[str, Any] = {
     **RUN,
-    "help": "run folder, exported .onnx file, or the policy zero, random or expert",
+    "help": "run folder, exported .onnx file, or the policy zero, random, expert, pretrained "
+    "(of the default) or pretrained-mt16",
     "no_paths": POLICIES,
 }
 EVALUATED: dict[str, Any] = {
     **RUN,
-    "help": "run folder; the policy zero, random or expert; or someone's own: module:name of a "
-    "function or an object with predict, an .onnx file, a .zip of stable-baselines3",
+    "help": "run folder; the policy zero, random, expert, pretrained (of the default) or "
+    "pretrained-mt16; or someone's own: module:name of a function or an object with predict, an "
+    ".onnx file, a .zip of stable-baselines3",
     "no_paths": (*POLICIES, MODULE),
 }
 
@@ -309,7 +318,7 @@ class TableConfig:
 class ExportConfig:
     """Write a run's policy as an ONNX file, which acts without Uncap and torch."""
 
-    run: pathlib.Path = setting(REQUIRED, **RUN)
+    run: pathlib.Path = setting(REQUIRED, **EXPORTABLE)
     out: pathlib.Path | None = setting(
         None, "file to write, .onnx (default: policy.onnx in the run)", path="file"
     )
@@ -332,7 +341,9 @@ class ViewConfig:
     """Look at a closure being opened, live in the browser; take over by hand, and record."""
 
     run: pathlib.Path = setting(REQUIRED, **RUN_OR_POLICY)
-    task: str = setting(REQUIRED, "the row to begin with", **ROWS)
+    task: str | None = setting(
+        None, "the row to begin with (default: the first that it was trained on)", **ROWS
+    )
     seed: int = setting(0, "of the starts", **SEED)
     port: int | None = setting(
         None, "to serve on, on this machine only (default: a free one from 8080 on)", **PORT
@@ -403,7 +414,7 @@ class DemosConfig:
     episodes: int = setting(20, "per task", least=1)
     policy: tuple[str, ...] = setting(
         ("expert",),
-        "who acts: expert, random, zero, run folders, or single policies that `train "
+        "who acts: expert, random, zero, pretrained, run folders, or single policies that `train "
         "--checkpoints` kept in them (RUN/checkpoints/...); several take turns, episode by episode",
     )
     grade: str = setting(

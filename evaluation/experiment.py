@@ -250,6 +250,8 @@ def transfer_rows(session: Session, targets: Sequence[str], replace: bool = Fals
     """
     run = session.run
     source, meta = load_policy(run / "checkpoint")
+    if meta.get("acts_only"):
+        raise runs.RunError(f"{run} has no critic to transfer: train a run of your own")
     for target in targets:
         if target in meta["tasks"]:
             trained = ", ".join(meta["tasks"])

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from uncap.agents import checkpoints, demonstrations
 from uncap.agents.demonstrations import EXPERT, DemoConfig
 from uncap.agents.policy import Acting, load_policy
+from uncap.agents.pretrained import NAMES, located
 from uncap.envs.conditioning import UNSEEN
 from uncap.evaluation import runs
 from uncap.evaluation.config import DemosConfig
@@ -95,12 +96,14 @@ def _checkpoints(path: pathlib.Path, grade: str) -> list[pathlib.Path]:
         ValueError: it names none.
         RunError: none were kept in the run.
     """
+    if str(path) in NAMES:
+        return [located(path) / "checkpoint"]
     if path.parent.name == HALF_TRAINED and checkpoints.exists(path):
         return [path]
     if not (path / "config.json").exists():
         raise ValueError(
             f"there is no run folder {path} and no policy {path.name} (policies: "
-            f"{', '.join(BUILT_IN)}; half-trained ones: RUN/{HALF_TRAINED}/...)"
+            f"{', '.join((*BUILT_IN, *NAMES))}; half-trained ones: RUN/{HALF_TRAINED}/...)"
         )
     if runs.open_run(path).get("job", {}).get("alone") is True:
         raise runs.RunError(
