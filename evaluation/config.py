@@ -146,8 +146,10 @@ class JobConfig:
         640, "pixels of the films; below 640 every second frame is left out", least=64
     )
     cosines: bool = setting(False, "record the cosines between the tasks' gradients")
-    tensorboard: bool = setting(False, "write the metrics for TensorBoard, too")
-    wandb: bool = setting(False, "send the metrics to Weights & Biases, too, if it is installed")
+    tensorboard: bool = setting(
+        False, "write the metrics, and stable-baselines3's diagnostics, for TensorBoard"
+    )
+    wandb: bool = setting(False, "send the same to Weights & Biases, if it is installed")
     network: NetworkConfig = NetworkConfig()
     ppo: PPOConfig = PPOConfig()
     sac: SACConfig = SACConfig()

@@ -256,10 +256,12 @@ def test_metrics_go_to_every_logger_that_is_asked_for(tmp_path, stand_in_for_wan
     run.mkdir()
     columns = ["phase", "env_steps", "loss"]
     metrics = Metrics(run / "metrics.csv", columns, loggers=[LOGGERS["wandb"](run)])
+    metrics.tell({"train/approx_kl": 0.1}, 640)
     metrics.row(phase="ppo", env_steps=640, loss=0.5)
     metrics.close()
-    about, row, end = sys.modules["wandb"].sent
+    about, told, row, end = sys.modules["wandb"].sent
     assert about["name"] == "run"
+    assert told == (640, {"train/approx_kl": 0.1})  # in no column of the file
     assert row == (640, {"loss": 0.5})
     assert end == "end"
     assert read_metrics(run / "metrics.csv").rows == [
