@@ -116,6 +116,14 @@ class Algorithm:
         """Record the cosines between the tasks' gradients from now on."""
         raise ValueError(f"{type(self).__name__} has no gradients per task")
 
+    def log_to(self, write: sb3.Write) -> None:
+        """Hand diagnostics to a function after each update, by stable-baselines3's names.
+
+        Args:
+            write: called with numbers by name, and environment steps of reinforcement learning.
+        """
+        sb3.log_to(self.model, write)
+
     def warm_start(self, teach: Callable[[Any], None]) -> None:
         """Let a function teach the policy's actor; reinforcement learning goes on from there."""
         teach(self.policy)
@@ -152,6 +160,7 @@ class Algorithm:
             "env_steps": self.env_steps,
             "critic_warmup": getattr(self.model, "critic_warmup", 0),
             "updates": sb3.updates(self.model),
+            "episodes": sb3.episodes(self.model) if self.has_begun else [],
             "num_tasks": policy.num_tasks,
             "popart": policy.popart,
         }
@@ -168,6 +177,7 @@ class Algorithm:
         if "starts" in tensors:
             observations = checkpoints.unflatten(tensors, "obs/")
             sb3.set_rollout_state(self.model, observations, tensors["starts"])
+            sb3.set_episodes(self.model, meta.get("episodes", []))  # older states have none
 
 
 def load_weights(

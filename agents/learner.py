@@ -232,9 +232,10 @@ class Learner:
             self.algorithm.learn(remaining, timed)
 
     def _timed(self, on_update: Callable[[], bool], env_steps: int) -> bool:
-        """Call on_update and note its time."""
+        """Log the update, call on_update, and note the time of both."""
         began = time.perf_counter()
         last = self.env_steps >= env_steps  # this call comes after the rollout
+        sb3.dump(self.algorithm.model)
         goes_on = on_update()
         if not last:
             self._between_updates += time.perf_counter() - began

@@ -11,6 +11,7 @@ import stable_baselines3
 import torch
 from stable_baselines3.common.buffers import DictRolloutBuffer
 from stable_baselines3.common.type_aliases import DictRolloutBufferSamples
+from stable_baselines3.common.utils import explained_variance
 
 from uncap.agents import sb3
 from uncap.agents.algorithm import Algorithm
@@ -84,7 +85,9 @@ class TaskLosses(NamedTuple):
     actor: list[torch.Tensor]  # k clipped surrogates
     critic: list[torch.Tensor]  # k losses of the values
     present: torch.Tensor  # (k,) their indices
+    shares: list[float]  # k shares of the minibatch
     log_ratio: torch.Tensor  # (batch,) of the actions' probabilities, now over then
+    entropy: torch.Tensor  # (batch,) of the actions
 
 
 class MultiTaskPPO(TimedPPO):
@@ -132,6 +135,7 @@ class MultiTaskPPO(TimedPPO):
             actor["lr"] *= now / largest_deviation(self.config, 0)
             actor["lr"] *= ACTOR_RATE.get(self.policy.network.body, 1.0)
         critic["lr"] = self.config.learning_rate
+        self.logger.record("train/learning_rate", actor["lr"])
 
     def train(self) -> None:
         """One update; while the critic warms up the actor stands still."""
@@ -178,16 +182,17 @@ class MultiTaskPPO(TimedPPO):
         One forward pass per task: a loss then reaches its own samples only, and its gradient
         costs no more than they do.
         """
-        schedule: Any = self.clip_range  # a function, once the model is set up
-        clip = schedule(sb3.remaining(self))
+        clip = self._clip()
         index = batch.observations["index"][:, 0].long()  # (batch,)
         present = index.unique()
-        losses = TaskLosses([], [], present, torch.empty(0))
-        log_ratios = []
+        losses = TaskLosses([], [], present, [], torch.empty(0), torch.empty(0))
+        log_ratios, entropies = [], []
         for task in present:
             of_task = index == task
             observations = {name: values[of_task] for name, values in batch.observations.items()}
-            values, log_prob, _ = self.policy.evaluate_actions(observations, batch.actions[of_task])
+            actions = batch.actions[of_task]
+            values, log_prob, entropy = self.policy.evaluate_actions(observations, actions)
+            assert entropy is not None  # a Gaussian's
             log_ratio = log_prob - batch.old_log_prob[of_task]
             advantages = batch.advantages[of_task]
             ratio = log_ratio.exp()
@@ -195,21 +200,42 @@ class MultiTaskPPO(TimedPPO):
             losses.actor.append(-torch.min(advantages * ratio, advantages * clipped).mean())
             squared = (batch.returns[of_task] - values[:, 0]) ** 2
             losses.critic.append(self.vf_coef * squared.mean())
+            losses.shares.append(len(actions) / len(index))
             log_ratios.append(log_ratio.detach())
-        return losses._replace(log_ratio=torch.cat(log_ratios))
+            entropies.append(entropy.detach())
+        return losses._replace(log_ratio=torch.cat(log_ratios), entropy=torch.cat(entropies))
+
+    def _clip(self) -> float:
+        """How far from 1 the ratio of the actions' probabilities counts."""
+        schedule: Any = self.clip_range  # a function, once the model is set up
+        return schedule(sb3.remaining(self))
 
     def _train_by_rule(self, actor_rule: GradientRule, critic_rule: GradientRule) -> None:
         """stable-baselines3's update, with the gradients of the tasks' losses combined by rules."""
         self._update_learning_rate(self.policy.optimizer)
+        self._step_by_rule(actor_rule, critic_rule)
+        values, returns = self.rollout_buffer.values, self.rollout_buffer.returns
+        explained = explained_variance(values.flatten(), returns.flatten())
+        self.logger.record("train/explained_variance", explained)
+        self.logger.record("train/std", self.policy.log_std.detach().exp().mean().item())
+        self.logger.record("train/n_updates", sb3.updates(self), exclude="tensorboard")
+        self.logger.record("train/clip_range", self._clip())
+
+    def _step_by_rule(self, actor_rule: GradientRule, critic_rule: GradientRule) -> None:
+        """The gradient steps of an update, until the policy has moved too far."""
         actor = [*self.policy.actor.parameters(), self.policy.log_std]
         critic = list(self.policy.critic.parameters())
         actor_rule.reset()
         critic_rule.reset()
         for _ in range(self.n_epochs):
             sb3.set_updates(self, sb3.updates(self) + 1)
+            divergences = []
             for batch in self.rollout_buffer.get(self.batch_size):
                 losses = self._losses(batch)
-                if self._diverged(losses.log_ratio):
+                divergence = (losses.log_ratio.exp() - 1 - losses.log_ratio).mean()
+                divergences.append(divergence.item())
+                self._record(losses, float(np.mean(divergences)))
+                if self._diverged(divergence):
                     return
                 self.policy.optimizer.zero_grad()
                 actor_rule.backward(losses.actor, actor)
@@ -217,12 +243,28 @@ class MultiTaskPPO(TimedPPO):
                 torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
                 self.policy.optimizer.step()
 
-    def _diverged(self, log_ratio: torch.Tensor) -> bool:
+    def _record(self, losses: TaskLosses, divergence: float) -> None:
+        """Record what stable-baselines3's own update records of a minibatch.
+
+        Args:
+            losses: of the minibatch.
+            divergence: mean over the minibatches of this epoch; the last epoch's is logged.
+        """
+        actor, critic = (
+            sum(share * loss.item() for share, loss in zip(losses.shares, part, strict=True))
+            for part in (losses.actor, losses.critic)
+        )
+        clipped = (losses.log_ratio.exp() - 1).abs() > self._clip()
+        self.logger.record_mean("train/entropy_loss", -losses.entropy.mean().item())
+        self.logger.record_mean("train/policy_gradient_loss", actor)
+        self.logger.record_mean("train/value_loss", critic / self.vf_coef)
+        self.logger.record_mean("train/clip_fraction", clipped.float().mean().item())
+        self.logger.record("train/approx_kl", divergence)
+        self.logger.record("train/loss", actor + critic)
+
+    def _diverged(self, divergence: torch.Tensor) -> bool:
         """Whether the policy moved too far in this update, as stable-baselines3 tells it."""
-        if self.target_kl is None:
-            return False
-        divergence = (log_ratio.exp() - 1 - log_ratio).mean()
-        return bool(divergence > 1.5 * self.target_kl)
+        return self.target_kl is not None and bool(divergence > 1.5 * self.target_kl)
 
     def _record_cosines(self) -> None:
         state = np.random.get_state()  # noqa: NPY002 - looking must not change the minibatches

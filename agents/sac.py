@@ -46,6 +46,11 @@ from uncap.agents.vec_env import TaskVecEnv
 from uncap.envs.conditioning import told
 from uncap.envs.observations import layout, stage_in
 
+RECORDED = {  # losses, by stable-baselines3's names
+    "critic": "train/critic_loss",
+    "actor": "train/actor_loss",
+    "temperature": "train/ent_coef_loss",
+}
 LOG_STD = (-5.0, 0.5)  # bounds of the logarithm of the actions' deviation before squashing
 
 
@@ -282,9 +287,22 @@ class MultiTaskSAC(sb3.Timed, stable_baselines3.SAC):
             for step in range(gradient_steps):
                 actor = self.critic_warmup == 0 and step % self.config.actor_every == 0
                 batch = self.replay_buffer.sample(batch_size)
-                self._step(sum(self.losses(batch, actor).values()))
+                losses = self.losses(batch, actor)
+                self._step(sum(losses.values()))
+                for name, loss in losses.items():
+                    self.logger.record_mean(RECORDED[name], loss.item())
             sb3.set_updates(self, sb3.updates(self) + gradient_steps)
             self.critic_warmup = max(0, self.critic_warmup - 1)
+            self._record_settings()
+
+    def _record_settings(self) -> None:
+        """Record the temperature, the mean of the tasks' where each has its own, and the rate."""
+        used = self.policy.num_tasks if self.config.per_task_temperature else 1
+        temperature = self.policy.log_ent_coef.detach()[:used].exp().mean()
+        self.logger.record("train/ent_coef", temperature.item())
+        actor, *_ = self.policy.optimizer.param_groups
+        self.logger.record("train/learning_rate", actor["lr"])
+        self.logger.record("train/n_updates", sb3.updates(self), exclude="tensorboard")
 
     def _step(self, loss: Any) -> None:
         self.policy.optimizer.zero_grad()

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.vec_env import VecEnv
 
 SILENT = 10**9  # log interval that never comes
+Write = Callable[[dict[str, float], int], None]  # (numbers by name, environment steps)
 
 
 def has_begun(model: BaseAlgorithm) -> bool:
@@ -79,6 +81,33 @@ def silence(model: BaseAlgorithm) -> None:
     model.set_logger(Logger(None, []))
 
 
+def log_to(model: BaseAlgorithm, write: Write) -> None:
+    """Give a model a logger that hands its diagnostics to a function, at each `dump`."""
+    model.set_logger(Logger(None, [_Handed(write)]))
+
+
+def dump(model: Any) -> None:
+    """Have a model log what it recorded since the last time, and its last episodes."""
+    model.dump_logs()
+
+
+def episodes(model: BaseAlgorithm) -> list[tuple[float, int, bool]]:
+    """Return, length and success of the last episodes, whose means a model logs."""
+    about, successes = model.ep_info_buffer or (), model.ep_success_buffer or ()
+    return [
+        (float(info["r"]), int(info["l"]), bool(success))
+        for info, success in zip(about, successes, strict=True)
+    ]
+
+
+def set_episodes(model: BaseAlgorithm, last: Sequence[Sequence[float]]) -> None:
+    """Set the last episodes, see `episodes`."""
+    window = model._stats_window_size
+    about = [{"r": total, "l": length} for total, length, _ in last]
+    model.ep_info_buffer = deque(about, window)
+    model.ep_success_buffer = deque([bool(success) for *_, success in last], window)
+
+
 def awaits_first_reset(env: VecEnv) -> bool:
     """Whether a seed that `env.seed` asked for still waits for a reset."""
     return any(seed is not None for seed in env._seeds)
@@ -122,6 +151,29 @@ class Timed:
         began = time.perf_counter()
         yield
         self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - began
+
+
+class _Handed(KVWriter):
+    """Hands the numbers that stable-baselines3 shows in TensorBoard to a function."""
+
+    def __init__(self, function: Write):
+        self.function = function
+
+    def write(
+        self,
+        key_values: Mapping[str, Any],
+        key_excluded: Mapping[str, tuple[str, ...]],
+        step: int = 0,
+    ) -> None:
+        shown = {
+            name: float(value)
+            for name, value in key_values.items()
+            if "tensorboard" not in key_excluded[name]
+        }
+        self.function(shown, step)
+
+    def close(self) -> None:
+        pass
 
 
 class _AfterUpdate(BaseCallback):

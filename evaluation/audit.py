@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
@@ -53,7 +54,13 @@ class _Trial:
     honest: np.ndarray  # bool: success otherwise
 
 
-def search(name: str, seed: int, population: int = 200, rounds: int = 10) -> Finding:
+def search(
+    name: str,
+    seed: int,
+    population: int = 200,
+    rounds: int = 10,
+    on_round: Callable[[int, int], object] = lambda done, total: None,
+) -> Finding:
     """Cross-entropy method for progress without contact, from one start.
 
     Each round draws plans from a normal distribution, and fits it to the best tenth of them
@@ -64,6 +71,7 @@ def search(name: str, seed: int, population: int = 200, rounds: int = 10) -> Fin
         seed: of the start and of the search.
         population: plans per round.
         rounds: of the search.
+        on_round: called with (rounds done, all of them) after each.
 
     Returns:
         What was found.
@@ -76,7 +84,7 @@ def search(name: str, seed: int, population: int = 200, rounds: int = 10) -> Fin
     honest = 0
     best_score = -np.inf
     best_plan = mean
-    for _ in range(rounds):
+    for done in range(1, rounds + 1):
         noise = rng.normal(size=(population, KNOTS, _ACTIONS))
         plans = np.clip(mean + spread * noise, -1, 1)  # (population, KNOTS, 5)
         trial = _try(env, plans, seed)
@@ -88,6 +96,7 @@ def search(name: str, seed: int, population: int = 200, rounds: int = 10) -> Fin
         elite = plans[np.argsort(trial.score)[-population // _ELITE :]]
         mean = elite.mean(0)
         spread = elite.std(0) + _LEAST_SPREAD
+        on_round(done, rounds)
     env.close()
     return Finding(population * rounds, cheats, honest, max(best_score, 0.0), best_plan)
 

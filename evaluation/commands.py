@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -11,7 +12,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -826,20 +827,26 @@ def audit(config: AuditConfig, console: Console) -> None:
 
     names = config.tasks or tuple(rows())
     bars, found = Bars(console), {}
+
+    def on_round(number: int, done: int, total: int) -> None:
+        bars("audit", number + done / total, len(names), names[number])
+
     with runs.filling(config.out), bars.progress:
         bars("audit", 0, len(names), names[0])
-        for number, name in enumerate(names, start=1):
-            found[name] = _audit_row(name, config)
+        for number, name in enumerate(names):
+            found[name] = _audit_row(name, config, functools.partial(on_round, number))
             runs.write_json(config.out / "audit.json", found)  # an interrupt leaves what is found
-            bars("audit", number, len(names), name)
+            bars("audit", number + 1, len(names), name)
     console.print_json(data=found)
 
 
-def _audit_row(name: str, config: AuditConfig) -> dict[str, Any]:
+def _audit_row(
+    name: str, config: AuditConfig, on_round: Callable[[int, int], object]
+) -> dict[str, Any]:
     from uncap.evaluation.audit import replay, search
     from uncap.evaluation.video import record
 
-    result = search(name, config.seed)
+    result = search(name, config.seed, on_round=on_round)
     found: dict[str, Any] = {
         "candidates": result.candidates,
         "cheats": result.cheats,

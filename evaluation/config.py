@@ -160,8 +160,10 @@ class JobConfig:
         "half-trained ones, for `demos`",
     )
     cosines: bool = setting(False, "record the cosines between the tasks' gradients")
-    tensorboard: bool = setting(False, "write the metrics for TensorBoard, too")
-    wandb: bool = setting(False, "send the metrics to Weights & Biases, too, if it is installed")
+    tensorboard: bool = setting(
+        False, "write the metrics, and stable-baselines3's diagnostics, for TensorBoard"
+    )
+    wandb: bool = setting(False, "send the same to Weights & Biases, if it is installed")
     network: NetworkConfig = NetworkConfig()
     ppo: PPOConfig = PPOConfig()
     sac: SACConfig = SACConfig()

@@ -1,4 +1,8 @@
-"""Loggers that get the metrics in addition to metrics.csv, if asked for and installed."""
+"""Loggers that get what metrics.csv gets, if asked for and installed.
+
+They get stable-baselines3's diagnostics of every update, too, by its own names: losses,
+`train/approx_kl`, `rollout/ep_rew_mean` and so on.
+"""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import hashlib
 import io
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from uncap.agents.files import replacing
@@ -78,8 +78,12 @@ class Metrics:
             for name, value in values.items()
             if isinstance(value, int | float) and name != "env_steps"
         }
+        self.tell(numbers, values["env_steps"])
+
+    def tell(self, numbers: Mapping[str, float], env_steps: int) -> None:
+        """Give numbers to the loggers alone, at a number of environment steps."""
         for logger in self._loggers:
-            logger.log(numbers, values["env_steps"])
+            logger.log(numbers, env_steps)
 
     def sync(self) -> Logged:
         """What was logged so far, once it is on the disk."""

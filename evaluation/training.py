@@ -231,6 +231,7 @@ class Training:
         self.best = BestCheckpoint(session.run, config, self.learner, self.budget)
         self.resumed = resume and checkpoints.exists(self.latest)
         self.metrics = self._open_metrics(self._load() if self.resumed else Logged())
+        self.learner.algorithm.log_to(self._tell)
         self._saved = 0  # parts of the present phase
 
     def _open_metrics(self, logged: Logged) -> Metrics:
@@ -244,6 +245,10 @@ class Training:
             logged,
             [make(run, first) for name, make in LOGGERS.items() if getattr(config, name)],
         )
+
+    def _tell(self, diagnostics: dict[str, float], steps: int) -> None:
+        """Give the loggers an update's diagnostics, after so many steps of reinforcement."""
+        self.metrics.tell(diagnostics, self.budget.warm_steps + steps)
 
     def _make_learner(self) -> Learner:
         config = self.session.config

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from uncap.envs import CLOSURES, ClosureVectorEnv
+from uncap.envs import ClosureVectorEnv
 from uncap.evaluation.protocol import Act, Policy
 
 
@@ -36,7 +36,7 @@ class Watch:
 
         def watched(env: ClosureVectorEnv) -> Act:
             act = policy(env)
-            longest = max(CLOSURES[task].steps for task in env.tasks)
+            longest = int(env.max_steps.max())  # control steps: all wait for it
 
             def act_and_count(observation: dict[str, np.ndarray], task: np.ndarray) -> np.ndarray:
                 self.done = min(self.episodes, self.done + env.num_envs / longest)

@@ -197,10 +197,13 @@ def test_gradient_rules_train_actor_and_critic(rule):
     assert np.abs(cosines).max() <= 1
 
 
-def test_the_plain_sum_by_rule_is_stable_baselines3s_update():
+@pytest.mark.parametrize("target_kl", [None, 1e-6])  # all of an update; it ends in epoch 2
+def test_the_plain_sum_by_rule_is_stable_baselines3s_update(target_kl):
     policies = []
+    logged = []
     for rules in (None, (GradientRule("sum", 2), GradientRule("sum", 2))):
-        agent = learner(warm=False)
+        agent = learner(warm=False, target_kl=target_kl)
+        agent.algorithm.log_to(lambda numbers, step: logged.append(numbers))
         agent.algorithm.model.rules = rules
         # One minibatch, of both tasks equally: their means weigh the same.
         agent.algorithm.model.batch_size = UPDATE
@@ -209,6 +212,11 @@ def test_the_plain_sum_by_rule_is_stable_baselines3s_update():
     plain, by_rule = policies
     for a, b in zip(plain.parameters(), by_rule.parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-5)
+    expected, found = logged
+    assert set(found) == set(expected)
+    for name in (name for name in expected if name.startswith("train/")):
+        assert found[name] == pytest.approx(expected[name], rel=1e-3, abs=1e-5), name
+    assert expected["train/approx_kl"] > 1e-5
 
 
 def test_samplings_are_distributions_and_favour_what_they_say():
@@ -348,6 +356,24 @@ def test_resume_equals_uninterrupted(tmp_path):
     for name in expected:
         assert torch.equal(found[name], expected[name]), name
     assert np.array_equal(whole.closures.batch.qpos, rest.closures.batch.qpos)
+
+
+def test_the_last_episodes_are_remembered_by_a_resumed_learner(tmp_path):
+    last = [(1.5, 80, True), (0.5, 160, False)]
+    agent = learner()
+    agent.learn(UPDATE, always)
+    sb3.set_episodes(agent.algorithm.model, last)
+    agent.save(tmp_path / "latest")
+    rest = learner()
+    rest.resume(tmp_path / "latest")
+    logged = {}
+    rest.algorithm.log_to(lambda numbers, step: logged.update({step: numbers}))
+    rest.learn(2 * UPDATE, always)
+    assert sb3.episodes(rest.algorithm.model) == last
+    [(step, numbers)] = logged.items()
+    assert step == 2 * UPDATE
+    assert numbers["rollout/ep_rew_mean"] == 1
+    assert numbers["rollout/ep_len_mean"] == 120
 
 
 def test_same_seed_same_weights():

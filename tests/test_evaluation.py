@@ -27,6 +27,7 @@ from uncap.evaluation.protocol import (
 )
 from uncap.evaluation.report import write_report
 from uncap.evaluation.statistics import area, steps_to_threshold, wilson
+from uncap.evaluation.watch import Watch
 
 
 class Stub:
@@ -63,6 +64,13 @@ class Stub:
 
 def no_action(observation, task_index):
     return np.zeros((4, 5))
+
+
+def test_the_bar_of_an_evaluation_follows_its_episodes():
+    shown = []
+    watch = Watch(4, lambda phase, done, total, text: shown.append(done))
+    evaluate(watch.over(BUILT_IN["zero"]), ("mug", "jar"), 2, episode_steps=5)
+    assert shown == pytest.approx([0, 0.8, 1.6, 2.4, 3.2, 4])
 
 
 def test_one_of_four_starts_solvable_scores_a_quarter():
@@ -248,10 +256,12 @@ def test_metrics_go_to_every_logger_that_is_asked_for(tmp_path, stand_in_for_wan
     run.mkdir()
     columns = ["phase", "env_steps", "loss"]
     metrics = Metrics(run / "metrics.csv", columns, loggers=[LOGGERS["wandb"](run)])
+    metrics.tell({"train/approx_kl": 0.1}, 640)
     metrics.row(phase="ppo", env_steps=640, loss=0.5)
     metrics.close()
-    about, row, end = sys.modules["wandb"].sent
+    about, told, row, end = sys.modules["wandb"].sent
     assert about["name"] == "run"
+    assert told == (640, {"train/approx_kl": 0.1})  # in no column of the file
     assert row == (640, {"loss": 0.5})
     assert end == "end"
     assert read_metrics(run / "metrics.csv").rows == [

@@ -9,6 +9,7 @@ import secrets
 import shutil
 import signal
 import sys
+import time
 import types
 from typing import Any
 
@@ -440,6 +441,37 @@ def test_tensorboard_shows_one_line_after_a_kill(tmp_path):
     assert points == [(10 * number, float(number)) for number in range(9)]
     lines = (tmp_path / "metrics.csv").read_text().splitlines()
     assert [line.split(",")[1] for line in lines[1:]] == [str(10 * n) for n in range(9)]
+
+
+def test_tensorboard_has_every_updates_diagnostics_once_and_changes_nothing(trained, tmp_path):
+    """Killed at update 11, and gone on with from update 10."""
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = tmp_path / "run"
+    job = dataclasses.replace(TINY, tensorboard=True)
+    experiment.start(run, job, 0, "a test")
+    seen = []
+
+    def report(*_) -> None:
+        seen.append(1)
+        if len(seen) == 11:
+            raise Killed
+
+    with pytest.raises(Killed):
+        Training(dataclasses.replace(session(run, report), config=job), resume=False).run()
+    time.sleep(1.1)  # event files are named by the second
+    Training(dataclasses.replace(session(run), config=job), resume=True).run()
+    shown = EventAccumulator(str(run / "tensorboard"))
+    shown.Reload()
+    steps = [24 * number for number in range(1, 21)]
+    of_update = ("approx_kl", "clip_fraction", "explained_variance", "value_loss", "entropy_loss")
+    names = [*(f"train/{name}" for name in of_update), "train/learning_rate"]
+    for name in (*names, "rollout/ep_rew_mean", "rollout/ep_len_mean"):
+        found = [event.step for event in shown.Scalars(name)]
+        assert found == (steps if name in names else steps[-len(found) :]), name
+        assert np.isfinite([event.value for event in shown.Scalars(name)]).all(), name
+    assert list(same.compare(trained, run)) == []  # a run that nothing watched
 
 
 # Signals

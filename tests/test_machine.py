@@ -328,10 +328,10 @@ def test_ctrl_c_gets_one_line_and_leaves_nothing_half_done(
 def test_ctrl_c_in_an_audit_leaves_the_rows_that_are_done(call, quick, tmp_path, monkeypatch):
     searched = audit.search
 
-    def search(name, seed):
+    def search(name, seed, **more):
         if name == "mug":
             raise KeyboardInterrupt
-        return searched(name, seed)
+        return searched(name, seed, **more)
 
     monkeypatch.setattr(audit, "search", search)
     assert call("audit", "--tasks", "reach", "mug", "--out", tmp_path / "a").status == 130

@@ -8,7 +8,7 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode
 
-from uncap.agents import demonstrations
+from uncap.agents import demonstrations, sb3
 from uncap.agents.config import LearnerConfig, NetworkConfig, SACConfig
 from uncap.agents.dagger import fit
 from uncap.agents.demonstrations import DemoConfig
@@ -47,14 +47,16 @@ def environment(tasks=TASKS, num_envs=NUM_ENVS) -> ClosureVectorEnv:
 
 
 def model(tasks=TASKS, warm=False, body="mlp", head="shared", seed=3, **changes):
-    """stable-baselines3's object, untrained."""
+    """stable-baselines3's object, untrained, with a logger that writes nothing."""
     config = LearnerConfig(
         algorithm="sac",
         warm=warm,
         network=NetworkConfig(body, head, 32),
         sac=dataclasses.replace(SMALL, **changes),
     )
-    return SAC.build(TaskVecEnv(environment(tasks), scaled=False), config, seed)
+    made = SAC.build(TaskVecEnv(environment(tasks), scaled=False), config, seed)
+    sb3.silence(made)
+    return made
 
 
 def learned(sac, steps: int, fresh: bool = True):
@@ -370,6 +372,32 @@ def test_saved_and_loaded():
         sum(sac.losses(batch).values()).backward()
         sac.policy.optimizer.step()
     assert not changed(target.policy, copied(source.policy))
+
+
+def test_losses_and_temperature_are_logged_by_stable_baselines3s_names():
+    sac = model()
+    logged = []
+    sb3.log_to(sac, lambda numbers, step: logged.append((step, numbers)))
+
+    def dump() -> bool:
+        sb3.dump(sac)
+        return True
+
+    sb3.learn(sac, 128, dump, fresh=True)
+    steps = [step for step, numbers in logged if "train/critic_loss" in numbers]
+    assert steps == [64, 96, 128]  # the first 32 steps only fill the replay
+    shown = {
+        "train/critic_loss",
+        "train/actor_loss",
+        "train/ent_coef",
+        "train/ent_coef_loss",
+        "train/learning_rate",
+    }
+    for step, numbers in logged:
+        assert (shown <= set(numbers)) == (step in steps)
+        assert np.isfinite(list(numbers.values())).all()
+    temperature = sac.policy.log_ent_coef.exp().mean().item()
+    assert logged[-1][1]["train/ent_coef"] == pytest.approx(temperature)
 
 
 def test_adopts_a_policy_of_the_same_tasks():
