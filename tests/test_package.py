@@ -32,16 +32,30 @@ def wheel(tmp_path_factory) -> pathlib.Path:
 def test_it_holds_the_package_and_nothing_else(wheel):
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     modules = {f"uncap/{part}/{path.name}" for part in PARTS for path in (ROOT / part).glob("*.py")}
-    assert names == modules | {"uncap/__init__.py", "uncap/__main__.py", "uncap/py.typed"}
+    policies = {
+        f"uncap/pretrained/{folder}/{file}"
+        for folder in ("first", "mt16")
+        for file in ("config.json", "checkpoint/tensors.safetensors")
+    }
+    own = {"uncap/__init__.py", "uncap/__main__.py", "uncap/py.typed"}
+    assert names == modules | own | policies
 
 
 def test_it_works_in_an_empty_folder(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     (tmp_path / "empty").mkdir()
     code = "import uncap, gymnasium; print(uncap.__file__, gymnasium.spec('Uncap/Jar-v0').id)"
+    acts = (
+        "import uncap, numpy; print(uncap.load('pretrained').predict(numpy.zeros(36), task='jar'))"
+    )
     said = []
     # no environment is made: compiling for a new place takes half a minute
-    for words in (["-c", code], ["-m", "uncap", "--help"], ["-m", "uncap", "nothing"]):
+    for words in (
+        ["-c", code],
+        ["-c", acts],
+        ["-m", "uncap", "--help"],
+        ["-m", "uncap", "nothing"],
+    ):
         done = subprocess.run(
             [sys.executable, "-P", *words],
             cwd=tmp_path / "empty",
@@ -51,7 +65,8 @@ def test_it_works_in_an_empty_folder(wheel, tmp_path):
             timeout=120,
         )
         said.append(done.stdout + done.stderr)
-    imported, listed, mistaken = said
+    imported, acted, listed, mistaken = said
+    assert acted.startswith("(array([")
     assert imported.startswith(str(tmp_path / "site/uncap/__init__.py"))
     assert imported.endswith("Uncap/Jar-v0\n")
     assert listed.startswith("usage: uncap [COMMAND]")

@@ -518,17 +518,6 @@ def test_gallery_shows_every_row(tmp_path, within, monkeypatch):
     assert height == 210 * lines
 
 
-@pytest.mark.parametrize("block", range(3))
-@pytest.mark.parametrize("page", ["README.md", "docs/stable_baselines3.md"])
-def test_code_of_the_documentation_runs(page, block, monkeypatch, table):
-    text = (ROOT / page).read_text()
-    blocks = [part.split("```")[0] for part in text.split("```python")[1:]]
-    assert len(blocks) == 3
-    monkeypatch.chdir(ROOT)
-    code = compile(blocks[block], page, "exec")
-    exec(code, {"__name__": "example"})
-
-
 def test_audit_reports_and_films_its_nearest_miss(tmp_path, within, monkeypatch):
     quick_search = functools.partial(audit.search, population=40, rounds=3)
     monkeypatch.setattr(audit, "search", quick_search)  # all of it is in test_audit.py
