@@ -5,14 +5,14 @@ They act, and have no critic: a run of one's own is what can be resumed and tran
 
 from __future__ import annotations
 
+import importlib.resources
 import pathlib
 from typing import Any
 
-import uncap
 from uncap.agents import checkpoints
 from uncap.agents.files import write_json
 
-FOLDER = pathlib.Path(uncap.__file__).parent / "pretrained"
+FOLDER = pathlib.Path(str(importlib.resources.files("uncap"))) / "pretrained"
 NAMES = {  # folders by what stands in place of a run
     "pretrained": FOLDER / "first",
     "pretrained-mt16": FOLDER / "mt16",

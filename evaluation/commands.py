@@ -701,7 +701,8 @@ def video(config: VideoConfig, console: Console) -> None:
     if not _is_run(config.run):
         own = here() / f"{config.run.stem}-{config.task}.mp4"
     else:
-        own = config.run / "videos" / f"{config.task}.mp4"
+        start = f"-{config.seed}" if config.seed else ""  # the first start's are the run's own
+        own = config.run / "videos" / f"{config.task}{start}.mp4"
         say_notes(config.run, console)
     path = config.out or own
     if path.suffix != ".mp4":

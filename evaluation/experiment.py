@@ -314,7 +314,7 @@ def film_run(session: Session, tasks: list[str]) -> str | None:
         if path.exists() and kept.has_film(film):
             continue
         try:
-            record(
+            outcome = record(
                 policy,
                 task,
                 path,
@@ -326,6 +326,9 @@ def film_run(session: Session, tasks: list[str]) -> str | None:
             )
         except RenderingUnavailable as error:
             return str(error)
+        films = runs.read_results(run).get("films", {})
+        shown = {"success": outcome["success"], "progress": outcome["progress"]}
+        runs.update_results(run, films={**films, task: shown})
         kept.note_film(film)
         session.report("videos", number, len(tasks), task)
     return None

@@ -16,7 +16,7 @@ from uncap.envs import CLOSURES, TASK_SETS, Closure, ClosureVectorEnv, TaskSet, 
 from uncap.envs.experts import expert_action
 from uncap.envs.render import Camera
 from uncap.envs.structure import AXES
-from uncap.evaluation.report import page, picture
+from uncap.evaluation.pages import page, picture, table
 from uncap.evaluation.video import State, caption, first_state
 
 matplotlib.use("Agg")
@@ -158,9 +158,7 @@ def _distance_figure() -> Figure:
 
 def _row_table() -> str:
     """The numbers of every row, as HTML."""
-    heads = "".join(f"<th>{head}</th>" for head in _HEADS)
-    lines = "".join(_table_line(_row_cells(row)) for row in CLOSURES.values())
-    return f"<h2>Rows</h2><table><tr>{heads}</tr>{lines}</table>"
+    return "<h2>Rows</h2>" + table(map(_row_cells, CLOSURES.values()), _HEADS)
 
 
 def _row_cells(row: Closure) -> tuple[str, ...]:
@@ -199,13 +197,11 @@ def _range(values: tuple[float, float], scale: float = 1.0) -> str:
 
 def _set_table() -> str:
     """The task sets, as HTML."""
-    heads = "".join(
-        f"<th>{head}</th>" for head in ("set", "probes", "rows trained", "held out", "hash")
-    )
-    lines = "".join(_table_line(_set_cells(task_set)) for task_set in TASK_SETS.values())
+    heads = ("set", "probes", "rows trained", "held out", "hash")
     return (
-        f"<h2>Task sets</h2><table><tr>{heads}</tr>{lines}</table>"
-        f"<p class=note>The distance adds four axes: {', '.join(AXES)}.</p>"
+        "<h2>Task sets</h2>"
+        + table(map(_set_cells, TASK_SETS.values()), heads)
+        + f"<p class=note>The distance adds four axes: {', '.join(AXES)}.</p>"
     )
 
 
@@ -217,7 +213,3 @@ def _set_cells(task_set: TaskSet) -> tuple[str, ...]:
         html.escape(", ".join(task_set.held_out)),
         f"<code>{task_set.hash}</code>",
     )
-
-
-def _table_line(cells: tuple[str, ...]) -> str:
-    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"

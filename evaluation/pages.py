@@ -20,6 +20,7 @@ matplotlib.rcParams["text.parse_math"] = False  # names of rows and labels are n
 _CURVE_COLORS = matplotlib.color_sequences["tab10"]
 _CURVE_STYLES = ("-", "--", ":")
 _DPI = 130
+_VIEWPORT = "<meta name=viewport content='width=device-width,initial-scale=1'>"  # for telephones
 _STYLE = (
     "body{font:15px/1.55 system-ui,sans-serif;max-width:1040px;margin:36px auto;"
     "padding:0 20px;color:#1d232b}\n"
@@ -30,6 +31,8 @@ _STYLE = (
     "code{background:#f2f4f7;padding:2px 5px;border-radius:4px}\n"
     ".films{display:grid;grid-template-columns:repeat(auto-fill,minmax(300px,1fr));gap:12px}"
     "video{width:100%;border-radius:6px}\n"
+    ".wide{overflow-x:auto}"  # what is wider than the page is moved within it
+    "figure:target{outline:3px solid #d9772b;outline-offset:3px;border-radius:6px}"
     ".big{font-size:40px;font-weight:650;margin-right:8px}"
     ".note{color:#5b6672}"
     "img{max-width:100%}"
@@ -38,7 +41,8 @@ _STYLE = (
 
 def page(title: str, body: str) -> str:
     """A self-contained HTML page; title and body are HTML already."""
-    return f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style>{body}"
+    head = f"<meta charset=utf-8>{_VIEWPORT}<title>{title}</title><style>{_STYLE}</style>"
+    return f"<!doctype html>{head}{body}"
 
 
 def row(cells: Iterable[object], tag: str = "td") -> str:
@@ -54,7 +58,8 @@ def row(cells: Iterable[object], tag: str = "td") -> str:
 def table(rows: Iterable[Iterable[object]], heading: Iterable[object] | None = None) -> str:
     """A table; its cells are HTML already."""
     head = "" if heading is None else row(heading, "th")
-    return f"<table>{head}{''.join(row(cells) for cells in rows)}</table>"
+    body = "".join(row(cells) for cells in rows)
+    return f"<div class=wide><table>{head}{body}</table></div>"
 
 
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:

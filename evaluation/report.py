@@ -29,8 +29,6 @@ from uncap.evaluation.unseen_report import distance_section, transfer_section
 
 _MOST_BARS = 30  # of a figure, and curves with a name
 _SMOOTHING = 10  # updates: a task's curve is the mean of so many
-_LEGEND_COLUMNS = 5  # of the learning curves' legend, above them
-_SUCCESS_PREFIX = "success/"  # of metrics.csv's columns that hold a task's success
 
 
 def write_report(run: pathlib.Path) -> pathlib.Path:
@@ -61,7 +59,7 @@ def write_report(run: pathlib.Path) -> pathlib.Path:
         _learning_section(metrics, seconds),
         _cosines_section(read_cosines(run)),
         *(transfer_section(target, entry) for target, entry in transfers.items()),
-        _films_section(sorted((run / "videos").glob("[!.]*.mp4"))),
+        _films_section(run / "videos", config, results),
         _facts_section(config, results),
     ]
     path = run / "report.html"
@@ -120,7 +118,7 @@ def _headline(results: Mapping) -> str:
     mean = f"{100 * results['mean_success']:.1f} %"
     text = (
         f"<p><span class=big>{mean}</span> mean final success over "
-        f"{len(results['per_task'])} trained rows; worst {percent(results['worst_success'])}.</p>"
+        f"{len(results['per_task'])} trained rows; worst: {_worst(results)}.</p>"
     )
     ceiling = results.get("guess_ceiling", 1.0)
     if ceiling < 1:
@@ -139,6 +137,15 @@ def _headline(results: Mapping) -> str:
     wall_seconds = train.get("wall_seconds", 0)
     text += f"<p class=note>{env_steps:,} environment steps in {wall_seconds:.0f} s.</p>"
     return text + _faults_line(results)
+
+
+def _worst(results: Mapping) -> str:
+    """The row that opens least, with a link to its film, and its success."""
+    name = min(results["per_task"], key=lambda task: results["per_task"][task]["success"])
+    words = html.escape(name)
+    if name in results.get("films", {}):
+        words = f"<a href='#film-{words}'>{words}</a>"
+    return f"{words} {percent(results['worst_success'])}"
 
 
 def _success_figure(per_task: Mapping[str, Mapping]) -> Figure:
@@ -187,42 +194,48 @@ def _time_to_open(control_steps: float | None) -> str:
 def _learning_section(metrics: Sequence[Mapping[str, str]], seconds: Mapping | None) -> str:
     if not metrics:
         return ""
-    section = "<h2>Learning</h2>" + picture(_learning_figure(metrics))
+    section = "<h2>Learning</h2>" + picture(_learning_figure(metrics, "success"))
+    if any(_of_rows(metrics, "validation")):
+        section += picture(_learning_figure(metrics, "validation"))
     if seconds and sum(seconds.values()) > 0:
         section += picture(_seconds_figure(seconds))
     return section
 
 
-def _learning_figure(metrics: Sequence[Mapping[str, str]]) -> Figure:
-    """Success of every task and the validations, over environment steps."""
-    columns = [column for column in metrics[0] if column.startswith(_SUCCESS_PREFIX)]
-    legend_lines = -(-(len(columns) + 1) // _LEGEND_COLUMNS)
-    figure, axes = new_figure(WIDTH, 3.2 + 0.2 * legend_lines)
+def _of_rows(metrics: Sequence[Mapping[str, str]], part: str) -> list[str]:
+    """The columns of metrics.csv that hold each row's success, in training or in validation."""
+    return [column for column in metrics[0] if column.startswith(f"{part}/")]
+
+
+def _learning_figure(metrics: Sequence[Mapping[str, str]], part: str) -> Figure:
+    """Success of every row and the mean of validations, over environment steps.
+
+    Args:
+        metrics: rows of metrics.csv.
+        part: "success", of the episodes in which it learned, or "validation".
+    """
+    columns = _of_rows(metrics, part)
+    named = len(columns) <= _MOST_BARS
+    lines = len(columns) + 1 if named else 1  # of the legend, beside the curves
+    figure, axes = new_figure(WIDTH, max(3.2, 0.17 * lines + 0.6))
+    learned = part == "success"
     for k, column in enumerate(columns):
         steps, success = _curve(metrics, column)
         color, style = curve_look(k)
-        name = column.removeprefix(_SUCCESS_PREFIX) if len(columns) <= _MOST_BARS else None
-        axes.plot(steps, _smooth(success), style, color=color, lw=1, alpha=0.7, label=name)
+        name = column.removeprefix(f"{part}/") if named else None
+        values = _smooth(success) if learned else success
+        axes.plot(steps, values, style, color=color, lw=1, alpha=0.7, label=name)
     steps, validation = _curve(metrics, "validation")
-    axes.plot(steps, validation, "ko-", ms=4, lw=2, label="validation, mean over tasks")
+    axes.plot(steps, validation, "ko-", ms=4, lw=2, label="validation, mean")
     warm_start = [_thousand_steps(m) for m in metrics if m["phase"] in WARM_STARTS]
     if warm_start:
         axes.axvline(warm_start[-1], color=GREY, ls="--", lw=1)
         middle = (_thousand_steps(metrics[0]) + _thousand_steps(metrics[-1])) / 2
         side = "right" if warm_start[-1] > middle else "left"  # within the axes
         axes.text(warm_start[-1], 1.04, " warm start ends ", color=GREY, fontsize=8, ha=side)
-    axes.set(
-        xlabel="environment steps (thousands)",
-        ylabel=f"success (tasks: last {_SMOOTHING} updates)",
-        ylim=(-0.02, 1.1),
-    )
-    axes.legend(
-        ncol=_LEGEND_COLUMNS,
-        fontsize=8,
-        frameon=False,
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1.0),
-    )
+    ylabel = f"success (rows: last {_SMOOTHING} updates)" if learned else "success in validation"
+    axes.set(xlabel="environment steps (thousands)", ylabel=ylabel, ylim=(-0.02, 1.1))
+    axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.02))
     return figure
 
 
@@ -325,17 +338,29 @@ def _faults(parts: Mapping[str, Mapping | None], key: str) -> str:
     return ", ".join(found) or "none"
 
 
-def _films_section(films: Sequence[pathlib.Path]) -> str:
+def _films_section(folder: pathlib.Path, config: Mapping, results: Mapping) -> str:
+    """The films: of held-out rows first, which are marked; each with its outcome, where known."""
+    films = sorted(folder.glob("[!.]*.mp4"))
     if not films:
         return ""
-    return f"<h2>Rollouts</h2><div class=films>{''.join(_film(path) for path in films)}</div>"
+    held_out = config.get("held_out", [])
+    films.sort(key=lambda path: path.stem not in held_out)
+    outcomes = results.get("films", {})
+    figures = [_film(path, path.stem in held_out, outcomes.get(path.stem)) for path in films]
+    return f"<h2>Rollouts</h2><div class=films>{''.join(figures)}</div>"
 
 
-def _film(path: pathlib.Path) -> str:
+def _film(path: pathlib.Path, held_out: bool, outcome: Mapping | None) -> str:
     source = f"data:video/mp4;base64,{in_base64(path.read_bytes())}"
+    name = html.escape(path.stem)
+    words = f"<b>{name}</b>" + (", held out" if held_out else "")
+    if outcome is not None:
+        opened = "opened" if outcome["success"] else "not opened"
+        words += f": {opened}" + ("" if outcome["success"] else f", {percent(outcome['progress'])}")
+    plays = "autoplay controls loop muted playsinline"
     return (
-        f"<figure style='margin:0'><video controls loop muted src='{source}'></video>"
-        f"<figcaption class=note>{html.escape(path.stem)}</figcaption></figure>"
+        f"<figure id='film-{name}' style='margin:0'><video {plays} src='{source}'></video>"
+        f"<figcaption class=note>{words}</figcaption></figure>"
     )
 
 

@@ -16,6 +16,7 @@ from uncap.evaluation.shapes import (
     optional,
     share,
     text,
+    truth,
 )
 
 _FACTS = optional(mapped(anything))
@@ -120,6 +121,7 @@ RESULTS: Shape = fields(
         ),
         "metrics": fields({"check": text}),  # of the last row of metrics.csv
         "transfer": mapped(_TRANSFER),
+        "films": mapped(fields({"success": truth, "progress": share})),
         "total_seconds": number,
     },
 )

@@ -32,6 +32,11 @@ def share(value: Any, place: str) -> str | None:
     return None if fits else f"{place} must be a number in [0, 1], not {shortened(value)}"
 
 
+def truth(value: Any, place: str) -> str | None:
+    """Either true or false."""
+    return None if isinstance(value, bool) else f"{place} must be true or false"
+
+
 def text(value: Any, place: str) -> str | None:
     """A string."""
     return None if isinstance(value, str) else f"{place} must be a string, not {shortened(value)}"

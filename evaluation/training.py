@@ -28,6 +28,7 @@ STEPS_SHOWN = 1000  # into which the progress of reinforcement is divided
 SAVES = 10  # in each phase, evenly: what a kill can lose at most is one part of it
 HALF_TRAINED = "checkpoints"  # folder of the policies that are kept along the training
 WARM, LEARNED = "1-warm", "2-learned"  # what they are called, in order
+ROW_COLUMNS = ("success", "validation")  # of metrics.csv, one for each task
 LATEST = "latest"  # folder of the exact state in a run's
 
 Report = Callable[[str, float, float, str], None]  # (phase, done, total, text)
@@ -133,6 +134,7 @@ class BestCheckpoint:
         self.label = ""
         self.after_warm_start = -1.0
         self.due = 1 / config.validations
+        self.rates: dict[str, float] = {}  # success of each task in the last measurement
 
     def validate(self, label: str, turn: int | None = None) -> float:
         """Measure the policy, keep it if it is the best, and return its mean success.
@@ -166,7 +168,9 @@ class BestCheckpoint:
             episode_steps=learner.episode_steps,
         )
         self.budget.validation_seconds += time.perf_counter() - began
-        return summary(table)["mean_success"]
+        found = summary(table)
+        self.rates = {name: row["success"] for name, row in found["per_task"].items()}
+        return found["mean_success"]
 
     def validate_when_due(self, label: str) -> float | None:
         """Validate if another share of the budget is used."""
@@ -241,7 +245,7 @@ class Training:
         first = logged.steps + 1  # environment steps of what is logged from now on, at least
         return Metrics(
             run / "metrics.csv",
-            [*columns, *(f"success/{task}" for task in self.tasks)],
+            [*columns, *(f"{part}/{task}" for part in ROW_COLUMNS for task in self.tasks)],
             logged,
             [make(run, first) for name, make in LOGGERS.items() if getattr(config, name)],
         )
@@ -336,6 +340,8 @@ class Training:
             for task, rate in zip(self.tasks, rates, strict=True)
             if not np.isnan(rate)
         }
+        if score is not None:
+            named |= {f"validation/{task}": rate for task, rate in self.best.rates.items()}
         self.metrics.row(
             phase=phase,
             env_steps=steps,

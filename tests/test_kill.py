@@ -241,12 +241,13 @@ def test_an_evaluation_goes_on(run, monkeypatch):
 def test_films_go_on(run, monkeypatch):
     made = []
 
-    def record(policy, task, path, **_) -> None:
+    def record(policy, task, path, **_) -> dict:
         path.parent.mkdir(exist_ok=True)
         path.write_text(task)
         made.append(task)
         if len(made) in (2, 4):
             raise Killed
+        return {"success": task != "mug", "progress": 0.5}
 
     monkeypatch.setattr(video, "record", record)
     tasks = ["reach", "mug", "jar"]
@@ -257,6 +258,12 @@ def test_films_go_on(run, monkeypatch):
     assert made == ["reach", "mug", "mug", "jar", "jar"]
     experiment.film_run(session(run), tasks)
     assert len(made) == 5
+    outcomes = runs.read_results(run)["films"]
+    assert {task: film["success"] for task, film in outcomes.items()} == {
+        "reach": True,
+        "mug": False,
+        "jar": True,
+    }
     kept.forget(run)
     experiment.film_run(session(run), tasks)
     assert len(made) == 8

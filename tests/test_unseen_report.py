@@ -10,7 +10,7 @@ import stored
 
 from uncap.envs import CLOSURES, TASK_SETS, register, sample_closure
 from uncap.envs.splits import NOVELTIES
-from uncap.evaluation import experiment, report, runs, unseen_report
+from uncap.evaluation import experiment, report, runs, unseen, unseen_report
 from uncap.evaluation.commands import transfer_lines
 from uncap.evaluation.protocol import Episode, summary
 
@@ -113,12 +113,12 @@ def test_what_went_wrong_is_said_and_so_is_that_nothing_did(made, results, says,
 
 
 def test_the_end_of_the_warm_start_is_not_covered(made, figures):
-    """The legend stands above the axes, the words within them."""
+    """The legend stands beside the axes, the words within them."""
     metrics = [
         {"phase": "dagger", "env_steps": "60", "success/jar": "0.5", "validation": "0.5"},
         {"phase": "ppo", "env_steps": "80", "success/jar": "1.0", "validation": "1.0"},
     ]
-    axes = report._learning_figure(metrics).axes[0]
+    axes = report._learning_figure(metrics, "success").axes[0]
     figure = axes.figure
     figure.canvas.draw()
     [words] = axes.texts
@@ -140,7 +140,7 @@ def test_many_rows_of_kinds_are_grouped_by_kind(tmp_path, figures):
     ]
     trained = [Episode(row, 0, True, True, 1.0, 9, 0.5, 3.0) for row in split.train]
     runs.update_results(run, **summary(trained))
-    text = page_of(run, held_out=experiment._held_out(split, summary(found)))
+    text = page_of(run, held_out=unseen.by_novelty(split, summary(found)))
     [_, labels] = figures[0].axes[0].get_legend_handles_labels()
     assert labels[1:] and {label.rsplit(" ", 1)[0] for label in labels[1:]} == {
         "seen",

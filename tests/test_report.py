@@ -1,0 +1,99 @@
+"""The report of a run: what a reader meets first, and where it leads."""
+
+import re
+
+import pytest
+import stored
+
+from uncap.evaluation import pages, report, runs
+from uncap.evaluation.metrics import Metrics
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = tmp_path / "run"
+    stored.make_run(folder)
+    return folder
+
+
+def page_of(run, **results) -> str:
+    runs.update_results(run, **results)
+    return report.write_report(run).read_text(encoding="utf-8")
+
+
+def put_films(run, *names) -> None:
+    (run / "videos").mkdir()
+    for name in names:
+        (run / "videos" / f"{name}.mp4").write_bytes(b"a film")
+
+
+def test_films_of_held_out_rows_come_first_and_are_marked(run):
+    config = runs.open_run(run)
+    trained, held_out = config["train"][0], config["held_out"][-1]
+    put_films(run, trained, held_out)
+    text = page_of(run)
+    films = re.findall(r"<figure id='film-([^']*)'.*?<figcaption class=note>(.*?)</figcap", text)
+    assert [name for name, _ in films] == [held_out, trained]
+    assert ["held out" in words for _, words in films] == [True, False]
+    assert text.count("autoplay controls loop muted playsinline") == 2
+
+
+def test_a_film_says_how_it_ended_where_that_is_known(run):
+    first, second, third = runs.open_run(run)["train"][:3]
+    put_films(run, first, second, third)
+    text = page_of(
+        run,
+        films={
+            first: {"success": True, "progress": 1.0},
+            second: {"success": False, "progress": 0.42},
+        },
+    )
+    assert f"<b>{first}</b>: opened<" in text
+    assert f"<b>{second}</b>: not opened, 42 %<" in text
+    assert f"<b>{third}</b><" in text
+
+
+def test_the_worst_row_is_named_and_leads_to_its_film(run):
+    results = runs.read_results(run)
+    worst = list(results["per_task"])[1]
+    results["per_task"][worst]["success"] = 0.25
+    put_films(run, worst)
+    changed = {"per_task": results["per_task"], "worst_success": 0.25}
+    assert f"worst: {worst} 25 %." in page_of(run, **changed)  # of its film nothing is known
+    outcome = {worst: {"success": False, "progress": 0.1}}
+    text = page_of(run, films=outcome, **changed)
+    assert f"worst: <a href='#film-{worst}'>{worst}</a> 25 %." in text
+    assert f"id='film-{worst}'" in text
+
+
+def test_validation_has_a_curve_for_every_row(run, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(report, "picture", lambda figure: drawn.append(figure) or "")
+    report.write_report(run)
+    before = len(drawn)
+    tasks = runs.open_run(run)["train"]
+    columns = ["phase", "env_steps", "seconds", "loss", "validation"]
+    (run / "metrics.csv").unlink()
+    own = [f"{part}/{task}" for part in ("success", "validation") for task in tasks]
+    metrics = Metrics(run / "metrics.csv", [*columns, *own])
+    for step in (1, 2):
+        rates = {f"validation/{task}": 0.5 * step for task in tasks}
+        metrics.row(phase="ppo", env_steps=step, seconds=step, validation=0.5 * step, **rates)
+    metrics.close()
+    runs.update_results(run, metrics={"check": metrics.check})
+    drawn.clear()
+    report.write_report(run)
+    assert len(drawn) == before + 1
+    labels = [
+        {line.get_label() for line in figure.axes[0].lines} for figure in drawn if figure.axes
+    ]
+    assert any({*tasks, "validation, mean"} <= names for names in labels)
+    legends = [figure.axes[0].get_legend() for figure in drawn if figure.axes[0].get_legend()]
+    assert legends
+
+
+def test_a_page_fits_a_telephone():
+    text = pages.page("t", pages.table([("a", "b")]))
+    assert "width=device-width" in text
+    assert "<div class=wide><table>" in text
+    assert ".wide{overflow-x:auto}" in text
