@@ -18,7 +18,6 @@ import hashlib
 import importlib
 import importlib.metadata
 import json
-import os
 import pathlib
 import shutil
 import subprocess
@@ -48,7 +47,7 @@ BURST = 4  # control steps of the longest burst of random actions: 0.2 s
 _ENTROPY = 0xDE40  # separates the seeds of demonstrations from those of training and evaluation
 _LARGEST_STATE = 6.0  # observations are cut off at 5, before noise
 _CHUNK = 128  # sub-environments at a time
-_TEMPORARY = ".demos-"  # prefix of the folder of a recording that is not yet whole
+TEMPORARY = ".demos-"  # prefix of the folder of a recording that is not yet whole
 _SPACES = ("observation_space", "action_space")
 _READ_BY = ("data_format", "observation_space", "action_space", "total_episodes", "total_steps")
 _PACKAGES = ("uncap", "mujoco", "gymnasium", "numpy", "minari", "h5py")  # versions are noted
@@ -315,7 +314,7 @@ def _seal(
     algorithm: str,
     notes: dict[str, Any],
 ) -> None:
-    """Complete a dataset's metadata, bring it to the disk, and move it to its place.
+    """Complete a dataset's metadata.
 
     Args:
         storage: Minari's, of `dataset / "data"`.
@@ -337,39 +336,13 @@ def _seal(
     )
     notes["notes_sha256"] = _notes_digest(notes, _read_metadata(data / "metadata.json"))
     storage.update_metadata({"uncap": notes})
-    for path in (*data.iterdir(), data, dataset):
-        files.flush(path)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    os.rename(dataset, folder)
-    files.flush(folder.parent)
 
 
-@contextlib.contextmanager
-def _workplace(root: pathlib.Path, folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """An empty folder in root, to make what becomes `folder`; for one process at a time.
-
-    What a process that was killed left there is removed.
-
-    Raises:
-        Busy: another process makes the same dataset.
-        ValueError: it was made meanwhile.
-    """
-    place = root / f"{_TEMPORARY}{'-'.join(folder.relative_to(root).parts)}"
-    place.mkdir(parents=True, exist_ok=True)
-    with files.owned(place):
-        try:
-            _check_free(folder)
-            dataset = place / "dataset"
-            shutil.rmtree(dataset, ignore_errors=True)
-            dataset.mkdir()
-            yield dataset
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
-
-
-def _check_free(folder: pathlib.Path) -> None:
-    if folder.exists():
-        raise ValueError(f"{folder} exists: choose another --out, or remove it first")
+def _workplace(
+    root: pathlib.Path, folder: pathlib.Path
+) -> contextlib.AbstractContextManager[pathlib.Path]:
+    """A folder in root to fill, which becomes `folder`, see `files.making`."""
+    return files.making(folder, root / f"{TEMPORARY}{'-'.join(folder.relative_to(root).parts)}")
 
 
 def _check_request(
@@ -392,7 +365,7 @@ def _check_request(
     match = minari.dataset.minari_dataset.DATASET_ID_RE.fullmatch(dataset_id)
     if not match or not match["version"]:
         raise ValueError(f"{dataset_id!r} is no dataset id of Minari's, such as uncap/first-v0")
-    _check_free(folder)
+    files.check_free(folder)
 
 
 def _notes(tasks: tuple[str, ...], config: DemoConfig) -> dict[str, Any]:
@@ -688,7 +661,7 @@ def _find_metadata(folder: pathlib.Path) -> pathlib.Path:
     found = [
         path
         for path in sorted(folder.glob("**/metadata.json"))
-        if not any(part.startswith(_TEMPORARY) for part in path.parts)
+        if not any(part.startswith(TEMPORARY) for part in path.relative_to(folder).parts)
     ]
     if len(found) != 1:
         datasets = ", ".join(str(path.parent.parent) for path in found)

@@ -14,6 +14,7 @@ import os
 import pathlib
 import platform
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -57,6 +58,47 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
             error.filename = str(path)  # what a user knows
         raise
     flush(path.parent)
+
+
+@contextlib.contextmanager
+def making(folder: pathlib.Path, place: pathlib.Path) -> Iterator[pathlib.Path]:
+    """An empty folder to fill, which becomes `folder` when it is whole and on the disk.
+
+    If the block fails, nothing stays. What a process that was killed left in `place` is removed.
+
+    Args:
+        folder: to make.
+        place: a folder of the same file system where it is made, by one process at a time.
+
+    Raises:
+        Busy: another process makes something there.
+        ValueError: the folder exists, or was made meanwhile.
+    """
+    place.mkdir(parents=True, exist_ok=True)
+    with owned(place):
+        try:
+            check_free(folder)
+            made = place / "made"
+            shutil.rmtree(made, ignore_errors=True)
+            made.mkdir()
+            yield made
+            for path in (*made.rglob("*"), made):
+                flush(path)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(made, folder)
+            flush(folder.parent)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def check_free(folder: pathlib.Path) -> None:
+    """Refuse a folder that exists.
+
+    Raises:
+        ValueError: it does.
+    """
+    if folder.exists():
+        raise ValueError(f"{folder} exists: choose another --out, or remove it first")
 
 
 def flush(path: pathlib.Path) -> None:

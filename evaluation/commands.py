@@ -872,9 +872,12 @@ def _audit_row(
 
 def demos(config: DemosConfig, console: Console) -> None:
     """Record episodes of a task set's training rows."""
+    from uncap.agents import lerobot
     from uncap.agents.demonstrations import check_installed, record
     from uncap.evaluation.recording import dataset_id, recorded
 
+    if config.pictures and config.format != "lerobot":
+        raise ValueError("--pictures goes with --format lerobot only")
     check_installed()
     tasks = named_set(config.task_set).train
     settings, actors = recorded(config, tasks)
@@ -887,8 +890,18 @@ def demos(config: DemosConfig, console: Console) -> None:
     def on_progress(done: int, total: int) -> None:
         bars("demonstrations", done, total, "")
 
+    def minari(root: pathlib.Path) -> pathlib.Path:
+        return record(root, dataset_id(config), tasks, settings, on_progress, actors)
+
+    def on_converted(done: int, total: int) -> None:
+        bars("LeRobotDataset", done, total, "")
+
     with bars.progress:
-        folder = record(config.out, dataset_id(config), tasks, settings, on_progress, actors)
+        if config.format == "lerobot":
+            name = lerobot.name_of(dataset_id(config))
+            folder = lerobot.write(config.out, name, minari, config.pictures, on_converted)
+        else:
+            folder = minari(config.out)
     console.print(f"demonstrations: {folder}")
 
 

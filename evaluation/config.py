@@ -433,9 +433,15 @@ class DemosConfig:
         below=1,
     )
     seed: int = setting(0, "of starts and perturbations", **SEED)
-    out: pathlib.Path = setting(
-        pathlib.Path("runs/demos"), "folder of the Minari dataset", path="folder"
+    format: str = setting(
+        "minari",
+        "minari, which --demos takes; or lerobot, a LeRobotDataset of the same episodes",
+        choices=("minari", "lerobot"),
     )
+    pictures: bool = setting(
+        False, "with --format lerobot: pictures of two cameras, too; it takes OpenGL and time"
+    )
+    out: pathlib.Path = setting(pathlib.Path("runs/demos"), "folder of the dataset", path="folder")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

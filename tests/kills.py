@@ -58,6 +58,15 @@ def same_recordings(a: pathlib.Path, b: pathlib.Path) -> Iterable[str]:
     return [name for name in ours if not np.array_equal(ours[name], theirs[name])]
 
 
+def same_files(a: pathlib.Path, b: pathlib.Path) -> Iterable[str]:
+    """A line for every file in which two folders differ."""
+    ours, theirs = (
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")}
+        for folder in (a / "uncap", b / "uncap")
+    )
+    return [str(name) for name in ours | theirs if ours.get(name) != theirs.get(name)]
+
+
 def same_evaluations(a: pathlib.Path, b: pathlib.Path) -> Iterable[str]:
     """A line for everything in which two evaluations differ; they have no checkpoint."""
     return [line for line in compare(a, b) if line != "no checkpoint"]
@@ -131,6 +140,12 @@ JOBS = {
         begun="",
         finished="uncap/unrelated-v0",
         differences=same_recordings,
+    ),
+    "lerobot": Job(
+        "demos --task-set unrelated --episodes 2 --format lerobot --out OUT",
+        begun="",
+        finished="uncap/unrelated",
+        differences=same_files,
     ),
     "compare": Job(
         "compare GRID --out OUT",
