@@ -80,7 +80,6 @@ def test_validation_has_a_curve_for_every_row(run, monkeypatch):
         rates = {f"validation/{task}": 0.5 * step for task in tasks}
         metrics.row(phase="ppo", env_steps=step, seconds=step, validation=0.5 * step, **rates)
     metrics.close()
-    runs.update_results(run, metrics={"check": metrics.check})
     drawn.clear()
     report.write_report(run)
     assert len(drawn) == before + 1
