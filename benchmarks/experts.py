@@ -30,8 +30,13 @@ def main() -> None:
     parser.add_argument("--closures", type=int, default=6)
     parser.add_argument("--episodes", type=int, default=4, help="of each closure")
     parser.add_argument("--least", type=float, default=0.9, help="success of a mechanism")
+    parser.add_argument("--mechanisms", nargs="+", metavar="SEQUENCE", help="default: all")
     options = parser.parse_args()
     every = [s for length in (1, 2, 3) for s in grammar.sequences(length)]
+    if options.mechanisms:
+        every = [tuple(name.split("-")) for name in options.mechanisms]
+        for sequence in every:
+            grammar.refuse_invalid(sequence)
     success = {}
     for first in range(0, len(every), AT_ONCE):
         success |= opened(every[first : first + AT_ONCE], options.closures, options.episodes)

@@ -405,7 +405,13 @@ class ClosureBatch:
             fingers=self.qpos[:, robot.FINGERS],
         )
 
-    def reset(self, ids: np.ndarray, task: np.ndarray, rngs: list[np.random.Generator]) -> None:
+    def reset(
+        self,
+        ids: np.ndarray,
+        task: np.ndarray,
+        rngs: list[np.random.Generator],
+        same: np.ndarray | None = None,
+    ) -> None:
         """Start new episodes: draw variant, container pose and hand pose.
 
         Args:
@@ -413,13 +419,15 @@ class ClosureBatch:
             task: (k,) task index of each.
             rngs: k generators, one per simulation, so that a simulation's starts
                 do not depend on the others'.
+            same: bool (k,), which keep the variant that they have; none by default.
         """
         if self._forked:
             self._renew_after_fork()
         draws = np.stack([rng.uniform(-1, 1, _DRAWS) for rng in rngs])  # (k, 8)
         variants = np.array([rng.integers(self._variants_per_task) for rng in rngs])  # of the task
+        drawn = task * self._variants_per_task + variants  # (k,)
+        self.variant[ids] = drawn if same is None else np.where(same, self.variant[ids], drawn)
         self.task[ids] = task
-        self.variant[ids] = task * self._variants_per_task + variants
         self._constant_rows[ids] = self.variant_constants[self.variant[ids]]
         self.variation.draw(ids, rngs)
         draws *= self.variation.values["spread"][ids, None]

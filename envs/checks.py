@@ -15,6 +15,7 @@ MOST_ENVS = 100_000
 MOST_THREADS = 1024
 MOST_STEPS = 100_000  # control steps of an episode
 MOST_STATES = 1000  # of a history
+MOST_ATTEMPTS = 1_000  # episodes of a trial
 
 
 def integer(name: str, value: Any, least: int = 0, most: int | None = None) -> int:

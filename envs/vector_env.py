@@ -21,7 +21,7 @@ from uncap.envs.pixels import Pixels
 from uncap.envs.tables import lookup
 
 ACTION_SIZE = 5  # numbers of an action, see `ClosureBatch.step`
-OPTIONS = ("reset_mask", "task")  # of a reset
+OPTIONS = ("reset_mask", "task", "next_attempt")  # of a reset
 Seeds = int | Sequence[int | None] | np.ndarray | None
 Observation = dict[str, np.ndarray]
 Info = dict[str, Any]
@@ -86,6 +86,8 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
             `disturbances.FACTORS`; several are combined. The starts and variants of a seed stay
             the same. Strength 0 is a factor's neutral value.
         assignment: which task is next, a row of ASSIGNMENTS: fixed or deck.
+        attempts: episodes of a trial: they have the same closure, of the same variant, and a new
+            start each. Where there are several, info has `attempt`, which one this is, from 0.
         episode_steps: control steps of every episode; by default the row's `steps`.
         sensors: what the state is made of, a row of `sensors.SENSORS`: full, or arm.
         privileged: observe the present `full` state, too, without noise: for a critic, which
@@ -138,6 +140,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         episode_steps: int | None = None,
         render_mode: str | None = None,
         reward: str = "dense",
+        attempts: int = 1,
     ):
         self.tasks = checks.names("tasks", tasks)
         self.num_envs = checks.integer("num_envs", num_envs, 1, checks.MOST_ENVS)
@@ -146,6 +149,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
             history = checks.integer("history", history, 1, checks.MOST_STATES)
         if episode_steps is not None:
             episode_steps = checks.integer("episode_steps", episode_steps, 1, checks.MOST_STEPS)
+        self.attempts = checks.integer("attempts", attempts, 1, checks.MOST_ATTEMPTS)
         kind = lookup(OBSERVATIONS, observation, "observation")
         lookup(ASSIGNMENTS, assignment, "assignment")
         disturb = disturbances.checked(disturb)
@@ -173,13 +177,22 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
             "conditioning": conditioning if isinstance(conditioning, str) else "given vectors",
             "sensors": sensors,
         }
+        if self.attempts > 1:
+            self._shows["attempts"] = self.attempts
         self._history: StateHistory | None = None
         if kind.state:
             self._history = StateHistory(self.num_envs, history, self._layout.size)
         self._pixels = Pixels(self.batch.pool) if kind.rgb else None
         self._set_spaces(history)
         self._set_modes(mode, render_mode)
+        self._set_episodes(assignment, episode_steps)
+        self._tracker = EpisodeTracker(self.num_envs)
+        # what an arm remembers; the other sensors do not ask for it
+        self._squeeze = Squeeze(self.num_envs) if sensors != observations.FULL else None
+        self._has_warned = False  # of actions that are not finite
 
+    def _set_episodes(self, assignment: str, episode_steps: int | None) -> None:
+        """Set which episodes there will be: their tasks, lengths, trials and generators."""
         self.assignment = assignment
         self._all_ids = np.arange(self.num_envs)
         self.task = self._all_ids % len(self.tasks)
@@ -189,11 +202,8 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         if episode_steps is not None:
             self._task_steps = np.full(len(self.tasks), episode_steps)
         self._rngs: list[np.random.Generator] | None = None  # before the first reset
-        self._tracker = EpisodeTracker(self.num_envs)
-        # what an arm remembers; the other sensors do not ask for it
-        self._squeeze = Squeeze(self.num_envs) if sensors != observations.FULL else None
         self._done = np.zeros(self.num_envs, bool)  # episodes that the last step has ended
-        self._has_warned = False  # of actions that are not finite
+        self._attempt = np.zeros(self.num_envs, np.int64)  # of the present episodes, from 0
 
     def _set_spaces(self, history: int) -> None:
         """Set Gymnasium's four spaces; observations hold `history` states."""
@@ -267,7 +277,9 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
                 gives each sub-environment its own. Sub-environments that are not reset keep
                 their generators.
             options: `reset_mask`, bool (n,): which are reset, by default all; `task`: the row of
-                the episodes that start now, or a row for each of the n.
+                the episodes that start now, or a row for each of the n; `next_attempt`, True or
+                bool (n,): which of them go on with their trial, unless it has ended. All others
+                begin a new one.
 
         Raises:
             ResetNeeded: the first reset is asked for some only.
@@ -277,8 +289,9 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         options = checks.options(options, OPTIONS)
         ids = self._masked(options.get("reset_mask"))
         asked = self._asked_tasks(options.get("task"))
+        going_on = self._going_on(options)
         self._seed_generators(seeds, ids)
-        self._restart(ids, asked)
+        self._restart(ids, asked, going_on)
         measured = self._measure()
         self._remember_starts(measured, ids)
         return self._observation(measured), self._info(measured)
@@ -323,6 +336,27 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         index = {task: k for k, task in enumerate(self.tasks)}
         return np.array([lookup(index, name, "task of this environment") for name in names])
 
+    def _going_on(self, options: Mapping[str, Any]) -> np.ndarray:
+        """Which sub-environments go on with their trial at a reset, bool (n,).
+
+        Raises:
+            ResetNeeded: before the first reset.
+            ValueError: no mask; trials of one attempt; or other tasks are asked for, too.
+        """
+        asked = options.get("next_attempt", False)
+        if asked is False:
+            return np.zeros(self.num_envs, bool)
+        if asked is True:
+            asked = np.ones(self.num_envs, bool)
+        asked = checks.mask("next_attempt", asked, self.num_envs)
+        if self.attempts == 1:
+            raise ValueError("next_attempt: trials have one attempt here: attempts=1")
+        if options.get("task") is not None:
+            raise ValueError("next_attempt and task exclude each other: a trial has one closure")
+        if self._rngs is None:
+            raise gym.error.ResetNeeded("the first reset starts trials: call it without options")
+        return asked
+
     def _seed_generators(self, seeds: int | list[int | None] | None, ids: np.ndarray) -> None:
         """Make new generators of sub-environments ids (k,) if seeded, and at the first reset.
 
@@ -344,7 +378,11 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         chosen = set(ids.tolist())
         self._rngs = [rngs[i] if i in chosen else kept[i] for i in range(self.num_envs)]
         if self.assignment == "deck" and (first or len(ids) == self.num_envs):
-            self._deck = Deck(self._task_steps, np.random.default_rng(sequence.spawn(1)[0]))
+            self._deck = self._new_deck(np.random.default_rng(sequence.spawn(1)[0]))
+
+    def _new_deck(self, rng: np.random.Generator) -> Deck:
+        """A deck that deals the tasks of trials."""
+        return Deck(self._task_steps * self.attempts, rng)
 
     def _next_tasks(self, ids: np.ndarray, rngs: list[np.random.Generator]) -> np.ndarray:
         """Task indices (k,) of the next episodes of sub-environments ids (k,)."""
@@ -354,13 +392,30 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
             return self._deck.deal(len(ids))
         return ids % len(self.tasks)
 
-    def _restart(self, ids: np.ndarray, asked: np.ndarray | None = None) -> None:
-        """Start new episodes of sub-environments ids (k,), of the tasks (n,) that are asked for."""
+    def _restart(
+        self,
+        ids: np.ndarray,
+        asked: np.ndarray | None = None,
+        going_on: np.ndarray | None = None,
+    ) -> None:
+        """Start new episodes of some sub-environments.
+
+        Args:
+            ids: (k,) which.
+            asked: tasks (n,) that are asked for; by default what the assignment says.
+            going_on: bool (n,), which go on with their trials; by default all whose last step
+                ended an episode.
+        """
         assert self._rngs is not None  # set by the first reset
         if len(ids):
-            rngs = [self._rngs[i] for i in ids]
-            self.task[ids] = self._next_tasks(ids, rngs) if asked is None else asked[ids]
-            self.batch.reset(ids, self.task[ids], rngs)
+            going_on = self._done if going_on is None else going_on
+            same = going_on[ids] & (self._attempt[ids] + 1 < self.attempts)  # (k,)
+            self._attempt[ids] = np.where(same, self._attempt[ids] + 1, 0)
+            new = ids[~same]
+            rngs = [self._rngs[i] for i in new]
+            if len(new):
+                self.task[new] = self._next_tasks(new, rngs) if asked is None else asked[new]
+            self.batch.reset(ids, self.task[ids], [self._rngs[i] for i in ids], same)
         self._tracker.restart(ids)
         if self._squeeze is not None:
             self._squeeze.restart(ids)
@@ -529,7 +584,9 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         tracker = self._tracker
         success = tracker.success
         progress = measured["progress"]
+        trial = {"attempt": self._attempt.copy()} if self.attempts > 1 else {}
         return {
+            **trial,
             **rewards.reward_terms(measured, tracker.held_progress, success),
             "success": success,
             "success_any": tracker.succeeded.copy(),
@@ -564,6 +621,8 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
             snapshot["squeeze"] = self._squeeze.snapshot()
         if self._deck is not None:
             snapshot["deck"] = self._deck.snapshot()
+        if self.attempts > 1:
+            snapshot["attempt"] = self._attempt.copy()
         return {**snapshot, **self._tracker.snapshot()}
 
     def _fitted(self, snapshot: Mapping[str, Any]) -> dict[str, Any]:
@@ -609,7 +668,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         """
         if self.assignment != "deck":
             return None
-        deck = Deck(self._task_steps, np.random.default_rng(0))
+        deck = self._new_deck(np.random.default_rng(0))
         if "deck" in snapshot:
             like = {"deck": deck.snapshot()}
             deck.restore(snapshots.fitted(snapshot, like, self.num_envs)["deck"])
@@ -638,6 +697,8 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         self.task = self.batch.task.copy()
         self._tracker.restore(found)
         self._done = found["done"]
+        if self.attempts > 1:
+            self._attempt = found["attempt"]
         if self._history is not None:
             self._history.restore(found["past"])
         if self._squeeze is not None:
