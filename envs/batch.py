@@ -284,7 +284,7 @@ class ClosureBatch:
             name: self._stage_rows[name] for name in self.variant_stages.dtype.names or ()
         }
         self._measured_stage = {name: self.now[name] for name in _MEASURED_STAGE}
-        self._staged_ids = np.zeros(0, np.int64)  # simulations whose mechanism has several stages
+        self._has_stages = False  # whether a simulation's mechanism has several stages
         self.diverged = np.zeros(self.n, np.int64)
         self._all_ids = np.arange(self.n)
         self._progress = np.zeros(self.n)
@@ -518,7 +518,7 @@ class ClosureBatch:
         """Set what stays until episodes end: of variants, variation and the containers' poses."""
         self._containers = self._find_containers()
         self._marks = self._find_marks()
-        self._staged_ids = np.flatnonzero(self.constants["last_stage"] > 0)
+        self._has_stages = bool((self.constants["last_stage"] > 0).any())
         self._update_stage_constants()
 
     def _update_stage_constants(self) -> None:
@@ -645,26 +645,33 @@ class ClosureBatch:
 
         A stage that keeps the one before in its place falls back to it, if that is left.
         """
-        ids = self._staged_ids
-        if not len(ids):
+        if not self._has_stages:
             return
-        now = self._stage_rows[ids]
-        rows = np.arange(len(ids))
-        travelled = (self._lid[ids] - now["start"]) * now["inverse_full"]  # (k, 6)
-        is_done = travelled[rows, now["joint"]] >= 1.0
-        is_left = now["keeps_twist"] & (travelled[:, TWIST] < 1.0)
-        last = self.stage[ids] == self.constants["last_stage"][ids]
-        change = np.where(is_left, -1, np.where(is_done & ~last, 1, 0)) * ~self.released[ids]
-        changed = ids[change != 0]
+        last = self.stage >= self.constants["last_stage"]  # (n,)
+        is_done = (self._travelled(self.now["joint"]) >= 1.0) & ~last
+        is_left = self.now["keeps_twist"] & (self._travelled(TWIST) < 1.0)
+        change = np.where(is_left, -1, is_done.astype(np.int64)) * ~self.released  # (n,)
+        changed = np.flatnonzero(change)
         if not len(changed):
             return
-        self._set_stage(changed, self.stage[changed] + change[change != 0])
+        self._set_stage(changed, self.stage[changed] + change[changed])
         lid = self._lid[changed]
         # a thread takes up the lid where it is, but not below what its container leaves it
         lift = np.maximum(lid[:, LIFT], self.constants["lowest"][changed])
         self._thread_offset[changed] = lift - self.now["ratio"][changed] * lid[:, TWIST]
         self._write_stage(changed)
         self._update_stage_constants()
+
+    def _travelled(self, joint: np.ndarray | int) -> np.ndarray:
+        """Shares (n,) of the present stages' ways that a joint of the lid has made.
+
+        Args:
+            joint: its number, or one for each simulation (n,).
+        """
+        rows, now = self._all_ids, self.now
+        return (self._lid[rows, joint] - now["start"][rows, joint]) * now["inverse_full"][
+            rows, joint
+        ]
 
     def _release_opened(self) -> None:
         """Free the lids that have just been opened: constraints, spring and friction go."""
@@ -813,8 +820,7 @@ class ClosureBatch:
         separation = np.sqrt(np.einsum("ij,ij->i", lid[:, :3], lid[:, :3]))
         lid_yaw = containers.yaw + lid[:, TWIST]
         down = np.minimum(np.maximum(-lid[:, LIFT] * self.constants["per_down"], 0.0), 1.0)
-        travelled = (lid - now["start"]) * now["inverse_full"]  # (n, 6)
-        stage_done = np.minimum(np.maximum(travelled[self._all_ids, now["joint"]], 0.0), 1.0)
+        stage_done = np.minimum(np.maximum(self._travelled(now["joint"]), 0.0), 1.0)
         stage = self.present_stage()
         return {
             "axis": containers.x_axis,  # (n, 2) x axis of the container, horizontal

@@ -46,7 +46,7 @@ def test_with_episodes_of_one_length_every_task_is_dealt_once_before_any_again()
 def without_physics(env):
     """Let time pass, but nothing move."""
     env.batch.step = lambda actions: None
-    env.batch.reset = lambda ids, task, rngs: None
+    env.batch.reset = lambda ids, task, rngs, same: None
     return env
 
 

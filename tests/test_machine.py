@@ -150,6 +150,7 @@ READS = {
     "video": "video RUN --task reach",
     "view": "view RUN --task reach",
     "report": "report RUN",
+    "demos": "demos --policy RUN --task-set unrelated/reach --episodes 1",
 }
 NAMES = {
     "relative": "made/here",
@@ -194,7 +195,7 @@ def test_a_command_reads_what_it_is_told(command, name, run, call, quick, tmp_pa
     shutil.copytree(run, name)
     done = call(*fill(READS[command], pathlib.Path(name)))
     assert done.status == 0, done.err
-    if command not in ("evaluate", "view"):
+    if command not in ("evaluate", "view", "demos"):
         assert str(tmp_path / name) in done.out
 
 
