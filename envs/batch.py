@@ -734,6 +734,41 @@ class ClosureBatch:
             **self._measured_stage,
         }
 
+    def measure_as(self, task: np.ndarray) -> dict[str, np.ndarray]:
+        """What `measure` would give if the lids were those of other rows: a hypothesis.
+
+        Hand, fingers, joints and contacts are as they are. What the rows say of the closure is
+        that of their variants with the same number; the present stage is the first that is not
+        done by the lid's joints, and a lid that is off is off in every hypothesis.
+
+        Args:
+            task: (n,) index of the row that each lid is taken for.
+        """
+        variant = task * self._variants_per_task + self.variant % self._variants_per_task  # (n,)
+        names = ("_constant_rows", "_stage_rows", "stage", "released", "_progress")
+        kept = {name: getattr(self, name).copy() for name in names}
+        self._constant_rows[:] = self.variant_constants[variant]
+        self._set_first_stage_to_do(variant)
+        self._update_episode_constants()
+        self._progress = self._measure_progress()
+        separates = self.constants["separates"]
+        self.released = mechanisms.released(self._progress, separates, self.released)
+        measured = {name: np.array(values) for name, values in self.measure().items()}
+        for name, values in kept.items():
+            getattr(self, name)[:] = values
+        self._update_episode_constants()
+        return measured
+
+    def _set_first_stage_to_do(self, variant: np.ndarray) -> None:
+        """Make the first stage of variants (n,) that the lids' joints have not done the present."""
+        self.stage[:] = 0
+        self._stage_rows[:] = self.variant_stages[variant, 0]
+        for _ in range(MOST_STAGES):
+            done = self._travelled(self.now["joint"]) >= 1.0
+            done &= self.stage < self.constants["last_stage"]
+            self.stage += done
+            self._stage_rows[:] = self.variant_stages[variant, self.stage]
+
     def _measure_hand(self) -> dict[str, np.ndarray]:
         hand = self._hand
         tcp = hand.position.copy()

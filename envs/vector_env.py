@@ -246,6 +246,16 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         return tuple(self.tasks[index] for index in self.task)
 
     @property
+    def attempt(self) -> np.ndarray:
+        """Which episode of its trial each present one is, (n,) from 0."""
+        return self._attempt.copy()
+
+    @property
+    def steps(self) -> np.ndarray:
+        """Control steps (n,) of the present episodes so far."""
+        return self._tracker.steps.copy()
+
+    @property
     def probabilities(self) -> np.ndarray | None:
         """Probabilities (tasks,) of the next episodes' tasks; None: what the assignment says."""
         return self._probabilities
@@ -341,7 +351,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
 
         Raises:
             ResetNeeded: before the first reset.
-            ValueError: no mask; trials of one attempt; or other tasks are asked for, too.
+            ValueError: no mask; or other tasks are asked for, too.
         """
         asked = options.get("next_attempt", False)
         if asked is False:
@@ -349,8 +359,6 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         if asked is True:
             asked = np.ones(self.num_envs, bool)
         asked = checks.mask("next_attempt", asked, self.num_envs)
-        if self.attempts == 1:
-            raise ValueError("next_attempt: trials have one attempt here: attempts=1")
         if options.get("task") is not None:
             raise ValueError("next_attempt and task exclude each other: a trial has one closure")
         if self._rngs is None:

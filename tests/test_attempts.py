@@ -4,7 +4,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from uncap.envs import ClosureVectorEnv
+from uncap.envs import CLOSURES, ClosureVectorEnv, named_set
+from uncap.envs.experts import expert_action
+from uncap.envs.searching import Searcher
 
 ROWS = ("jar", "mug", "reach")
 STEPS = 3
@@ -61,7 +63,7 @@ def test_one_attempt_is_what_there_was_before():
     for a, b in zip(played(plain, 9), played(one, 9), strict=True):
         assert np.array_equal(a["hand"], b["hand"])
         assert np.array_equal(a["variant"], b["variant"])
-    _, info = one.reset(seed=0)
+    _, info = one.reset(options={"next_attempt": True})  # it has ended: a new one begins
     assert "attempt" not in info
 
 
@@ -108,10 +110,6 @@ def test_a_number_that_is_none_is_refused(attempts):
 
 
 def test_what_no_trial_can_do_is_refused():
-    one = make(1)
-    one.reset(seed=0)
-    with pytest.raises(ValueError, match="trials have one attempt here"):
-        one.reset(options={"next_attempt": True})
     env = make()
     with pytest.raises(gym.error.ResetNeeded):
         env.reset(options={"next_attempt": True})
@@ -120,3 +118,84 @@ def test_what_no_trial_can_do_is_refused():
         env.reset(options={"next_attempt": True, "task": "jar"})
     with pytest.raises(ValueError, match="next_attempt"):
         env.reset(options={"next_attempt": [True]})
+
+
+# Taking a closure for another one
+
+
+def in_motion(rows, n, steps, **choices):
+    """An environment in which the experts are at work."""
+    env = ClosureVectorEnv(rows, n, conditioning="none", **choices)
+    env.reset(seed=3)
+    for _ in range(steps):
+        env.step(expert_action(env.batch.measure()))
+    return env
+
+
+@pytest.mark.parametrize("steps", [0, 12, 25, 40])
+def test_a_closure_taken_for_itself_is_measured_as_it_is(steps):
+    rows = (*CLOSURES, "composed-right-ccw-up-0", "composed-pressleft-cw-0")
+    env = in_motion(rows, len(rows), steps)
+    measured = env.batch.measure()
+    as_itself = env.batch.measure_as(env.task)
+    assert measured.keys() == as_itself.keys()
+    for name, values in measured.items():
+        assert np.array_equal(np.asarray(values), as_itself[name]), name
+
+
+def test_taking_it_for_another_one_changes_nothing():
+    rows = named_set("alike").train
+    env = in_motion(rows, len(rows), 20)
+    twin = in_motion(rows, len(rows), 20)
+    other = (env.task + 1) % len(rows)
+    as_another = env.batch.measure_as(other)
+    assert not np.array_equal(as_another["sense"], env.batch.measure()["sense"])
+    for _ in range(20):
+        env.batch.measure_as(other)
+        action = expert_action(env.batch.measure())
+        observation = env.step(action)[0]
+        theirs = twin.step(expert_action(twin.batch.measure()))[0]
+        assert np.array_equal(observation["state"], theirs["state"])
+
+
+def success_by_attempt(rows, steps, attempts=3, wiped=False):
+    """Success of the scripted search in each attempt, (attempts, n)."""
+    env = ClosureVectorEnv(
+        rows,
+        2 * len(rows),
+        attempts=attempts,
+        episode_steps=steps,
+        conditioning="none",
+        autoreset_mode="Disabled",
+    )
+    env.reset(seed=0)
+    search = Searcher(env)
+    found = []
+    for _ in range(attempts):
+        for _ in range(steps):
+            info = env.step(search.act())[-1]
+        found.append(info["success"])
+        env.reset(options={"next_attempt": True})
+        if wiped:
+            search = Searcher(env)
+    return np.array(found)
+
+
+def test_a_search_finds_out_within_an_attempt_that_is_long_enough():
+    found = success_by_attempt(("bottle", "bottle-left", "jar", "jar-left"), 80, attempts=1)
+    assert found.mean() >= 0.9
+
+
+def test_a_search_remembers_what_it_has_tried():
+    rows = ("bottle", "bottle-left", "grinder", "grinder-clockwise")
+    first, second, third = success_by_attempt(rows, 40).mean(1)
+    assert first <= 0.6  # one of two ways
+    assert min(second, third) >= 0.9
+    wiped = success_by_attempt(rows, 40, wiped=True).mean(1)
+    assert wiped.max() <= 0.6
+
+
+def test_what_must_be_pressed_is_tried_first():
+    tasks = ("pill-box-plain", "pill-box", "mug")
+    env = ClosureVectorEnv(tasks, 3, conditioning="none")
+    assert Searcher(env).hypotheses.tolist() == [[1, 0], [1, 0], [2, -1]]
