@@ -77,6 +77,7 @@ from uncap.evaluation.protocol import (
     EVALUATION_SEED,
     Episode,
     Policy,
+    by_attempt,
     by_mechanism,
     summary,
     write_episodes,
@@ -478,6 +479,8 @@ def actors(
 
 def evaluate(config: EvaluateConfig, console: Console) -> dict:
     """Print success per task with intervals."""
+    if config.wiped and config.attempts == 1:
+        raise ValueError("--wiped has no effect here: it goes with --attempts above 1")
     if config.out is None:
         return _evaluated(config, console).results
     _check_unused(config.out)
@@ -526,7 +529,7 @@ def _evaluated(config: EvaluateConfig, console: Console) -> _Evaluated:
         if config.told == "twin":
             sides = [[_told_of_twins(actor) for actor in side] for side in sides]
         acting = [actor for side in sides for actor in side]
-        quota = sum(len(actor.tasks) for actor in acting) * config.episodes
+        quota = sum(len(actor.tasks) for actor in acting) * config.episodes * config.attempts
         watch = Watch(quota * (1 + len(conditions)), bars)
         for side in sides:
             tables.append([])
@@ -537,15 +540,7 @@ def _evaluated(config: EvaluateConfig, console: Console) -> _Evaluated:
                     disturbed = _episodes(actor, config, watch, {factor: strength})
                     paired += disturb.paired(disturbed, twins, (factor, strength))
         watch.end()
-    found, *held_out = [
-        {**summary(table), "guess_ceiling": guess_ceiling(tuple({e.task: 0 for e in table}))}
-        for table in tables
-    ]
-    _print_success(found, console)
-    if held_out:
-        console.print("held-out rows:")
-        found["held_out"] = unseen.by_novelty(split, held_out[0])
-        _print_success(found["held_out"], console)
+    found = _summarised(tables, split, config, console)
     if paired:
         found["disturbances"] = disturb.results(paired)
         disturb.show(disturb.compared(paired), console)
@@ -556,6 +551,27 @@ def _evaluated(config: EvaluateConfig, console: Console) -> _Evaluated:
         found["unseen"] = positions
     found |= _about(config, acting[0], split, time.perf_counter() - began)
     return _Evaluated(found, [episode for table in tables for episode in table], paired)
+
+
+def _summarised(
+    tables: Sequence[list[Episode]], split: TaskSet, config: EvaluateConfig, console: Console
+) -> dict:
+    """The results of trained rows, with those of held-out ones in them; they are printed."""
+    found, *held_out = [
+        {**summary(table), "guess_ceiling": guess_ceiling(tuple({e.task: 0 for e in table}))}
+        for table in tables
+    ]
+    sides = {"": found}
+    if held_out:
+        sides["held-out rows:"] = found["held_out"] = unseen.by_novelty(split, held_out[0])
+    for (heading, side), table in zip(sides.items(), tables, strict=True):
+        if heading:
+            console.print(heading)
+        _print_success(side, console)
+        if config.attempts > 1:
+            side["by_attempt"] = by_attempt(table)
+            _print_attempts(side["by_attempt"], config, console)
+    return found
 
 
 def _sides(config: EvaluateConfig, console: Console) -> tuple[list[list[Actor]], TaskSet]:
@@ -617,10 +633,12 @@ def _about(config: EvaluateConfig, actor: Actor, split: TaskSet, seconds: float)
         {
             "conditioning": told if isinstance(told, str) else "language",
             "sensors": actor.sensors,
-            "episode_steps": actor.episode_steps,
+            "episode_steps": config.episode_steps or actor.episode_steps,
             "level": config.level,
             "seed": EVALUATION_SEED if config.seed is None else config.seed,
             "episodes": config.episodes,
+            "attempts": config.attempts,
+            "wiped": config.wiped,
             "seconds": seconds,
         },
     )
@@ -647,6 +665,16 @@ def _print_success(found: dict, console: Console) -> None:
         console.print(GUESS.format(found["guess_ceiling"]))
 
 
+def _print_attempts(rows: Sequence[dict], config: EvaluateConfig, console: Console) -> None:
+    """A line for each attempt."""
+    memory = "memory wiped before each" if config.wiped else "memory kept"
+    for number, row in enumerate(rows, start=1):
+        console.print(
+            f"attempt {number:<4} {row['success']:.3f}  [{row['low']:.3f}, {row['high']:.3f}]  "
+            f"n={row['episodes']}, {memory}"
+        )
+
+
 def _episodes(
     actor: Actor, config: EvaluateConfig, watch: Watch, disturbed: dict[str, int] | None = None
 ) -> list[Episode]:
@@ -660,7 +688,9 @@ def _episodes(
         seed=EVALUATION_SEED if config.seed is None else config.seed,
         level=config.level,
         sensors=actor.sensors,
-        episode_steps=actor.episode_steps,
+        episode_steps=config.episode_steps or actor.episode_steps,
+        attempts=config.attempts,
+        wiped=config.wiped,
         disturb=disturbed,
     )
 

@@ -26,7 +26,7 @@ SEED = {"least": 0, "most": LARGEST_SEED}
 PORT = {"least": 1, "most": 65535}
 # `protocol.BUILT_IN` and `pretrained.NAMES`: they stand in place of a run
 PRETRAINED = ("pretrained", "pretrained-mt16")
-POLICIES = ("zero", "random", "expert", *PRETRAINED)
+POLICIES = ("zero", "random", "expert", "search", *PRETRAINED)
 MODULE = r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*"  # a module and what is in it, likewise
 WHO = 60  # letters of a name, at most
 
@@ -42,15 +42,16 @@ EXPORTABLE: dict[str, Any] = {
 }
 RUN_OR_POLICY: dict[str, Any] = {
     **RUN,
-    "help": "run folder, exported .onnx file, or the policy zero, random, expert, pretrained "
-    "(of the default) or pretrained-mt16",
+    "help": "run folder, exported .onnx file, or the policy zero, random, expert, search (the "
+    "expert of what the closure may be, by trying), pretrained (of the default) or pretrained-mt16",
     "no_paths": POLICIES,
 }
 EVALUATED: dict[str, Any] = {
     **RUN,
-    "help": "run folder; the policy zero, random, expert, pretrained (of the default) or "
-    "pretrained-mt16; or someone's own: module:name of a function or an object with predict, an "
-    ".onnx file, a .zip of stable-baselines3",
+    "help": "run folder; the policy zero, random, expert, search (the expert of what the closure "
+    "may be, by trying), pretrained (of the default) or pretrained-mt16; or someone's own: "
+    "module:name of a function or an object with predict, an .onnx file, a .zip of "
+    "stable-baselines3",
     "no_paths": (*POLICIES, MODULE),
 }
 
@@ -283,7 +284,23 @@ class EvaluateConfig:
         "name in tables (default: the policy's, or its file's or folder's)",
         check=_name_problem,
     )
-    episodes: int = setting(50, "per task", least=1)
+    episodes: int = setting(50, "per task; trials, where there are several attempts", least=1)
+    attempts: int = setting(
+        1,
+        "episodes of a trial: of one closure, from a new start each, with the policy's memory "
+        "kept; the success of each is printed",
+        least=1,
+        most=100,
+    )
+    wiped: bool = setting(
+        False, "with --attempts, a control: the policy's memory is gone at each further attempt"
+    )
+    episode_steps: int | None = setting(
+        None,
+        "control steps of every episode (default: the policy's, or each row's)",
+        least=1,
+        most=100_000,
+    )
     seed: int | None = setting(None, "of the starts (default: the evaluation's own)", **SEED)
     level: str = setting(
         "default", "what varies beside pose and variant", choices="uncap.envs.variation:LEVELS"

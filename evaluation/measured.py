@@ -23,6 +23,7 @@ SAME = {  # what has to be the same in a table: a key, and how its difference is
     "level": "at another level",
     "seed": "on other starts",
     "episode_steps": "in episodes of another length",
+    "attempts": "with another number of attempts",
 }
 COLUMNS = ("rank", "who", "success", "worst row", "held-out rows", "is told", "senses", "episodes")
 NOTE = (
@@ -72,7 +73,7 @@ def read(path: pathlib.Path) -> dict[str, Any]:
         )
     if problem := MEASURED(found, "") or _inconsistent(found):
         raise FileError(f"{file} is damaged: {problem}; {remedy}")
-    return found
+    return {"attempts": 1, **found}
 
 
 def _inconsistent(found: Mapping[str, Any]) -> str | None:

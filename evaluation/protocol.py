@@ -21,6 +21,7 @@ from uncap.agents.files import replacing
 from uncap.envs import CLOSURES, ClosureVectorEnv
 from uncap.envs.experts import expert_action
 from uncap.envs.pool import VARIANT_STREAMS
+from uncap.envs.searching import Searcher
 from uncap.envs.tables import lookup
 from uncap.evaluation.statistics import wilson
 
@@ -57,6 +58,7 @@ class Episode:
     total_reward: float
     diverged: int = 0  # times that the simulation was put back
     invalid_actions: int = 0  # control steps whose action was not finite
+    attempt: int = 0  # number of the episode in its trial
 
 
 class Zero:
@@ -92,7 +94,23 @@ class Expert:
         return expert_action(self._batch.measure())
 
 
-BUILT_IN: dict[str, Policy] = {"zero": Zero, "random": Random, "expert": Expert}
+class Search:
+    """The scripted search: it is not told which of the rows that look alike it has."""
+
+    def __init__(self, env: ClosureVectorEnv):
+        self._searcher = Searcher(env)
+
+    def __call__(self, observation: dict[str, np.ndarray], task_index: np.ndarray) -> np.ndarray:
+        """The actions of the expert of what each closure is taken for, (n, 5)."""
+        return self._searcher.act()
+
+
+BUILT_IN: dict[str, Policy] = {
+    "zero": Zero,
+    "random": Random,
+    "expert": Expert,
+    "search": Search,
+}
 
 
 @dataclasses.dataclass
@@ -134,7 +152,9 @@ class _Record:
         }
         self.done = done | ended
 
-    def episodes(self, task_names: Sequence[str], starts: np.ndarray) -> list[Episode]:
+    def episodes(
+        self, task_names: Sequence[str], starts: np.ndarray, attempt: int = 0
+    ) -> list[Episode]:
         """The table's rows, one per sub-environment."""
         last = self.last_info
         numbers = range(len(self.done))  # of the sub-environments
@@ -150,31 +170,59 @@ class _Record:
                 total_reward=float(self.total_reward[i]),
                 diverged=int(last["diverged"][i]),
                 invalid_actions=int(last["invalid_action"][i]),
+                attempt=attempt,
             )
             for i, name, start in zip(numbers, task_names, starts, strict=True)
         ]
 
 
-def run_episodes(
+def run_trials(  # noqa: PLR0913 - the parts of an evaluation
     env: ClosureVectorEnv,
-    act: Act,
+    policy: Policy,
     task_names: Sequence[str],
     starts: np.ndarray,
     seeds: Sequence[int],
+    wiped: bool = False,
 ) -> list[Episode]:
-    """One episode in every sub-environment of env.
+    """One trial in every sub-environment of env: as many episodes as it has attempts.
 
     Args:
         env: vector environment of n sub-environments with autoreset disabled.
-        act: the policy, made for env.
+        policy: is made for env, and keeps what it remembers over the attempts.
         task_names: (n,) task of each sub-environment.
-        starts: (n,) number of the start of each.
+        starts: (n,) number of the start of each trial.
         seeds: (n,) seed of each start.
+        wiped: make the policy anew for each attempt: it remembers none.
 
     Returns:
-        Episodes, in the order of the sub-environments.
+        Episodes: the first attempts, in the order of the sub-environments, then the second ones.
     """
     observation, info = env.reset(seed=list(seeds))
+    act = policy(env)
+    table: list[Episode] = []
+    for attempt in range(env.attempts):
+        if attempt:
+            observation, info = env.reset(options={"next_attempt": True})
+            act = policy(env) if wiped else act
+        record = _play(env, act, observation, info)
+        table += record.episodes(task_names, starts, attempt)
+    return table
+
+
+def _play(
+    env: ClosureVectorEnv,
+    act: Act,
+    observation: dict[str, np.ndarray],
+    info: dict[str, np.ndarray],
+) -> _Record:
+    """Act until the episode of every sub-environment has ended.
+
+    Args:
+        env: its episodes have just begun.
+        act: the policy.
+        observation: of the beginning.
+        info: the same.
+    """
     record = _Record.begin(env.num_envs)
     step = 0
     while not record.done.all():
@@ -185,7 +233,7 @@ def run_episodes(
         record.add(step, reward, info, ended)
         if ended.any() and not record.done.all():  # they wait for the others in new episodes
             observation, info = env.reset(options={"reset_mask": ended})
-    return record.episodes(task_names, starts)
+    return record
 
 
 def evaluate(  # noqa: PLR0913 - what an evaluation may be of, by name
@@ -202,14 +250,16 @@ def evaluate(  # noqa: PLR0913 - what an evaluation may be of, by name
     variants: str = "evaluation",
     sensors: str = "full",
     episode_steps: int | None = None,
+    attempts: int = 1,
+    wiped: bool = False,
     keep: Keep | None = None,
 ) -> list[Episode]:
-    """Run `episodes` episodes of every task; start k of a task is the same for every policy.
+    """Run `episodes` trials of every task; start k of a task is the same for every policy.
 
     Args:
         policy: makes act(observation, task index) for an environment.
         tasks: rows of the table.
-        episodes: per task.
+        episodes: per task; where there are several attempts, trials.
         conditioning: what the policy is told of its task, see `uncap.envs.conditioning`.
         known_tasks: rows that `one_hot` has components for.
         seed: of start 0; start k has seed + k.
@@ -219,6 +269,8 @@ def evaluate(  # noqa: PLR0913 - what an evaluation may be of, by name
         variants: from which stream they are drawn, a row of `pool.VARIANT_STREAMS`.
         sensors: what the policy senses, a row of `uncap.envs.sensors.SENSORS`.
         episode_steps: control steps of every episode; by default what each row says.
+        attempts: episodes of a trial, all of one closure, see `ClosureVectorEnv`.
+        wiped: what the policy remembers of a trial is gone at each further attempt.
         keep: is given each part's starts and a function that runs it, and returns its episodes:
             a part that was run before need not be run again.
 
@@ -226,10 +278,12 @@ def evaluate(  # noqa: PLR0913 - what an evaluation may be of, by name
         Episodes, sorted by task and start.
 
     Raises:
-        ValueError: no episodes.
+        ValueError: no episodes; several attempts of rows whose episodes differ in length.
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, not {episodes}")
+    if attempts > 1 and episode_steps is None:
+        _refuse_lengths(tasks)
     environment = functools.partial(
         ClosureVectorEnv,
         tasks,
@@ -242,6 +296,7 @@ def evaluate(  # noqa: PLR0913 - what an evaluation may be of, by name
         disturb=disturb,
         sensors=sensors,
         episode_steps=episode_steps,
+        attempts=attempts,
     )
 
     def run(starts: range) -> list[Episode]:
@@ -250,7 +305,7 @@ def evaluate(  # noqa: PLR0913 - what an evaluation may be of, by name
         numbers = starts.start + np.arange(env.num_envs) // len(tasks)
         task_names = [tasks[index] for index in env.task.tolist()]
         seeds = [seed + number for number in numbers.tolist()]
-        found = run_episodes(env, policy(env), task_names, numbers, seeds)
+        found = run_trials(env, policy, task_names, numbers, seeds, wiped)
         env.close()
         return found
 
@@ -261,7 +316,22 @@ def evaluate(  # noqa: PLR0913 - what an evaluation may be of, by name
         part = functools.partial(run, starts)
         table += keep(starts, part) if keep else part()
     order = {name: k for k, name in enumerate(tasks)}
-    return sorted(table, key=lambda episode: (order[episode.task], episode.start))
+    return sorted(table, key=lambda e: (order[e.task], e.start, e.attempt))
+
+
+def _refuse_lengths(tasks: Sequence[str]) -> None:
+    """Refuse rows whose episodes differ in length: some would wait in the midst of their trials.
+
+    Raises:
+        ValueError: they do.
+    """
+    lengths = {lookup(CLOSURES, task, "closure").steps for task in tasks}
+    if len(lengths) > 1:
+        listed = ", ".join(map(str, sorted(lengths)))
+        raise ValueError(
+            f"the attempts of a trial need one length, and these rows have {listed} control steps: "
+            "give --episode-steps"
+        )
 
 
 def spread(
@@ -313,8 +383,22 @@ def together(rows: Sequence[Mapping]) -> dict:
     }
 
 
+def by_attempt(table: Sequence[Episode]) -> list[dict]:
+    """Success of the first, second, ... attempts of all tasks, with 95 % Wilson intervals."""
+    found = []
+    for attempt in sorted({episode.attempt for episode in table}):
+        of_attempt = [episode for episode in table if episode.attempt == attempt]
+        found.append(together(list(summary(of_attempt)["per_task"].values())))
+    return found
+
+
 def summary(table: Sequence[Episode]) -> dict:
-    """Success per task with 95 % Wilson intervals, mean and worst over tasks."""
+    """Success per task with 95 % Wilson intervals, mean and worst over tasks.
+
+    Of trials with several attempts it is that of the last ones.
+    """
+    last = max((episode.attempt for episode in table), default=0)
+    table = [episode for episode in table if episode.attempt == last]
     per_task = {}
     for name in dict.fromkeys(episode.task for episode in table):
         per_task[name] = _task_summary([episode for episode in table if episode.task == name])

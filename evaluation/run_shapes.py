@@ -99,6 +99,7 @@ _HELD_OUT = fields(
         "worst_seen_mechanism": optional(share),
         "new_mechanisms": optional(share),
         "per_kind": mapped(_MECHANISM),
+        "by_attempt": listed(_MECHANISM),
         **_FAULTS,
     },
 )
@@ -150,6 +151,12 @@ MEASURED: Shape = fields(  # of `evaluate --out`, beside RESULTS
         "versions": mapped(_name),
         "seconds": number,
     },
-    {"held_out": optional(_HELD_OUT), "episode_steps": optional(count)},
+    {
+        "held_out": optional(_HELD_OUT),
+        "episode_steps": optional(count),
+        "attempts": count,  # of a trial
+        "wiped": truth,  # whether what it remembered was gone at each further attempt
+        "by_attempt": listed(_MECHANISM),
+    },
 )
 COSINES: Shape = fields({"tasks": listed(text), "cosines": listed(listed(optional(number)))})

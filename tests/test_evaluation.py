@@ -20,7 +20,7 @@ from uncap.evaluation.protocol import (
     BUILT_IN,
     by_mechanism,
     evaluate,
-    run_episodes,
+    run_trials,
     spread,
     summary,
     write_episodes,
@@ -34,6 +34,7 @@ class Stub:
     """Four starts; only start 2 can be solved, and its episode is a tenth as long as the others."""
 
     num_envs = 4
+    attempts = 1
 
     def reset(self, seed=None, options=None):
         if options:  # those whose episode has ended
@@ -75,7 +76,7 @@ def test_the_bar_of_an_evaluation_follows_its_episodes():
 
 def test_one_of_four_starts_solvable_scores_a_quarter():
     env = typing.cast(ClosureVectorEnv, Stub())
-    table = run_episodes(env, no_action, ["stub"] * 4, np.arange(4), [0, 1, 2, 3])
+    table = run_trials(env, lambda env: no_action, ["stub"] * 4, np.arange(4), [0, 1, 2, 3])
     assert summary(table)["mean_success"] == 0.25
     assert [episode.success for episode in table] == [False, False, True, False]
     assert table[2].steps_to_success == 2

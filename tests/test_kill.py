@@ -211,11 +211,11 @@ def test_an_evaluation_goes_on(run, monkeypatch):
     episodes = (run / "episodes.csv").read_bytes()
     kept.forget(run)
     played = []
-    play, part = protocol.run_episodes, kept.Kept.part
+    play, part = protocol.run_trials, kept.Kept.part
 
-    def noted(env, act, tasks, starts, seeds) -> list[Episode]:
+    def noted(env, policy, tasks, starts, seeds, wiped) -> list[Episode]:
         played.append((tuple(tasks), tuple(starts)))
-        return play(env, act, tasks, starts, seeds)
+        return play(env, policy, tasks, starts, seeds, wiped)
 
     def killed_after(self, name, work) -> list[Episode]:
         before = len(played)
@@ -224,7 +224,7 @@ def test_an_evaluation_goes_on(run, monkeypatch):
             raise Killed
         return found
 
-    monkeypatch.setattr(protocol, "run_episodes", noted)
+    monkeypatch.setattr(protocol, "run_trials", noted)
     monkeypatch.setattr(kept.Kept, "part", killed_after)
     kills = 0
     while True:
