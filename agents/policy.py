@@ -211,7 +211,11 @@ class LoadedPolicy:
             )
         value = _finite(name, observed[name])
         if value.size != np.prod(shape):
-            raise ValueError(f"{name} must have the shape {shape}, not {value.shape}")
+            told = self.reads.conditioning
+            raise ValueError(
+                f"{name} must have the shape {shape}, not {value.shape}: this policy is told "
+                f"{told}; make the environment with conditioning={told!r}, or give task="
+            )
         return value.reshape(shape)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
+_MANY = 20  # names in a table, which are not listed where a close match is found
 
 
 class UnknownName(KeyError, ValueError):
@@ -34,8 +35,9 @@ def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
     if isinstance(table, GrowingTable) and (reason := table.why_not(name)):
         raise UnknownName(f"unknown {kind} {name!r}: {reason}")
     close = difflib.get_close_matches(name, table, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
-    raise UnknownName(f"unknown {kind} {name!r}: {hint}allowed: {_allowed(table)}")
+    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else ""
+    allowed = "" if close and len(table) > _MANY else f"allowed: {_allowed(table)}"
+    raise UnknownName(f"unknown {kind} {name!r}: {' '.join(filter(None, (hint, allowed)))}")
 
 
 def _allowed(table: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
 import functools
 import json
 import os
@@ -461,10 +462,15 @@ def actors(
         rows = tuple(tasks) or TASK_SETS["first"].train
         return [Actor(BUILT_IN[str(run)], "parameters", None, rows)]
     run = located(run)
+    if not run.exists() and run in NAMES.values():
+        raise runs.RunError(f"{run} is missing: install Uncap again")
     if not run.exists() and run.parent in (pathlib.Path(), pathlib.Path(os.path.abspath("."))):
+        names = (*BUILT_IN, *NAMES)
+        close = difflib.get_close_matches(run.name, names, n=1)
+        hint = f": did you mean {close[0]}?" if close else ""
         raise runs.RunError(
-            f"there is no run folder {run} and no policy {run.name} "
-            f"(policies: {', '.join((*BUILT_IN, *NAMES))})"
+            f"there is no run folder {run} and no policy {run.name}{hint} (policies: "
+            f"{', '.join(names)}; of your own: module:name)"
         )
     stored = runs.open_run(run)
     if stored.get("job", {}).get("alone") is True:
@@ -646,9 +652,10 @@ def _about(config: EvaluateConfig, actor: Actor, split: TaskSet, seconds: float)
 
 def _print_success(found: dict, console: Console) -> None:
     """A line for each task, where they are many for each mechanism, and the mean."""
+    width = max(12, *map(len, found["per_task"]))
     for name, row in found["per_task"].items():
         console.print(
-            f"{name:12} {row['success']:.2f}  [{row['low']:.2f}, {row['high']:.2f}]  "
+            f"{name:{width}} {row['success']:.2f}  [{row['low']:.2f}, {row['high']:.2f}]  "
             f"at any time {row['success_any']:.2f}  n={row['episodes']}"
         )
     many = len(found["per_task"]) > MOST_NAMED
@@ -751,8 +758,8 @@ def video(config: VideoConfig, console: Console) -> None:
             seed=EVALUATION_SEED + config.seed,
             on_frame=lambda done, total: bars("film", done, total, ""),
         )
-    success = "success" if outcome["success"] else "not opened"
-    console.print(f"{path}: {success}, progress {outcome['progress']:.2f}")
+    reached = f"not opened, progress {outcome['progress']:.2f}"
+    console.print(f"{path}: {'success' if outcome['success'] else reached}")
 
 
 def view(config: ViewConfig, console: Console) -> None:
@@ -908,9 +915,9 @@ def demos(config: DemosConfig, console: Console) -> None:
 
     if config.pictures and config.format != "lerobot":
         raise ValueError("--pictures goes with --format lerobot only")
-    check_installed()
     tasks = named_set(config.task_set).train
     settings, actors = recorded(config, tasks)
+    check_installed()
     if len(actors) > config.episodes:
         left = len(actors) - config.episodes
         console.print(f"{left} of {len(actors)} policies do not act: --episodes has fewer turns")

@@ -351,7 +351,9 @@ class VideoConfig:
     task: str = setting(REQUIRED, "a row", **ROWS)
     seed: int = setting(0, "number of the start", **SEED)
     out: pathlib.Path | None = setting(
-        None, "film to write, .mp4 (default: in the run)", path="file"
+        None,
+        "film to write, .mp4 (default: in videos/ of the run; without a run, in this folder)",
+        path="file",
     )
 
 

@@ -255,7 +255,8 @@ def _field(flag: Flag, choices: bool) -> tuple[str, Any, Any]:
     text = flag.setting.help
     if choices and (words := flag.setting.words()):
         text += ": " + "; ".join(f"{name}, {line}" for name, line in words.items())
-    hint_of_none = "" if flag.default is None else None  # the help says what None stands for
+    # the help says what None and nothing stand for
+    hint_of_none = "" if flag.default in (None, ()) else None
     markers: list[Any] = [tyro.conf.arg(help=text, help_behavior_hint=hint_of_none)]
     if flag.setting.positional:
         markers.append(tyro.conf.Positional)

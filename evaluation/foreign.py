@@ -157,7 +157,8 @@ class Played:
             PolicyError: they are not.
         """
         if actions.dtype.kind not in "fiub":
-            raise PolicyError(f"{self.who} returned no numbers, but {actions.dtype}")
+            what = "None" if actions.shape == () and actions.item() is None else actions.dtype
+            raise PolicyError(f"{self.who} returned no numbers, but {what}")
         if actions.shape != shape:
             raise PolicyError(
                 f"{self.who} returned actions of the shape {actions.shape}, not {shape}: "

@@ -41,6 +41,8 @@ def recorded(config: DemosConfig, rows: Sequence[str]) -> Recorded:
             told of.
         RunError: a run without what is asked for.
     """
+    if config.grade != "final" and all(name in BUILT_IN for name in config.policy):
+        raise ValueError(f"--grade {config.grade} is of run folders: give one by --policy")
     actors: list[demonstrations.Actor] = []
     told: dict[str, Any] = {}
     for name in config.policy:
@@ -60,8 +62,6 @@ def recorded(config: DemosConfig, rows: Sequence[str]) -> Recorded:
             _check_rows(folder, meta, rows)
             label = f"{_run_of(folder).name}/{folder.name}"
             actors.append(demonstrations.Actor(label, Acting(policy, meta["tasks"])))
-    if config.grade != "final" and not told:
-        raise ValueError(f"--grade {config.grade} is of run folders: give one by --policy")
     perturb = config.perturb
     if perturb is None:
         perturb = PERTURB if all(actor is EXPERT for actor in actors) else 0.0
@@ -97,6 +97,8 @@ def _checkpoints(path: pathlib.Path, grade: str) -> list[pathlib.Path]:
         RunError: none were kept in the run.
     """
     if str(path) in NAMES:
+        if grade != "final":
+            raise ValueError(f"--grade {grade} is of runs of your own: {path} has its end only")
         return [located(path) / "checkpoint"]
     if path.parent.name == HALF_TRAINED and checkpoints.exists(path):
         return [path]

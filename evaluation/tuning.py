@@ -127,6 +127,7 @@ def tune(
         ValueError: a mistake in the study, or a folder of another one; nothing was started.
         RunError: trainings failed; the table of the others is written and printed.
     """
+    read_toml(config.grid, STUDY_KEYS)  # what is wrong with the file is said first
     check_installed()
     study = read_study(config.grid, axes)
     out = config.out or pathlib.Path("runs") / Configuration(study.name, ()).folder

@@ -9,6 +9,7 @@ import pytest
 import stored
 from rich.console import Console
 
+from uncap.envs.observations import layout
 from uncap.evaluation import cli
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -94,6 +95,16 @@ def test_links_lead_somewhere(page):
         if not target.startswith(("http", "#")):
             path, _, _ = target.partition("#")
             assert ((ROOT / page).parent / path).exists(), target
+
+
+def test_the_columns_of_the_state_are_those_of_the_table():
+    text = (ROOT / "docs/environment.md").read_text(encoding="utf-8")
+    first = 0
+    for part in layout("full").parts:
+        last = first + part.size - 1
+        columns = str(first) if part.size == 1 else f"{first} to {last}"
+        assert f"| {columns} | `{part.name}` | {part.words} | {part.factor:.4g} |" in text
+        first += part.size
 
 
 def test_the_first_page_is_short():
