@@ -1,12 +1,18 @@
 """Trials: several attempts at one closure, of one variant, from a new start each."""
 
+import io
+
 import gymnasium as gym
 import numpy as np
 import pytest
+from rich.console import Console
 
+from uncap.agents.files import FileError
 from uncap.envs import CLOSURES, ClosureVectorEnv, named_set
 from uncap.envs.experts import expert_action
 from uncap.envs.searching import Searcher
+from uncap.evaluation import cli, measured
+from uncap.evaluation.protocol import BUILT_IN, by_attempt, evaluate, summary
 
 ROWS = ("jar", "mug", "reach")
 STEPS = 3
@@ -199,3 +205,50 @@ def test_what_must_be_pressed_is_tried_first():
     tasks = ("pill-box-plain", "pill-box", "mug")
     env = ClosureVectorEnv(tasks, 3, conditioning="none")
     assert Searcher(env).hypotheses.tolist() == [[1, 0], [1, 0], [2, -1]]
+
+
+# Evaluated
+
+
+TWINS = ("bottle", "bottle-left")
+
+
+def test_an_evaluation_has_every_attempt_and_sums_up_the_last_ones():
+    kept = evaluate(BUILT_IN["search"], TWINS, 4, attempts=2, episode_steps=40)
+    assert [(e.task, e.start, e.attempt) for e in kept] == [
+        (task, start, attempt) for task in TWINS for start in range(4) for attempt in range(2)
+    ]
+    first, second = by_attempt(kept)
+    assert first["episodes"] == second["episodes"] == 8
+    assert first["success"] <= 0.6 < 0.9 <= second["success"]
+    assert summary(kept)["mean_success"] == second["success"]
+    wiped = evaluate(BUILT_IN["search"], TWINS, 4, attempts=2, episode_steps=40, wiped=True)
+    assert by_attempt(wiped)[1]["success"] <= 0.6
+
+
+def test_attempts_need_one_length():
+    with pytest.raises(ValueError, match=r"have 80, 100 control steps: give --episode-steps"):
+        evaluate(BUILT_IN["zero"], ("mug", "flip-mug"), 1, attempts=2)
+    found = evaluate(BUILT_IN["zero"], ("mug", "flip-mug"), 1, attempts=2, episode_steps=5)
+    assert len(found) == 4
+
+
+def said(*words) -> str:
+    console = Console(file=io.StringIO(), markup=False, width=1000)
+    cli.run(words, console)
+    return console.file.getvalue()  # type: ignore
+
+
+def test_the_command_prints_attempts_and_tables_keep_them_apart(tmp_path):
+    words = ("evaluate", "zero", "--tasks", *TWINS, "--episodes", "1", "--episode-steps", "4")
+    printed = said(*words, "--attempts", "2", "--out", str(tmp_path / "two"))
+    assert "attempt 1    0.000" in printed and "attempt 2    0.000" in printed
+    assert "memory kept" in printed
+    assert "memory wiped" in said(*words, "--attempts", "2", "--wiped")
+    said(*words, "--out", str(tmp_path / "one"))
+    results = measured.read(tmp_path / "two")
+    assert [row["episodes"] for row in results["by_attempt"]] == [2, 2]
+    with pytest.raises(FileError, match="with another number of attempts"):
+        said("table", str(tmp_path / "one"), str(tmp_path / "two"))
+    with pytest.raises(ValueError, match="--wiped has no effect here"):
+        said(*words, "--wiped")
