@@ -34,6 +34,8 @@ def lookup(table: Mapping[str, T], name: str, kind: str) -> T:
         return table[name]
     if isinstance(table, GrowingTable) and (reason := table.why_not(name)):
         raise UnknownName(f"unknown {kind} {name!r}: {reason}")
+    if isinstance(table, GrowingTable) and (made := table.made_like(name)):
+        raise UnknownName(f"unknown {kind} {name!r}: allowed: {made}")
     close = difflib.get_close_matches(name, table, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, close))}?" if close else ""
     allowed = "" if close and len(table) > _MANY else f"allowed: {_allowed(table)}"
@@ -112,6 +114,11 @@ class GrowingTable(dict[str, T]):
             if maker.why_not and name.startswith(maker.prefixes):
                 return _object(maker.why_not)(name)
         return None
+
+    def made_like(self, name: str) -> str:
+        """A few words on the rows whose names begin as this one does; empty if none are made."""
+        fitting = [m for m in self._makers if all(m.prefixes) and name.startswith(m.prefixes)]
+        return "; ".join(_object(maker.names) for maker in fitting)
 
     @property
     def further(self) -> str:

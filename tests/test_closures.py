@@ -210,3 +210,15 @@ def test_a_gates_key_needs_its_way_too(monkeypatch, ink_bottle):
     with pytest.raises(ValueError, match="a bolt needs an angle above 0"):
         Closure(**{**fields, "angle": (0.0, 0.0)})
     assert Closure(**fields).direction == 1.0
+
+
+def test_a_misspelt_name_gets_a_short_line():
+    with pytest.raises(ValueError) as near:
+        lookup(CLOSURES, "jarr", "closure")
+    assert str(near.value) == "unknown closure 'jarr': did you mean 'jar'?"
+    with pytest.raises(ValueError) as far:
+        lookup(CLOSURES, "zzzzzz", "closure")
+    assert "allowed: bottle, jar" in str(far.value)
+    with pytest.raises(ValueError) as made:
+        lookup(TASK_SETS, "drawn-600", "task set")
+    assert "drawn-N" in str(made.value) and "alike" not in str(made.value)

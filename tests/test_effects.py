@@ -41,6 +41,7 @@ ALWAYS_USED = {  # by a new training, whatever else is given; the others need so
     "validation_episodes": "of the validations",
     "validation_quota": "of the validations",
     "tensorboard": "a logger",
+    "checkpoints": "what is kept",
     "wandb": "a logger",
     "transfer_steps": "refused where there is no transfer",
     "out": "the folder",
@@ -67,6 +68,8 @@ def test_it_is_said_when_a_flag_of_train_has_an_effect(flag):
 PARTS = {
     "audit": ("_audit_row",),
     "evaluate": ("_evaluated", "_sides", "_about", "_episodes"),
+    "demos": ("uncap.evaluation.recording:recorded", "uncap.evaluation.recording:dataset_id"),
+    "tune": ("uncap.evaluation.tuning:tune", "uncap.evaluation.tuning:_next"),
 }  # get flags handed
 
 
@@ -94,7 +97,8 @@ def test_every_setting_of_a_training_is_read_somewhere():
 def test_a_command_reads_each_of_its_flags(name, field):
     source = inspect.getsource(load(COMMANDS[name].run))
     for part in PARTS.get(name, ()):
-        source += inspect.getsource(load(f"uncap.evaluation.commands:{part}"))
+        where = part if ":" in part else f"uncap.evaluation.commands:{part}"
+        source += inspect.getsource(load(where))
     assert f"config.{field}" in source
 
 

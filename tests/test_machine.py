@@ -16,7 +16,7 @@ import types
 import pytest
 from rich.console import Console
 
-from uncap.agents import demonstrations, files
+from uncap.agents import demonstrations, files, pretrained
 from uncap.envs import ClosureVectorEnv, cores
 from uncap.evaluation import (
     audit,
@@ -268,7 +268,8 @@ def test_paths_are_kept_whole(tmp_path, monkeypatch):
     assert made.job.demos == str(tmp_path / "d")
     assert made.out == tmp_path.parent / "r"
     assert parse(config.EvaluateConfig, ["expert"], "evaluate").run == pathlib.Path("expert")
-    assert set(config.POLICIES) == set(protocol.BUILT_IN)
+    assert set(config.POLICIES) == {*protocol.BUILT_IN, *pretrained.NAMES}
+    assert set(config.PRETRAINED) == set(pretrained.NAMES)
 
 
 def test_a_working_directory_that_is_gone_is_said(call, tmp_path):
