@@ -10,7 +10,7 @@ from rich.console import Console
 import uncap
 from uncap.agents import checkpoints, pretrained
 from uncap.agents.files import read_json
-from uncap.evaluation import commands, experiment, runs
+from uncap.evaluation import commands, experiment, live_page, runs
 from uncap.evaluation.cli import run as cli
 from uncap.evaluation.config import JobConfig
 from uncap.evaluation.training import Session
@@ -91,3 +91,12 @@ def test_a_checkpoint_without_its_critic_is_refused_where_it_is_not_said(tmp_pat
     checkpoints.save(run / "checkpoint", acting, meta)
     with pytest.raises(checkpoints.CheckpointError, match="its networks differ"):
         uncap.load(run)
+
+
+def test_a_look_begins_with_the_first_row(monkeypatch):
+    looked = []
+    monkeypatch.setattr(live_page, "check_installed", lambda: None)
+    monkeypatch.setattr(live_page, "look", lambda live, port, say: looked.append(live.task))
+    said("view", "pretrained")
+    said("view", "pretrained", "--task", "jar")
+    assert looked == [uncap.named_set("first").train[0], "jar"]
