@@ -161,6 +161,13 @@ class _Processes:
 
     def run(self) -> bool:
         """Do all; False if stopped."""
+        with _server_ends():
+            self._do_all()
+        if self.error is not None:
+            raise self.error
+        return not self.waiting and not self.session.stop()
+
+    def _do_all(self) -> None:
         try:
             while self.running or (self.waiting and not self.stopping):
                 while self.waiting and len(self.running) < self.at_once and not self.stopping:
@@ -173,9 +180,6 @@ class _Processes:
                 worker.orders.close()  # ends it at once
             for worker in self.running:
                 worker.process.join()
-        if self.error is not None:
-            raise self.error
-        return not self.waiting and not self.session.stop()
 
     def _start(self, item: Item) -> _Worker:
         their_orders, orders = self._context.Pipe(duplex=False)
@@ -243,6 +247,27 @@ def _context() -> Any:
 def _nothing(*_: Any) -> bool:
     """In place of what the process makes itself."""
     return False
+
+
+@contextlib.contextmanager
+def _server_ends() -> Iterator[None]:
+    """End the fork server if it is started in this block.
+
+    Signals do not come to it, nor to what it forks: another user of the process's one server could
+    not end its processes, and would wait for them forever.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        yield
+        return
+    from multiprocessing import forkserver
+
+    server: Any = forkserver._forkserver  # pyright: ignore[reportAttributeAccessIssue]
+    was_running = server._forkserver_pid is not None
+    try:
+        yield
+    finally:
+        if not was_running:
+            server._stop()
 
 
 @contextlib.contextmanager

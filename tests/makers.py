@@ -1,4 +1,7 @@
-"""What `test_files` has other processes do; it imports little, so that they start soon."""
+"""What tests have other processes do; it imports little, so that they start soon."""
+
+import signal
+import typing
 
 from uncap.evaluation import runs
 
@@ -13,3 +16,19 @@ def create(arguments):
         return made
     except runs.RunError:
         return None
+
+
+class Thing(typing.NamedTuple):
+    """What a work is about."""
+
+    words: str
+
+
+def work(thing: Thing, session) -> bool:
+    """A work that is done at once."""
+    return True
+
+
+def blocked_signals() -> list[int]:
+    """Numbers of the signals that do not come to this process."""
+    return sorted(signal.pthread_sigmask(signal.SIG_BLOCK, []))
