@@ -414,16 +414,19 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
             going_on: bool (n,), which go on with their trials; by default all whose last step
                 ended an episode.
         """
-        assert self._rngs is not None  # set by the first reset
+        generators = self._rngs
+        assert generators is not None  # set by the first reset
         if len(ids):
-            going_on = self._done if going_on is None else going_on
-            same = going_on[ids] & (self._attempt[ids] + 1 < self.attempts)  # (k,)
+            ended: np.ndarray = self._done
+            goes_on = ended if going_on is None else going_on  # (n,)
+            same = goes_on[ids] & (self._attempt[ids] + 1 < self.attempts)  # (k,)
             self._attempt[ids] = np.where(same, self._attempt[ids] + 1, 0)
+            rngs = [generators[i] for i in ids]
             new = ids[~same]
-            rngs = [self._rngs[i] for i in new]
             if len(new):
-                self.task[new] = self._next_tasks(new, rngs) if asked is None else asked[new]
-            self.batch.reset(ids, self.task[ids], [self._rngs[i] for i in ids], same)
+                own = [rng for rng, is_same in zip(rngs, same, strict=True) if not is_same]
+                self.task[new] = self._next_tasks(new, own) if asked is None else asked[new]
+            self.batch.reset(ids, self.task[ids], rngs, same)
         self._tracker.restart(ids)
         if self._squeeze is not None:
             self._squeeze.restart(ids)
