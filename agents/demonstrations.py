@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 import torch
+from gymnasium.envs.registration import EnvSpec
 
 import uncap.envs
 from uncap.agents import files
@@ -137,9 +138,27 @@ def record(
     with _workplace(root, folder) as dataset:
         data = dataset / "data"
         storage = _write_episodes(minari, data, tasks, config, on_progress, actors)
+        storage.update_metadata({"eval_env_spec": _environment(tasks, config).to_json()})
         algorithm = ", ".join("scripted experts" if n == EXPERT.name else n for n in names)
         _seal(storage, dataset, folder, algorithm, notes)
     return folder
+
+
+def _environment(tasks: tuple[str, ...], config: DemoConfig) -> EnvSpec:
+    """How Gymnasium makes the environment of a recording; `reset` takes a row of it by name.
+
+    Minari has it as the environment for evaluation, `recover_environment(eval_env=True)`: as that
+    of the recording, it would keep recordings of different rows from being combined.
+    """
+    told = config.conditioning if isinstance(config.conditioning, str) else "language"
+    choices = {
+        "tasks": list(tasks),
+        "conditioning": told,
+        "known_tasks": None if config.known_tasks is None else list(config.known_tasks),
+        "sensors": config.sensors,
+        "episode_steps": config.episode_steps,
+    }
+    return EnvSpec("Uncap/Recorded-v0", entry_point="uncap.envs.env:of_set", kwargs=choices)
 
 
 def append(root: pathlib.Path, recording: Recording) -> pathlib.Path:

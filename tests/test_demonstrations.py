@@ -59,6 +59,19 @@ def test_minaris_own_loader_reads_the_quota(root, monkeypatch):
     assert dataset.action_space == env.single_action_space
 
 
+def test_a_dataset_carries_its_environment(root, episodes):
+    dataset = minari.MinariDataset(root / NAME / "data")
+    env = dataset.recover_environment(eval_env=True)
+    assert env.observation_space == dataset.observation_space
+    assert env.action_space == dataset.action_space
+    for number in (0, 1):  # an episode of each row
+        first, task = episodes[number].observations, TASKS[number]
+        [noted] = dataset.storage.get_episode_metadata([number])
+        observation, _ = env.reset(seed=int(noted["seed"]), options={"task": task})
+        assert np.array_equal(observation["task"], first["task"][0])
+        assert observation["state"].shape == first["state"][0].shape
+
+
 def test_every_episode_is_of_its_task_and_as_long_as_its_row(root, episodes):
     space = minari.MinariDataset(root / NAME / "data").observation_space
     for k, episode in enumerate(episodes):
