@@ -77,6 +77,11 @@ class DemoConfig:
     known_tasks: Sequence[str] | None = None
     episode_steps: int | None = None
 
+    @property
+    def told(self) -> str:
+        """The conditioning's name; vectors by task are those of sentences."""
+        return self.conditioning if isinstance(self.conditioning, str) else "language"
+
 
 class Actor(NamedTuple):
     """Who acts in a recording.
@@ -150,10 +155,9 @@ def _environment(tasks: tuple[str, ...], config: DemoConfig) -> EnvSpec:
     Minari has it as the environment for evaluation, `recover_environment(eval_env=True)`: as that
     of the recording, it would keep recordings of different rows from being combined.
     """
-    told = config.conditioning if isinstance(config.conditioning, str) else "language"
     choices = {
         "tasks": list(tasks),
-        "conditioning": told,
+        "conditioning": config.told,
         "known_tasks": None if config.known_tasks is None else list(config.known_tasks),
         "sensors": config.sensors,
         "episode_steps": config.episode_steps,
@@ -389,7 +393,6 @@ def _check_request(
 
 def _notes(tasks: tuple[str, ...], config: DemoConfig) -> dict[str, Any]:
     """What `record` adds to Minari's metadata, but for the digest."""
-    told = config.conditioning if isinstance(config.conditioning, str) else "language"
     rows = {}
     for name in tasks:
         row = CLOSURES[name]
@@ -398,7 +401,7 @@ def _notes(tasks: tuple[str, ...], config: DemoConfig) -> dict[str, Any]:
         "format": FORMAT,
         "commit": _commit(),
         "tasks": tasks,
-        **dataclasses.asdict(dataclasses.replace(config, conditioning=told)),
+        **dataclasses.asdict(dataclasses.replace(config, conditioning=config.told)),
         "splits": {split.name: split.hash for split in TASK_SETS.values() if split.train == tasks},
         "rows": rows,
         "versions": {

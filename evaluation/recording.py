@@ -50,7 +50,8 @@ def recorded(config: DemosConfig, rows: Sequence[str]) -> Recorded:
             actors.append(EXPERT if name == EXPERT.name else _built_in(name))
             continue
         for folder in _checkpoints(pathlib.Path(name), config.grade):
-            restore(folder.parent, runs.open_run(_run_of(folder)))
+            run = _run_of(folder)
+            restore(run, runs.open_run(run))
             policy, meta = load_policy(folder)
             own = {key: meta[key] for key in _TOLD}
             if told and not _same(own, told):
@@ -60,7 +61,7 @@ def recorded(config: DemosConfig, rows: Sequence[str]) -> Recorded:
                 )
             told = own
             _check_rows(folder, meta, rows)
-            label = f"{_run_of(folder).name}/{folder.name}"
+            label = f"{run.name}/{folder.name}"
             actors.append(demonstrations.Actor(label, Acting(policy, meta["tasks"])))
     perturb = config.perturb
     if perturb is None:

@@ -74,7 +74,7 @@ def test_a_policy_of_the_package_is_made_from_a_run(tmp_path):
     run = tmp_path / "run"
     stored.make_run(run)
     folder = tmp_path / "made"
-    config = {**runs.open_run(run), "command": "uncap --out /home/somebody/run --seed 1"}
+    config = {**runs.open_run(run), "command": "uncap --out somewhere/run --seed 1"}
     pretrained.write(config, run / "checkpoint", folder)
     assert read_json(folder / "config.json", "")["command"] == "uncap --seed 1"
     ours, theirs = uncap.load(folder), uncap.load(run)
