@@ -192,11 +192,31 @@ def caption(frame: np.ndarray, text: str, outcome: str, good: bool) -> np.ndarra
     pen = ImageDraw.Draw(image, "RGBA")
     font = ImageFont.load_default(size=size)
     outcome_color = _GOOD_COLOR if good else _OTHER_COLOR
+
+    def fits(text: str) -> bool:
+        return pen.textlength(text, font=font) <= image.width - size
+
     for top, line, color in (
         (0, text, _TEXT_COLOR),
         (image.height - bar, outcome, outcome_color),
     ):
         if line:
             pen.rectangle((0, top, image.width, top + bar), fill=_BAR_COLOR)
-            pen.text((size // 2, top + size // 3), line, font=font, fill=color)
+            words = shortened(line, fits)
+            pen.text((size // 2, top + size // 3), words, font=font, fill=color)
     return np.asarray(image)
+
+
+def shortened(line: str, fits: Callable[[str], bool]) -> str:
+    """A line, or as many of its first words as fit, and three dots.
+
+    Args:
+        line: the text.
+        fits: whether a text fits.
+    """
+    words = line.split(" ")
+    found = line
+    while not fits(found) and len(words) > 1:
+        words.pop()
+        found = " ".join(words) + " ..."
+    return found

@@ -5,7 +5,7 @@ import re
 import pytest
 import stored
 
-from uncap.evaluation import pages, report, runs
+from uncap.evaluation import pages, report, runs, video
 from uncap.evaluation.metrics import Metrics
 
 
@@ -89,6 +89,13 @@ def test_validation_has_a_curve_for_every_row(run, monkeypatch):
     assert any({*tasks, "validation, mean"} <= names for names in labels)
     legends = [figure.axes[0].get_legend() for figure in drawn if figure.axes[0].get_legend()]
     assert legends
+
+
+def test_a_caption_ends_with_a_word():
+    line = "reach: a mark in the air (control: no closure)"
+    assert video.shortened(line, lambda text: len(text) <= 60) == line
+    assert video.shortened(line, lambda text: len(text) <= 30) == "reach: a mark in the air ..."
+    assert video.shortened("unbroken", lambda text: False) == "unbroken"
 
 
 def test_a_page_fits_a_telephone():
