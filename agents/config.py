@@ -22,6 +22,7 @@ class NetworkConfig:
         blind: the body gets nothing of the task; follows from the conditioning.
         sensors: what the state is made of, a row of `uncap.envs.sensors.SENSORS`; follows from the
             learner's. A critic that sees everything has `full`.
+        memory: a row of `tables.MEMORIES`, or empty; follows from the conditioning.
     """
 
     body: str = setting(
@@ -34,9 +35,17 @@ class NetworkConfig:
         "shared", "what maps features to actions", choices="uncap.agents.tables:HEADS", flag="head"
     )
     width: int = setting(256, "units per hidden layer", least=4, flag="width")
+    cell: str = setting(
+        "gru", "of a memory, which some conditionings have", choices=("gru", "lstm"), flag="cell"
+    )
+    memory_size: int = setting(128, "units of a memory", least=4, flag="memory_size")
+    memory_reward: bool = setting(
+        False, "a memory reads the reward of the last control step, too", flag="memory_reward"
+    )
     embedding: bool = False
     blind: bool = False
     sensors: str = "full"
+    memory: str = ""
 
 
 def _schedule_problem(points: Any) -> str | None:
@@ -172,6 +181,10 @@ class DaggerConfig:
     rollout: int = setting(20, "control steps per environment and round", least=1)
     updates: int = setting(100, "minibatches per round", least=1)
     minibatch: int = setting(512, "labelled states per minibatch", least=1)
+    trials: int = setting(32, "trials per minibatch of a memory", least=1)
+    memory_every: int = setting(
+        20, "minibatches of the policy for each minibatch of its memory", least=1
+    )
     learning_rate: float = setting(1e-3, "learning rate; falls linearly to a tenth", above=0)
 
     def total(self, tasks: int) -> int:
@@ -202,6 +215,7 @@ class LearnerConfig:
         num_envs: sub-environments.
         episode_steps: control steps of every episode; None: what each row says.
         reward: what a control step is paid, a row of `uncap.envs.rewards.REWARDS`.
+        attempts: episodes of a trial, over which a memory is kept, see `ClosureVectorEnv`.
         warm: whether the policy will start from something learned.
         guided: go on to imitate the scripted experts during reinforcement learning, see
             `PPOConfig.guidance`.
@@ -214,6 +228,7 @@ class LearnerConfig:
     num_envs: int = 64
     episode_steps: int | None = None
     reward: str = "dense"
+    attempts: int = 1
     warm: bool = False
     guided: bool = False
     network: NetworkConfig = NetworkConfig()

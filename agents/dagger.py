@@ -48,10 +48,14 @@ class Teacher:
         self.config = config
         self.fits = fits
         self.rng = rng
-        parameters = policy.actor.parameters()
+        parameters = self.parameters()
         self.optimizer = torch.optim.Adam(parameters, lr=config.learning_rate, fused=fused)
         self.schedule = torch.optim.lr_scheduler.LinearLR(self.optimizer, 1.0, 0.1, fits)
         self.done = 0
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """What is trained."""
+        return list(self.policy.actor.parameters())
 
     def fit(self, data: dict[str, torch.Tensor]) -> float:
         """Fit the actor to labelled states, see the function `fit`; returns the mean L1 loss."""
@@ -107,17 +111,27 @@ class Dagger(Teacher):
         state: Mapping[str, Any] | None = None,
     ):
         minibatch_rng, lead_rng = rng.spawn(2)
-        self.steps = env.num_envs * config.rollout  # environment steps per round
+        self.rollout = self.round_length(env, config)
+        self.steps = env.num_envs * self.rollout  # environment steps per round
         rounds = max(1, config.total(len(env.closures.tasks)) // self.steps)
         super().__init__(policy, config, rounds, minibatch_rng, fused=True)
-        self.rollout = config.rollout
         self.lead = config.lead
-        self.collector = _Collector(env, expert, copy.deepcopy(policy.actor), lead_rng)
+        self.collector = self.make_collector(env, expert, lead_rng)
         self.data: Labelled = {}  # to fit to next
         if state is None:
             self.collector.observation = cast("dict[str, np.ndarray]", env.reset())
         else:
             self.load(state)
+
+    def round_length(self, env: TaskVecEnv, config: DaggerConfig) -> int:
+        """Control steps of a round, of each sub-environment."""
+        return config.rollout
+
+    def make_collector(
+        self, env: TaskVecEnv, expert: Callable[[], np.ndarray], rng: np.random.Generator
+    ) -> Collector:
+        """Make what acts and labels."""
+        return Collector(env, expert, copy.deepcopy(self.policy.actor), rng)
 
     def run(self, on_round: Callable[[int, float], bool]) -> None:
         """Teach what is not taught yet.
@@ -135,7 +149,7 @@ class Dagger(Teacher):
                 fitting = executor.submit(self.fit, tensors)
                 new = self._collect(following) if following < self.fits else []
                 loss = fitting.result()
-                self.collector.actor.load_state_dict(self.policy.actor.state_dict())
+                self.collector.take(self.policy)
                 self.data = _joined([self.data, *new]) if new else {}
                 if not on_round(self.done * self.steps, loss):
                     return
@@ -151,16 +165,14 @@ class Dagger(Teacher):
         """
         return {
             **super().state(),
-            "lead": self.collector.rng.bit_generator.state,
-            "observation": self.collector.observation,
+            **self.collector.state(),
             "data": self.data,
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Return to a saved state."""
         super().load(state)
-        self.collector.rng = checkpoints.generator_in(state["lead"])
-        self.collector.observation = state["observation"]
+        self.collector.load(state)
         self.data = state["data"]
 
 
@@ -169,7 +181,7 @@ def _expert_share(k: int, rounds: int, lead: float) -> float:
     return max(0.0, 1.0 - k / (lead * rounds))
 
 
-class _Collector:
+class Collector:
     """Acts in the environment and has the expert label what it reaches.
 
     Args:
@@ -195,6 +207,19 @@ class _Collector:
         self.expert = expert
         self.actor = actor
         self.rng = rng
+
+    def take(self, policy: MultiTaskPolicy) -> None:
+        """Act as a policy does now."""
+        self.actor.load_state_dict(policy.actor.state_dict())
+
+    def state(self) -> dict[str, Any]:
+        """Its generator, and env's present observation."""
+        return {"lead": self.rng.bit_generator.state, "observation": self.observation}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Return to a saved state."""
+        self.rng = checkpoints.generator_in(state["lead"])
+        self.observation = state["observation"]
 
     def collect(self, steps: int, expert_share: float) -> list[Labelled]:
         """The labelled states (n, ...) of so many control steps, and go on from there."""

@@ -1,7 +1,10 @@
 """Policies as ONNX files: one file that acts, and says what it reads, without Uncap or torch.
 
 The file's inputs are `state` (n, s), and, where the policy depends on them, `task` (n, t) and
-`index` (n, 1), all float32; its output is `action` (n, 5) in [-1, 1]. Its metadata are two texts:
+`index` (n, 1), all float32; its output is `action` (n, 5) in [-1, 1]. A policy with a memory has
+the inputs `memory` (n, m), zeros where a trial begins, `begins` (n, 1), 1 where an attempt begins,
+and `reward` (n, 1) where it reads that; and a second output, `kept`: the memory of the next call.
+The metadata are two texts:
 `uncap`, JSON that says what state, task and action are made of, and `sha256`, the digest of the
 file with 64 zeros in place of the digest. Files are checked before onnxruntime gets them.
 """
@@ -23,7 +26,7 @@ import numpy as np
 import torch
 
 from uncap.agents.files import FileError, replacing
-from uncap.agents.policy import Arrays, LoadedPolicy, Reads, reads
+from uncap.agents.policy import Arrays, LoadedPolicy, Reads, reads, recalled
 from uncap.envs.conditioning import CONDITIONINGS
 from uncap.envs.mechanisms import MOST_STAGES
 from uncap.envs.observations import LIMIT, layout
@@ -59,12 +62,16 @@ class _Network(torch.nn.Module):
         self.policy = policy
         self.names = names
 
-    def forward(self, *values: torch.Tensor) -> torch.Tensor:
-        """Map the inputs (n, ...) to actions (n, a)."""
+    def forward(self, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Map the inputs (n, ...) to actions (n, a), and what a memory keeps, (n, m)."""
         inputs = dict(zip(self.names, values, strict=True))
         state = inputs["state"]
+        if "memory" in inputs:
+            inputs, hidden = recalled(self.policy.memory, inputs)
+            action = self.policy.act(inputs).clamp(-1, 1)
+            return action, torch.cat([hidden, action], 1)
         inputs.setdefault("index", state.new_zeros(state.shape[0], 1))
-        return self.policy.act(inputs).clamp(-1, 1)
+        return (self.policy.act(inputs).clamp(-1, 1),)
 
 
 def export(
@@ -87,15 +94,17 @@ def export(
     """
     check_installed()
     read_by = reads(policy, meta)
-    optional = {"task": read_by.task_size, "index": read_by.index}
-    names = ("state", *(name for name, is_read in optional.items() if is_read))
+    names = ("state", *(name for name in _sizes(read_by) if name != "state"))
     network = _Network(policy, names)
     examples = _examples(read_by, names)
     content = _sealed(_traced(network, examples), {**described(read_by), **about})
     with torch.inference_mode():
-        expected = network(*map(torch.as_tensor, examples.values())).numpy()
-    found = open_session(content, path).run(None, examples)[0]
-    difference = float(np.abs(found - expected).max())
+        expected = network(*map(torch.as_tensor, examples.values()))
+    found = open_session(content, path).run(None, examples)
+    difference = max(
+        float(np.abs(ours - torchs.numpy()).max())
+        for ours, torchs in zip(found, expected, strict=True)
+    )
     if not difference < TOLERANCE:
         raise ValueError(
             f"the actions of the file differ from torch's by {difference:.1e}: it is not written "
@@ -108,7 +117,7 @@ def export(
 
 
 def _examples(read_by: Reads, names: tuple[str, ...]) -> Arrays:
-    """Random observations: states (n, s), vectors of the tasks (n, t) and indices (n, 1)."""
+    """Random inputs: states (n, s), vectors of the tasks (n, t), indices (n, 1) and so on."""
     rng = np.random.default_rng(0)
     size = read_by.state_size * read_by.states
     index = rng.integers(len(read_by.tasks), size=_CHECKED)
@@ -116,7 +125,14 @@ def _examples(read_by: Reads, names: tuple[str, ...]) -> Arrays:
     known = np.stack([read_by.vectors[name] for name in read_by.tasks])
     if known.ndim > 2:  # one for each stage: of the first
         known = known[:, 0]  # (tasks, t)
-    every = {"state": states, "task": known[index], "index": index[:, None]}
+    every = {
+        "state": states,
+        "task": known[index],
+        "index": index[:, None],
+        "memory": np.clip(rng.normal(size=(_CHECKED, read_by.memory)), -1.0, 1.0),
+        "begins": rng.integers(2, size=(_CHECKED, 1)),
+        "reward": rng.normal(size=(_CHECKED, 1)),
+    }
     return {name: every[name].astype(np.float32) for name in names}
 
 
@@ -126,7 +142,8 @@ def _traced(network: _Network, examples: Arrays) -> bytes:
     torch's older exporter is used: it needs no further package and takes a tenth of a second.
     """
     buffer, said = io.BytesIO(), io.StringIO()
-    names = [*examples, "action"]
+    outputs = ["action", "kept"] if "memory" in examples else ["action"]
+    names = [*examples, *outputs]
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(said):
             warnings.simplefilter("ignore")  # that it is the older one
@@ -134,8 +151,8 @@ def _traced(network: _Network, examples: Arrays) -> bytes:
                 network,
                 tuple(map(torch.as_tensor, examples.values())),
                 buffer,  # pyright: ignore[reportArgumentType] - a file-like object is taken
-                input_names=names[:-1],
-                output_names=names[-1:],
+                input_names=list(examples),
+                output_names=outputs,
                 dynamic_axes={name: {0: "n"} for name in names},
                 opset_version=OPSET,
                 dynamo=False,
@@ -178,6 +195,8 @@ def described(read_by: Reads) -> dict[str, Any]:
         "known": read_by.known,
         "task_size": read_by.task_size,
         "index": read_by.index,
+        "memory": read_by.memory,
+        "reward": read_by.reward,
         "vectors": {name: vector.tolist() for name, vector in read_by.vectors.items()},
     }
 
@@ -222,16 +241,18 @@ def open_session(content: bytes, path: pathlib.Path) -> Any:
         raise FileError(f"{path} is damaged, or no ONNX file: {reason[:200]}") from None
 
 
-def _acts(session: Any, path: pathlib.Path, inputs: Arrays, deterministic: bool) -> np.ndarray:
+def _acts(
+    session: Any, path: pathlib.Path, inputs: Arrays, deterministic: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
     if not deterministic:
         raise ValueError("an exported policy has mean actions only: deterministic must be true")
     read = {part.name: inputs[part.name] for part in session.get_inputs()}
     try:
-        [actions] = session.run(None, read)
+        actions, *kept = session.run(None, read)
     except Exception as error:  # onnxruntime's have no common base
         reason = " ".join(str(error).split())
         raise FileError(f"{path} is damaged: it cannot act: {reason[:200]}") from None
-    return actions
+    return actions, kept[0] if kept else None
 
 
 def _read_by(session: Any, path: pathlib.Path) -> Reads:
@@ -259,6 +280,8 @@ def _read_by(session: Any, path: pathlib.Path) -> Reads:
             vectors=vectors,
             task_size=int(about["task_size"]),
             index=bool(about["index"]),
+            memory=int(about.get("memory", 0)),
+            reward=bool(about.get("reward", False)),
         )
         _check_fits(read_by, about, session)
     except (
@@ -286,11 +309,23 @@ def _check_fits(read_by: Reads, about: Mapping[str, Any], session: Any) -> None:
     now = [(part.name, part.size, part.factor) for part in layout(read_by.sensors).parts]
     if stored != now:
         raise ValueError(f"its state is laid out otherwise than the sensors {read_by.sensors} now")
+    sizes = _sizes(read_by)
+    found = {part.name: part.shape[-1] for part in session.get_inputs()}
+    if found != sizes:
+        raise ValueError(f"its inputs are {found}, not {sizes}")
+    outputs = {part.name: part.shape[-1] for part in session.get_outputs()}
+    if outputs.get("kept", 0) != read_by.memory:
+        raise ValueError(f"its outputs are {outputs}, and it keeps {read_by.memory} numbers")
+
+
+def _sizes(read_by: Reads) -> dict[str, int]:
+    """Numbers of each input of a policy's file, by name."""
     sizes = {
         "state": read_by.state_size * read_by.states,
         "task": read_by.task_size,
         "index": int(read_by.index),
+        "memory": read_by.memory,
+        "begins": int(read_by.memory > 0),
+        "reward": int(read_by.reward),
     }
-    found = {part.name: part.shape[-1] for part in session.get_inputs()}
-    if found != {name: size for name, size in sizes.items() if size}:
-        raise ValueError(f"its inputs are {found}, not {sizes}")
+    return {name: size for name, size in sizes.items() if size}

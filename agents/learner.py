@@ -17,9 +17,11 @@ from uncap.agents import checkpoints, demonstrations, sb3
 from uncap.agents.algorithm import Algorithm
 from uncap.agents.config import CloneConfig, DaggerConfig, LearnerConfig
 from uncap.agents.dagger import Dagger, Teacher
+from uncap.agents.memory import Recall, told_size
 from uncap.agents.policy import refuse_other_parts
 from uncap.agents.sac import demonstration_transitions
 from uncap.agents.tables import ALGORITHMS, SAMPLINGS
+from uncap.agents.trials import TrialDagger
 from uncap.agents.vec_env import TaskVecEnv
 from uncap.envs import CLOSURES, ClosureVectorEnv
 from uncap.envs.conditioning import CONDITIONINGS, told, vectors
@@ -86,6 +88,15 @@ class Learner:
             privileged=algorithm.critic_sees_more(self.sensors),
             episode_steps=self.episode_steps,
             reward=config.reward,
+            attempts=config.attempts,
+        )
+        row = lookup(CONDITIONINGS, self.conditioning, "conditioning")
+        network = dataclasses.replace(
+            config.network,
+            embedding=row.task_input == "index",
+            blind=row.task_input == "nothing" and not row.memory,
+            sensors=self.sensors,
+            memory=self.conditioning if row.memory else "",
         )
         self.env = TaskVecEnv(
             self.closures,
@@ -93,16 +104,13 @@ class Learner:
             scaled=algorithm.scales_rewards(config),
             plain=algorithm.plain,
             expert=self.label if config.guided else None,
-        )
-        task_input = lookup(CONDITIONINGS, self.conditioning, "conditioning").task_input
-        network = dataclasses.replace(
-            config.network,
-            embedding=task_input == "index",
-            blind=task_input == "nothing",
-            sensors=self.sensors,
+            told_size=told_size(network),
         )
         self.config = dataclasses.replace(config, network=network)
         self.algorithm = algorithm(self.env, self.config, seed)
+        if memory := self.policy.memory if row.memory else None:
+            memory.vectors[:] = torch.as_tensor(vectors("parameters", self.tasks))
+            self.env.recall = Recall(memory, self.closures)
         self.success = np.full(len(self.tasks), np.nan)
         self.teacher: Teacher | None = None
         self._taught: dict[str, Any] | None = None  # a teacher's saved state, to go on from
@@ -159,10 +167,15 @@ class Learner:
         self.take_successes()  # sets which tasks are practised
 
         def teach(policy: Any) -> None:
-            self.teacher = Dagger(policy, self.env, self.label, config, rng, self._taught)
+            make = TrialDagger if self.env.recall else Dagger
+            self.teacher = make(policy, self.env, self.label, config, rng, self._taught)
             self.teacher.run(on_round)
 
         self._warm_start(teach)
+        if self.env.recall:
+            self.env.recall.memory = self.policy.memory  # not the copy that was taught with
+            # what is left of its gradients would count where all gradients are clipped together
+            self.policy.memory.zero_grad()
 
     def clone_demonstrations(
         self, folder: pathlib.Path, config: CloneConfig, on_epoch: Callable[[int, float], bool]
@@ -262,6 +275,7 @@ class Learner:
             "conditioning": self.conditioning,
             "sensors": self.sensors,
             "episode_steps": self.episode_steps,
+            "attempts": self.closures.attempts,
             "vectors": dict(zip(self.tasks, self.closures.task_vectors.tolist(), strict=True)),
             "parts": SENSORS[self.sensors].parts,
             "network": dataclasses.asdict(self.policy.network),
@@ -288,6 +302,8 @@ class Learner:
         }
         if not sb3.awaits_first_reset(self.env):
             state["env"] = self.closures.snapshot()
+            if self.env.recall:
+                state["remembered"] = self.env.recall.snapshot()
         if self.teacher and teacher:
             state["teacher"] = self.teacher.state()
         return state
@@ -300,6 +316,8 @@ class Learner:
         if "env" in state:
             sb3.take_seed(self.env)  # it was used
             self.closures.restore(state["env"])
+            if self.env.recall:
+                self.env.recall.restore(state["remembered"])
             self._choose_tasks()
         self._taught = state.get("teacher")
         shuffle = state["shuffle"]

@@ -20,7 +20,8 @@ from torch import nn
 
 from uncap.agents.bodies import EMBEDDING
 from uncap.agents.config import NetworkConfig
-from uncap.agents.tables import BODIES, HEADS
+from uncap.agents.memory import Memory
+from uncap.agents.tables import BODIES, HEADS, MEMORIES
 
 # state (n, s), index (n, 1); where there is one, task (n, t), and privileged (n, p) for critics
 Observation = dict[str, torch.Tensor]
@@ -158,6 +159,8 @@ class MultiTaskPolicy(ActorCriticPolicy):
 
     Attributes:
         noise: standard normal noise of the last actions (n, a); None when a rollout begins.
+        memory: finds out the task vector where the policy is not told; None without one. It is
+            not called here: its owner keeps what it remembers, see `memory.Recall`.
     """
 
     value_mean: torch.Tensor  # (tasks,)
@@ -179,6 +182,7 @@ class MultiTaskPolicy(ActorCriticPolicy):
         self.deviation = deviation
         self.correlation = correlation
         self.noise: torch.Tensor | None = None
+        self.memory: Memory | None = None
         super().__init__(*args, features_extractor_class=CombinedExtractor, **kwargs)
 
     def _build(self, lr_schedule) -> None:
@@ -189,6 +193,8 @@ class MultiTaskPolicy(ActorCriticPolicy):
         critic_size, critic_network = critic_inputs(self.observation_space, network)
         if self.popart:
             critic_network = dataclasses.replace(critic_network, head="per_task")
+        if network.memory:
+            self.memory = MEMORIES[network.memory](state_size, self.num_tasks, network)
         self.actor = TaskNetwork(state_size, task_size, actions, self.num_tasks, network)
         self.critic = TaskNetwork(critic_size, task_size, 1, self.num_tasks, critic_network)
         self.register_buffer("value_mean", torch.zeros(self.num_tasks))

@@ -17,6 +17,8 @@ import torch
 
 from uncap.agents import checkpoints
 from uncap.agents.algorithm import Algorithm, load_weights
+from uncap.agents.config import NetworkConfig
+from uncap.agents.memory import Recall, told_size
 from uncap.agents.pretrained import located
 from uncap.agents.tables import ALGORITHMS
 from uncap.envs.conditioning import CONDITIONINGS, told, vectors
@@ -31,8 +33,11 @@ if TYPE_CHECKING:
 EXPORTED = ".onnx"  # suffix of files that `exported.export` writes
 CHECKPOINT = "checkpoint"  # folder of a run's policy
 Arrays = dict[str, np.ndarray]
-Acts = Callable[[Arrays, bool], np.ndarray]
-"""acts({state (n, s), task (n, t), index (n, 1)}, deterministic) -> actions (n, 5)"""
+Acts = Callable[[Arrays, bool], tuple[np.ndarray, np.ndarray | None]]
+"""acts({state (n, s), task (n, t), index (n, 1)}, deterministic) -> actions (n, 5), memory
+
+With a memory, it reads `memory` (n, m), what it kept, and `begins` (n, 1), whether an attempt
+begins, in place of the task; and gives what it keeps now, (n, m)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +53,8 @@ class Reads:
         vectors: task vectors (t,) by name; (MOST_STAGES + 1, t) where they change with the stage.
         task_size: numbers of a task vector; 0 where there is none.
         index: whether what it does depends on the task's index.
+        memory: numbers that it keeps from one control step to the next; 0 without a memory.
+        reward: whether its memory reads the reward of the last control step.
     """
 
     sensors: str
@@ -58,6 +65,8 @@ class Reads:
     vectors: Mapping[str, np.ndarray]
     task_size: int
     index: bool
+    memory: int = 0
+    reward: bool = False
 
     @property
     def state_size(self) -> int:
@@ -99,6 +108,8 @@ class LoadedPolicy:
         deterministic: bool = True,
         *,
         task: str | Sequence[str] | None = None,
+        next_attempt: np.ndarray | None = None,
+        reward: np.ndarray | None = None,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """Choose actions.
 
@@ -107,13 +118,16 @@ class LoadedPolicy:
                 it as `state`, as Uncap's environments give it. The conditioning vector `task`
                 in it is used, unless `task` names the rows.
             state: what it remembers, of the call before; None at the beginning. Only policies
-                that read several states remember any, and those of an environment that stacks
-                them need not.
+                with a memory, and those that read several states, remember any; and those of an
+                environment that stacks the states need not.
             episode_start: (n,) bool: episodes that begin with this observation, which forget
                 what came before.
             deterministic: the mean action; else one is drawn, by torch's generator.
             task: the row that is opened, or one for each of the n; needed where the policy is
                 told of its task and the observation does not tell.
+            next_attempt: (n,) bool: episodes that begin with this observation and are the next
+                attempt at the same closure: a memory is kept.
+            reward: (n,) of the control step before, for a memory that reads it.
 
         Returns:
             Actions (5,) or (n, 5) in [-1, 1], float32, see `panda.ACTIONS`, and what to hand to
@@ -129,10 +143,38 @@ class LoadedPolicy:
         now = _finite("the state", observed["state"])
         single = now.ndim == 1
         now = now[None] if single else now  # (n, s)
-        stacked, memory = self._stacked(now, state, episode_start)
-        inputs = {"state": stacked, **self._told(observed, task, now)}
-        actions = self._acts(inputs, deterministic)  # (n, 5)
+        if self.reads.memory:
+            self._check_size(now)
+            inputs = self._remembering(now, state, episode_start, next_attempt, reward)
+            actions, kept = self._acts({"state": now, **inputs}, deterministic)
+            assert kept is not None
+            memory = (kept,)
+        else:
+            stacked, memory = self._stacked(now, state, episode_start)
+            inputs = {"state": stacked, **self._told(observed, task, now)}
+            actions, _ = self._acts(inputs, deterministic)  # (n, 5)
         return (actions[0] if single else actions), memory
+
+    def _remembering(
+        self, now: np.ndarray, state: Any, start: Any, next_attempt: Any, reward: Any
+    ) -> Arrays:
+        """What a memory reads beside the states (n, s)."""
+        n = len(now)
+        kept = _remembered(state, (n, self.reads.memory))
+        if kept is None:
+            kept, start = np.zeros((n, self.reads.memory), np.float32), np.ones(n, bool)
+        forgets = _flags("episode_start", start, n)
+        begins = forgets | _flags("next_attempt", next_attempt, n)
+        inputs = {
+            "memory": np.where(forgets[:, None], np.float32(0.0), kept),
+            "begins": begins[:, None].astype(np.float32),
+        }
+        if self.reads.reward:
+            paid = np.zeros(n) if reward is None else _finite("reward", reward).reshape(-1)
+            if len(paid) != n:
+                raise ValueError(f"reward must have {n} values, not {len(paid)}")
+            inputs["reward"] = paid[:, None].astype(np.float32)
+        return inputs
 
     def _stacked(
         self, now: np.ndarray, state: tuple[np.ndarray, ...] | None, start: Any
@@ -142,23 +184,28 @@ class LoadedPolicy:
         whole = size * states
         if now.ndim == 2 and now.shape[1] == whole:
             return now, state
-        if now.ndim != 2 or now.shape[1] != size:
-            sizes = f"{size} numbers" + (f", or {whole} of {states} states" if states > 1 else "")
-            raise ValueError(
-                f"a state must have {sizes}, with the sensors {self.reads.sensors}, not the shape "
-                f"{now.shape[1:]}"
-            )
+        self._check_size(now)
         n = len(now)
-        past, begins = _remembered(state, (n, states, size)), np.zeros(n, bool)
-        if start is not None:
-            begins = np.asarray(start, bool).reshape(-1)
-            if len(begins) != n:
-                raise ValueError(f"episode_start must have {n} values, not {len(begins)}")
+        past, begins = _remembered(state, (n, states, size)), _flags("episode_start", start, n)
         if past is None:
             past, begins = np.zeros((n, states, size), np.float32), np.ones(n, bool)
         kept = np.concatenate((past[:, 1:], now[:, None]), 1)  # (n, states, size), oldest first
         kept[begins] = now[begins, None]
         return kept.reshape(n, whole), (kept,)
+
+    def _check_size(self, now: np.ndarray) -> None:
+        """Refuse states (n, s) of another size.
+
+        Raises:
+            ValueError: they have.
+        """
+        size, states = self.reads.state_size, self.reads.states
+        if now.ndim != 2 or now.shape[1] != size:
+            whole = f", or {size * states} of {states} states" if states > 1 else ""
+            raise ValueError(
+                f"a state must have {size} numbers{whole}, with the sensors {self.reads.sensors}, "
+                f"not the shape {now.shape[1:]}"
+            )
 
     def _told(self, observed: Mapping[str, Any], task: Any, now: np.ndarray) -> Arrays:
         """Task vectors (n, t) and indices (n, 1): of the rows that are named, or as observed.
@@ -230,8 +277,18 @@ def _finite(name: str, value: Any) -> np.ndarray:
     return found
 
 
+def _flags(name: str, value: Any, n: int) -> np.ndarray:
+    """Flags, bool (n,); None: all false."""
+    if value is None:
+        return np.zeros(n, bool)
+    flags = np.asarray(value, bool).reshape(-1)
+    if len(flags) != n:
+        raise ValueError(f"{name} must have {n} values, not {len(flags)}")
+    return flags
+
+
 def _remembered(state: Any, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The states (n, states, size) of the call before; None where there was none."""
+    """The numbers, of a shape, of the call before; None where there was none."""
     if state is None:
         return None
     if not isinstance(state, tuple) or len(state) != 1 or np.shape(state[0]) != shape:
@@ -266,16 +323,35 @@ def load(path: str | pathlib.Path) -> LoadedPolicy:
     return LoadedPolicy(reads(policy, meta), functools.partial(_acts, policy))
 
 
-def _acts(policy: Any, inputs: Arrays, deterministic: bool) -> np.ndarray:
+def _acts(policy: Any, inputs: Arrays, deterministic: bool) -> tuple[np.ndarray, np.ndarray | None]:
     tensors = {name: torch.as_tensor(value) for name, value in inputs.items()}
     with torch.inference_mode():
+        hidden = None
+        if getattr(policy, "memory", None) is not None:
+            tensors, hidden = recalled(policy.memory, tensors)
         if deterministic:
             action = policy.act(tensors)
         else:
             spaces = policy.observation_space.spaces
             own = {name: value for name, value in tensors.items() if name in spaces}
             action = policy._predict(own, deterministic=False)
-        return action.clamp(-1, 1).numpy()
+        action = action.clamp(-1, 1)
+        kept = None if hidden is None else torch.cat([hidden, action], 1).numpy()
+        return action.numpy(), kept
+
+
+def recalled(memory: Any, tensors: Mapping[str, torch.Tensor]) -> tuple[dict, torch.Tensor]:
+    """What a policy reads once its memory has acted, and what that keeps, but for the action.
+
+    Args:
+        memory: the policy's.
+        tensors: state (n, s), memory (n, m), begins (n, 1), and reward (n, 1) where it is read.
+    """
+    state = tensors["state"]
+    inputs = memory.inputs(state, tensors["memory"], tensors["begins"], tensors.get("reward"))
+    outputs, hidden = memory.step(inputs, tensors["memory"])
+    index = state.new_zeros(state.shape[0], 1)
+    return {"state": state, "task": memory.told(outputs), "index": index}, hidden
 
 
 def reads(policy: Any, meta: Mapping[str, Any]) -> Reads:
@@ -289,6 +365,7 @@ def reads(policy: Any, meta: Mapping[str, Any]) -> Reads:
     conditioning = "language" if isinstance(given, Mapping) else given
     spaces = policy.observation_space.spaces
     network = policy.network
+    memory = getattr(policy, "memory", None)
     kept = meta["vectors"]
     if isinstance(given, Mapping):
         kept = {name: np.asarray(value, np.float32) for name, value in given.items()}
@@ -299,8 +376,10 @@ def reads(policy: Any, meta: Mapping[str, Any]) -> Reads:
         tasks=tuple(meta["tasks"]),
         known=tuple(meta["known"]),
         vectors=kept,
-        task_size=spaces["task"].shape[0] if "task" in spaces else 0,
+        task_size=spaces["task"].shape[0] if "task" in spaces and memory is None else 0,
         index="index" in spaces and (network.embedding or network.head == "per_task"),
+        memory=0 if memory is None else memory.size,
+        reward=network.memory_reward and memory is not None,
     )
 
 
@@ -335,6 +414,7 @@ def load_policy(folder: pathlib.Path) -> tuple[Any, dict]:
             meta["conditioning"] = dict(zip(meta["sentences"], tensors["sentences"], strict=True))
         meta.setdefault("sensors", FULL)
         meta.setdefault("episode_steps", None)
+        meta.setdefault("attempts", 1)
         meta["vectors"] = _kept_vectors(meta)
         if "sentences" in meta:
             meta["conditioning"] |= meta["vectors"]  # of drawn rows, too
@@ -374,6 +454,8 @@ def _spaces(meta: Mapping[str, Any], algorithm: type[Algorithm]) -> gym.spaces.D
         "conditioning",
     )
     task_size = meta["vectors"][meta["tasks"][0]].shape[-1]
+    if row.memory:
+        task_size = told_size(NetworkConfig(**meta["network"]))
     sizes = {"state": layout(sensors).size * row.states, "task": task_size}
     if algorithm.critic_sees_more(sensors):
         sizes["privileged"] = SIZE
@@ -400,13 +482,43 @@ class Acting:
         self.policy = policy
         self.index_of = {name: index for index, name in enumerate(tasks)}
 
-    def __call__(self, env: ClosureVectorEnv) -> Callable[[dict, np.ndarray], np.ndarray]:
+    def __call__(self, env: ClosureVectorEnv) -> ActingIn:
         """Make act(observation, task) -> (n, a) for an environment."""
         indices = np.array([self.index_of.get(name, 0) for name in env.tasks], np.float32)
-        return functools.partial(self._act, indices)
+        return ActingIn(self.policy, tuple(self.index_of), indices, env)
 
-    def _act(self, indices: np.ndarray, observation: dict, task: np.ndarray) -> np.ndarray:
+
+class ActingIn:
+    """A policy that acts in an environment.
+
+    Args:
+        policy: trained.
+        tasks: its rows, in the order of its indices.
+        indices: (tasks,) of the environment's rows.
+        env: where it acts.
+
+    Attributes:
+        tasks: its rows.
+        recall: what it remembers there; None without a memory.
+    """
+
+    def __init__(
+        self, policy: Any, tasks: tuple[str, ...], indices: np.ndarray, env: ClosureVectorEnv
+    ):
+        self.policy = policy
+        self.tasks = tasks
+        self.indices = indices
+        memory = getattr(policy, "memory", None)
+        self.recall = Recall(memory, env) if memory is not None else None
+
+    def __call__(self, observation: Arrays, task: np.ndarray) -> np.ndarray:
+        """Actions (n, a) for the observation and the tasks (n,)."""
+        inputs = {**observation, "index": self.indices[task][:, None]}
+        if self.recall:
+            inputs["task"] = self.recall.observe(observation["state"])
         with torch.inference_mode():
-            inputs = {**observation, "index": indices[task][:, None]}
             tensors = {name: torch.as_tensor(value) for name, value in inputs.items()}
-            return self.policy.act(tensors).clamp(-1, 1).numpy()
+            actions = self.policy.act(tensors).clamp(-1, 1).numpy()
+        if self.recall:
+            self.recall.acted(actions)
+        return actions

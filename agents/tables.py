@@ -31,6 +31,17 @@ HEADS = Table(
     __package__,
 )
 
+MEMORIES = Table(  # by the names of the conditionings that have one
+    "memory",
+    {
+        "belief": Row(".memory:RowBelief", "names the row"),
+        "belief_parts": Row(".memory:PartBelief", "names the stages and numbers"),
+        "belief_search": Row(".memory:SearchBelief", "names what the search takes it for"),
+        "recurrent": Row(".memory:Code", "names nothing"),
+    },
+    __package__,
+)
+
 RULES = Table(
     "gradient rule",
     {

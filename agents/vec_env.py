@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from uncap.agents import sb3
 
 if TYPE_CHECKING:  # so that loading a policy loads no simulation
+    from uncap.agents.memory import Recall
     from uncap.envs import ClosureVectorEnv
 
 VARIANCE_FLOOR = 1e-2  # added to the variance of returns: rewards of a task without any stay small
@@ -80,6 +81,8 @@ class TaskVecEnv(VecEnv):
         plain: leave observations and rewards as they are: for stable-baselines3's algorithms.
         expert: gives the expert's actions (n, a) for the present states; they join the
             observations as `label`.
+        told_size: numbers of the task vector that a memory finds out, which joins the observations
+            as `task`; 0 without a memory.
 
     Attributes:
         env: the environment.
@@ -87,6 +90,7 @@ class TaskVecEnv(VecEnv):
         seconds: spent in steps, so far.
         returns: (n,) sum of the rewards of each present episode, unscaled.
         episodes: (task, success) of the episodes that ended since they were last taken.
+        recall: what the policy remembers; needed before the first reset, where there is a memory.
     """
 
     def __init__(
@@ -96,6 +100,7 @@ class TaskVecEnv(VecEnv):
         scaled: bool = True,
         plain: bool = False,
         expert: Callable[[], np.ndarray] | None = None,
+        told_size: int = 0,
     ):
         closures: Any = env.unwrapped
         if getattr(closures, "autoreset_mode", None) != AutoresetMode.SAME_STEP:
@@ -106,6 +111,8 @@ class TaskVecEnv(VecEnv):
         self.scaled = scaled and not plain
         self.plain = plain
         self.expert = expert
+        self.told_size = told_size
+        self.recall: Recall | None = None
         self.scale = ReturnScale(len(closures.tasks), env.num_envs, gamma)
         self.episodes: list[tuple[int, bool]] = []
         self.returns = np.zeros(env.num_envs)
@@ -119,15 +126,19 @@ class TaskVecEnv(VecEnv):
         spaces["index"] = gym.spaces.Box(0, len(self.closures.tasks), (1,), np.float32)
         if self.expert:
             spaces["label"] = self.closures.single_action_space
+        if self.told_size:
+            spaces["task"] = gym.spaces.Box(-np.inf, np.inf, (self.told_size,), np.float32)
         return gym.spaces.Dict(spaces)
 
     def observe(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Add the tasks' indices, and the expert's labels, to a batched observation."""
+        """Add the tasks' indices, the expert's labels, and what a memory finds out, to a batch."""
         if self.plain:
             return observation
         observation = {**observation, "index": self.closures.task[:, None].astype(np.float32)}
         if self.expert:
             observation["label"] = self.expert().astype(np.float32)
+        if self.recall:
+            observation["task"] = self.recall.observe(observation["state"])
         return observation
 
     def reset(self) -> Any:
@@ -174,6 +185,8 @@ class TaskVecEnv(VecEnv):
         """Step all; infos are the environment's, and what stable-baselines3 reads at an end."""
         began = time.perf_counter()
         task = self.closures.task.copy()  # a finished sub-environment may draw another one
+        if self.recall:
+            self.recall.acted(self._actions)
         observation, reward, _, done, info = self.env.step(self._actions)
         self.returns += reward
         if self.scaled:
@@ -202,6 +215,8 @@ class TaskVecEnv(VecEnv):
         terminal = info["final_obs"][i]
         if not self.plain:
             terminal = {**terminal, "index": np.array([task], np.float32)}
+            if self.recall:  # the memory does not see the last state: what it found out before
+                terminal["task"] = self.recall.told[i].copy()
         length = int(info["final_info"]["steps"][i])
         return {
             "terminal_observation": terminal,

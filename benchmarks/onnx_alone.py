@@ -4,7 +4,8 @@
     python benchmarks/onnx_alone.py policy.onnx --episodes 50
 
 Everything about the policy is read from the file. Starts are those of `train.py evaluate`, whose
-success it comes to. Prints success per task, and the milliseconds that one action takes.
+success it comes to; with a memory, of the first attempts. Prints success per task, and the
+milliseconds that one action takes.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def main() -> None:
         solved = episodes(session, inputs, about, task, vector, index, arguments.episodes)
         print(f"{task:12} {solved / arguments.episodes:.2f}  n={arguments.episodes}", flush=True)
     size = sum(part["size"] for part in about["state"]) * about["states"]
+    memory = about.get("memory", 0)
     one = {"state": (1, size), "task": (1, about["task_size"]), "index": (1, 1)}
+    one |= {"memory": (1, memory), "begins": (1, 1), "reward": (1, 1)}
     read = {name: np.zeros(shape, np.float32) for name, shape in one.items() if name in inputs}
     began = time.perf_counter()
     for _ in range(TIMED):
@@ -61,6 +64,7 @@ def episodes(session, inputs, about, task, vector, index, n) -> int:
         sensors=about["sensors"],
     )
     observation, info = env.reset(seed=[SEED + k for k in range(n)])
+    memory = np.zeros((n, about.get("memory", 0)), np.float32)
     for _ in range(int(env.max_steps[0])):
         # what is told changes with the stage where there is a vector for each
         stage = env.batch.present_stage()
@@ -68,8 +72,12 @@ def episodes(session, inputs, about, task, vector, index, n) -> int:
             "state": observation["state"],
             "task": vector[stage] if vector.ndim > 1 else np.tile(vector, (n, 1)),
             "index": np.full((n, 1), index, np.float32),
+            "memory": memory,
+            "begins": (env.steps == 0)[:, None].astype(np.float32),
+            "reward": env.last_reward[:, None].astype(np.float32),
         }
-        [action] = session.run(None, {name: read[name] for name in inputs})
+        action, *kept = session.run(None, {name: read[name] for name in inputs})
+        memory = kept[0] if kept else memory
         observation, _, _, _, info = env.step(action)
     env.close()
     return int(info["success"].sum())

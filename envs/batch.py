@@ -14,7 +14,7 @@ import mujoco.batch
 import numpy as np
 
 from uncap.envs import checks, disturbances, forks, mechanisms, robot, snapshots
-from uncap.envs.constants import MARK, constants, stage_constants
+from uncap.envs.constants import GEOMETRY, MARK, constants, stage_constants
 from uncap.envs.cores import default_threads
 from uncap.envs.mechanisms import LID_JOINTS, LIFT, MOST_STAGES, TWIST
 from uncap.envs.models import MODELS
@@ -737,9 +737,10 @@ class ClosureBatch:
     def measure_as(self, task: np.ndarray) -> dict[str, np.ndarray]:
         """What `measure` would give if the lids were those of other rows: a hypothesis.
 
-        Hand, fingers, joints and contacts are as they are. What the rows say of the closure is
-        that of their variants with the same number; the present stage is the first that is not
-        done by the lid's joints, and a lid that is off is off in every hypothesis.
+        Hand, fingers, joints, contacts, sizes and places are as they are. What else the rows say
+        of the closure is that of their variants with the same number; the present stage is the
+        first that is not done by the lid's joints, and a lid that is off is off in every
+        hypothesis.
 
         Args:
             task: (n,) index of the row that each lid is taken for.
@@ -748,6 +749,8 @@ class ClosureBatch:
         names = ("_constant_rows", "_stage_rows", "stage", "released", "_progress")
         kept = {name: getattr(self, name).copy() for name in names}
         self._constant_rows[:] = self.variant_constants[variant]
+        for column in GEOMETRY:
+            self._constant_rows[column] = kept["_constant_rows"][column]
         self._set_first_stage_to_do(variant)
         self._update_episode_constants()
         self._progress = self._measure_progress()

@@ -37,6 +37,8 @@ class Conditioning(NamedTuple):
         states: how many of the last states an observation holds, unless that is asked for.
         staged: whether what is told changes with the stage of the mechanism that is present:
             one vector for each, and one for when all are done.
+        memory: whether the policy has a memory in place of being told, see
+            `uncap.agents.tables.MEMORIES`.
     """
 
     vectors: Callable[[Tasks, Tasks], np.ndarray]
@@ -45,6 +47,7 @@ class Conditioning(NamedTuple):
     words: str
     states: int = 1
     staged: bool = False
+    memory: bool = False
 
 
 def no_vectors(tasks: Tasks, known: Tasks) -> np.ndarray:
@@ -187,8 +190,38 @@ CONDITIONINGS = {
         words=f"no task information, but the last {HISTORY} states, from which to infer it",
         states=HISTORY,
     ),
+    "belief": Conditioning(
+        no_vectors,
+        task_input="nothing",
+        unseen=True,
+        words="no task information, but a memory that finds out which trained row it is",
+        memory=True,
+    ),
+    "belief_parts": Conditioning(
+        no_vectors,
+        task_input="nothing",
+        unseen=True,
+        words="the same, but the memory finds out the numbers of `parameters`, one by one",
+        memory=True,
+    ),
+    "belief_search": Conditioning(
+        no_vectors,
+        task_input="nothing",
+        unseen=True,
+        words="the same, but the memory says what the scripted search would take the row for",
+        memory=True,
+    ),
+    "recurrent": Conditioning(
+        no_vectors,
+        task_input="nothing",
+        unseen=True,
+        words="no task information, but a memory that is learned with the actions alone",
+        memory=True,
+    ),
 }
 UNSEEN = tuple(name for name, row in CONDITIONINGS.items() if row.unseen)
+REMEMBERING = tuple(name for name, row in CONDITIONINGS.items() if row.memory)
+TRANSFERABLE = tuple(name for name in UNSEEN if name not in REMEMBERING)
 
 
 def vectors(

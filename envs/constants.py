@@ -22,6 +22,8 @@ from uncap.envs.tables import lookup
 MARK = 0.008  # m from a mark that counts as there
 MARK_RANGE = 0.12  # m from a mark in the air at which progress begins
 NO_JOINT = -1  # moves in a stage of a lid that is moved to a mark
+# Columns of sizes and places: they are seen, whatever the lid is taken for
+GEOMETRY = ("foot", "seat", "grip_radius", "grip_height", "dimensions", "offset", "lever", "bar")
 
 
 def constants(pool: list[Variant]) -> np.ndarray:

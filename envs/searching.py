@@ -11,7 +11,9 @@ import numpy as np
 
 from uncap.envs.closures import CLOSURES, groups
 from uncap.envs.experts import expert_action
+from uncap.envs.looks import GRIPS
 from uncap.envs.mechanisms import MECHANISMS
+from uncap.envs.telling import JOINTS, OF_ORDER, STAGE_SIZE, STAGES_SIZE
 from uncap.envs.vector_env import ClosureVectorEnv
 
 PATIENCE = 12  # control steps without progress, of a lid that is held, until a guess is dropped
@@ -31,7 +33,7 @@ class Searcher:
 
     def __init__(self, env: ClosureVectorEnv):
         self.env = env
-        self.hypotheses = _hypotheses(env.tasks)  # (tasks, h) indices of tasks; -1: no more
+        self.hypotheses = hypotheses(env.tasks)  # (tasks, h) indices of tasks; -1: no more
         n, most = env.num_envs, self.hypotheses.shape[1]
         self.alive = np.zeros((n, most), bool)
         self.guess = np.zeros(n, np.int64)
@@ -39,18 +41,26 @@ class Searcher:
         self._reached = np.zeros(n)  # progress, of the present guess
         self._trial = np.full((n, 3), -1)  # task, variant, attempt
 
-    def act(self) -> np.ndarray:
-        """Actions (n, 5) for the environment's present states."""
+    @property
+    def taken_for(self) -> np.ndarray:
+        """Index (n,) of the row that each closure is taken for now."""
+        return self.hypotheses[self.env.task, self.guess]
+
+    def act(self, followed: np.ndarray | bool = True) -> np.ndarray:
+        """Actions (n, 5) for the environment's present states.
+
+        Args:
+            followed: bool (n,), whether its guess was acted upon in the last control step: else
+                that a lid did not move says nothing.
+        """
         self._notice_new_episodes()
-        rows = np.arange(self.env.num_envs)
-        taken_for = self.hypotheses[self.env.task, self.guess]  # (n,)
+        taken_for = self.taken_for
         measured = self.env.batch.measure_as(taken_for)
-        self._judge(measured)
-        changed = self.hypotheses[self.env.task, self.guess] != taken_for
+        self._judge(measured, followed)
+        changed = self.taken_for != taken_for
         if changed.any():
-            taken_for = self.hypotheses[self.env.task, self.guess]
-            measured = self.env.batch.measure_as(taken_for)
-            self._reached[changed] = measured["progress"][rows[changed]]
+            measured = self.env.batch.measure_as(self.taken_for)
+            self._reached[changed] = measured["progress"][changed]
         return expert_action(measured)
 
     def _notice_new_episodes(self) -> None:
@@ -65,12 +75,12 @@ class Searcher:
         self._reached[begins] = 0.0
         self._trial = now
 
-    def _judge(self, measured: dict[str, np.ndarray]) -> None:
+    def _judge(self, measured: dict[str, np.ndarray], followed: np.ndarray | bool) -> None:
         """Drop the guesses that were tried for long enough, without progress."""
         progress = measured["progress"]
         moves = progress > self._reached + PROGRESS
         self._reached = np.where(moves, progress, self._reached)
-        trying = measured["holds"] & (progress < 1.0)
+        trying = measured["holds"] & (progress < 1.0) & followed
         self._stuck = np.where(moves, 0, self._stuck + trying)
         wrong = np.flatnonzero((self._stuck >= PATIENCE) & (self.alive.sum(1) > 1))
         self.alive[wrong, self.guess[wrong]] = False
@@ -78,19 +88,61 @@ class Searcher:
         self._stuck[wrong] = 0
 
 
-def _hypotheses(tasks: tuple[str, ...]) -> np.ndarray:
+def hypotheses(tasks: tuple[str, ...]) -> np.ndarray:
     """What each task may be, (tasks, most): indices of tasks in the order of trying; -1 behind.
 
-    What must be pressed is tried first: pressing a lid that need not be pressed does no harm.
+    Of a named row these are the rows that look like it. The look of a drawn one tells only how it
+    is held: it may be of each kind among the drawn ones that are held so. What must be pressed is
+    tried first: pressing a lid that need not be pressed does no harm.
+
+    Args:
+        tasks: rows of an environment.
     """
     index = {name: k for k, name in enumerate(tasks)}
-    found = {}
-    for group in groups(tasks).values():
-        order = sorted(group, key=lambda name: not _is_pressed(name))
-        for name in group:
-            found[name] = [index[other] for other in order]
-    most = max(map(len, found.values()))
-    return np.array([found[name] + [-1] * (most - len(found[name])) for name in tasks])
+    found = dict(groups(tasks))
+    kinds = {grip: _kinds(tasks, grip) for grip in GRIPS}
+    by_name = {name: group for group in found.values() for name in group}
+    by_name |= {name: kinds[CLOSURES[name].grip] for name in tasks if _is_drawn(name)}
+    rows = []
+    for name in tasks:
+        order = sorted(by_name[name], key=lambda other: not _is_pressed(other))
+        rows.append([index[other] for other in order])
+    most = max(map(len, rows))
+    return np.array([row + [-1] * (most - len(row)) for row in rows])
+
+
+def _is_drawn(name: str) -> bool:
+    """Whether a row is one of `drawn.ROW_NAMES` or `composed.ROW_NAMES`."""
+    return name.split("-")[0] in ("drawn", "unseen", "composed")
+
+
+def _kinds(tasks: tuple[str, ...], grip: str) -> tuple[str, ...]:
+    """A drawn row of each kind that is held so: the one that goes farthest.
+
+    With too short a way, an expert would take a lid for open before it is.
+    """
+    found: dict[bytes, str] = {}
+    for name in tasks:
+        if not _is_drawn(name) or CLOSURES[name].grip != grip:
+            continue
+        kind = _kind(name)
+        if kind not in found or _way(name) > _way(found[kind]):
+            found[kind] = name
+    return tuple(found.values())
+
+
+def _kind(name: str) -> bytes:
+    """The stages of a row and which way they go, without the amounts, and how it is held."""
+    vector = CLOSURES[name].vector
+    stages = vector[:STAGES_SIZE].reshape(-1, STAGE_SIZE).copy()
+    stages[:, JOINTS] = np.sign(stages[:, JOINTS])
+    return stages.tobytes() + vector[OF_ORDER : OF_ORDER + 2].tobytes()
+
+
+def _way(name: str) -> float:
+    """How far the stages of a row go, in the units of `telling`."""
+    stages = CLOSURES[name].vector[:STAGES_SIZE].reshape(-1, STAGE_SIZE)
+    return float(np.abs(stages[:, JOINTS]).sum())
 
 
 def _is_pressed(name: str) -> bool:

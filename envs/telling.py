@@ -28,9 +28,12 @@ _UNITS = {X: 0.04, LIFT: 0.015, TWIST: 2.0, TILT_Y: 1.0}  # m, m, rad, rad
 _PRESS_UNIT = 0.004  # m
 _LEAD_UNIT = 0.01  # m
 _MARK_UNIT = 0.1  # m
-_STAGE_SIZE = len(_UNITS) + 3
-STAGES_SIZE = MOST_STAGES * _STAGE_SIZE  # of `vector`: what it tells of the stages
+JOINTS = len(_UNITS)  # that a stage may move
+TWISTS = list(_UNITS).index(TWIST)  # number among them of the twist
+STAGE_SIZE = JOINTS + 3  # of what is told of a stage: joints, signed way, pressed, threaded
+STAGES_SIZE = MOST_STAGES * STAGE_SIZE  # of `vector`: what it tells of the stages
 OF_ORDER = STAGES_SIZE + 2  # the same, with the twists to come
+OF_MECHANISM = OF_ORDER + 6  # the same, with the rest but for sizes and masses
 SIZE = OF_ORDER + 13  # of `vector`
 
 
@@ -52,7 +55,7 @@ def to_do(closure: Closure) -> np.ndarray:
 
 def present(closure: Closure) -> np.ndarray:
     """The present stage alone, (MOST_STAGES + 1, 22) float32: row k while stage k is present."""
-    stages = np.concatenate([_stages(closure), np.zeros((1, _STAGE_SIZE))])
+    stages = np.concatenate([_stages(closure), np.zeros((1, STAGE_SIZE))])
     rows = [
         np.concatenate([stages[k], _twists_to_come(closure, k), _rest(closure)])
         for k in range(MOST_STAGES + 1)
@@ -62,7 +65,7 @@ def present(closure: Closure) -> np.ndarray:
 
 def _stages(closure: Closure) -> np.ndarray:
     """(MOST_STAGES, 7): which joint moves; its signed way; whether it is pressed, threaded."""
-    found = np.zeros((MOST_STAGES, _STAGE_SIZE))
+    found = np.zeros((MOST_STAGES, STAGE_SIZE))
     for k, stage in enumerate(MECHANISMS[closure.mechanism].stages):
         found[k] = [
             *(float(stage.joint == joint) for joint in _UNITS),

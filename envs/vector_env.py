@@ -102,6 +102,8 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         task: (n,) task index of the present episodes.
         task_vectors: (tasks, size) conditioning vectors; (tasks, MOST_STAGES + 1, size) where
             what is told changes with the stage of the mechanism, see `conditioning.vectors`.
+        task_steps: (tasks,) control steps of an episode of each task.
+        last_reward: (n,) of the last control step.
 
     Raises:
         KeyError: unknown task, conditioning, observation, level, factor or sensors; close matches
@@ -198,12 +200,13 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         self.task = self._all_ids % len(self.tasks)
         self._probabilities: np.ndarray | None = None
         self._deck: Deck | None = None  # made by the first reset, where the assignment asks for it
-        self._task_steps = self.batch.episode_steps
+        self.task_steps = self.batch.episode_steps
         if episode_steps is not None:
-            self._task_steps = np.full(len(self.tasks), episode_steps)
+            self.task_steps = np.full(len(self.tasks), episode_steps)
         self._rngs: list[np.random.Generator] | None = None  # before the first reset
         self._done = np.zeros(self.num_envs, bool)  # episodes that the last step has ended
         self._attempt = np.zeros(self.num_envs, np.int64)  # of the present episodes, from 0
+        self.last_reward = np.zeros(self.num_envs)
 
     def _set_spaces(self, history: int) -> None:
         """Set Gymnasium's four spaces; observations hold `history` states."""
@@ -238,7 +241,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
     @property
     def max_steps(self) -> np.ndarray:
         """Control steps (n,) of the present episodes."""
-        return self._task_steps[self.task]
+        return self.task_steps[self.task]
 
     @property
     def task_names(self) -> tuple[str, ...]:
@@ -390,7 +393,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
 
     def _new_deck(self, rng: np.random.Generator) -> Deck:
         """A deck that deals the tasks of trials."""
-        return Deck(self._task_steps * self.attempts, rng)
+        return Deck(self.task_steps * self.attempts, rng)
 
     def _next_tasks(self, ids: np.ndarray, rngs: list[np.random.Generator]) -> np.ndarray:
         """Task indices (k,) of the next episodes of sub-environments ids (k,)."""
@@ -465,6 +468,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         observation = self._observation(measured)
         info = self._info(measured)
         reward = np.where(restarting, 0.0, rewards.paid(self._reward, info, self.num_envs))
+        self.last_reward = reward.copy()
         terminated = np.zeros(self.num_envs, bool)
         truncated = self._tracker.steps >= self.max_steps
         self._done = truncated.copy()

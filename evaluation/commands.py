@@ -27,7 +27,7 @@ from uncap.agents.settings import as_words, flags
 from uncap.agents.tables import ALGORITHMS
 from uncap.envs import CLOSURES, TASK_SETS, TaskSet
 from uncap.envs.closures import guess_ceiling, named_set, spot_name
-from uncap.envs.conditioning import UNSEEN, of_twins, vectors
+from uncap.envs.conditioning import CONDITIONINGS, TRANSFERABLE, UNSEEN, of_twins, vectors
 from uncap.envs.cores import set_threads
 from uncap.envs.opengl import RenderingUnavailable
 from uncap.envs.tables import lookup
@@ -112,6 +112,8 @@ def check_job(job: JobConfig) -> None:
     algorithm.check(learner_config(job))
     if job.env_steps == 0 and job.warm_start == "none":
         raise ValueError("--env-steps 0 leaves nothing to learn without a warm start")
+    if CONDITIONINGS[job.conditioning].memory:
+        _check_memory(job)
     clones = job.warm_start == "clone"
     takes_demos = clones or algorithm.replays_demonstrations
     if (clones and not job.demos) or (job.demos and not takes_demos):
@@ -132,6 +134,32 @@ def check_job(job: JobConfig) -> None:
     for name in LOGGERS:
         if getattr(job, name):
             require(name)
+
+
+def _check_memory(job: JobConfig) -> None:
+    """Refuse what a memory cannot be trained with.
+
+    Raises:
+        ValueError: what is wrong and what is allowed.
+    """
+    told = f"--conditioning {job.conditioning}"
+    if job.warm_start != "dagger":
+        raise ValueError(
+            f"{told} has a memory, which is taught by --warm-start dagger only, not "
+            f"{job.warm_start}"
+        )
+    if job.network.head != "shared":
+        raise ValueError(f"{told} works with --head shared only: a head of its own tells the row")
+    if job.alone:
+        raise ValueError(f"{told} has nothing to find out with --alone, in which a row is known")
+    split = named_set(job.task_set)
+    if not (job.episode_steps or split.episode_steps):
+        lengths = sorted({CLOSURES[name].steps for name in split.train})
+        if len(lengths) > 1:
+            raise ValueError(
+                f"{told} is taught in trials of one length, and the rows of {job.task_set} have "
+                f"{', '.join(map(str, lengths))} control steps: give --episode-steps"
+            )
 
 
 def check_installed(job: JobConfig) -> None:
@@ -341,7 +369,7 @@ class _Job:
         """Held-out rows to transfer to."""
         if not self.config.transfer.env_steps or not self.split.transfers:
             return ()
-        if self.config.conditioning not in UNSEEN:
+        if self.config.conditioning not in TRANSFERABLE:
             self.say(
                 f"no transfer: {self.config.conditioning} has no vector for an unseen closure; "
                 "use --conditioning parameters"
@@ -427,6 +455,7 @@ class Actor(NamedTuple):
     trained: tuple[str, ...] = ()  # none: a built-in policy
     sensors: str = "full"
     episode_steps: int | None = None
+    attempts: int = 1  # with which it was trained
 
     def positions(self) -> dict[str, dict]:
         """Where the rows lie that the policy was not trained on, by name."""
@@ -480,13 +509,12 @@ def actors(
     rows = tuple(tasks) or tuple(meta["tasks"])
     trained = tuple(meta["tasks"])
     given = (meta["conditioning"], meta["known"])
-    return [Actor(policy, *given, rows, trained, meta["sensors"], meta["episode_steps"])]
+    lengths = (meta["episode_steps"], meta["attempts"])
+    return [Actor(policy, *given, rows, trained, meta["sensors"], *lengths)]
 
 
 def evaluate(config: EvaluateConfig, console: Console) -> dict:
     """Print success per task with intervals."""
-    if config.wiped and config.attempts == 1:
-        raise ValueError("--wiped has no effect here: it goes with --attempts above 1")
     if config.out is None:
         return _evaluated(config, console).results
     _check_unused(config.out)
@@ -532,10 +560,11 @@ def _evaluated(config: EvaluateConfig, console: Console) -> _Evaluated:
     bars = Bars(console)
     with bars.progress:
         sides, split = _sides(config, console)
+        config = _with_attempts(config, sides, console)
         if config.told == "twin":
             sides = [[_told_of_twins(actor) for actor in side] for side in sides]
         acting = [actor for side in sides for actor in side]
-        quota = sum(len(actor.tasks) for actor in acting) * config.episodes * config.attempts
+        quota = sum(len(actor.tasks) for actor in acting) * config.episodes * (config.attempts or 1)
         watch = Watch(quota * (1 + len(conditions)), bars)
         for side in sides:
             tables.append([])
@@ -574,7 +603,7 @@ def _summarised(
         if heading:
             console.print(heading)
         _print_success(side, console)
-        if config.attempts > 1:
+        if (config.attempts or 1) > 1:
             side["by_attempt"] = by_attempt(table)
             _print_attempts(side["by_attempt"], config, console)
     return found
@@ -696,10 +725,36 @@ def _episodes(
         level=config.level,
         sensors=actor.sensors,
         episode_steps=config.episode_steps or actor.episode_steps,
-        attempts=config.attempts,
+        attempts=config.attempts or actor.attempts,
         wiped=config.wiped,
         disturb=disturbed,
     )
+
+
+def _with_attempts(
+    config: EvaluateConfig, sides: Sequence[Sequence[Actor]], console: Console
+) -> EvaluateConfig:
+    """What is asked for, with the number of attempts; a policy that remembers none is told of.
+
+    Raises:
+        ValueError: a memory cannot be wiped between attempts where there is one.
+    """
+    attempts = config.attempts or max(actor.attempts for side in sides for actor in side)
+    if config.wiped and attempts == 1:
+        raise ValueError("--wiped has no effect here: it goes with --attempts above 1")
+    if attempts > 1 and (forgetful := _without_memory(sides)):
+        console.print(
+            f"{forgetful} has no memory: its attempts at a closure are independent episodes"
+        )
+    return dataclasses.replace(config, attempts=attempts)
+
+
+def _without_memory(sides: Sequence[Sequence[Actor]]) -> str:
+    """What a trained policy is told, where it has no memory; empty where it has one."""
+    told = sides[0][0].conditioning
+    if not sides[0][0].trained or (isinstance(told, str) and CONDITIONINGS[told].memory):
+        return ""
+    return f"a policy that is told {told if isinstance(told, str) else 'language'}"
 
 
 def table(config: TableConfig, console: Console) -> None:
@@ -755,6 +810,7 @@ def video(config: VideoConfig, console: Console) -> None:
             known_tasks=actor.known_tasks,
             sensors=actor.sensors,
             episode_steps=actor.episode_steps,
+            attempts=actor.attempts,
             seed=EVALUATION_SEED + config.seed,
             on_frame=lambda done, total: bars("film", done, total, ""),
         )

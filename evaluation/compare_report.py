@@ -106,6 +106,7 @@ def compare_runs(folders: Mapping[str, Runs], seed: int) -> tuple[dict, dict[str
                 else None,
                 **_zero_shot(list(finished.values())),
                 "per_kind": _per_kind(list(finished.values())),
+                "attempts": _attempts(list(finished.values())),
                 **_effort(list(finished.values()), curves[label], equal_seconds, equal_steps),
             }
         )
@@ -174,6 +175,22 @@ def _per_kind(results: Sequence[Mapping]) -> dict[str, float | None]:
         kind: _mean([entry.get(kind, {}).get("success") for entry in entries])
         for kind in (entries[0] if entries else {})
     }
+
+
+ATTEMPTS = {  # in results.json, and how they are called
+    "by_attempt": "memory kept",
+    "wiped_by_attempt": "memory wiped before each",
+}
+
+
+def _attempts(results: Sequence[Mapping]) -> dict[str, list[float]]:
+    """Success in the first, second, ... attempt, means over seeds, by the keys of `ATTEMPTS`."""
+    found = {}
+    for key in ATTEMPTS:
+        columns = [[row["success"] for row in result.get(key) or ()] for result in results]
+        if columns and columns[0] and all(len(column) == len(columns[0]) for column in columns):
+            found[key] = np.mean(columns, 0).tolist()
+    return found
 
 
 def _effort(
@@ -313,7 +330,10 @@ def _csv(configurations: Sequence[Mapping]) -> str:
     for row in configurations:
         missing = " ".join(str(seed) for seed in row["missing"])
         kinds = " ".join(f"{kind}={_decimal(value)}" for kind, value in row["per_kind"].items())
-        writer.writerow({**row, "missing": missing, "per_kind": kinds})
+        attempts = " ".join(
+            f"{key}={','.join(map(_decimal, values))}" for key, values in row["attempts"].items()
+        )
+        writer.writerow({**row, "missing": missing, "per_kind": kinds, "attempts": attempts})
     return buffer.getvalue()
 
 
@@ -341,6 +361,12 @@ def _notes(found: Mapping) -> list[str]:
         + ", ".join(f"{_spaced(kind)} {_decimal(value)}" for kind, value in row["per_kind"].items())
         for row in found["configurations"]
         if row["per_kind"]
+    ]
+    notes += [
+        f"{row['configuration']}, success by attempt, {ATTEMPTS[key]}: "
+        + ", ".join(map(_decimal, values))
+        for row in found["configurations"]
+        for key, values in row["attempts"].items()
     ]
     if found["jobs"] > 1:
         notes.append(

@@ -22,6 +22,7 @@ ENV_STEPS = 600_000  # of reinforcement learning, after the warm start
 QUICK_ENV_STEPS = 16_000
 UNLIMITED = 10**9  # environment steps of a job that minutes end
 LARGEST_SEED = 2**32 - 1  # that torch and stable-baselines3 take
+ATTEMPTS = {"least": 1, "most": 100}
 SEED = {"least": 0, "most": LARGEST_SEED}
 PORT = {"least": 1, "most": 65535}
 # `protocol.BUILT_IN` and `pretrained.NAMES`: they stand in place of a run
@@ -118,6 +119,12 @@ class JobConfig:
         "row's)",
         least=1,
         most=100_000,
+    )
+    attempts: int = setting(
+        1,
+        "episodes of a trial: of one closure, from a new start each; for policies with a memory, "
+        "which is kept over them",
+        **ATTEMPTS,
     )
     reward: str = setting(
         "dense", "what a control step is paid", choices="uncap.envs.rewards:REWARDS"
@@ -285,12 +292,11 @@ class EvaluateConfig:
         check=_name_problem,
     )
     episodes: int = setting(50, "per task; trials, where there are several attempts", least=1)
-    attempts: int = setting(
-        1,
+    attempts: int | None = setting(
+        None,
         "episodes of a trial: of one closure, from a new start each, with the policy's memory "
-        "kept; the success of each is printed",
-        least=1,
-        most=100,
+        "kept; the success of each is printed (default: as the policy was trained, or 1)",
+        **ATTEMPTS,
     )
     wiped: bool = setting(
         False, "with --attempts, a control: the policy's memory is gone at each further attempt"

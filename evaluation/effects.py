@@ -17,7 +17,7 @@ from uncap.agents import checkpoints
 from uncap.agents.settings import Flag, flags, replaced
 from uncap.agents.tables import ALGORITHMS
 from uncap.envs.closures import named_set
-from uncap.envs.conditioning import UNSEEN
+from uncap.envs.conditioning import REMEMBERING, TRANSFERABLE
 from uncap.evaluation import runs
 from uncap.evaluation.config import JobConfig, TrainConfig
 from uncap.evaluation.program import PROGRAM
@@ -43,12 +43,16 @@ def _is_warm(config: TrainConfig) -> bool:
 
 def _transfers(config: TrainConfig) -> bool:
     job = config.job
-    possible = bool(job.transfer.env_steps) and job.conditioning in UNSEEN and not job.alone
+    possible = bool(job.transfer.env_steps) and job.conditioning in TRANSFERABLE and not job.alone
     return possible and bool(named_set(job.task_set).transfers)
 
 
 def _reinforces(config: TrainConfig) -> bool:
     return config.job.env_steps != 0
+
+
+def _remembers(config: TrainConfig) -> bool:
+    return config.job.conditioning in REMEMBERING
 
 
 def _either(*ways: Callable[[TrainConfig], bool]) -> Callable[[TrainConfig], bool]:
@@ -61,6 +65,7 @@ def _from_scratch(config: TrainConfig) -> bool:
 
 _REINFORCED = "reinforcement learning (--env-steps above 0)"
 _WARM = "a warm start or a transfer"
+_MEMORY = f"a --conditioning with a memory: {', '.join(REMEMBERING)}"
 _COLD = "--warm-start none or a transfer"
 USES = (
     Use("dagger.steps_per_task", lambda c: not c.job.dagger.steps, "no --dagger.steps"),
@@ -71,6 +76,13 @@ USES = (
     Use("sac.*", _reinforces, _REINFORCED),
     Use("dagger.*", lambda c: c.job.warm_start == "dagger", "--warm-start dagger"),
     Use("clone.*", lambda c: c.job.warm_start == "clone", "--warm-start clone"),
+    Use("dagger.trials", _remembers, _MEMORY),
+    Use("dagger.memory_every", _remembers, _MEMORY),
+    Use("dagger.rollout", lambda c: not _remembers(c), "a --conditioning without a memory, whose "
+        "rounds are whole trials"),
+    Use("attempts", _remembers, _MEMORY),
+    Use("cell", _remembers, _MEMORY),
+    Use("memory_*", _remembers, _MEMORY),
     Use("ppo.guidance", lambda c: c.job.warm_start == "dagger", "--warm-start dagger"),
     Use("ppo.warm_*", _either(_is_warm, _transfers), _WARM),
     Use("ppo.critic_warmup", _either(_is_warm, _transfers), _WARM),
@@ -83,7 +95,7 @@ USES = (
     Use("sac.target_entropy", _from_scratch, "--warm-start none"),
     Use("sac.demo_share", lambda c: bool(c.job.demos), "--demos"),
     Use("transfer.*", _transfers, "a transfer: none with --transfer-steps 0, --alone, a drawn "
-        f"task set, or a --conditioning other than {', '.join(UNSEEN)}"),
+        f"task set, or a --conditioning other than {', '.join(TRANSFERABLE)}"),
     Use("film_width", lambda c: c.videos and not c.job.alone, "films: none with --no-videos or "
         "--alone"),
     Use("sampling", lambda c: not c.job.alone and len(named_set(c.job.task_set).train) > 1,
@@ -111,7 +123,7 @@ def without_effect(config: TrainConfig) -> dict[str, str]:
     if "transfer_steps" in config.given and job.transfer.env_steps and not _transfers(config):
         found["transfer_steps"] = (
             "--transfer-steps has no effect here: there is no transfer with --alone, with a drawn "
-            f"task set, nor with a --conditioning other than {', '.join(UNSEEN)}"
+            f"task set, nor with a --conditioning other than {', '.join(TRANSFERABLE)}"
         )
     return {key: problem for key, problem in found.items() if problem}
 

@@ -11,19 +11,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from uncap.agents import checkpoints, exported
+from uncap.agents.memory import has_belief
 from uncap.agents.policy import Acting, load_policy
 from uncap.agents.settings import Flag, check, flags, from_dict, replaced
-from uncap.envs import rewards
+from uncap.envs import TaskSet, rewards
 from uncap.envs.closures import named_set
 from uncap.envs.conditioning import UNSEEN, vectors
 from uncap.envs.opengl import RenderingUnavailable
 from uncap.envs.pool import VARIANT_STREAMS
-from uncap.evaluation import runs, unseen
+from uncap.evaluation import beliefs, runs, unseen
 from uncap.evaluation.config import JobConfig
 from uncap.evaluation.kept import Kept
 from uncap.evaluation.metrics import read_metrics
 from uncap.evaluation.protocol import (
     Episode,
+    by_attempt,
     by_mechanism,
     evaluate,
     summary,
@@ -192,7 +194,12 @@ def evaluate_run(session: Session, *, zero_shot: bool = True) -> dict:
     split = named_set(config.task_set)
     can_see_others = zero_shot and config.conditioning in UNSEEN
     held_out_rows = split.held_out if can_see_others else ()
-    watch = Watch((len(meta["tasks"]) + len(held_out_rows)) * config.episodes, session.report)
+    trials = meta["attempts"] > 1
+    rows_of = {"trained": meta["tasks"], "held out": held_out_rows}
+    if trials:
+        rows_of["wiped"] = meta["tasks"]  # the control: nothing is remembered of an attempt
+    episodes = sum(map(len, rows_of.values())) * config.episodes * meta["attempts"]
+    watch = Watch(episodes, session.report)
     kept = Kept(run)
     watch.done = kept.episodes
 
@@ -205,21 +212,37 @@ def evaluate_run(session: Session, *, zero_shot: bool = True) -> dict:
             known_tasks=meta["known"],
             sensors=meta["sensors"],
             episode_steps=meta["episode_steps"],
+            attempts=meta["attempts"],
+            wiped=name == "wiped",
             keep=lambda starts, part: kept.part(f"{name} {starts.start}:{starts.stop}", part),
         )
 
-    rows_of = {"trained": meta["tasks"], "held out": held_out_rows}
-    tables = [table(name, rows) for name, rows in rows_of.items() if rows]
+    tables = {name: table(name, rows) for name, rows in rows_of.items() if rows}
+    wiped = tables.pop("wiped", None)
     watch.end()
-    write_episodes([episode for table in tables for episode in table], run / "episodes.csv")
-    trained, *held_out = [summary(table) for table in tables]
+    write_episodes(
+        [episode for table in tables.values() for episode in table], run / "episodes.csv"
+    )
+    trained = summary(tables["trained"])
+    held_out = tables.get("held out")
+    if has_belief(policy.policy):
+        rows = meta["tasks"][: beliefs.MOST_ROWS]
+        runs.write_json(run / beliefs.FILE, beliefs.recorded(policy, meta, rows))
     return runs.update_results(
         run,
         **trained,
         per_mechanism=by_mechanism(trained["per_task"]),
         guess_ceiling=split.guess_ceiling,
-        held_out=unseen.by_novelty(split, held_out[0]) if held_out else None,
+        by_attempt=by_attempt(tables["trained"]) if trials else [],
+        wiped_by_attempt=by_attempt(wiped) if wiped else [],
+        held_out=_held_out(split, held_out, trials) if held_out else None,
     )
+
+
+def _held_out(split: TaskSet, table: list[Episode], trials: bool) -> dict:
+    """What results say of the held-out rows."""
+    found = unseen.by_novelty(split, summary(table))
+    return {**found, "by_attempt": by_attempt(table)} if trials else found
 
 
 def transfer_run(session: Session, target: str, replace: bool = False) -> dict | None:
@@ -322,6 +345,7 @@ def film_run(session: Session, tasks: list[str]) -> str | None:
                 known_tasks=meta["known"],
                 sensors=meta["sensors"],
                 episode_steps=meta["episode_steps"],
+                attempts=meta["attempts"],
                 width=session.config.film_width,
             )
         except RenderingUnavailable as error:

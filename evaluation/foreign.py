@@ -107,8 +107,19 @@ def _loaded(policy: LoadedPolicy) -> Opened:
     def over(env: ClosureVectorEnv) -> Act:
         indices = np.array([place.get(name, 0) for name in env.tasks], np.float32)
 
+        remembered: Any = None
+
         def act(observation: Observation, task: np.ndarray) -> np.ndarray:
-            return policy.predict({**observation, "index": indices[task][:, None]})[0]
+            nonlocal remembered
+            begins, first = env.steps == 0, env.attempt == 0
+            actions, remembered = policy.predict(
+                {**observation, "index": indices[task][:, None]},
+                remembered,
+                begins & first,
+                next_attempt=begins & ~first,
+                reward=env.last_reward,
+            )
+            return actions
 
         return act
 

@@ -148,8 +148,20 @@ def show(entries: Sequence[Mapping[str, Any]], console: Console) -> None:
         ]
         console.print()
         listing.show(["row", *names], lines, console)
+    if any(entry.get("by_attempt") for entry in entries):
+        console.print()
+        listing.show(["attempt", *(str(e["who"]) for e in entries)], _attempts(entries), console)
     for line in notes(entries):
         console.print(line)
+
+
+def _attempts(entries: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """A line for each attempt: success of each entry."""
+    columns = [entry.get("by_attempt", []) for entry in entries]
+    return [
+        [str(k + 1), *(_interval(**_bounds(c[k])) if k < len(c) else "-" for c in columns)]
+        for k in range(max(map(len, columns)))
+    ]
 
 
 def notes(entries: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from uncap.agents.files import write_text
 from uncap.agents.tables import WARM_STARTS
 from uncap.envs.batch import CONTROL_DT
+from uncap.evaluation import beliefs
 from uncap.evaluation.pages import (
     BLACK,
     BLUE,
@@ -24,7 +25,14 @@ from uncap.evaluation.pages import (
     picture,
     table,
 )
-from uncap.evaluation.runs import open_run, problems, read_cosines, read_results, read_run_metrics
+from uncap.evaluation.runs import (
+    open_run,
+    problems,
+    read_beliefs,
+    read_cosines,
+    read_results,
+    read_run_metrics,
+)
 from uncap.evaluation.unseen_report import distance_section, transfer_section
 
 _MOST_BARS = 30  # of a figure, and curves with a name
@@ -55,6 +63,7 @@ def write_report(run: pathlib.Path) -> pathlib.Path:
         _headline(results),
         distance_section(config, results),
         _success_section(results),
+        _attempts_section(results, read_beliefs(run)),
         _held_out_section(results.get("held_out")),
         _learning_section(metrics, seconds),
         _cosines_section(read_cosines(run)),
@@ -81,6 +90,37 @@ def _success_section(results: Mapping) -> str:
         + picture(_success_figure(_bars(results)))
         + _success_table(per_task)
     )
+
+
+def _attempts_section(results: Mapping, believed: Mapping) -> str:
+    """Success by attempt, with the memory kept and wiped, and what is believed after each."""
+    kept = results.get("by_attempt")
+    if not kept:
+        return ""
+    held_out = (results.get("held_out") or {}).get("by_attempt", [])
+    columns = {
+        "memory kept": kept,
+        "memory wiped before each": results.get("wiped_by_attempt", []),
+        "held-out rows": held_out,
+    }
+    columns = {name: rows for name, rows in columns.items() if rows}
+    lines = [
+        (number, *(_with_interval(rows[number - 1]) for rows in columns.values()))
+        for number in range(1, len(kept) + 1)
+    ]
+    section = (
+        "<h2>Attempts</h2><p>Each trial is so many attempts at one closure, from a new start "
+        "each. What is gained with the memory kept, and not with it wiped, is remembered; the rest "
+        "is found out within an attempt.</p>" + table(lines, ("attempt", *columns))
+    )
+    if believed:
+        section += picture(beliefs.own_figure(believed)) + picture(beliefs.after_figure(believed))
+        section += f"<p class=note>{html.escape(beliefs.line(believed))}.</p>"
+    return section
+
+
+def _with_interval(row: Mapping) -> str:
+    return f"{percent(row['success'])} [{percent(row['low'])}, {percent(row['high'])}]"
 
 
 def _bars(results: Mapping) -> Mapping[str, Mapping]:

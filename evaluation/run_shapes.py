@@ -112,6 +112,8 @@ RESULTS: Shape = fields(
         "per_task": mapped(_TASK),
         "per_mechanism": mapped(_MECHANISM),
         "guess_ceiling": share,
+        "by_attempt": listed(_MECHANISM),
+        "wiped_by_attempt": listed(_MECHANISM),
         "held_out": optional(_HELD_OUT),
         **_FAULTS,
         "train": fields(
@@ -160,3 +162,10 @@ MEASURED: Shape = fields(  # of `evaluate --out`, beside RESULTS
     },
 )
 COSINES: Shape = fields({"tasks": listed(text), "cosines": listed(listed(optional(number)))})
+BELIEFS: Shape = fields(
+    {
+        "rows": listed(text),
+        "own": listed(listed(share)),
+        "after": listed(listed(listed(share))),
+    }
+)

@@ -15,7 +15,7 @@ from uncap.agents.files import LOCK, OWNER, FileError, is_owned, owned, read_jso
 from uncap.envs.cores import cores
 from uncap.evaluation.metrics import Rows, read_metrics
 from uncap.evaluation.program import command
-from uncap.evaluation.run_shapes import CONFIG, COSINES, RESULTS
+from uncap.evaluation.run_shapes import BELIEFS, CONFIG, COSINES, RESULTS
 from uncap.evaluation.shapes import Shape
 
 FORMAT = 1  # of the run folder
@@ -240,6 +240,29 @@ def read_cosines(run: pathlib.Path) -> dict:
         found and len(found["cosines"]) != size
     ):
         raise RunError(f"{path} is damaged: it is no square of its {size} tasks; {remedy}")
+    return found
+
+
+def read_beliefs(run: pathlib.Path) -> dict:
+    """A run's beliefs.json; empty when there is none.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    path = run / "beliefs.json"
+    remedy = "delete it, and the report leaves it out"
+    found = read_shaped(path, BELIEFS, remedy)
+    size = len(found.get("rows", ()))
+    square = all(
+        len(matrix) == size and all(len(line) == size for line in matrix)
+        for matrix in found.get("after", ())
+    )
+    if found and not (
+        size and found["own"] and len(found["own"]) == len(found["after"]) and square
+    ):
+        raise RunError(
+            f"{path} is damaged: it has no square of its {size} rows for each attempt; {remedy}"
+        )
     return found
 
 

@@ -166,6 +166,7 @@ class BestCheckpoint:
             variants="validation",
             sensors=learner.sensors,
             episode_steps=learner.episode_steps,
+            attempts=learner.closures.attempts,
         )
         self.budget.validation_seconds += time.perf_counter() - began
         found = summary(table)
@@ -199,6 +200,7 @@ def learner_config(job: JobConfig) -> LearnerConfig:
         sensors=job.sensors,
         episode_steps=job.episode_steps or named_set(job.task_set).episode_steps,
         reward=job.reward,
+        attempts=job.attempts,
         sampling=job.sampling,
         num_envs=job.num_envs,
         warm=job.warm_start != "none",

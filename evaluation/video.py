@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import imageio.v2 as imageio
@@ -25,6 +25,7 @@ _TEXT_COLOR = (245, 245, 245)
 _GOOD_COLOR = (130, 230, 150)
 _OTHER_COLOR = (245, 205, 120)
 _BAR_COLOR = (18, 22, 28, 200)
+_BELIEVED = 5  # rows at most whose belief is drawn
 
 
 class State(NamedTuple):
@@ -49,6 +50,7 @@ class _Episode:
     states: list[State] = dataclasses.field(default_factory=list)
     successes: list[bool] = dataclasses.field(default_factory=list)
     progresses: list[float] = dataclasses.field(default_factory=list)
+    beliefs: list[dict[str, float]] = dataclasses.field(default_factory=list)
 
 
 def record(  # noqa: PLR0913 - what a film may choose, nearly all by name
@@ -60,12 +62,13 @@ def record(  # noqa: PLR0913 - what a film may choose, nearly all by name
     known_tasks: Sequence[str] | None,
     sensors: str = "full",
     episode_steps: int | None = None,
+    attempts: int = 1,
     width: int = _FULL_WIDTH,
     seed: int = EVALUATION_SEED,
     on_frame: Callable[[int, int], object] = lambda done, total: None,
     variants: str = "evaluation",
 ) -> dict[str, Any]:
-    """Film one evaluation episode.
+    """Film one evaluation episode; or all attempts of a trial, with what the policy believes.
 
     Args:
         policy: see `protocol.evaluate`.
@@ -75,6 +78,7 @@ def record(  # noqa: PLR0913 - what a film may choose, nearly all by name
         known_tasks: rows that `one_hot` has components for.
         sensors: what the policy senses.
         episode_steps: control steps of the episode; by default what the row says.
+        attempts: episodes of the trial.
         width: of the picture in pixels, 4 : 3. A film narrower than 640 is a draft: every
             second frame, edges not smoothed.
         seed: of the start; by default that of the evaluation's first.
@@ -82,7 +86,7 @@ def record(  # noqa: PLR0913 - what a film may choose, nearly all by name
         on_frame: called with (frames done, all of them) after each.
 
     Returns:
-        {success, progress, frames}.
+        {success, progress, frames}, of the last attempt.
 
     Raises:
         RenderingUnavailable: OpenGL is missing; the message says what to install.
@@ -97,8 +101,9 @@ def record(  # noqa: PLR0913 - what a film may choose, nearly all by name
         variant_seed=lookup(VARIANT_STREAMS, variants, "stream of variants"),
         sensors=sensors,
         episode_steps=episode_steps,
+        attempts=attempts,
     )
-    episode = _play(env, policy, seed)
+    episodes = _play(env, policy, seed)
     draft = width < _FULL_WIDTH
     every = 2 if draft else 1
     frames_per_second = round(1 / CONTROL_DT / every)
@@ -106,14 +111,14 @@ def record(  # noqa: PLR0913 - what a film may choose, nearly all by name
     variant = env.batch.pool[env.batch.variant[0]]
     camera = Camera(variant, width, width * 3 // 4, smooth=not draft)
     text = f"{task}: {CLOSURES[task].description}"
-    total = -(-len(episode.states) // every) + still
-    frames = _counted(_frames(episode, camera, text, every, still), total, on_frame)
+    total = sum(-(-len(episode.states) // every) + still for episode in episodes)
+    frames = _counted(_frames(episodes, camera, text, every, still), total, on_frame)
     _write_film(path, frames, frames_per_second)
     camera.close()
     return {
-        "success": episode.success,
-        "progress": episode.progress,
-        "frames": len(episode.states) + still,
+        "success": episodes[-1].success,
+        "progress": episodes[-1].progress,
+        "frames": sum(len(episode.states) + still for episode in episodes),
     }
 
 
@@ -126,35 +131,84 @@ def _counted(
         on_frame(done, total)
 
 
-def _play(env: ClosureVectorEnv, policy: Policy, seed: int) -> _Episode:
-    """Play one episode in an environment of one simulation."""
+def _play(env: ClosureVectorEnv, policy: Policy, seed: int) -> list[_Episode]:
+    """Play the attempts of one trial in an environment of one simulation."""
     act = policy(env)
     observation, info = env.reset(seed=[seed])
-    episode = _Episode()
-    done = False
-    while not done:
-        episode.states.append(first_state(env.batch))
-        episode.successes.append(bool(info["success"][0]))
-        episode.progresses.append(float(info["progress"][0]))
-        observation, _, _, truncated, info = env.step(act(observation, info["task_index"]))
-        done = bool(truncated[0])
-    episode.success = bool(info["success"][0])
-    episode.progress = float(info["progress"][0])
-    return episode
+    episodes = []
+    for attempt in range(env.attempts):
+        if attempt:
+            observation, info = env.reset(options={"next_attempt": True})
+        episode = _Episode()
+        done = False
+        while not done:
+            episode.states.append(first_state(env.batch))
+            episode.successes.append(bool(info["success"][0]))
+            episode.progresses.append(float(info["progress"][0]))
+            action = act(observation, info["task_index"])
+            episode.beliefs.append(_believed(act))
+            observation, _, _, truncated, info = env.step(action)
+            done = bool(truncated[0])
+        episode.success = bool(info["success"][0])
+        episode.progress = float(info["progress"][0])
+        episodes.append(episode)
+    return episodes
+
+
+def _believed(act: Any) -> dict[str, float]:
+    """The rows that a policy believes in most, and how much; none without a belief."""
+    recall = getattr(act, "recall", None)
+    if recall is None or not recall.memory.is_belief:
+        return {}
+    belief = recall.known()[0]
+    most = np.argsort(-belief, kind="stable")[:_BELIEVED]
+    return {act.tasks[k]: float(belief[k]) for k in most}
 
 
 def _frames(
-    episode: _Episode, camera: Camera, text: str, every: int, still: int
+    episodes: Sequence[_Episode], camera: Camera, text: str, every: int, still: int
 ) -> Iterator[np.ndarray]:
-    """The frames of a film, with captions; the last one stands for `still` frames."""
-    for k in range(0, len(episode.states), every):
-        success = episode.successes[k]
-        outcome = f"{'open' if success else 'opening'}  {100 * episode.progresses[k]:.0f} %"
-        yield caption(camera.draw(*episode.states[k]), text, outcome, success)
-    outcome = "success" if episode.success else "not opened"
-    last = caption(camera.draw(*episode.states[-1]), text, outcome, episode.success)
-    for _ in range(still):
-        yield last
+    """The frames of a film, with captions; an episode's last one stands for `still` frames."""
+    for number, episode in enumerate(episodes, start=1):
+        of_trial = f"attempt {number}: " if len(episodes) > 1 else ""
+        for k in range(0, len(episode.states), every):
+            success = episode.successes[k]
+            outcome = f"{'open' if success else 'opening'}  {100 * episode.progresses[k]:.0f} %"
+            frame = caption(camera.draw(*episode.states[k]), text, of_trial + outcome, success)
+            yield with_belief(frame, episode.beliefs[k])
+        outcome = of_trial + ("success" if episode.success else "not opened")
+        last = caption(camera.draw(*episode.states[-1]), text, outcome, episode.success)
+        for _ in range(still):
+            yield with_belief(last, episode.beliefs[-1])
+
+
+def with_belief(frame: np.ndarray, belief: Mapping[str, float]) -> np.ndarray:
+    """A frame with a panel at its right: a bar for each row that is believed in.
+
+    Args:
+        frame: (height, width, 3) uint8.
+        belief: in each row, by name.
+
+    Returns:
+        A new frame, wider by a half; the same without a belief.
+    """
+    if not belief:
+        return frame
+    height, width = frame.shape[:2]
+    panel = width // 2 // 16 * 16  # pixels: films want multiples of 16
+    image = Image.new("RGB", (width + panel, height), _BAR_COLOR[:3])
+    image.paste(Image.fromarray(frame), (0, 0))
+    pen = ImageDraw.Draw(image)
+    size = max(12, width // 40)  # pixels, of the letters
+    font = ImageFont.load_default(size=size)
+    left, line = width + size, 3 * size
+    pen.text((left, size), "it believes that this is", font=font, fill=_TEXT_COLOR)
+    for k, (name, share) in enumerate(belief.items(), start=1):
+        top = size + k * line
+        pen.text((left, top), f"{name}  {share:.2f}", font=font, fill=_TEXT_COLOR)
+        long = int(share * (panel - 2 * size))
+        pen.rectangle((left, top + 4 * size // 3, left + long, top + 2 * size), fill=_GOOD_COLOR)
+    return np.asarray(image)
 
 
 def _write_film(path: pathlib.Path, frames: Iterable[np.ndarray], frames_per_second: int) -> None:

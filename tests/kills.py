@@ -123,6 +123,13 @@ JOBS = {
         + " --conditioning stage --body attention",
         _RESUME,
     ),
+    "memory": Job(
+        _PPO.replace("--task-set unrelated", "--tasks bottle bottle-left").replace(
+            "--dagger.rollout 8", "--dagger.trials 2 --dagger.memory-every 1"
+        )
+        + " --conditioning belief --attempts 2 --episode-steps 5 --memory-size 8",
+        _RESUME,
+    ),
     "arm": Job(f"{_PPO} --sensors arm --body transformer", _RESUME),
     "sac-arm": Job(f"{_SMALL} {_STEPS} {_DAGGER} {_SAC} --sensors arm", _RESUME),
     "transfer": Job(

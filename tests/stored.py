@@ -76,4 +76,8 @@ def make_run(run: pathlib.Path, job: JobConfig = TINY) -> pathlib.Path:
     runs.update_results(run, **summary(episodes), transfer={"thermos": TRANSFER})
     square = [[1.0] * len(tasks)] * len(tasks)
     write_json(run / "cosines.json", {"tasks": tasks, "cosines": square})
+    attempts = [{"success": 0.5, "low": 0.1, "high": 0.9, "episodes": 2, "rows": len(tasks)}] * 2
+    runs.update_results(run, by_attempt=attempts, wiped_by_attempt=attempts)
+    believed = {"rows": tasks, "own": [[0.5, 1.0]] * 2, "after": [square] * 2}
+    write_json(run / "beliefs.json", believed)
     return run

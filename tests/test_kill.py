@@ -548,7 +548,7 @@ def test_every_training_that_is_killed_is_one_that_is_accepted(name):
     check_effects(config)
 
 
-SHORT = ("quick", "scratch", "sac", "plain", "alone", "history")  # jobs that need nothing
+SHORT = ("quick", "scratch", "sac", "plain", "alone", "history", "memory")  # jobs that need nothing
 
 
 def test_killed_runs_end_the_same(tmp_path):

@@ -269,7 +269,7 @@ def test_every_network_acts_as_torch_does(tmp_path, body, head, conditioning):
         told = {**observation, "task": np.stack([made["vectors"][task] for task in tasks])}
         if conditioning == "embedding":
             del told["task"]
-        expected = _acts(policy, {**told, "index": index}, True)
+        expected = _acts(policy, {**told, "index": index}, True)[0]
         assert np.abs(file.predict(observation, task=tasks)[0] - expected).max() < 1e-5
     by_task = [file.predict(np.zeros(SIZE), task=task)[0] for task in TASKS]
     assert not np.array_equal(*by_task)

@@ -242,7 +242,11 @@ def test_the_flags_of_a_command_are_unique(name):
         ("dagger", DaggerConfig, set()),
         ("clone", CloneConfig, set()),
         ("transfer", TransferConfig, set()),
-        ("network", NetworkConfig, {"embedding", "blind", "sensors"}),  # follow from the job
+        (
+            "network",
+            NetworkConfig,
+            {"embedding", "blind", "sensors", "memory"},
+        ),  # follow from the job
     ],
 )
 def test_every_number_is_a_flag_and_an_axis(part, config, derived):
@@ -431,8 +435,8 @@ def test_every_row_can_be_loaded_and_has_its_words(table, name):
     assert TABLES[table].rows[name].words
 
 
-def test_there_are_six_tables():
-    expected = {"BODIES", "HEADS", "RULES", "SAMPLINGS", "ALGORITHMS", "WARM_STARTS"}
+def test_there_are_seven_tables():
+    expected = {"BODIES", "HEADS", "MEMORIES", "RULES", "SAMPLINGS", "ALGORITHMS", "WARM_STARTS"}
     assert set(TABLES) == expected
 
 

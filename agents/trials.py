@@ -1,0 +1,266 @@
+"""DAgger through time: a policy with a memory is taught over whole trials.
+
+The policy that acts is told what its memory takes the closure for, and the experts label every
+state as if that were so: a policy learns to act upon a hypothesis, right or wrong. The memory
+learns what the closure is, by supervision over the steps of a trial. Where the experts lead, they
+follow hypotheses drawn at random: else the memory would read the answer off its own actions.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from uncap.agents.config import DaggerConfig
+from uncap.agents.dagger import Collector, Dagger, Labelled
+from uncap.agents.memory import Memory, Recall
+from uncap.agents.networks import MultiTaskPolicy
+from uncap.agents.vec_env import TaskVecEnv
+from uncap.envs import ClosureVectorEnv
+from uncap.envs.experts import expert_action
+from uncap.envs.searching import Searcher, hypotheses
+
+LABELS = 2  # hypotheses under which each state is labelled
+_SAME = 0.2  # mean distance of two actions, below which one follows the other
+_MOST_NORM = 1.0  # of the memory's gradients: they go through many steps
+
+
+def trial_length(closures: ClosureVectorEnv) -> int:
+    """Control steps of a trial.
+
+    Raises:
+        ValueError: the rows' episodes differ in length: trials would drift apart.
+    """
+    steps = np.unique(closures.task_steps)
+    if len(steps) > 1:
+        raise ValueError(
+            "a memory is taught in trials of one length, and the rows' episodes have "
+            f"{', '.join(map(str, steps.tolist()))} control steps: give --episode-steps"
+        )
+    return closures.attempts * int(steps[0])
+
+
+class TrialDagger(Dagger):
+    """Teaches a policy and its memory, see `Dagger`; a round is a trial in each sub-environment.
+
+    Args:
+        policy: actor and memory are trained in place.
+        env: where a copy acts.
+        expert: is not asked: what is labelled is what it would do under hypotheses.
+        config: settings.
+        rng: draws minibatches, and where the experts act.
+        state: to go on from.
+
+    Raises:
+        ValueError: the rows' episodes differ in length.
+    """
+
+    def __init__(
+        self,
+        policy: MultiTaskPolicy,
+        env: TaskVecEnv,
+        expert: Callable[[], np.ndarray],
+        config: DaggerConfig,
+        rng: np.random.Generator,
+        state: Mapping[str, Any] | None = None,
+    ):
+        assert policy.memory is not None
+        self.memory: Memory = policy.memory
+        self.settings = config
+        # as many minibatches for each control step as without a memory
+        self.updates = math.ceil(config.updates * trial_length(env.closures) / config.rollout)
+        super().__init__(policy, env, expert, config, rng, state)
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Of the actor and of the memory."""
+        return [*super().parameters(), *self.memory.parameters()]
+
+    def round_length(self, env: TaskVecEnv, config: DaggerConfig) -> int:
+        """Control steps of a trial."""
+        return trial_length(env.closures)
+
+    def make_collector(
+        self, env: TaskVecEnv, expert: Callable[[], np.ndarray], rng: np.random.Generator
+    ) -> Collector:
+        """Make what acts and labels."""
+        return TrialCollector(env, expert, self.policy, rng)
+
+    def fit(self, data: dict[str, torch.Tensor]) -> float:
+        """Fit actor and memory to the trials so far; returns the mean L1 loss of the actions."""
+        every = self.settings.memory_every
+        losses = []
+        for update in range(self.updates):
+            of_memory = update % every == 0
+            if self.memory.is_belief:
+                loss = acting = self._acting_loss(data)
+                if of_memory:
+                    loss = acting + self._belief_loss(data)
+            elif of_memory:
+                loss = acting = self._code_loss(data)
+            else:
+                continue
+            self.optimizer.zero_grad()
+            loss.backward()
+            if of_memory:
+                torch.nn.utils.clip_grad_norm_(self.memory.parameters(), _MOST_NORM)
+            self.optimizer.step()
+            losses.append(acting.item())
+        self.schedule.step()
+        self.done += 1
+        return float(np.mean(losses))
+
+    def _acting_loss(self, data: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Of a minibatch of states, each under one of its hypotheses."""
+        trials, steps, labels = data["taken_for"].shape
+        picked = torch.as_tensor(self.rng.integers(trials * steps, size=self.config.minibatch))
+        which = torch.as_tensor(self.rng.integers(labels, size=self.config.minibatch))
+        taken_for = data["taken_for"].flatten(0, 1)[picked, which]
+        label = data["label"].flatten(0, 1)[picked, which]
+        row = data["row"].flatten()[picked]
+        inputs = data["inputs"].flatten(0, 1)[picked]
+        task = self.memory.told_as(row, taken_for)
+        return self._distance(inputs, task, label)
+
+    def _belief_loss(self, data: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Of a minibatch of trials."""
+        inputs, chosen = self._trials(data)
+        outputs, _ = self.memory(inputs)
+        name = "searched" if self.memory.searched else "row"
+        return self.memory.loss(outputs, data[name][chosen].T)
+
+    def _code_loss(self, data: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Of the actions in a minibatch of trials, through the memory."""
+        inputs, chosen = self._trials(data)
+        outputs, _ = self.memory(inputs)
+        task = self.memory.told(outputs).flatten(0, 1)
+        label = data["label"][chosen, :, 0].transpose(0, 1).flatten(0, 1)
+        return self._distance(inputs.flatten(0, 1), task, label)
+
+    def _trials(self, data: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The memory's inputs (t, k, i) in a minibatch of trials, and which (k,) these are."""
+        chosen = torch.as_tensor(self.rng.integers(len(data["row"]), size=self.settings.trials))
+        return data["inputs"][chosen].transpose(0, 1), chosen
+
+    def _distance(
+        self, inputs: torch.Tensor, task: torch.Tensor, label: torch.Tensor
+    ) -> torch.Tensor:
+        """L1 distance of the actor's actions from labels (k, a).
+
+        Args:
+            inputs: (k, i) of the memory, which begin with the state.
+            task: (k, t).
+            label: (k, a).
+        """
+        state = inputs[:, : self.memory.state_size]
+        index = torch.zeros(len(state), dtype=torch.long)
+        return (self.policy.actor(state, task, index) - label).abs().mean()
+
+
+class TrialCollector(Collector):
+    """Acts with a memory and has the experts label what it reaches, under hypotheses.
+
+    Args:
+        env: where it acts; its `recall` is the acting copy's while this collects.
+        expert: is not asked.
+        policy: is copied.
+        rng: draws hypotheses, and where the experts act.
+    """
+
+    def __init__(
+        self,
+        env: TaskVecEnv,
+        expert: Callable[[], np.ndarray],
+        policy: MultiTaskPolicy,
+        rng: np.random.Generator,
+    ):
+        super().__init__(env, expert, copy.deepcopy(policy.actor), rng)
+        assert env.recall is not None and policy.memory is not None
+        self.recall: Recall = env.recall
+        memory = copy.deepcopy(policy.memory)
+        self.recall.memory = memory
+        self.searcher = Searcher(env.closures) if memory.searched else None
+        self.among = hypotheses(env.closures.tasks)  # (tasks, h); -1 behind the last
+        self.led_by = np.zeros(env.num_envs, np.int64)  # the hypothesis that an expert follows
+        self.is_led = np.zeros(env.num_envs, bool)  # in this attempt
+        self.followed = np.ones(env.num_envs, bool)  # what the search would have done, was done
+
+    def take(self, policy: MultiTaskPolicy) -> None:
+        """Act and remember as a policy does now."""
+        super().take(policy)
+        assert policy.memory is not None
+        self.recall.memory.load_state_dict(policy.memory.state_dict())
+        self._begin_trials()
+
+    def _begin_trials(self) -> None:
+        """Read the first states of the trials, which all begin, with the memory as it is now."""
+        told = self.recall.observe(self.observation["state"])
+        self.observation = {**self.observation, "task": told}
+
+    def collect(self, steps: int, expert_share: float) -> list[Labelled]:
+        """The labelled trials (n, t, ...) of so many control steps, and go on from there."""
+        found = [self._step(expert_share) for _ in range(steps)]
+        return [{name: np.stack([one[name] for one in found], 1) for name in found[0]}]
+
+    def _step(self, expert_share: float) -> Labelled:
+        closures = self.env.closures
+        self._begin_attempts(expert_share)
+        row = closures.task.copy()
+        names_rows = self.recall.memory.names_rows
+        guess = self.recall.outputs.argmax(-1).numpy() if names_rows else row
+        taken_for, labels = self._labels(guess)
+        with torch.no_grad():
+            state = torch.as_tensor(self.observation["state"])
+            told = torch.as_tensor(self.observation["task"])
+            index = torch.zeros(len(state), dtype=torch.long)
+            action = self.actor(state, told, index).numpy()  # (n, a)
+        executed = np.where(self.is_led[:, None], labels[:, 0], action)
+        labelled = {
+            "inputs": self.recall.inputs.numpy().copy(),
+            "row": row,
+            "taken_for": taken_for,
+            "label": labels.astype(np.float32),
+        }
+        if self.searcher:
+            labelled["searched"] = taken_for[:, 0].copy()
+        self.followed = np.abs(executed - labels[:, 0]).mean(1) < _SAME
+        observation, *_ = self.env.step(executed)
+        self.observation = cast("dict[str, np.ndarray]", observation)
+        return labelled
+
+    def _begin_attempts(self, expert_share: float) -> None:
+        """Draw where an expert leads in the attempts that begin, and what it goes by."""
+        begins = self.env.closures.steps == 0
+        self.is_led[begins] = self.rng.random(begins.sum()) < expert_share
+        self.led_by[begins] = self._drawn()[begins]
+
+    def _drawn(self) -> np.ndarray:
+        """A hypothesis (n,) on each closure, drawn from those that it may be."""
+        among = self.among[self.env.closures.task]  # (n, h)
+        place = self.rng.integers((among >= 0).sum(1))  # (n,)
+        return among[np.arange(len(among)), place]
+
+    def _labels(self, guess: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Hypotheses (n, LABELS) on the present states, and the experts' actions, (n, LABELS, a).
+
+        The first is what is followed: where an expert leads, its own.
+        """
+        batch = self.env.closures.batch
+        if self.searcher:
+            label = self.searcher.act(self.followed)
+            first = self.searcher.taken_for
+        else:
+            first = np.where(self.is_led, self.led_by, guess)
+            label = expert_action(batch.measure_as(first))
+        other = self._drawn()
+        other_label = expert_action(batch.measure_as(other))
+        return np.stack([first, other], 1), np.stack([label, other_label], 1)
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Return to a saved state, in which all trials begin."""
+        super().load(state)
+        self._begin_trials()

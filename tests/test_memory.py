@@ -1,0 +1,404 @@
+"""Policies with a memory: what it names, how it is taught, kept, loaded and exported."""
+
+import dataclasses
+import io
+import pathlib
+import re
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from uncap.agents import exported
+from uncap.agents.config import DaggerConfig, LearnerConfig, NetworkConfig, PPOConfig
+from uncap.agents.learner import Learner
+from uncap.agents.memory import Recall
+from uncap.agents.policy import Acting, load, load_policy
+from uncap.agents.tables import MEMORIES
+from uncap.envs import CLOSURES, ClosureVectorEnv, named_set
+from uncap.envs.closures import groups
+from uncap.envs.conditioning import REMEMBERING, vectors
+from uncap.envs.observations import SIZE
+from uncap.evaluation import beliefs, cli, runs
+from uncap.evaluation.protocol import by_attempt, evaluate
+
+ROWS = ("bottle", "bottle-left", "jar", "jar-left", "jar-pushed")
+STEPS, ATTEMPTS = 4, 2
+PPO = PPOConfig(warm_rollout=6, minibatches=2, warm_epochs=1, critic_warmup=1)
+UPDATE = 6 * len(ROWS)  # environment steps
+NETWORK = NetworkConfig(width=16, memory_size=8)
+KINDS = [(kind, cell) for kind in MEMORIES for cell in ("gru", "lstm")]
+
+
+def made(kind: str, cell: str = "gru", **changes) -> Learner:
+    network = dataclasses.replace(NETWORK, cell=cell)
+    config = LearnerConfig(
+        conditioning=kind,
+        num_envs=len(ROWS),
+        episode_steps=STEPS,
+        attempts=ATTEMPTS,
+        warm=True,
+        network=network,
+        ppo=PPO,
+    )
+    return Learner(ROWS, dataclasses.replace(config, **changes), 0)
+
+
+def taught(learner: Learner, rounds: int = 3, on_round=lambda *_: True) -> Learner:
+    steps = rounds * STEPS * ATTEMPTS * len(ROWS)
+    config = DaggerConfig(steps=steps, updates=20, minibatch=32, trials=4, memory_every=5, lead=0.4)
+    learner.imitate_experts(config, on_round)
+    return learner
+
+
+def test_every_conditioning_with_a_memory_has_one():
+    assert set(MEMORIES) == set(REMEMBERING)
+
+
+# The networks
+
+
+def memory(kind, cell="gru", rows=5, **changes):
+    torch.manual_seed(0)
+    network = dataclasses.replace(NETWORK, cell=cell, **changes)
+    made = MEMORIES[kind](SIZE, rows, network)
+    made.vectors[:] = torch.as_tensor(vectors("parameters", tuple(CLOSURES)[:rows]))
+    return made
+
+
+@pytest.mark.parametrize(("kind", "cell"), KINDS)
+def test_a_trial_at_once_is_the_same_as_step_by_step(kind, cell):
+    net = memory(kind, cell)
+    inputs = torch.randn(7, 3, SIZE + 6)
+    with torch.no_grad():
+        whole, last = net(inputs)
+        numbers = torch.zeros(3, net.size)
+        for t in range(7):
+            outputs, hidden = net.step(inputs[t], numbers)
+            numbers = torch.cat([hidden, torch.zeros(3, 5)], 1)
+            assert torch.allclose(outputs, whole[t], atol=1e-6)
+    assert torch.allclose(hidden, last, atol=1e-6)
+    assert net.told(whole).shape == (7, 3, net.told_size)
+
+
+def saying(vector: np.ndarray) -> torch.Tensor:
+    """Outputs of a `PartBelief` that is sure of a vector (36,)."""
+    found = []
+    for stage in vector[:21].reshape(3, 7):
+        joint, (way, pressed, threaded) = stage[:4], stage[4:]
+        choice = np.argmax(joint) if joint.any() else 4
+        logits = np.where(np.arange(5) == choice, 5.0, -5.0)
+        said = 20 * np.array([way > 0, pressed, threaded]) - 10
+        found += [*logits, said[0], abs(way), *said[1:]]
+    return torch.tensor([*found, *vector[23:]], dtype=torch.float32)
+
+
+def test_the_parts_of_every_vector_can_be_said():
+    """Of mechanisms that no row has, too."""
+    names = (*CLOSURES, *named_set("composed-32").train, *named_set("composed-32").held_out)
+    told = vectors("parameters", names)
+    outputs = torch.stack([saying(vector) for vector in told])
+    found = memory("belief_parts").told(outputs).numpy()
+    assert np.allclose(found, told, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["belief", "belief_parts"])
+def test_what_is_so_is_less_wrong_than_what_is_not(kind):
+    net = memory(kind)
+    rows = torch.arange(5)
+    if kind == "belief":
+        sure = 5.0 * torch.eye(5)
+    else:
+        sure = torch.stack([saying(vector.numpy()) for vector in net.vectors])
+    right = net.loss(sure[None], rows[None])
+    wrong = net.loss(sure.roll(1, 0)[None], rows[None])
+    assert right < 0.2 < wrong
+    known = net.known(sure)
+    assert torch.allclose(known.sum(-1), torch.ones(5))
+    assert (known.argmax(-1) == rows).all()
+
+
+def test_a_hypothesis_keeps_sizes_and_masses():
+    net = memory("belief_parts")
+    told = net.told_as(torch.tensor([0]), torch.tensor([1]))[0]
+    assert torch.equal(told[:29], net.vectors[1][:29])
+    assert torch.equal(told[29:], net.vectors[0][29:])
+
+
+def test_the_reward_is_read_where_that_is_asked_for():
+    plain, paid = memory("belief"), memory("belief", memory_reward=True)
+    state, begins = torch.zeros(2, SIZE), torch.tensor([[0.0], [1.0]])
+    reward = torch.ones(2, 1)
+    assert plain.inputs(state, torch.zeros(2, plain.size), begins, reward).shape[1] == SIZE + 6
+    inputs = paid.inputs(state, torch.zeros(2, paid.size), begins, reward)
+    assert inputs[:, -1].tolist() == [1.0, 0.0]  # none before an attempt begins
+
+
+# What is remembered
+
+
+def test_a_memory_is_kept_over_attempts_and_wiped_where_a_trial_begins():
+    env = ClosureVectorEnv(
+        ROWS, 5, conditioning="belief", attempts=2, episode_steps=2, autoreset_mode="SameStep"
+    )
+    observation, _ = env.reset(seed=0)
+    recall = Recall(memory("belief"), env)
+    began, kept = [], []
+    for _ in range(6):
+        kept.append(bool(recall.numbers.any()))
+        recall.observe(observation["state"])
+        began.append(recall.inputs[:, SIZE + 5].tolist())
+        action = np.full((5, 5), 0.5)
+        recall.acted(action)
+        observation = env.step(action)[0]
+    assert [set(flags) for flags in began] == [{1.0}, {0.0}, {1.0}, {0.0}, {1.0}, {0.0}]
+    assert kept == [False, *[True] * 5]  # it is wiped when the first state of a trial is read
+    fresh = Recall(recall.memory, env)
+    env.reset(seed=1)
+    first, _ = env.reset(seed=1)
+    assert np.array_equal(recall.observe(first["state"]), fresh.observe(first["state"]))
+    assert torch.equal(recall.numbers, fresh.numbers)
+
+
+# Learning
+
+
+@pytest.mark.parametrize("kind", list(MEMORIES))
+def test_a_memory_is_taught_and_what_is_learned_is_repeated(kind):
+    rounds = []
+    first = taught(made(kind), on_round=lambda steps, loss: rounds.append(steps) or True)
+    again = taught(made(kind))
+    assert rounds == [40, 80, 120]
+    untaught = made(kind).policy.state_dict()
+    for name, value in first.policy.state_dict().items():
+        assert torch.equal(value, again.policy.state_dict()[name]), name
+        if name.startswith(("memory.encoder", "actor")):
+            assert not torch.equal(value, untaught[name]), name
+    assert first.env.recall is not None
+    assert first.env.recall.memory is first.policy.memory
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("kind", ["belief", "belief_search", "recurrent"])
+def test_what_is_interrupted_ends_the_same(kind, tmp_path):
+    whole = taught(made(kind))
+    whole.learn(2 * UPDATE, lambda: True)
+
+    def save_and_die(*_):
+        learner.save(tmp_path)
+        raise Killed
+
+    learner = made(kind)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            taught(learner, on_round=save_and_die)
+        learner = made(kind)
+        learner.resume(tmp_path)
+    taught(learner)
+    with pytest.raises(Killed):
+        learner.learn(2 * UPDATE, save_and_die)
+    learner = made(kind)
+    learner.resume(tmp_path)
+    learner.learn(2 * UPDATE, lambda: True)
+    for name, value in whole.policy.state_dict().items():
+        assert torch.equal(value, learner.policy.state_dict()[name]), name
+
+
+def test_reinforcement_goes_on_from_what_the_memory_says():
+    learner = taught(made("belief"))
+    before = {name: value.clone() for name, value in learner.policy.state_dict().items()}
+    learner.learn(3 * UPDATE, lambda: True)
+    after = learner.policy.state_dict()
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert "critic" in changed
+    assert "memory" not in changed
+
+
+# Out of its training
+
+
+@pytest.fixture(scope="module", params=["belief", "belief_parts", "recurrent"])
+def saved(request, tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp(request.param)
+    taught(made(request.param, cell="lstm" if request.param == "belief" else "gru")).save(
+        folder / "checkpoint"
+    )
+    return folder
+
+
+def played(env, act) -> list[np.ndarray]:
+    """Actions of two trials."""
+    observation, info = env.reset(seed=3)
+    found = []
+    for _ in range(2 * STEPS * ATTEMPTS):
+        found.append(act(observation, info["task_index"]))
+        observation, _, _, _, info = env.step(found[-1])
+    return found
+
+
+def environment() -> ClosureVectorEnv:
+    return ClosureVectorEnv(
+        ROWS,
+        5,
+        conditioning="none",
+        attempts=ATTEMPTS,
+        episode_steps=STEPS,
+        autoreset_mode="SameStep",
+    )
+
+
+@pytest.mark.parametrize("as_file", [False, True])
+def test_a_loaded_policy_acts_as_in_evaluation(saved, as_file, tmp_path):
+    policy, meta = load_policy(saved / "checkpoint")
+    assert meta["attempts"] == ATTEMPTS
+    path = saved
+    if as_file:
+        path = tmp_path / "policy.onnx"
+        assert exported.export(policy, meta, path, {}) < exported.TOLERANCE
+    anywhere = load(path)
+    env = environment()
+    state = None
+
+    def act(observation, _):
+        nonlocal state
+        begins, first = env.steps == 0, env.attempt == 0
+        actions, state = anywhere.predict(
+            observation, state, begins & first, next_attempt=begins & ~first
+        )
+        return actions
+
+    found = played(env, act)
+    env = environment()
+    expected = played(env, Acting(policy, meta["tasks"])(env))
+    assert np.allclose(found, expected, atol=1e-5)
+
+
+def test_wrong_states_are_refused(saved):
+    policy = load(saved)
+    state = np.zeros((2, SIZE))
+    _, kept = policy.predict(state)
+    policy.predict(state, kept, [False, True])
+    one, _ = policy.predict(state[0])
+    assert one.shape == (5,)
+    for wrong in ((np.zeros((3, 4)),), kept[0], (kept[0][:1],)):
+        with pytest.raises(ValueError, match="state must be what predict returned"):
+            policy.predict(state, wrong)
+    with pytest.raises(ValueError, match="next_attempt must have 2 values"):
+        policy.predict(state, kept, next_attempt=[True])
+    with pytest.raises(ValueError, match="a state must have 36 numbers"):
+        policy.predict(np.zeros((2, 8 * SIZE)))
+
+
+def test_wiping_a_memory_makes_the_attempts_alike(saved):
+    policy, meta = load_policy(saved / "checkpoint")
+    tables = [
+        evaluate(
+            Acting(policy, meta["tasks"]),
+            ROWS,
+            2,
+            conditioning=meta["conditioning"],
+            episode_steps=STEPS,
+            attempts=2,
+            wiped=wiped,
+        )
+        for wiped in (False, True)
+    ]
+    kept, wiped = ([e.total_reward for e in table if e.attempt == 1] for table in tables)
+    first = [[e.total_reward for e in table if e.attempt == 0] for table in tables]
+    assert first[0] == first[1]
+    if not policy.memory.is_belief:  # what is believed in has not changed in so few steps
+        assert kept != wiped
+    assert len(by_attempt(tables[0])) == 2
+
+
+def test_beliefs_are_those_of_the_memory(saved):
+    policy, meta = load_policy(saved / "checkpoint")
+    if not policy.memory.is_belief:
+        return
+    found = beliefs.recorded(Acting(policy, meta["tasks"]), meta, ROWS)
+    assert np.shape(found["own"]) == (ATTEMPTS, STEPS)
+    assert np.shape(found["after"]) == (ATTEMPTS, len(ROWS), len(ROWS))
+    assert np.allclose(np.sum(found["after"], -1), 1.0, atol=1e-3)
+    last = np.mean([found["after"][-1][k][k] for k in range(len(ROWS))])
+    assert last == pytest.approx(found["own"][-1][-1], abs=1e-3)
+    assert beliefs.own_figure(found).axes
+    assert len(beliefs.after_figure(found).axes) == 2
+    assert "after attempt 2" in beliefs.line(found)
+
+
+# Rows that look alike
+
+
+def test_the_first_observation_does_not_tell_rows_that_look_alike_apart():
+    """A least-squares classifier is at chance on unseen starts: nothing leaks before a touch."""
+    rows = named_set("alike").train
+    starts = 60
+    env = ClosureVectorEnv(rows, starts * len(rows), conditioning="none")
+    observation, _ = env.reset(seed=5)
+    state = observation["state"].astype(float)
+    state = (state - state.mean(0)) / (state.std(0) + 1e-9)  # what is tiny counts as well
+    state = np.column_stack([state, np.ones(len(state))])
+    names = np.array(env.task_names)
+    right, chance, total = 0.0, 0.0, 0
+    for members in map(list, groups(rows).values()):
+        mine = np.flatnonzero(np.isin(names, members))
+        learned, tested = mine[: len(mine) // 2], mine[len(mine) // 2 :]
+        truth = (names[:, None] == members).astype(float)
+        weights = np.linalg.lstsq(state[learned], truth[learned], rcond=None)[0]
+        guess = (state[tested] @ weights).argmax(1)
+        right += (truth[tested, guess] == 1).sum()
+        chance += len(tested) / len(members)
+        total += len(tested)
+    deviation = np.sqrt(total * 0.5 * 0.5)
+    assert right < chance + 3 * deviation
+
+
+# The command line
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("--attempts 0", "attempts must be at least 1"),
+        ("--attempts 3", "--attempts has no effect here: it needs a --conditioning with a memory"),
+        ("--conditioning belief --warm-start none", "taught by --warm-start dagger only"),
+        ("--conditioning belief --head per_task", "--head shared only"),
+        ("--conditioning belief --alone", "has nothing to find out with --alone"),
+        ("--conditioning belief --task-set mt8", "give --episode-steps"),
+        ("--memory-size 64", "--memory-size has no effect here"),
+        ("--conditioning belief --dagger.rollout 5", "--dagger.rollout has no effect here"),
+        ("--conditioning belief --cell rnn", "unknown cell 'rnn'"),
+    ],
+)
+def test_what_no_memory_can_do_gets_one_line(words, line):
+    with pytest.raises((ValueError, SystemExit), match=re.escape(line)):
+        said("--quick", "--transfer-steps", "0", *words.split())
+
+
+def said(*words) -> str:
+    console = Console(file=io.StringIO(), markup=False, width=1000)
+    cli.run(words, console)
+    return console.file.getvalue()  # type: ignore
+
+
+def test_a_whole_job_with_a_memory(tmp_path):
+    run = tmp_path / "run"
+    words = (
+        "--quick --task-set alike --conditioning belief --attempts 2 --episode-steps 4 "
+        "--env-steps 0 --episodes 1 --validation-episodes 1 --no-videos --num-envs 15 "
+        "--dagger.steps 240 --dagger.updates 2 --width 16 --memory-size 8"
+    )
+    said(*words.split(), "--out", str(run))
+    assert "Attempts" in (run / "report.html").read_text("utf-8")
+    printed = said("evaluate", str(run), "--episodes", "1", "--out", str(tmp_path / "scored"))
+    assert "attempt 2" in printed
+    assert "memory kept" in printed
+    printed = said("evaluate", str(run), "--episodes", "1", "--wiped", "--tasks", "jar")
+    assert "memory wiped before each" in printed
+    (run / beliefs.FILE).write_text('{"rows": ["a"], "own": [], "after": []}')
+    with pytest.raises(runs.RunError, match=r"beliefs.json is damaged"):
+        said("report", str(run))
