@@ -33,6 +33,8 @@ class Algorithm:
         model: stable-baselines3's object.
         policy_class: of its policies.
         phase: its name in metrics.csv.
+        env_class: of the environment that it acts in.
+        remembers: its policies have a memory, whatever they are told.
         plain: leaves observations and rewards as the environment gives them.
         guided: can go on to imitate the scripted experts while it learns.
         replays_demonstrations: can learn from recorded transitions.
@@ -42,6 +44,8 @@ class Algorithm:
 
     policy_class: ClassVar[type[BasePolicy]]
     phase: ClassVar[str] = "ppo"
+    env_class: ClassVar[type[TaskVecEnv]] = TaskVecEnv
+    remembers: ClassVar[bool] = False
     plain: ClassVar[bool] = False
     guided: ClassVar[bool] = False
     replays_demonstrations: ClassVar[bool] = False

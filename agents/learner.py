@@ -22,7 +22,6 @@ from uncap.agents.policy import refuse_other_parts
 from uncap.agents.sac import demonstration_transitions
 from uncap.agents.tables import ALGORITHMS, SAMPLINGS
 from uncap.agents.trials import TrialDagger
-from uncap.agents.vec_env import TaskVecEnv
 from uncap.envs import CLOSURES, ClosureVectorEnv
 from uncap.envs.conditioning import CONDITIONINGS, told, vectors
 from uncap.envs.experts import expert_action
@@ -98,7 +97,7 @@ class Learner:
             sensors=self.sensors,
             memory=self.conditioning if row.memory else "",
         )
-        self.env = TaskVecEnv(
+        self.env = algorithm.env_class(
             self.closures,
             config.ppo.gamma,
             scaled=algorithm.scales_rewards(config),

@@ -322,10 +322,14 @@ class Recall:
         self.told = np.array(snapshot["told"])
 
 
+def has_memory(policy: Any) -> bool:
+    """Whether a policy has a memory."""
+    return getattr(policy, "memory", None) is not None
+
+
 def has_belief(policy: Any) -> bool:
     """Whether a policy has a memory that says what it takes the closure for."""
-    memory = getattr(policy, "memory", None)
-    return memory is not None and memory.is_belief
+    return has_memory(policy) and policy.memory.is_belief
 
 
 def told_size(network: NetworkConfig) -> int:

@@ -331,6 +331,8 @@ def _acts(policy: Any, inputs: Arrays, deterministic: bool) -> tuple[np.ndarray,
             tensors, hidden = recalled(policy.memory, tensors)
         if deterministic:
             action = policy.act(tensors)
+        elif hasattr(policy, "draw"):
+            action = policy.draw(tensors)
         else:
             spaces = policy.observation_space.spaces
             own = {name: value for name, value in tensors.items() if name in spaces}

@@ -79,6 +79,9 @@ ALGORITHMS = Table(
         "ppo": Row(".ppo:PPO", "multi-task PPO"),
         "sac": Row(".sac:SAC", "multi-task SAC with demonstrations in the replay; not tuned"),
         "plain_ppo": Row(".plain:PlainPPO", "stable-baselines3's PPO as it comes: a control"),
+        "recurrent_ppo": Row(
+            ".recurrent:RecurrentPPOAlgorithm", "sb3-contrib's, over whole trials: a control"
+        ),
     },
     __package__,
 )

@@ -21,6 +21,7 @@ from rich.console import Console
 from uncap.agents import checkpoints, demonstrations, exported
 from uncap.agents.files import owned, replacing
 from uncap.agents.gradients import GradientRule
+from uncap.agents.memory import has_memory
 from uncap.agents.policy import EXPORTED
 from uncap.agents.pretrained import NAMES, located
 from uncap.agents.settings import as_words, flags
@@ -456,6 +457,7 @@ class Actor(NamedTuple):
     sensors: str = "full"
     episode_steps: int | None = None
     attempts: int = 1  # with which it was trained
+    remembers: bool = False
 
     def positions(self) -> dict[str, dict]:
         """Where the rows lie that the policy was not trained on, by name."""
@@ -483,9 +485,8 @@ def actors(
         opened = foreign.opened(run, told)
         rows = tuple(tasks) or opened.trained or TASK_SETS["first"].train
         known = opened.known or rows
-        return [
-            Actor(opened.policy, opened.conditioning, known, rows, opened.trained, opened.sensors)
-        ]
+        read = (opened.conditioning, known, rows, opened.trained, opened.sensors)
+        return [Actor(opened.policy, *read, remembers=opened.remembers)]
     foreign.refuse_told(run, told)
     if str(run) in BUILT_IN:
         rows = tuple(tasks) or TASK_SETS["first"].train
@@ -509,8 +510,8 @@ def actors(
     rows = tuple(tasks) or tuple(meta["tasks"])
     trained = tuple(meta["tasks"])
     given = (meta["conditioning"], meta["known"])
-    lengths = (meta["episode_steps"], meta["attempts"])
-    return [Actor(policy, *given, rows, trained, meta["sensors"], *lengths)]
+    trials = (meta["episode_steps"], meta["attempts"], has_memory(policy.policy))
+    return [Actor(policy, *given, rows, trained, meta["sensors"], *trials)]
 
 
 def evaluate(config: EvaluateConfig, console: Console) -> dict:
@@ -751,9 +752,10 @@ def _with_attempts(
 
 def _without_memory(sides: Sequence[Sequence[Actor]]) -> str:
     """What a trained policy is told, where it has no memory; empty where it has one."""
-    told = sides[0][0].conditioning
-    if not sides[0][0].trained or (isinstance(told, str) and CONDITIONINGS[told].memory):
+    actor = sides[0][0]
+    if not actor.trained or actor.remembers:
         return ""
+    told = actor.conditioning
     return f"a policy that is told {told if isinstance(told, str) else 'language'}"
 
 

@@ -55,6 +55,10 @@ def _remembers(config: TrainConfig) -> bool:
     return config.job.conditioning in REMEMBERING
 
 
+def _has_trials(config: TrainConfig) -> bool:
+    return _remembers(config) or ALGORITHMS[config.job.algorithm].remembers
+
+
 def _either(*ways: Callable[[TrainConfig], bool]) -> Callable[[TrainConfig], bool]:
     return lambda config: any(way(config) for way in ways)
 
@@ -80,7 +84,7 @@ USES = (
     Use("dagger.memory_every", _remembers, _MEMORY),
     Use("dagger.rollout", lambda c: not _remembers(c), "a --conditioning without a memory, whose "
         "rounds are whole trials"),
-    Use("attempts", _remembers, _MEMORY),
+    Use("attempts", _has_trials, f"{_MEMORY}, or --algorithm recurrent_ppo"),
     Use("cell", _remembers, _MEMORY),
     Use("memory_*", _remembers, _MEMORY),
     Use("ppo.guidance", lambda c: c.job.warm_start == "dagger", "--warm-start dagger"),

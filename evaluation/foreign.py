@@ -54,6 +54,7 @@ class Opened(NamedTuple):
     sensors: str
     known: tuple[str, ...] | None = None
     trained: tuple[str, ...] = ()
+    remembers: bool = False
 
 
 def is_foreign(run: pathlib.Path) -> bool:
@@ -124,7 +125,8 @@ def _loaded(policy: LoadedPolicy) -> Opened:
         return act
 
     given = dict(reads.vectors) if reads.conditioning == "language" else reads.conditioning
-    return Opened(over, given, reads.sensors, reads.known, reads.tasks)
+    remembers = reads.memory > 0
+    return Opened(over, given, reads.sensors, reads.known, reads.tasks, remembers)
 
 
 class Played:

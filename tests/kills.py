@@ -114,6 +114,11 @@ JOBS = {
         f"{_SMALL} --algorithm plain_ppo --warm-start none --env-steps 1600 --transfer-steps 0",
         _RESUME,
     ),
+    "recurrent": Job(
+        f"{_SMALL} --algorithm recurrent_ppo --conditioning none --warm-start none "
+        "--env-steps 1600 --transfer-steps 0 --attempts 2 --episode-steps 5",
+        _RESUME,
+    ),
     "alone": Job(f"{_PPO} --alone", _RESUME),
     "history": Job(
         f"{_PPO} --conditioning history --popart --head per_task --reward sparse", _RESUME

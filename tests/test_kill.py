@@ -22,7 +22,7 @@ if os.name != "posix":
 
 import kills
 
-from uncap.agents import checkpoints, demonstrations, plain
+from uncap.agents import checkpoints, demonstrations, plain, recurrent
 from uncap.agents.config import CloneConfig, DaggerConfig, LearnerConfig, PPOConfig, SACConfig
 from uncap.agents.files import is_owned
 from uncap.agents.learner import Learner
@@ -63,6 +63,9 @@ def learner(algorithm: str, warm: bool, sampling: str) -> Learner:
     config = dataclasses.replace(
         SMALL, algorithm=algorithm, warm=warm, guided=guided, sampling=sampling
     )
+    if algorithm == "recurrent_ppo":
+        trials = {"conditioning": "none", "attempts": 2, "episode_steps": 5}
+        config = dataclasses.replace(config, **trials)
     return Learner(TASKS, config, seed=0)
 
 
@@ -95,6 +98,7 @@ def always(*_) -> bool:
         ("ppo", "clone", "uniform"),
         ("sac", "dagger", "uniform"),
         ("plain_ppo", "none", "uniform"),
+        ("recurrent_ppo", "none", "uniform"),
     ],
 )
 def test_a_learner_goes_on_from_any_save(tmp_path, monkeypatch, algorithm, warm_start, sampling):
@@ -103,7 +107,8 @@ def test_a_learner_goes_on_from_any_save(tmp_path, monkeypatch, algorithm, warm_
     monkeypatch.setattr(demonstrations, "task_indices", lambda folder, tasks: np.arange(2))
     warm = warm_start != "none"
     monkeypatch.setattr(plain, "ROLLOUT", 16)
-    update = (16 if algorithm == "plain_ppo" else 6) * NUM_ENVS
+    monkeypatch.setattr(recurrent, "ROLLOUT", 16)
+    update = (16 if algorithm in ("plain_ppo", "recurrent_ppo") else 6) * NUM_ENVS
     whole = learner(algorithm, warm, sampling)
     warm_up(whole, warm_start, always)
     whole.learn(3 * update, always)

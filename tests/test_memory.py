@@ -218,6 +218,29 @@ def test_reinforcement_goes_on_from_what_the_memory_says():
     assert "memory" not in changed
 
 
+def test_trials_are_the_episodes_of_recurrent_ppo():
+    """Rewarded and remembered through all attempts; the last action is read within an attempt."""
+    config = LearnerConfig(
+        conditioning="none",
+        algorithm="recurrent_ppo",
+        num_envs=5,
+        episode_steps=2,
+        attempts=3,
+    )
+    env = Learner(ROWS, config, 0).env
+    env.reset()
+    ended, begins, last = [], [], []
+    for _ in range(12):
+        observation, _, done, infos = env.step(np.full((5, 5), 2.0))
+        ended.append(bool(done.all()))
+        begins.append(bool(observation["state"][0, -1]))
+        last.append(float(observation["state"][0, SIZE]))
+        assert all(("terminal_observation" in info) == bool(done.all()) for info in infos)
+    assert ended == [False] * 5 + [True] + [False] * 5 + [True]
+    assert begins == [False, True] * 6
+    assert last == [1.0, 0.0] * 6
+
+
 # Out of its training
 
 

@@ -82,6 +82,7 @@ KINDS = [
     ("sac", {"conditioning": "one_hot"}),
     ("sac", {"sensors": "arm", "body": "transformer"}),
     ("plain_ppo", {"conditioning": "one_hot"}),
+    ("recurrent_ppo", {"conditioning": "none"}),
     ("ppo", {"conditioning": "stage"}),
     ("ppo", {"conditioning": "parameters", "body": "attention"}),
 ]
@@ -105,7 +106,7 @@ def test_a_loaded_policy_acts_as_the_run_does_and_so_does_its_file(tmp_path, alg
     assert np.array_equal(action, expected)
     one, _ = policy.predict(observation["state"][1], task=env.task_names[1])
     assert np.allclose(one, expected[1], atol=1e-6) and one.shape == (5,)
-    assert state is None or policy.reads.states == HISTORY
+    assert state is None or policy.reads.states == HISTORY or policy.reads.memory
     exported.export(trained, meta, tmp_path / "policy.onnx", {})
     file = load(tmp_path / "policy.onnx")
     assert dataclasses.replace(file.reads, vectors={}) == dataclasses.replace(
