@@ -1,6 +1,7 @@
 """Trials: several attempts at one closure, of one variant, from a new start each."""
 
 import io
+import re
 
 import gymnasium as gym
 import numpy as np
@@ -10,7 +11,7 @@ from rich.console import Console
 from uncap.agents.files import FileError
 from uncap.envs import CLOSURES, ClosureVectorEnv, named_set
 from uncap.envs.experts import expert_action
-from uncap.envs.searching import Searcher
+from uncap.envs.searching import Searcher, hypotheses
 from uncap.evaluation import cli, measured
 from uncap.evaluation.protocol import BUILT_IN, by_attempt, evaluate, summary
 
@@ -207,6 +208,32 @@ def test_what_must_be_pressed_is_tried_first():
     assert Searcher(env).hypotheses.tolist() == [[1, 0], [1, 0], [2, -1]]
 
 
+def kinds(names) -> set[str]:
+    """What the names of drawn rows say of how they open."""
+    return {re.sub(r"^(drawn|unseen|composed)-|-\d+$", "", name) for name in names}
+
+
+def test_a_drawn_closure_may_be_of_every_kind_that_is_held_so():
+    tasks = named_set("drawn-64").train
+    found = hypotheses(tasks)
+    for name, row in zip(tasks, found, strict=True):
+        may_be = [tasks[k] for k in row if k >= 0]
+        held_so = [other for other in tasks if CLOSURES[other].grip == CLOSURES[name].grip]
+        assert kinds(may_be) == kinds(held_so)
+        assert {CLOSURES[other].grip for other in may_be} == {CLOSURES[name].grip}
+    most = [name for name in tasks if "pull" in name and name in {tasks[k] for k in found[0]}]
+    assert len(most) == 1  # one of each kind, which goes as far as any
+    assert CLOSURES[most[0]].middle("depth") == max(
+        CLOSURES[name].middle("depth") for name in tasks if "pull" in name
+    )
+
+
+def test_a_search_opens_drawn_closures_that_it_is_told_nothing_of():
+    rows = ("unseen-pull-0", "unseen-screw-0", "unseen-turn-0", "unseen-push-twist-0")
+    found = success_by_attempt(rows, 100)
+    assert found[-1].mean() >= 0.7
+
+
 # Evaluated
 
 
@@ -246,6 +273,8 @@ def test_the_command_prints_attempts_and_tables_keep_them_apart(tmp_path):
     assert "memory kept" in printed
     assert "memory wiped" in said(*words, "--attempts", "2", "--wiped")
     said(*words, "--out", str(tmp_path / "one"))
+    ranked = said("table", str(tmp_path / "two"))
+    assert re.search(r"^1 +0\.00 \[.*\n2 +0\.00 \[", ranked, re.M), ranked
     results = measured.read(tmp_path / "two")
     assert [row["episodes"] for row in results["by_attempt"]] == [2, 2]
     with pytest.raises(FileError, match="with another number of attempts"):

@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 import stored
 
@@ -103,3 +104,19 @@ def test_a_page_fits_a_telephone():
     assert "width=device-width" in text
     assert "<div class=wide><table>" in text
     assert ".wide{overflow-x:auto}" in text
+
+
+def test_a_belief_is_drawn_beside_a_frame():
+    frame = np.zeros((240, 320, 3), np.uint8)
+    assert video.with_belief(frame, {}) is frame
+    sure, unsure = (video.with_belief(frame, {"jar": share}) for share in (1.0, 0.1))
+    assert sure.shape == (240, 480, 3)  # of widths that films take
+    assert (sure[:, :320] == 0).all()
+    green = [(picture[:, 320:, 1] > 200).sum() for picture in (sure, unsure)]
+    assert green[0] > 2 * green[1]
+
+
+def test_attempts_are_set_beside_the_control_whose_memory_is_wiped(run):
+    text = report.write_report(run).read_text("utf-8")
+    assert "memory wiped before each" in text
+    assert "after attempt 2 it believes in the row that it is" in text

@@ -1,0 +1,62 @@
+"""What a memory costs: seconds per control step of the same policy with and without one.
+
+    python benchmarks/memory_cost.py
+
+Both act in the same rows from the same starts, in pairs, one after the other. Prints the ratio of
+each pair and the median.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+from uncap.agents.config import LearnerConfig, NetworkConfig
+from uncap.agents.learner import Learner
+from uncap.agents.policy import Acting
+from uncap.envs import ClosureVectorEnv, named_set
+
+
+def main() -> None:
+    """Time the pairs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=RAW)
+    parser.add_argument("--conditioning", default="belief")
+    parser.add_argument("--num-envs", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--pairs", type=int, default=5)
+    arguments = parser.parse_args()
+    ratios = []
+    for pair in range(arguments.pairs):
+        order = ("none", arguments.conditioning) if pair % 2 else (arguments.conditioning, "none")
+        seconds = {name: timed(name, arguments.num_envs, arguments.steps) for name in order}
+        ratios.append(seconds[arguments.conditioning] / seconds["none"])
+        print(f"pair {pair + 1}: {ratios[-1]:.3f}", flush=True)
+    print(f"median: {statistics.median(ratios):.3f} times the seconds of a policy without a memory")
+
+
+def timed(conditioning: str, num_envs: int, steps: int) -> float:
+    """Seconds of so many control steps of an untrained policy."""
+    tasks = named_set("alike").train
+    trials = {"episode_steps": 40, "attempts": 3}
+    network = NetworkConfig(body="film")
+    config = LearnerConfig(conditioning=conditioning, num_envs=2, network=network, **trials)
+    learner = Learner(tasks, config, 0)
+    env = ClosureVectorEnv(
+        tasks, num_envs, conditioning=conditioning, autoreset_mode="SameStep", **trials
+    )
+    act = Acting(learner.policy, tasks)(env)
+    observation, info = env.reset(seed=0)
+    began = time.perf_counter()
+    for _ in range(steps):
+        observation, _, _, _, info = env.step(act(observation, info["task_index"]))
+    seconds = time.perf_counter() - began
+    env.close()
+    learner.closures.close()
+    return seconds
+
+
+RAW = argparse.RawDescriptionHelpFormatter
+
+if __name__ == "__main__":
+    main()
