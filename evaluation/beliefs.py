@@ -88,7 +88,7 @@ def after_figure(found: Mapping[str, Any]) -> Figure:
     rows, matrices = found["rows"], found["after"]
     side = 0.22 * len(rows)
     shown = (matrices[0], matrices[-1]) if len(matrices) > 1 else (matrices[0],)
-    figure = Figure(figsize=(len(shown) * (side + 0.4) + 1.6, side + 1.6), layout="constrained")
+    figure = Figure(figsize=(len(shown) * (side + 0.4) + 1.6, side + 1.6))
     numbers = (1, len(matrices))
     for axes, matrix, number in zip(
         np.atleast_1d(figure.subplots(1, len(shown), sharey=True)), shown, numbers, strict=False
@@ -101,12 +101,14 @@ def after_figure(found: Mapping[str, Any]) -> Figure:
 
 
 def line(found: Mapping[str, Any]) -> str:
-    """A sentence on how often the likeliest row is the right one."""
-    right = [float((np.argmax(m, 1) == np.arange(len(m))).mean()) for m in found["after"]]
-    belief = [float(np.mean(np.diag(m))) for m in found["after"]]
-    parts = [
-        f"after attempt {k} it believes in the row that it is with {mean:.2f} in the mean, and "
-        f"most of all in {share:.0%} of the rows"
-        for k, (mean, share) in enumerate(zip(belief, right, strict=True), start=1)
+    """A sentence on the belief when each attempt has ended."""
+    own = [float(np.mean(np.diag(matrix))) for matrix in found["after"]]
+    right = [
+        float((np.argmax(matrix, 1) == np.arange(len(matrix))).mean()) for matrix in found["after"]
     ]
-    return "; ".join(parts)
+    beliefs, shares = ([f"{value:.2f}" for value in values] for values in (own, right))
+    return (
+        f"after attempts 1 to {len(own)} it believes with {', '.join(beliefs)} in the row that it "
+        f"is, in the mean over the rows, and in {', '.join(shares)} of the rows in no other one "
+        "more"
+    )

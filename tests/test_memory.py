@@ -350,7 +350,7 @@ def test_beliefs_are_those_of_the_memory(saved):
     assert last == pytest.approx(found["own"][-1][-1], abs=1e-3)
     assert beliefs.own_figure(found).axes
     assert len(beliefs.after_figure(found).axes) == 2
-    assert "after attempt 2" in beliefs.line(found)
+    assert "after attempts 1 to 2 it believes" in beliefs.line(found)
 
 
 # Rows that look alike

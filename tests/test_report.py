@@ -119,4 +119,4 @@ def test_a_belief_is_drawn_beside_a_frame():
 def test_attempts_are_set_beside_the_control_whose_memory_is_wiped(run):
     text = report.write_report(run).read_text("utf-8")
     assert "memory wiped before each" in text
-    assert "after attempt 2 it believes in the row that it is" in text
+    assert "after attempts 1 to 2 it believes" in text
