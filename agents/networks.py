@@ -65,6 +65,9 @@ class TaskNetwork(nn.Module):
         outputs: size of the output.
         num_tasks: number of embeddings and of `per_task` heads.
         config: what the network is made of.
+
+    Attributes:
+        given: (task_size,) that takes the place of every task vector, where it is set.
     """
 
     def __init__(
@@ -84,11 +87,14 @@ class TaskNetwork(nn.Module):
         layout = {"sensors": config.sensors} if getattr(body, "READS_PARTS", False) else {}
         self.body = body(state_size, body_task_size, num_tasks, config.width, **layout)
         self.head = HEADS[config.head](config.width, outputs, num_tasks)
+        self.given: nn.Parameter | None = None
 
     def forward(self, state: torch.Tensor, task: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """Map state (n, state_size), task (n, task_size) and index (n,) to (n, outputs)."""
         if self.embedding is not None:
             task = self.embedding(index)  # (n, EMBEDDING)
+        if self.given is not None:
+            task = self.given.expand(len(state), -1)
         body_index = torch.zeros_like(index) if self.config.blind else index
         features = self.body(state, task, body_index)  # (n, width)
         return self.head(features, index)

@@ -159,10 +159,11 @@ class MultiTaskPPO(TimedPPO):
     @contextlib.contextmanager
     def _actor_frozen(self) -> Iterator[None]:
         parameters = [*self.policy.actor.parameters(), self.policy.log_std]
-        for parameter in parameters:
+        learning = [parameter for parameter in parameters if parameter.requires_grad]
+        for parameter in learning:
             parameter.requires_grad_(False)
         yield
-        for parameter in parameters:
+        for parameter in learning:
             parameter.requires_grad_(True)
 
     def _imitate(self) -> None:

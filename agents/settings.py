@@ -272,5 +272,13 @@ def from_dict(make: Any, values: dict) -> Any:
     made = {}
     for name, value in values.items():
         hint = hints.get(name)
-        made[name] = from_dict(hint, value) if dataclasses.is_dataclass(hint) else value
+        if dataclasses.is_dataclass(hint):
+            made[name] = from_dict(hint, value)
+        else:
+            made[name] = _tuples(value) if typing.get_origin(hint) is tuple else value
     return make(**made)
+
+
+def _tuples(value: Any) -> Any:
+    """Lists as tuples, those in lists, too: JSON has no tuples."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

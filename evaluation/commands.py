@@ -46,6 +46,7 @@ from uncap.evaluation import (
     tuning,
     unseen,
 )
+from uncap.evaluation.arms import arm_of, default_controls, spaced
 from uncap.evaluation.benchmark import benchmark as measure_speed
 from uncap.evaluation.benchmark import inference
 from uncap.evaluation.config import (
@@ -71,6 +72,7 @@ from uncap.evaluation.config import (
     resolved,
 )
 from uncap.evaluation.effects import check_effects, job_to_resume, note_changes
+from uncap.evaluation.gains import arm_numbers
 from uncap.evaluation.interrupt import INTERRUPTED, Interrupt
 from uncap.evaluation.loggers import LOGGERS, require
 from uncap.evaluation.progress import Bars
@@ -184,7 +186,8 @@ def check_seeds(seed: int, config: TransferConfig) -> None:
     Raises:
         ValueError: the largest that is allowed.
     """
-    teacher = TEACHER_SEED if config.few_shot else 0
+    clones = any(arm_of(name).demos for name in (*config.methods, *config.controls))
+    teacher = TEACHER_SEED if clones else 0
     allowed = LARGEST_SEED - (config.seeds - 1) - teacher
     if seed > allowed:
         raise ValueError(
@@ -407,10 +410,16 @@ def transfer(config: TransferRunConfig, console: Console) -> None:
         folder = run / single_task.FOLDER / row
         raise runs.RunError(f"{run} has a policy per row: transfer one of them, such as {folder}")
     own = job.transfer.env_steps or TransferConfig().env_steps  # a run may have had no transfer
+    controls = config.controls
+    if controls is None:
+        controls = default_controls(config.methods, config.all_controls)
+    elif config.all_controls:
+        raise ValueError("--all-controls has no effect here: --controls names those that there are")
     budget = dataclasses.replace(
         job.transfer,
         seeds=config.seeds,
-        few_shot=config.few_shot,
+        methods=config.methods,
+        controls=controls,
         env_steps=config.env_steps or own,
     )
     job = dataclasses.replace(job, transfer=budget)
@@ -426,9 +435,10 @@ def transfer(config: TransferRunConfig, console: Console) -> None:
         console.print("stopped; the same command goes on")
         raise SystemExit(INTERRUPTED)
     entry = results["transfer"][config.target]
-    shown = ("distance", "nearest", "unseen", "zero_shot", "steps_to_threshold", "jumpstart")
-    shown = (*shown, "final", "area")
+    shown = ("distance", "nearest", "unseen", "zero_shot", "jumpstart", "best_control")
     console.print(json.dumps({name: entry[name] for name in shown if name in entry}, indent=1))
+    for line in arm_lines(entry):
+        console.print(line)
     if config.out:
         config.out.parent.mkdir(parents=True, exist_ok=True)
         runs.write_json(config.out, entry)
@@ -436,14 +446,26 @@ def transfer(config: TransferRunConfig, console: Console) -> None:
 
 
 def transfer_lines(entries: Mapping[str, dict]) -> list[str]:
-    """Success without an attempt, after transfer and from scratch, and where the targets lie."""
+    """Success without an attempt and at the end of each arm, and where the targets lie."""
     found = []
     for name, entry in entries.items():
-        final = entry["final"]
-        success = f"zero-shot {entry['zero_shot']:.2f}, after transfer {final['pretrained']:.2f}"
+        others = {arm: rate for arm, rate in entry["final"].items() if arm != "zero_shot"}
+        success = ", ".join(
+            f"{spaced(arm)} {rate:.2f}"
+            for arm, rate in {"zero-shot": entry["zero_shot"], **others}.items()
+        )
         where = f"{unseen.place(entry)}; {unseen.news(entry)}" if "distance" in entry else ""
-        found.append(f"{name:12} {success}, from scratch {final['scratch']:.2f}  {where}".rstrip())
+        found.append(f"{name:12} {success}  {where}".rstrip())
     return found
+
+
+def arm_lines(entry: Mapping[str, Any]) -> list[str]:
+    """A line for each arm of a target: its last success, when it rose, and what the arm does."""
+    width = max(map(len, entry["final"]))
+    return [
+        f"{name:{width}}  {arm_numbers(entry, name)}: {arm_of(name).words}"
+        for name in entry["final"]
+    ]
 
 
 class Actor(NamedTuple):

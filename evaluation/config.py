@@ -62,6 +62,18 @@ ROWS = {"choices": CLOSURES, "accepts": "uncap.evaluation.rows:any_name"}  # a r
 TASK_SETS = {"choices": "uncap.envs.closures:TASK_SETS", "accepts": "uncap.envs.closures:named_set"}
 
 
+METHODS: dict[str, Any] = {
+    "help": "how the policy is transferred; demos-K and demos_then_rl-K clone K expert episodes",
+    "choices": "uncap.evaluation.arms:METHODS",
+    "accepts": "uncap.evaluation.arms:method",
+}
+CONTROLS: dict[str, Any] = {
+    "help": "what the methods are compared with; demos_from_nothing-K clones K expert episodes",
+    "choices": "uncap.evaluation.arms:CONTROLS",
+    "accepts": "uncap.evaluation.arms:control",
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class TransferConfig:
     """Budget and resolution of a transfer; the same for every learner."""
@@ -75,11 +87,16 @@ class TransferConfig:
     )
     points: int = setting(8, "evaluations along each curve, after the one at 0 steps", least=1)
     episodes: int = setting(50, "episodes per evaluation", least=1)
+    last_episodes: int = setting(
+        200, "episodes of the last evaluation, from the same starts for every arm", least=1
+    )
+    source_quota: int = setting(
+        80, "episodes, at the end, of all rows of the source together: what was unlearned", least=1
+    )
     num_envs: int = setting(64, "sub-environments", least=1)
     seeds: int = setting(1, "learners of each kind", least=1)
-    few_shot: int = setting(
-        0, "expert episodes that a third learner clones first; 0: no such learner", least=0
-    )
+    methods: tuple[str, ...] = setting(("fine_tune",), **METHODS)
+    controls: tuple[str, ...] = setting(("scratch",), **CONTROLS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,7 +206,9 @@ QUICK = JobConfig(
     ppo=PPOConfig(rollout=40, warm_rollout=40, minibatches=2, critic_warmup=2),
     dagger=DaggerConfig(steps_per_task=1_600, updates=40),
     clone=CloneConfig(epochs=10),
-    transfer=TransferConfig(env_steps=5_120, points=2, episodes=4, num_envs=16),
+    transfer=TransferConfig(
+        env_steps=5_120, points=2, episodes=4, last_episodes=4, source_quota=8, num_envs=16
+    ),
 )
 
 
@@ -240,9 +259,12 @@ class TransferRunConfig:
         None, "environment steps per learner (default: the run's)", least=1
     )
     seeds: int = setting(1, "learners of each kind", least=1)
-    few_shot: int = setting(
-        0, "expert episodes that a third learner clones first; 0: no such learner", least=0
+    methods: tuple[str, ...] = setting(("fine_tune",), **METHODS)
+    controls: tuple[str, ...] | None = setting(
+        None,
+        **{**CONTROLS, "help": CONTROLS["help"] + " (default: all that cost little)"},
     )
+    all_controls: bool = setting(False, "the dear ones, too, which train long")
     replace: bool = setting(
         False, "drop what the run holds of this target, instead of adding learners of other seeds"
     )

@@ -46,7 +46,15 @@ _MECHANISM = fields(
     {"success": share, "low": number, "high": number, "episodes": count, "rows": count}
 )
 _FAULTS = {"diverged": count, "invalid_actions": count}
-_COLUMNS = fields({"steps": listed(count), "success": listed(share)}, _FAULTS)
+_COLUMNS = fields(
+    {"steps": listed(count), "success": listed(share)},
+    {
+        **_FAULTS,
+        "seconds": listed(number),
+        "last": listed(count),
+        "sources": optional(share),
+    },
+)
 
 
 def _curve(value: Any, place: str) -> str | None:
@@ -71,7 +79,6 @@ POSITION = {  # see `unseen.position`
     "unseen": listed(text),
 }
 
-_REACHED = listed(optional(count))
 _TRANSFER = fields(
     {
         "zero_shot": share,
@@ -79,17 +86,21 @@ _TRANSFER = fields(
         "zero_shot_high": number,
         "episodes": count,
         "budget": count,
-        "threshold": share,
         "curves": mapped(listed(_curve)),
-        "steps_to_threshold": fields(
-            {"pretrained": _REACHED, "scratch": _REACHED}, {"few_shot": _REACHED}
-        ),
-        "jumpstart": number,
-        "area": fields({"pretrained": number, "scratch": number}),
+        "final": mapped(share),
+        "area": mapped(number),
         "wall_seconds": number,
-        "few_shot": count,
     },
-    POSITION,  # not in older runs
+    {  # not in older runs, or not of all arms
+        "zero_shot_episodes": count,
+        "reached": mapped(mapped(mapped(anything))),
+        "interval": mapped(listed(number)),
+        "gain": mapped(listed(number)),
+        "sources": mapped(share),
+        "best_control": optional(text),
+        "jumpstart": number,
+        **POSITION,
+    },
 )
 _HELD_OUT = fields(
     {"mean_success": share, "worst_success": share, "per_task": mapped(_TASK)},

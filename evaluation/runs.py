@@ -190,7 +190,26 @@ def read_results(run: pathlib.Path) -> dict:
         raise RunError(
             f"{run / 'results.json'} is damaged: it lacks per_task or worst_success; {remedy}"
         )
+    if "transfer" in found:
+        targets = found["transfer"].items()
+        found["transfer"] = {target: _with_arms(entry) for target, entry in targets}
     return found
+
+
+def _with_arms(entry: dict) -> dict:
+    """A transfer's results; in older ones, learners had other names than the arms of today."""
+    if "pretrained" not in entry["curves"]:
+        return entry
+    from uncap.evaluation import gains  # it is slow to import
+
+    names = {"pretrained": "fine_tune", "few_shot": f"demos_then_rl-{entry.get('few_shot', 0)}"}
+    curves = {names.get(name, name): of_arm for name, of_arm in entry["curves"].items()}
+    zero_shot = [
+        {**curve, "steps": curve["steps"][:1], "success": curve["success"][:1]}
+        for curve in entry["curves"]["pretrained"]
+    ]
+    curves = {"zero_shot": zero_shot, **curves}
+    return {**entry, "curves": curves, **gains.measured(curves)}
 
 
 def read_run_metrics(run: pathlib.Path) -> Rows:

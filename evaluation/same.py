@@ -12,7 +12,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 IGNORED = ("seconds", "machine", "per_second", "versions")  # parts of keys that may differ
-FOUND = ("results.json", "cosines.json", "compare.json", "tune.json")
+FOUND = ("results.json", "cosines.json", "beliefs.json", "compare.json", "tune.json")
 DIGESTS = ("sha256", "check")  # keys of digests, of seconds too
 
 

@@ -6,6 +6,7 @@ References:
     Newcombe (1998), Improved confidence intervals for the difference between binomial proportions
         based on paired data.
     Agarwal et al. (2021), Deep reinforcement learning at the edge of the statistical precipice.
+    Kaplan and Meier (1958), Nonparametric estimation from incomplete observations.
     Taylor & Stone (2009), Transfer learning for reinforcement learning domains: a survey.
 """
 
@@ -16,10 +17,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import binomtest
+from scipy.stats import CensoredData, binomtest, ecdf
 
 Z_95 = 1.959964  # 0.975 quantile of the standard normal distribution
 PERCENTILES_95 = (2.5, 97.5)
+Interval = tuple[float, float, float]  # a value, and the ends of its interval
 
 
 def wilson(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
@@ -161,22 +163,99 @@ def _percentile_interval(values: np.ndarray | Sequence[float]) -> tuple[float, f
 
 
 def steps_to_threshold(
-    steps: Sequence[int], success: Sequence[float], threshold: float = 0.8
-) -> int | None:
-    """Time to threshold of a learning curve (Taylor & Stone, 2009).
+    steps: Sequence[float], success: Sequence[float], threshold: float = 0.8
+) -> float | None:
+    """Time to threshold of a learning curve (Taylor & Stone, 2009), once it stays there.
 
     Args:
-        steps: (points,) environment steps.
+        steps: (points,) environment steps, or seconds.
         success: (points,) success at each.
         threshold: success that has to be reached.
 
     Returns:
-        The first point's steps with at least that success; None if there is none (censored).
+        The first point from which on all have at least that success; None if the last has not
+        (censored).
     """
+    found = None
     for count, value in zip(steps, success, strict=True):
-        if value >= threshold:
-            return int(count)
-    return None
+        if value < threshold:
+            found = None
+        elif found is None:
+            found = count
+    return found
+
+
+def median_time(times: Sequence[float | None], limit: float) -> float | None:
+    """Median of times of which some are censored (Kaplan and Meier, 1958), by scipy.
+
+    Args:
+        times: of each run; None: not within the limit.
+        limit: at which the others were given up.
+
+    Returns:
+        The first time by which half of the runs are there; None if that is not within the limit.
+
+    Raises:
+        ValueError: no times.
+    """
+    if not times:
+        raise ValueError("need at least one time")
+    there = [time for time in times if time is not None]
+    if not there:
+        return None
+    censored = [limit] * (len(times) - len(there))
+    survival = ecdf(CensoredData(uncensored=there, right=censored)).sf
+    reached = survival.quantiles[survival.probabilities <= 0.5 + 1e-9]
+    return float(reached[0]) if len(reached) else None
+
+
+def mean_interval(outcomes: ArrayLike, rng: np.random.Generator, draws: int = 2000) -> Interval:
+    """Mean of outcomes with its 95 % bootstrap interval over seeds and starts.
+
+    Args:
+        outcomes: (seeds, starts).
+        rng: of the resampling.
+        draws: how many resamples.
+    """
+    scores = np.atleast_2d(np.asarray(outcomes, float))
+    values = _resampled_means(scores, rng, draws, None)
+    return float(scores.mean()), *_percentile_interval(values)
+
+
+def difference_interval(
+    first: ArrayLike, second: ArrayLike, rng: np.random.Generator, draws: int = 2000
+) -> Interval:
+    """Second mean less the first, paired by starts, with its 95 % bootstrap interval.
+
+    Starts are resampled for both together, seeds for each on its own.
+
+    Args:
+        first: (seeds, starts) outcomes.
+        second: (other seeds, the same starts).
+        rng: of the resampling.
+        draws: how many resamples.
+
+    Raises:
+        ValueError: not the same number of starts.
+    """
+    a, b = (np.atleast_2d(np.asarray(outcomes, float)) for outcomes in (first, second))
+    if a.shape[1] != b.shape[1]:
+        raise ValueError(f"need the same starts, not {a.shape[1]} and {b.shape[1]}")
+    starts = rng.integers(a.shape[1], size=(draws, a.shape[1]))
+    values = _resampled_means(b, rng, draws, starts) - _resampled_means(a, rng, draws, starts)
+    return float(b.mean() - a.mean()), *_percentile_interval(values)
+
+
+def _resampled_means(
+    scores: np.ndarray, rng: np.random.Generator, draws: int, starts: np.ndarray | None
+) -> np.ndarray:
+    """Means (draws,) of scores (seeds, starts), both drawn with replacement."""
+    seeds, count = scores.shape
+    if starts is None:
+        starts = rng.integers(count, size=(draws, count))
+    picked = rng.integers(seeds, size=(draws, seeds))
+    of_seeds = scores[picked].mean(1)  # (draws, starts)
+    return np.take_along_axis(of_seeds, starts, axis=1).mean(1)
 
 
 def area(steps: Sequence[int], success: Sequence[float]) -> float:

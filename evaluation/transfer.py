@@ -1,20 +1,18 @@
-"""Transfer: what a trained policy is worth on closures it never saw, against scratch.
+"""Transfer: what a trained policy is worth on closures it never saw, by methods and controls.
 
-The target is learned by reinforcement alone; its expert is used by the third learner only,
-`few_shot`, which clones a few of its episodes first. All learners get the same environment, budget
-and evaluation starts, and the same PPO but for what their beginnings ask for: a pretrained policy
-is tuned gently (`warm_*` and `critic_warmup` in `PPOConfig`), the one from scratch explores with
-the full rate. What the source cost, its own steps and its own tasks' experts, is not part of the
-budget.
+What each arm does is a row of `arms.ARMS`. All get the same environment, budget and evaluation
+starts, and the same PPO but for what their beginnings ask for: a pretrained policy is tuned gently
+(`warm_*` and `critic_warmup` in `PPOConfig`), the one from scratch explores with the full rate.
+What the source cost, its own steps and its own tasks' experts, is part of the budget of
+`scratch_total` only.
 
-Learners do not depend on each other: each has a folder of its own, `transfer/TARGET/KIND-SEED/` in
+Learners do not depend on each other: each has a folder of its own, `transfer/TARGET/ARM-SEED/` in
 the run, and they are trained at once, see `processes`.
 """
 
 from __future__ import annotations
 
 import copy
-import dataclasses
 import itertools
 import pathlib
 import time
@@ -25,25 +23,25 @@ import numpy as np
 import torch
 
 from uncap.agents import checkpoints
+from uncap.agents.adaptation import train_only
 from uncap.agents.config import DaggerConfig, LearnerConfig, PPOConfig
 from uncap.agents.files import owned, write_json
 from uncap.agents.learner import Learner
 from uncap.agents.policy import Acting, load_policy
 from uncap.envs import CLOSURES, Closure, register
-from uncap.evaluation import runs
+from uncap.evaluation import gains, runs
+from uncap.evaluation.arms import ARMS, parted
 from uncap.evaluation.config import TransferConfig
 from uncap.evaluation.processes import do_all
-from uncap.evaluation.protocol import EVALUATION_SEED, evaluate, summary
+from uncap.evaluation.protocol import EVALUATION_SEED, Episode, evaluate, spread, summary
 from uncap.evaluation.rows import restore
 from uncap.evaluation.run_shapes import LEARNED
-from uncap.evaluation.statistics import area, steps_to_threshold, wilson
 from uncap.evaluation.training import SAVES, Session
 from uncap.evaluation.unseen import position
 
 FOLDER = runs.TRANSFERS
 FINISHED = "curve.json"  # in a learner's folder, in place of its state
-THRESHOLD = 0.8  # success at which a target counts as learned
-TEACHER_SEED = 10_000  # added to the seed of a few-shot learner, for its teacher's starts
+TEACHER_SEED = 10_000  # added to the seed of a learner that clones, for its teacher's starts
 FEW_SHOT_UPDATES, FEW_SHOT_RATE = 300, 3e-4  # minibatches and learning rate of its cloning
 
 OnTarget = Callable[[str, dict], None]  # (target, its entry of results.json)
@@ -53,7 +51,7 @@ class Which(NamedTuple):
     """One learner of a transfer."""
 
     target: Closure
-    kind: str  # of `learner_kinds`
+    kind: str  # name of an arm, see `arms.parted`
     seed: int
 
     @property
@@ -67,9 +65,8 @@ class Which(NamedTuple):
 
 
 def learner_kinds(config: TransferConfig) -> tuple[str, ...]:
-    """The learners of a transfer."""
-    few_shot = ("few_shot",) if config.few_shot else ()
-    return ("pretrained", "scratch", *few_shot)
+    """The arms of a transfer; success without an attempt is always measured."""
+    return tuple(dict.fromkeys(("zero_shot", *config.methods, *config.controls)))
 
 
 def transfer(
@@ -80,7 +77,7 @@ def transfer(
     on_target: OnTarget,
     entries: Mapping[str, dict],
 ) -> bool:
-    """Fine-tune on targets and learn them from scratch, with the same budget.
+    """Learn targets by methods and controls, with the same budget.
 
     What a stop or a kill interrupts goes on from the learners' folders.
 
@@ -89,9 +86,9 @@ def transfer(
         meta: the JSON part of its checkpoint.
         targets: rows that were not trained.
         session: the job; its seed is the first learner's, and each further one adds 1.
-        on_target: called with each target that is done and its entry of results.json: zero-shot
-            success with its interval, curves, steps to `THRESHOLD` (None: not reached within the
-            budget), jumpstart, areas, and how far the target is from the rows that were trained.
+        on_target: called with each target that is done and its entry of results.json: curves,
+            what `gains.measured` reads off them, and how far the target is from the rows that were
+            trained.
         entries: of results.json, to add to: learners that are in them are not trained again.
 
     Returns:
@@ -137,8 +134,8 @@ def settings(config: TransferConfig, source: Any) -> dict[str, Any]:
         "budget": config.env_steps,
         "points": config.points,
         "episodes": config.episodes,
+        "last_episodes": config.last_episodes,
         "num_envs": config.num_envs,
-        "few_shot": config.few_shot,
         "source": checkpoints.digest(weights),
     }
 
@@ -151,9 +148,7 @@ def check_same(ours: dict[str, Any], theirs: dict[str, Any], place: str) -> None
     """
     both = [key for key in ours if key in theirs]
     different = [
-        f"{key} {theirs[key]}, now {ours[key]}"
-        for key in both
-        if ours[key] != theirs[key] and (key != "few_shot" or ours[key] and theirs[key])
+        f"{key} {theirs[key]}, now {ours[key]}" for key in both if ours[key] != theirs[key]
     ]
     if different:
         raise runs.RunError(
@@ -213,12 +208,12 @@ class _Target:
             learned = _learned(which.folder(self.run))
             curves.setdefault(which.kind, []).append(learned["curve"])
             seconds += learned["seconds"]
-        few_shot = max(self.config.few_shot, self.before.get("few_shot", 0))
-        config = dataclasses.replace(self.config, few_shot=few_shot)
         return {
             **self.common,
             **position(CLOSURES[self.name], self.trained),
-            **_measures(curves, config),
+            **gains.measured(curves),
+            "seeds": len(curves["zero_shot"]),
+            "curves": curves,
             "wall_seconds": seconds,
         }
 
@@ -284,7 +279,8 @@ class Curve:
         session: the job.
 
     Attributes:
-        points: (environment steps, success) so far.
+        points: (environment steps, seconds, success) so far.
+        last: outcomes of the last point's episodes, 0 or 1.
         diverged: simulations that were put back in its evaluations.
         invalid_actions: control steps of its evaluations whose action was not finite.
     """
@@ -294,7 +290,9 @@ class Curve:
         self.episode_steps = meta["episode_steps"]
         self.target = which.target.name
         self.seed = which.seed
-        self.kind = which.kind
+        row, self.episodes_cloned = parted(which.kind)
+        self.arm = ARMS[row]
+        self.meta = meta
         self.session = session
         self.config = session.config.transfer
         self.ppo: PPOConfig = session.config.ppo
@@ -302,13 +300,23 @@ class Curve:
         self.source = source
         self.settings = settings(self.config, source)
         self.folder = which.folder(session.run)
-        self.points: list[tuple[int, float]] = []
+        self.points: list[tuple[int, float, float]] = []
+        self.last: list[int] = []
         self.diverged = 0
         self.invalid_actions = 0
         self._saved = 0  # parts of the budget
         self._began = time.perf_counter()
-        warm = self.kind != "scratch"
+        self._evaluating = 0.0  # seconds
+        self.budget = self.config.env_steps
+        if self.arm.total:
+            self.budget += runs.read_results(session.run).get("train", {}).get("env_steps", 0)
+        warm = self.arm.begins != "nothing" or self.arm.demos or self.arm.taught
         self.learner = self._make_learner(self.config.num_envs, self.seed, warm)
+        if self.arm.begins == "source":
+            self.learner.policy.adopt(self.source)
+        if self.arm.reinforces:
+            train_only(self.learner.policy, self.arm.trains, self._vector())
+        self.told = self._told()
 
     def _make_learner(self, num_envs: int, seed: int, warm: bool) -> Learner:
         config = LearnerConfig(
@@ -329,9 +337,11 @@ class Curve:
             self._resume()
         else:
             self._begin()
+            if self.arm.taught and self.session.stop():
+                return False
             self._point()
-        while len(self.points) <= self.config.points:
-            steps = self.config.env_steps * len(self.points) // self.config.points
+        while self.arm.reinforces and len(self.points) <= self.config.points:
+            steps = self.budget * len(self.points) // self.config.points
             self.learner.learn(steps, self._on_update)
             if self.session.stop():
                 return False
@@ -339,15 +349,49 @@ class Curve:
         self._finish()
         return True
 
+    def _vector(self) -> torch.Tensor:
+        """What is told of the target, (t,), where it is a vector that stays; else of no size."""
+        vectors = self.learner.closures.task_vectors
+        stays = vectors.ndim == 2 and not self.network.embedding
+        return torch.as_tensor(vectors[0] if stays else vectors[0, :0].reshape(-1))
+
+    def _told(self) -> Any:
+        """What the environments of evaluations tell: the conditioning, or a vector of the arm's.
+
+        Raises:
+            RunError: the policy is told nothing by a vector.
+        """
+        if self.arm.told == "own":
+            return self.conditioning
+        trained = {name: np.asarray(self.meta["vectors"][name]) for name in self.meta["tasks"]}
+        known = np.stack(list(trained.values()))  # (rows, ..., t)
+        if not known.size:
+            raise runs.RunError(
+                "nearest_task, shuffled and noise need a policy that is told of its task by a "
+                f"vector: this one is told {self.conditioning}"
+            )
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, 3]))
+        if self.arm.told == "nearest":
+            found = trained[
+                position(CLOSURES[self.target], [CLOSURES[n] for n in trained])["nearest"]
+            ]
+        elif self.arm.told == "another":
+            found = known[rng.integers(len(known))]
+        else:
+            found = rng.normal(known.mean(0), known.std(0))
+        return {self.target: found.astype(np.float32)}
+
     def _begin(self) -> None:
         """Give the learner what it begins with."""
-        if self.kind == "scratch":
-            return
-        self.learner.policy.adopt(self.source)
-        deviation = float(np.log(self.ppo.warm_deviation))
-        self.learner.policy.log_std.data.fill_(deviation)
-        if self.kind == "few_shot":
-            self._clone_expert(self.config.few_shot)
+        if self.arm.begins == "source":
+            deviation = float(np.log(self.ppo.warm_deviation))
+            self.learner.policy.log_std.data.fill_(deviation)
+        if self.arm.demos:
+            self._clone_expert(self.episodes_cloned)
+        if self.arm.taught:
+            self.learner.imitate_experts(
+                self.session.config.dagger, lambda *_: not self.session.stop()
+            )
 
     def _clone_expert(self, episodes: int) -> None:
         """Clone episodes of the target's expert into the learner's policy."""
@@ -365,7 +409,7 @@ class Curve:
 
     def _on_update(self) -> bool:
         """Save when another part of the budget is used, and at a stop; whether to go on."""
-        parts = int(SAVES * self.learner.env_steps / self.config.env_steps)
+        parts = int(SAVES * self.learner.env_steps / self.budget)
         if parts > self._saved or self.session.stop():
             self._saved = parts
             self._save()
@@ -373,53 +417,88 @@ class Curve:
         return not self.session.stop()
 
     def _point(self) -> None:
-        """Evaluate, and keep the point."""
-        table = evaluate(
-            Acting(self.learner.policy, (self.target,)),
-            (self.target,),
-            self.config.episodes,
-            conditioning=self.conditioning,
-            seed=EVALUATION_SEED,
-            sensors=self.network.sensors,
-            episode_steps=self.episode_steps,
-        )
+        """Evaluate, and keep the point; the last one with more episodes."""
+        is_last = not self.arm.reinforces or len(self.points) == self.config.points
+        episodes = self.config.episodes
+        if is_last:
+            episodes = max(episodes, self.config.last_episodes)
+        seconds = time.perf_counter() - self._began - self._evaluating
+        table = self._evaluated((self.target,), episodes, self.told)
         found = summary(table)
-        self.points.append((self.learner.env_steps, found["mean_success"]))
+        self.points.append((self.learner.env_steps, round(seconds, 2), found["mean_success"]))
+        self.last = [int(episode.success) for episode in table]
         self.diverged += found["diverged"]
         self.invalid_actions += found["invalid_actions"]
         self._save()
         self._report()
 
+    def _evaluated(self, rows: Sequence[str], episodes: int, told: Any) -> list[Episode]:
+        """Episodes of the policy as it is now."""
+        began = time.perf_counter()
+        table = evaluate(
+            Acting(self.learner.policy, (self.target,)),
+            rows,
+            episodes,
+            conditioning=told,
+            known_tasks=self.meta["known"],
+            seed=EVALUATION_SEED,
+            sensors=self.network.sensors,
+            episode_steps=self.episode_steps,
+        )
+        self._evaluating += time.perf_counter() - began
+        return table
+
+    def _on_sources(self) -> float | None:
+        """Success on the rows of the source; None of what never was, or cannot be, at home there.
+
+        With a head per row the target's is none of theirs; a vector that was learned for the
+        target replaces what is told of every row.
+        """
+        if self.arm.begins != "source" or self.arm.told != "own":
+            return None
+        if self.network.head == "per_task" or self.arm.trains == "conditioning":
+            return None
+        rows = tuple(self.meta["tasks"])
+        measured, episodes = spread(rows, self.config.source_quota, self.config.episodes, None)
+        return summary(self._evaluated(measured, episodes, self.conditioning))["mean_success"]
+
     def _report(self) -> None:
-        _, success = self.points[-1]
-        total = self.config.env_steps
+        *_, success = self.points[-1]
+        total = self.budget
         self.session.report("", min(total, self.learner.env_steps), total, f"{success:.2f}")
 
     def _save(self) -> None:
         state = {
             "settings": self.settings,
             "points": self.points,
+            "last": self.last,
             "diverged": self.diverged,
             "invalid_actions": self.invalid_actions,
             "seconds": time.perf_counter() - self._began,
+            "evaluating": self._evaluating,
         }
         self.learner.save(self.folder, transfer=state)
 
     def _resume(self) -> None:
         """Return to the saved state."""
         kept = self.learner.resume(self.folder)["transfer"]
-        self.points = [(steps, success) for steps, success in kept["points"]]
+        self.points = [tuple(point) for point in kept["points"]]
+        self.last = kept["last"]
         self.diverged = kept["diverged"]
         self.invalid_actions = kept["invalid_actions"]
         self._began -= kept["seconds"]
+        self._evaluating += kept["evaluating"]
 
     def _finish(self) -> None:
         """Leave the curve in the folder, and the state no more."""
-        steps, success = zip(*self.points, strict=True)
+        steps, spent, success = zip(*self.points, strict=True)
         curve = {
             "seed": self.seed,
             "steps": list(steps),
+            "seconds": list(spent),
             "success": list(success),
+            "last": self.last,
+            "sources": self._on_sources(),
             "diverged": self.diverged,
             "invalid_actions": self.invalid_actions,
         }
@@ -427,32 +506,3 @@ class Curve:
         learned = {"settings": self.settings, "curve": curve, "seconds": seconds}
         write_json(self.folder / FINISHED, learned)
         (self.folder / checkpoints.FILE).unlink()
-
-
-def _measures(curves: dict[str, list[dict]], config: TransferConfig) -> dict[str, Any]:
-    """What is read off the curves."""
-    zero_shot = curves["pretrained"][0]["success"][0]
-    low, high = wilson(round(zero_shot * config.episodes), config.episodes)
-    mean = {
-        kind: np.mean([curve["success"] for curve in of_kind], axis=0)
-        for kind, of_kind in curves.items()
-    }
-    reached = {
-        kind: [steps_to_threshold(c["steps"], c["success"], THRESHOLD) for c in of_kind]
-        for kind, of_kind in curves.items()
-    }
-    return {
-        "zero_shot": zero_shot,
-        "zero_shot_low": low,
-        "zero_shot_high": high,
-        "episodes": config.episodes,
-        "budget": config.env_steps,
-        "seeds": len(curves["pretrained"]),
-        "few_shot": config.few_shot,
-        "threshold": THRESHOLD,
-        "curves": curves,
-        "steps_to_threshold": reached,
-        "final": {kind: float(success[-1]) for kind, success in mean.items()},
-        "jumpstart": float(mean["pretrained"][0] - mean["scratch"][0]),
-        "area": {kind: area(curves[kind][0]["steps"], success) for kind, success in mean.items()},
-    }

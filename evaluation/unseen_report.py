@@ -13,10 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from uncap.envs import CLOSURES, named_set
+from uncap.evaluation.arms import spaced
+from uncap.evaluation.gains import THRESHOLDS, arm_numbers
 from uncap.evaluation.pages import (
     BLACK,
     BLUE,
-    GREEN,
     GREY,
     ORANGE,
     WIDTH,
@@ -30,12 +31,8 @@ from uncap.evaluation.statistics import wilson
 from uncap.evaluation.unseen import news, position
 
 _MOST_NAMED = 10  # rows that are named in the figure and in the table; more are grouped
-_LEARNERS = {"pretrained": BLUE, "scratch": ORANGE, "few_shot": GREEN}
-_WORDS = {
-    "pretrained": "after transfer",
-    "scratch": "from scratch",
-    "few_shot": "after a few expert episodes and transfer",
-}
+_COLORS = {"fine_tune": BLUE, "scratch": ORANGE}
+_MARKS = "o^Dsv<>ph*X"
 _ASIDE = 0.018  # of the figure's width: marks of one row stand beside each other
 
 
@@ -57,6 +54,19 @@ class _Row:
         """Of the row; what it cannot be told of is one group."""
         row = CLOSURES.get(self.name)
         return row.mechanism if row else "other"
+
+
+def _looks(arms: Sequence[str]) -> dict[str, tuple[Any, str]]:
+    """Colour and mark of each arm."""
+    return {
+        name: (_COLORS.get(name) or curve_look(k + 2)[0], _MARKS[k % len(_MARKS)])
+        for k, name in enumerate(arms)
+    }
+
+
+def _arms(rows: Sequence[_Row]) -> list[str]:
+    """The arms that rows have, but for zero-shot, which has a column of its own."""
+    return list(dict.fromkeys(arm for row in rows for arm in row.final if arm != "zero_shot"))
 
 
 def distance_section(config: Mapping, results: Mapping) -> str:
@@ -113,9 +123,14 @@ def _transferred(name: str, entry: Mapping, trained: Sequence[str]) -> _Row:
         entry["zero_shot"],
         entry["zero_shot_low"],
         entry["zero_shot_high"],
-        entry["episodes"],
+        _episodes(entry),
         final,
     )
+
+
+def _episodes(entry: Mapping) -> int:
+    """Of the evaluation without an attempt."""
+    return entry.get("zero_shot_episodes", entry["episodes"])
 
 
 def _final(curves: Sequence[Mapping]) -> float:
@@ -165,15 +180,11 @@ def _draw_named(axes: Axes, rows: Sequence[_Row], right: float) -> None:
     aside = _ASIDE * right
     x = np.array([row.where["distance"] for row in rows])
     _draw_zero_shot(axes, rows, x - aside, BLUE, "zero-shot, with its interval")
-    places = {"pretrained": 0.0, "scratch": aside, "few_shot": 2 * aside}
-    marks = {"pretrained": "o", "scratch": "^", "few_shot": "D"}
-    for kind, color in _LEARNERS.items():
-        having = [(row.where["distance"], row.final[kind]) for row in rows if kind in row.final]
-        if having:
-            distances, success = np.array(having).T
-            place = distances + places[kind]
-            label = _WORDS[kind]
-            axes.plot(place, success, marks[kind], color=color, ms=7, label=label, clip_on=False)
+    for k, (arm, (color, mark)) in enumerate(_looks(_arms(rows)).items()):
+        having = [(row.where["distance"], row.final[arm]) for row in rows if arm in row.final]
+        distances, success = np.array(having).T
+        place = distances + k * aside
+        axes.plot(place, success, mark, color=color, ms=7, label=spaced(arm), clip_on=False)
     for row in rows:
         axes.annotate(
             _label(row),
@@ -231,7 +242,7 @@ def _by_mechanism(rows: Sequence[_Row]) -> dict[str, list[_Row]]:
 
 
 def _table(rows: Sequence[_Row]) -> str:
-    kinds = [kind for kind in _LEARNERS if any(kind in row.final for row in rows)]
+    kinds = _arms(rows)
     heading = ("row", "distance", "nearest trained row", "new in it", "zero-shot")
     return table(
         [
@@ -245,7 +256,7 @@ def _table(rows: Sequence[_Row]) -> str:
             )
             for row in rows
         ],
-        (*heading, *(_WORDS[kind] for kind in kinds)),
+        (*heading, *(html.escape(spaced(kind)) for kind in kinds)),
     )
 
 
@@ -305,20 +316,25 @@ def transfer_section(target: str, entry: Mapping) -> str:
     """Learning curves on a target, and what is read off them."""
     return (
         f"<h2>Transfer to {html.escape(target)}</h2>"
-        + picture(_curves_figure(entry["curves"], entry["threshold"]))
+        + picture(_curves_figure(entry["curves"]))
         + _transfer_table(entry)
     )
 
 
-def _curves_figure(curves: Mapping[str, Sequence[Mapping]], threshold: float) -> Figure:
+def _curves_figure(curves: Mapping[str, Sequence[Mapping]]) -> Figure:
     """Learning curves on the target: a colour per learner, a curve per seed."""
     figure, axes = new_figure(WIDTH, 3.2)
-    for name, color in _LEARNERS.items():
-        for k, curve in enumerate(curves.get(name, [])):
+    most = max(max(curve["steps"]) for of_arm in curves.values() for curve in of_arm) / 1000
+    for name, (color, mark) in _looks(list(curves)).items():
+        for k, curve in enumerate(curves[name]):
             steps = [count / 1000 for count in curve["steps"]]
-            label = name if k == 0 else None
-            axes.plot(steps, curve["success"], "o-", color=color, ms=3, label=label)
-    axes.axhline(threshold, color=GREY, ls=":", lw=1)
+            label = spaced(name) if k == 0 else None
+            if len(steps) > 1:
+                axes.plot(steps, curve["success"], f"{mark}-", color=color, ms=3, label=label)
+            else:  # it takes no steps on the target
+                axes.plot([0, most], [curve["success"][0]] * 2, ":", color=color, lw=1, label=label)
+    for threshold in THRESHOLDS:
+        axes.axhline(threshold, color=GREY, ls=":", lw=1)
     axes.set(
         xlabel="environment steps on the target (thousands)",
         ylabel="final success",
@@ -331,31 +347,20 @@ def _curves_figure(curves: Mapping[str, Sequence[Mapping]], threshold: float) ->
 def _transfer_table(entry: Mapping) -> str:
     zero_shot = (
         f"{percent(entry['zero_shot'])} ({percent(entry['zero_shot_low'])} to "
-        f"{percent(entry['zero_shot_high'])}, {entry['episodes']} episodes)"
+        f"{percent(entry['zero_shot_high'])}, {_episodes(entry)} episodes)"
     )
-    budget = entry["budget"]
-    reached = {
-        learner: _steps_to_threshold(steps, budget)
-        for learner, steps in entry["steps_to_threshold"].items()
-    }
-    threshold = f"steps to {percent(entry['threshold'])}"
-    area = entry["area"]
-    rows = [
-        ("zero-shot success", zero_shot),
-        (f"{threshold}, pretrained (per seed)", reached["pretrained"]),
-        (f"{threshold}, from scratch (per seed)", reached["scratch"]),
-    ]
-    if "few_shot" in reached:
-        name = f"{threshold}, after {entry['few_shot']} expert episodes (per seed)"
-        rows.append((name, reached["few_shot"]))
+    rows = [("zero-shot success", zero_shot)]
     rows += [
-        ("jumpstart", f"{100 * entry['jumpstart']:+.0f} points"),
-        ("area under the curve", f"{area['pretrained']:.2f} against {area['scratch']:.2f}"),
-        ("seconds of all its learners", f"{entry['wall_seconds']:.0f}"),
+        (html.escape(spaced(arm)), html.escape(arm_numbers(entry, arm)))
+        for arm in entry["final"]
+        if arm != "zero_shot"
     ]
+    rows += [
+        (f"area under the curve, {html.escape(spaced(arm))}", f"{value:.2f}")
+        for arm, value in entry["area"].items()
+    ]
+    if "jumpstart" in entry:
+        rows.append(("jumpstart", f"{100 * entry['jumpstart']:+.0f} points"))
+    rows.append(("environment steps at most", f"{entry['budget']:,}"))
+    rows.append(("seconds of all its learners", f"{entry['wall_seconds']:.0f}"))
     return table(rows)
-
-
-def _steps_to_threshold(steps: Sequence[int | None], budget: int) -> str:
-    """A number per seed, or that the budget did not suffice."""
-    return ", ".join(f"not within {budget:,}" if count is None else f"{count:,}" for count in steps)

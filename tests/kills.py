@@ -138,7 +138,9 @@ JOBS = {
     "arm": Job(f"{_PPO} --sensors arm --body transformer", _RESUME),
     "sac-arm": Job(f"{_SMALL} {_STEPS} {_DAGGER} {_SAC} --sensors arm", _RESUME),
     "transfer": Job(
-        "transfer OUT --target jar --env-steps 200 --seeds 2 --few-shot 1", copied="scratch"
+        "transfer OUT --target jar --env-steps 200 --methods fine_tune adapter demos_then_rl-1 "
+        "--all-controls",
+        copied="scratch",
     ),
     "export": Job("export OUT", copied="scratch", differences=same_exports),
     "disturb": Job(

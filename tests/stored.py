@@ -21,6 +21,7 @@ TINY = dataclasses.replace(
     ppo=PPOConfig(rollout=4, warm_rollout=4, minibatches=2),
 )
 CURVE = {"seed": 0, "steps": [0, 10], "success": [0.0, 0.5]}
+POINT = {"seed": 0, "steps": [0], "success": [0.5]}
 TRANSFER = {
     "distance": 0.35,
     "nearest": "tumbler",
@@ -31,13 +32,18 @@ TRANSFER = {
     "episodes": 4,
     "budget": 10,
     "seeds": 1,
-    "few_shot": 0,
-    "threshold": 0.8,
-    "curves": {"pretrained": [CURVE], "scratch": [CURVE]},
-    "steps_to_threshold": {"pretrained": [None], "scratch": [10]},
-    "final": {"pretrained": 0.5, "scratch": 0.5},
+    "curves": {"zero_shot": [POINT], "fine_tune": [CURVE], "scratch": [CURVE]},
+    "reached": {
+        "fine_tune": {"0.5": {"steps": [10], "median_steps": 10.0}},
+        "scratch": {"0.5": {"steps": [None], "median_steps": None}},
+    },
+    "interval": {"fine_tune": [0.2, 0.8]},
+    "gain": {"fine_tune": [0.0, -0.3, 0.3]},
+    "sources": {"zero_shot": 1.0, "fine_tune": 0.9},
+    "best_control": "scratch",
+    "final": {"zero_shot": 0.5, "fine_tune": 0.5, "scratch": 0.5},
     "jumpstart": 0.0,
-    "area": {"pretrained": 0.25, "scratch": 0.25},
+    "area": {"fine_tune": 0.25, "scratch": 0.25},
     "wall_seconds": 1.0,
 }
 

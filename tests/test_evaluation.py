@@ -26,7 +26,14 @@ from uncap.evaluation.protocol import (
     write_episodes,
 )
 from uncap.evaluation.report import write_report
-from uncap.evaluation.statistics import area, steps_to_threshold, wilson
+from uncap.evaluation.statistics import (
+    area,
+    difference_interval,
+    mean_interval,
+    median_time,
+    steps_to_threshold,
+    wilson,
+)
 from uncap.evaluation.watch import Watch
 
 
@@ -175,9 +182,41 @@ def test_wilson_refuses_impossible_counts(successes, trials):
 
 
 def test_thresholds_and_areas():
-    assert steps_to_threshold([0, 10, 20], [0.1, 0.8, 0.7]) == 10
+    assert steps_to_threshold([0, 10, 20], [0.1, 0.8, 0.7], 0.7) == 10
+    assert steps_to_threshold([0, 10, 20, 30], [0.9, 0.1, 0.8, 0.8]) == 20  # lost, and back
+    assert steps_to_threshold([0, 10, 20], [0.1, 0.8, 0.7]) is None  # lost again
     assert steps_to_threshold([0, 10], [0.1, 0.2]) is None
     assert area([0, 10, 20], [0.0, 1.0, 1.0]) == pytest.approx(0.75)
+
+
+def test_the_median_counts_who_never_gets_there():
+    """Kaplan and Meier's estimate falls by 1/n at each time, where none was given up before."""
+    assert median_time([10, 30, 20], 100) == 20
+    assert median_time([10, None, 20], 100) == 20
+    assert median_time([10, None, None], 100) is None
+    assert median_time([10, 20, None, None], 100) == 20
+    assert median_time([None], 100) is None
+    with pytest.raises(ValueError, match="at least one"):
+        median_time([], 100)
+
+
+def test_intervals_over_seeds_and_starts():
+    rng = np.random.default_rng(0)
+    mean, low, high = mean_interval([[1, 1, 1, 1]], rng)
+    assert (mean, low, high) == (1.0, 1.0, 1.0)
+    same = rng.integers(2, size=(1, 300))
+    difference, low, high = difference_interval(same, same, rng)
+    assert (difference, low, high) == (0.0, 0.0, 0.0)  # the starts are paired
+    other = rng.integers(2, size=(1, 300))
+    difference, low, high = difference_interval(same, other, rng)
+    assert difference == pytest.approx(other.mean() - same.mean())
+    # of two independent rates near one half, n = 300: 1.96 sqrt(2 x 0.25 / 300) = 0.080
+    assert (high - low) / 2 == pytest.approx(0.080, abs=0.012)
+    apart = np.repeat([[0], [1]], 300, axis=1)  # seeds that differ as much as they can
+    _, low, high = mean_interval(apart, rng)
+    assert (low, high) == (0.0, 1.0)
+    with pytest.raises(ValueError, match="the same starts, not 2 and 3"):
+        difference_interval([[0, 1]], [[0, 1, 1]], rng)
 
 
 def test_episode_table_round_trip(tmp_path):

@@ -171,7 +171,7 @@ def ask_go_on_transfer(folder: pathlib.Path, said: Said) -> Any:
     _, job = experiment.stored_job(run)
     source, meta = load_policy(run / "checkpoint")
     session = Session(run, job, 0, lambda *_: None, lambda: True)
-    which = transfer.Which(CLOSURES[TARGET], "pretrained", 0)
+    which = transfer.Which(CLOSURES[TARGET], "fine_tune", 0)
     transfer._check_kept(which.folder(run), transfer.settings(job.transfer, source))
     curve = transfer.Curve(source, meta, which, session)
     curve._resume()
@@ -310,7 +310,7 @@ def make_transferring(run: pathlib.Path, into: pathlib.Path) -> None:
     shutil.copytree(run, into)
     _, job = experiment.stored_job(into)
     session = Session(into, job, 0, lambda *_: None, lambda: True)
-    assert not transfer.learn(transfer.Which(CLOSURES[TARGET], "pretrained", 0), session)
+    assert not transfer.learn(transfer.Which(CLOSURES[TARGET], "fine_tune", 0), session)
 
 
 @pytest.fixture(scope="module")

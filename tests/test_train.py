@@ -127,7 +127,7 @@ def test_quick_job_writes_the_run_folder(run):
     assert results["total_seconds"] > 0
     assert results["mean_success"] > 0.3  # the quick policy is poor, not nothing
     curves = results["transfer"]["thermos"]["curves"]
-    assert curves["pretrained"][0]["steps"] == curves["scratch"][0]["steps"]
+    assert curves["fine_tune"][0]["steps"] == curves["scratch"][0]["steps"]
     assert results["transfer"]["canister"]["unseen"] == ["turn_then_lift"]
     assert results["transfer"]["thermos"]["nearest"] == "tumbler"
 
@@ -148,7 +148,11 @@ def test_commands_on_a_run(run, tmp_path, within):
     done = within("evaluate", run, "--tasks mug valve --episodes 3 --out", tmp_path / "e")
     assert done.returncode == 0, done.stderr
     assert set(read_json(tmp_path / "e/results.json")["per_task"]) == {"mug", "valve"}
-    smaller = ("transfer", run, "--target thermos --env-steps 2560 --few-shot 2")
+    smaller = (
+        "transfer",
+        run,
+        "--target thermos --env-steps 2560 --methods fine_tune demos_then_rl-2",
+    )
     assert "budget 5120, now 2560" in error_line(within(*smaller))
     done = within(*smaller, "--replace")
     assert done.returncode == 0, done.stderr
@@ -314,8 +318,8 @@ def test_transfer_of_a_run_without_one_takes_the_default_budget(tmp_path, monkey
 
     def transfer_run(session, target, replace):
         asked.append(session.config.transfer.env_steps)
-        names = ("zero_shot", "steps_to_threshold", "jumpstart", "final", "area")
-        return {"transfer": {target: dict.fromkeys(names)}}
+        entry = {"zero_shot": 0.5, "final": {"zero_shot": 0.5}, "area": {}}
+        return {"transfer": {target: entry}}
 
     monkeypatch.setattr(experiment, "transfer_run", transfer_run)
     for steps in (None, 640):

@@ -59,7 +59,10 @@ def test_the_first_figure_is_success_against_distance(made, figures):
     assert [label.get_text() for label in axes.texts] == ["thermos", "canister (1 new)"]
     assert "no source is lifted only after it was turned" in text
     assert text.index("thermos 0.35 tumbler") < text.index("canister 1.23 mug")  # by distance
-    assert "steps to 80 %, pretrained" in text
+    assert (
+        "fine tune 0.50 [0.20, 0.80], 0.5 for good after 10 steps, +0.00 [-0.30, 0.30] on scratch, "
+        "0.90 on the source&#x27;s rows"
+    ) in text
     drawn = np.concatenate([line.get_xydata() for line in axes.lines])
     assert {0.25, 0.5} <= set(drawn[:, 1])
 

@@ -1,0 +1,159 @@
+"""The arms of a transfer: methods, and the controls that make their figures mean something.
+
+An arm says what a learner begins with, what it is told, which of its weights learn, whether it
+clones expert episodes first, and whether it learns by reinforcement. A new one is a row.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from uncap.envs.tables import lookup
+
+MOST_EPISODES = 1000  # of demonstrations
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """A row of METHODS or CONTROLS.
+
+    Attributes:
+        words: one line: what it does; of a control, what it rules out.
+        begins: with the weights of the source, or from nothing.
+        told: of the target itself; of the nearest trained row; of another trained row, drawn;
+            or noise of the size of a task vector.
+        trains: what learns, a row of `adaptation.TRAINS`.
+        demos: whether it clones expert episodes first: its name then ends in their number.
+        taught: whether the target's expert teaches it, by DAgger.
+        reinforces: whether it learns by reinforcement.
+        total: whether its budget has the steps of the source's training in it, too.
+        is_dear: whether it is left out unless it is asked for.
+    """
+
+    words: str
+    begins: Literal["source", "nothing"] = "source"
+    told: Literal["own", "nearest", "another", "noise"] = "own"
+    trains: str = "all"
+    demos: bool = False
+    taught: bool = False
+    reinforces: bool = True
+    total: bool = False
+    is_dear: bool = False
+
+
+METHODS = {
+    "zero_shot": Arm("the policy as it is, without an attempt", trains="none", reinforces=False),
+    "nearest_task": Arm(
+        "as it is, told of the most similar row that it was trained on",
+        told="nearest",
+        trains="none",
+        reinforces=False,
+    ),
+    "fine_tune": Arm("all weights, by reinforcement"),
+    "head_only": Arm("the output layer, by reinforcement", trains="head"),
+    "conditioning_only": Arm("the task vector, by reinforcement", trains="conditioning"),
+    "adapter": Arm("low-rank matrices, by reinforcement", trains="adapter"),
+    "demos": Arm("clones K expert episodes", demos=True, reinforces=False),
+    "demos_then_rl": Arm("clones K expert episodes, then reinforcement", demos=True),
+}
+CONTROLS = {
+    "scratch": Arm("from nothing, with as many steps on the target", begins="nothing"),
+    "demos_from_nothing": Arm(
+        "the same K expert episodes from nothing: what they are worth without the source",
+        begins="nothing",
+        demos=True,
+        reinforces=False,
+    ),
+    "shuffled": Arm(
+        "told of another trained row: whether it listens to what it is told",
+        told="another",
+        trains="none",
+        reinforces=False,
+    ),
+    "noise": Arm(
+        "told noise: the same, for any vector at all",
+        told="noise",
+        trains="none",
+        reinforces=False,
+    ),
+    "scratch_total": Arm(
+        "from nothing, with the source's steps as well: whether learning alone would do",
+        begins="nothing",
+        total=True,
+        is_dear=True,
+    ),
+    "expert_taught": Arm(
+        "from nothing, taught by the target's expert: the upper bound",
+        begins="nothing",
+        taught=True,
+        reinforces=False,
+        is_dear=True,
+    ),
+}
+ARMS = METHODS | CONTROLS
+
+
+def parted(name: str) -> tuple[str, int]:
+    """The row of an arm and its number of expert episodes, 0 without any.
+
+    Args:
+        name: such as `fine_tune`, or `demos-5`.
+
+    Raises:
+        ValueError: no such arm; a number of episodes that is missing, too many, or not allowed.
+    """
+    stem, dash, number = name.rpartition("-")
+    row = stem if dash and number.isascii() and number.isdigit() else name
+    arm = lookup(ARMS, row, "method or control")
+    if not arm.demos:
+        if row != name:
+            raise ValueError(f"{row} clones no expert episodes: it takes no number, as in {name}")
+        return row, 0
+    if row == name or not 1 <= int(number) <= MOST_EPISODES or number != str(int(number)):
+        raise ValueError(
+            f"{row} needs a number of expert episodes, 1 to {MOST_EPISODES:,}: such as {row}-5"
+        )
+    return row, int(number)
+
+
+def spaced(name: str) -> str:
+    """An arm's name in words."""
+    return name.replace("_", " ")
+
+
+def arm_of(name: str) -> Arm:
+    """The row of an arm, see `parted`."""
+    return ARMS[parted(name)[0]]
+
+
+def method(name: str) -> None:
+    """Refuse what is no method.
+
+    Raises:
+        ValueError: see `parted`; or it is a control.
+    """
+    row, _ = parted(name)
+    lookup(METHODS, row, "method")
+
+
+def control(name: str) -> None:
+    """Refuse what is no control.
+
+    Raises:
+        ValueError: see `parted`; or it is a method.
+    """
+    row, _ = parted(name)
+    lookup(CONTROLS, row, "control")
+
+
+def default_controls(methods: tuple[str, ...], dear: bool) -> tuple[str, ...]:
+    """The controls of methods: all that cost little, and the dear ones where they are asked for.
+
+    Args:
+        methods: names of arms.
+        dear: with those that train long.
+    """
+    found = [row for row, arm in CONTROLS.items() if not arm.demos and (dear or not arm.is_dear)]
+    episodes = sorted({parted(name)[1] for name in methods} - {0})
+    return (*found, *(f"demos_from_nothing-{number}" for number in episodes))

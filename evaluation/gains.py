@@ -1,0 +1,156 @@
+"""What a transfer is worth: measures of its curves, as pure functions of what was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from uncap.evaluation.arms import CONTROLS, parted
+from uncap.evaluation.statistics import (
+    area,
+    difference_interval,
+    mean_interval,
+    median_time,
+    steps_to_threshold,
+    wilson,
+)
+
+THRESHOLDS = (0.5, 0.8)  # of success, at which a target counts as half learned, and as learned
+Curves = Mapping[str, Sequence[Mapping[str, Any]]]  # of each arm, one for each seed
+
+
+def measured(curves: Curves) -> dict[str, Any]:
+    """What is read off the curves of a target's arms.
+
+    Args:
+        curves: for each arm a curve for each seed: `steps` and `success` at each point, `seconds`
+            until each, and `last`, the outcomes of the last point's episodes, 0 or 1, of the same
+            starts in all arms. Older ones have neither seconds nor outcomes.
+
+    Returns:
+        zero_shot with Wilson's interval; by arm `final` success with its interval over seeds and
+        starts where outcomes are known, `area` under the mean curve, `reached`: steps and seconds
+        to each of THRESHOLDS (a number per seed, None where it is not reached, and the median);
+        jumpstart; by arm `sources`: success on the source's rows at the end, where that was
+        measured; and by arm `gain`: the final success less that of the best control, paired by
+        starts, with its interval.
+    """
+    success = curves["zero_shot"][0]["success"][0]
+    outcomes = curves["zero_shot"][0].get("last", ())
+    rising = {arm: found for arm, found in curves.items() if len(found[0]["steps"]) > 1}
+    best = _best_control(curves)
+    rng = np.random.default_rng(0)
+    found: dict[str, Any] = {
+        "zero_shot": success,
+        "final": {arm: _final(of_arm) for arm, of_arm in curves.items()},
+        "interval": {
+            arm: list(mean_interval(_outcomes(of_arm), rng)[1:])
+            for arm, of_arm in curves.items()
+            if _is_known(of_arm)
+        },
+        "area": {arm: area(of_arm[0]["steps"], _mean(of_arm)) for arm, of_arm in rising.items()},
+        "reached": {arm: _reached(of_arm) for arm, of_arm in rising.items()},
+        "sources": _on_sources(curves),
+        "best_control": best,
+        "gain": _gains(curves, best, rng),
+    }
+    if outcomes:
+        low, high = wilson(sum(outcomes), len(outcomes))
+        found |= {"zero_shot_low": low, "zero_shot_high": high}
+        found["zero_shot_episodes"] = len(outcomes)
+    if "scratch" in curves:
+        begins = np.mean([curve["success"][0] for curve in curves["scratch"]])
+        found["jumpstart"] = float(success - begins)
+    return found
+
+
+def _final(curves: Sequence[Mapping]) -> float:
+    """Mean success at the end, over seeds."""
+    return float(np.mean([curve["success"][-1] for curve in curves]))
+
+
+def _mean(curves: Sequence[Mapping]) -> list[float]:
+    """The mean curve over seeds."""
+    return np.mean([curve["success"] for curve in curves], axis=0).tolist()
+
+
+def _is_known(curves: Sequence[Mapping]) -> bool:
+    """Whether all seeds have outcomes, of equally many starts."""
+    return len({len(curve.get("last", ())) for curve in curves}) == 1 and "last" in curves[0]
+
+
+def _outcomes(curves: Sequence[Mapping]) -> np.ndarray:
+    """(seeds, starts) of the last points."""
+    return np.array([curve["last"] for curve in curves], float)
+
+
+def _best_control(curves: Curves) -> str | None:
+    """The control that ends best; None without one."""
+    controls = [arm for arm in curves if parted(arm)[0] in CONTROLS]
+    return max(controls, key=lambda arm: _final(curves[arm]), default=None)
+
+
+def _gains(curves: Curves, best: str | None, rng: np.random.Generator) -> dict[str, list[float]]:
+    """Final success of each method less that of the best control, with its interval."""
+    if best is None or not _is_known(curves[best]):
+        return {}
+    against = _outcomes(curves[best])
+    return {
+        arm: list(difference_interval(against, _outcomes(of_arm), rng))
+        for arm, of_arm in curves.items()
+        if parted(arm)[0] not in CONTROLS
+        and _is_known(of_arm)
+        and _outcomes(of_arm).shape[1] == against.shape[1]
+    }
+
+
+def _on_sources(curves: Curves) -> dict[str, float]:
+    """Mean success of each arm on the source's rows at the end, where it was measured."""
+    measured = {
+        arm: [curve["sources"] for curve in found if curve.get("sources") is not None]
+        for arm, found in curves.items()
+    }
+    return {
+        arm: float(np.mean(values))
+        for arm, values in measured.items()
+        if len(values) == len(curves[arm])
+    }
+
+
+def _reached(curves: Sequence[Mapping]) -> dict[str, dict[str, Any]]:
+    """Steps, and seconds where they are known, to each of THRESHOLDS, by `steps` and `seconds`."""
+    found: dict[str, dict[str, Any]] = {}
+    for unit in ("steps", "seconds"):
+        if any(unit not in curve for curve in curves):
+            continue
+        limit = max(curve[unit][-1] for curve in curves)
+        for threshold in THRESHOLDS:
+            times = [steps_to_threshold(c[unit], c["success"], threshold) for c in curves]
+            key = str(threshold)
+            found.setdefault(key, {})[unit] = times
+            found[key][f"median_{unit}"] = median_time(times, limit)
+    return found
+
+
+def arm_numbers(entry: Mapping[str, Any], arm: str) -> str:
+    """An arm's numbers in a few words.
+
+    Args:
+        entry: of a target in results.json.
+        arm: its name.
+    """
+    parts = [f"{entry['final'][arm]:.2f}" + _ends(entry.get("interval", {}).get(arm))]
+    for threshold, times in entry.get("reached", {}).get(arm, {}).items():
+        each = ["never" if steps is None else f"{steps:,.0f}" for steps in times["steps"]]
+        parts.append(f"{threshold} for good after {', '.join(each)} steps")
+    if gain := entry.get("gain", {}).get(arm):
+        parts.append(f"{gain[0]:+.2f}{_ends(gain[1:])} on {entry['best_control']}")
+    if (sources := entry.get("sources", {}).get(arm)) is not None:
+        parts.append(f"{sources:.2f} on the source's rows")
+    return ", ".join(parts)
+
+
+def _ends(ends: Sequence[float] | None) -> str:
+    return f" [{ends[0]:.2f}, {ends[1]:.2f}]" if ends else ""

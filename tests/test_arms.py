@@ -1,0 +1,258 @@
+"""The arms of a transfer: what each begins with, is told, and learns; all of them at toy size."""
+
+import dataclasses
+import io
+import pathlib
+
+import numpy as np
+import pytest
+import stored
+import torch
+from rich.console import Console
+from torch import nn
+
+from uncap.agents.adaptation import TRAINS, train_only
+from uncap.agents.config import DaggerConfig, LearnerConfig, NetworkConfig, PPOConfig
+from uncap.agents.learner import Learner
+from uncap.agents.policy import load_policy
+from uncap.envs import CLOSURES
+from uncap.evaluation import arms, cli, experiment, report, runs, transfer
+from uncap.evaluation.config import TransferConfig
+from uncap.evaluation.training import Session
+
+TASKS = ("reach", "puck")
+TARGET = "mug"
+METHODS = (
+    "nearest_task",
+    "fine_tune",
+    "head_only",
+    "conditioning_only",
+    "adapter",
+    "demos-1",
+    "demos_then_rl-2",
+)
+
+
+# Names
+
+
+@pytest.mark.parametrize("name", ["fine_tune", "demos-1", "demos_from_nothing-1000", "scratch"])
+def test_an_arm_is_known_by_its_name(name):
+    row, episodes = arms.parted(name)
+    assert name == (f"{row}-{episodes}" if arms.ARMS[row].demos else row)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("finetune", "unknown method or control 'finetune'.*fine_tune"),
+        ("demos", "demos needs a number of expert episodes, 1 to 1,000: such as demos-5"),
+        ("demos-0", "needs a number"),
+        ("demos-05", "needs a number"),
+        ("demos-1001", "needs a number"),
+        ("fine_tune-5", "fine_tune clones no expert episodes"),
+    ],
+)
+def test_a_name_that_is_none_gets_one_line(name, says):
+    with pytest.raises(ValueError, match=says):
+        arms.parted(name)
+
+
+def test_methods_and_controls_are_told_apart():
+    arms.method("demos-5")
+    arms.control("scratch")
+    with pytest.raises(ValueError, match="unknown method 'scratch'"):
+        arms.method("scratch")
+    with pytest.raises(ValueError, match="unknown control 'fine_tune'"):
+        arms.control("fine_tune")
+
+
+def test_demonstrations_have_a_control_that_uses_them_from_nothing():
+    found = arms.default_controls(("fine_tune", "demos-5", "demos_then_rl-1"), dear=False)
+    assert found == (
+        "scratch",
+        "shuffled",
+        "noise",
+        "demos_from_nothing-1",
+        "demos_from_nothing-5",
+    )
+    dear = set(arms.default_controls((), dear=True)) - set(arms.default_controls((), dear=False))
+    assert dear == {name for name, arm in arms.CONTROLS.items() if arm.is_dear}
+
+
+# What learns
+
+
+def learner(body="film", conditioning="parameters") -> Learner:
+    config = LearnerConfig(
+        conditioning=conditioning,
+        num_envs=2,
+        warm=True,
+        network=NetworkConfig(body=body, width=8),
+        ppo=PPOConfig(warm_rollout=8, minibatches=2, warm_epochs=1, critic_warmup=1),
+    )
+    return Learner((TARGET,), config, 0)
+
+
+def actions(policy) -> torch.Tensor:
+    rng = np.random.default_rng(0)
+    spaces = policy.observation_space.spaces.items()
+    inputs = {
+        n: torch.as_tensor(rng.normal(size=(5, *s.shape)).astype(np.float32)) for n, s in spaces
+    }
+    inputs["index"] = torch.zeros(5, 1)
+    inputs["task"] = torch.as_tensor(np.tile(learner().closures.task_vectors, (5, 1)))
+    with torch.no_grad():
+        return policy.act(inputs)
+
+
+@pytest.mark.parametrize(
+    ("way", "learns"),
+    [
+        ("all", {"body", "head"}),
+        ("head", {"head"}),
+        ("adapter", {"body"}),
+        ("conditioning", {"given"}),
+    ],
+)
+@pytest.mark.parametrize("body", ["mlp", "film"])
+def test_only_what_is_chosen_learns(way, learns, body):
+    agent = learner(body)
+    with torch.no_grad():  # as of a policy that was trained: no layer begins at 0
+        for parameter in agent.policy.actor.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    before = actions(agent.policy)
+    train_only(agent.policy, way, torch.as_tensor(agent.closures.task_vectors[0]))
+    assert torch.equal(actions(agent.policy), before)  # it begins as it was
+    weights = {name: value.clone() for name, value in agent.policy.named_parameters()}
+    agent.learn(3 * 16, lambda: True)  # the critic alone at first
+    changed = {
+        name.split(".")[1]
+        for name, value in agent.policy.named_parameters()
+        if name.startswith("actor.") and not torch.equal(value, weights[name])
+    }
+    assert changed == learns
+    originals = [name for name in weights if name.endswith("weight.original")]
+    assert bool(originals) == (way == "adapter")
+    assert all(torch.equal(agent.policy.get_parameter(n), weights[n]) for n in originals)
+
+
+def test_what_a_policy_has_not_got_cannot_be_trained():
+    agent = learner(conditioning="none")
+    with pytest.raises(ValueError, match="conditioning_only needs a policy that is told"):
+        train_only(agent.policy, "conditioning", torch.zeros(0))
+    agent.policy.actor.body = nn.Identity()
+    with pytest.raises(ValueError, match="an adapter needs a body with linear layers"):
+        train_only(agent.policy, "adapter", torch.zeros(0))
+
+
+# All arms
+
+
+def always(*_) -> bool:
+    return True
+
+
+JOB = dataclasses.replace(
+    stored.TINY,
+    task_set="unrelated",
+    dagger=DaggerConfig(steps_per_task=80, updates=2, minibatch=16),
+    transfer=TransferConfig(
+        env_steps=16,
+        points=2,
+        episodes=2,
+        last_episodes=3,
+        source_quota=4,
+        num_envs=2,
+        methods=METHODS,
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> pathlib.Path:
+    return stored.make_run(tmp_path_factory.mktemp("arms") / "run", JOB)
+
+
+@pytest.fixture(scope="module")
+def entry(run) -> dict:
+    """A target's results, of every arm."""
+    controls = arms.default_controls(METHODS, dear=True)
+    job = dataclasses.replace(JOB, transfer=dataclasses.replace(JOB.transfer, controls=controls))
+    found = experiment.transfer_run(Session(run, job, 0, always, lambda: False), TARGET)
+    assert found is not None
+    return found["transfer"][TARGET]
+
+
+def test_every_arm_runs(run, entry):
+    rows = {arms.parted(name)[0] for name in entry["curves"]}
+    assert rows == set(arms.ARMS)
+    for name, [curve] in entry["curves"].items():
+        arm = arms.arm_of(name)
+        assert len(curve["steps"]) == (3 if arm.reinforces else 1), name
+        assert (name in entry["area"]) == arm.reinforces
+        assert len(curve["last"]) == 3
+        assert (name in entry["gain"]) == (arms.parted(name)[0] in arms.METHODS)
+        at_home = arm.begins == "source" and arm.told == "own" and arm.trains != "conditioning"
+        assert (name in entry["sources"]) == at_home
+        if arm.reinforces:
+            source = runs.read_results(run)["train"]["env_steps"]
+            assert curve["steps"][-1] >= 16 + arm.total * source
+    text = report.write_report(run).read_text("utf-8")
+    assert "demos from nothing-1" in text
+    assert "scratch total" in text
+
+
+def test_an_arm_that_is_told_something_else_is_told_that(run):
+    found = {}
+    source, meta = load_policy(run / "checkpoint")
+    for name in ("zero_shot", "nearest_task", "shuffled", "noise"):
+        which = transfer.Which(CLOSURES[TARGET], name, 0)
+        session = Session(run, JOB, 0, always, lambda: False)
+        found[name] = transfer.Curve(source, meta, which, session).told
+    assert found["zero_shot"] == meta["conditioning"]
+    trained = [np.asarray(meta["vectors"][name]) for name in meta["tasks"]]
+    for name in ("nearest_task", "shuffled"):
+        vector = found[name][TARGET]
+        assert any(np.allclose(vector, known) for known in trained), name
+    assert not any(np.allclose(found["noise"][TARGET], known) for known in trained)
+
+
+def test_results_of_older_versions_are_read(run, tmp_path):
+    old = {
+        **stored.TRANSFER,
+        "few_shot": 3,
+        "curves": {name: [stored.CURVE] for name in ("pretrained", "scratch", "few_shot")},
+        "steps_to_threshold": {"pretrained": [None], "scratch": [10], "few_shot": [None]},
+        "final": {"pretrained": 0.5, "scratch": 0.5, "few_shot": 0.5},
+        "area": {"pretrained": 0.25, "scratch": 0.25, "few_shot": 0.25},
+    }
+    folder = stored.make_run(tmp_path / "old")
+    runs.update_results(folder, transfer={"thermos": old})
+    found = runs.read_results(folder)["transfer"]["thermos"]
+    assert list(found["curves"]) == ["zero_shot", "fine_tune", "scratch", "demos_then_rl-3"]
+    assert found["curves"]["zero_shot"][0]["steps"] == [0]
+    assert set(found["final"]) == set(found["curves"])
+    assert "demos then rl-3" in report.write_report(folder).read_text("utf-8")
+
+
+def said(*words) -> str:
+    console = Console(file=io.StringIO(), markup=False, width=1000)
+    cli.run(words, console)
+    return console.file.getvalue()  # type: ignore
+
+
+def test_the_command_prints_every_arm_with_what_it_rules_out(run):
+    words = ("transfer", str(run), "--target", "jar", "--env-steps", "16", "--methods")
+    printed = said(*words, "fine_tune", "demos-1")
+    for name in ("zero_shot", "fine_tune", "demos-1", "scratch", "shuffled", "noise"):
+        assert f"\n{name} " in printed
+    assert "whether it listens to what it is told" in printed
+    with pytest.raises((ValueError, SystemExit), match="unknown method"):
+        said(*words, "finetune")
+    with pytest.raises(ValueError, match="--all-controls has no effect here"):
+        said(*words, "fine_tune", "--controls", "scratch", "--all-controls")
+
+
+def test_every_way_of_training_is_a_row():
+    assert {arm.trains for arm in arms.ARMS.values()} <= set(TRAINS)
