@@ -39,6 +39,7 @@ from uncap.evaluation import (
     foreign,
     grid,
     kept,
+    listing,
     measured,
     program,
     runs,
@@ -59,6 +60,7 @@ from uncap.evaluation.config import (
     DemosConfig,
     EvaluateConfig,
     ExportConfig,
+    ForecastConfig,
     GalleryConfig,
     JobConfig,
     ReportConfig,
@@ -443,6 +445,76 @@ def transfer(config: TransferRunConfig, console: Console) -> None:
         config.out.parent.mkdir(parents=True, exist_ok=True)
         runs.write_json(config.out, entry)
     console.print(f"report: {write_report(run)}")
+
+
+def forecast(config: ForecastConfig, console: Console) -> None:
+    """Print what predictors say of targets, and how right they were where outcomes are known."""
+    from uncap.evaluation import forecast as forecasts
+
+    stored, _ = experiment.stored_job(config.run)
+    trained = stored["train"]
+    targets = config.targets or tuple(stored["held_out"])
+    if not targets:
+        raise ValueError(f"{config.run} has no held-out rows: name some by --targets")
+    if known := [name for name in targets if name in trained]:
+        raise ValueError(f"{known[0]} was trained in this run: targets must be unseen")
+    say_notes(config.run, console)
+    bars = Bars(console)
+    total = len(trained) + len(targets)
+    done = 0
+
+    def on_row(name: str) -> None:
+        nonlocal done
+        done += 1
+        bars("forecast", done, total, name)
+
+    bars("forecast", 0, total, "")
+    with bars.progress:
+        source = forecasts.source_of(config.run, on_row)
+        predicted = {}
+        for name in targets:
+            predicted[name] = forecasts.predictions(source, name)
+            on_row(name)
+    outcomes = forecasts.outcomes(runs.read_results(config.run))
+    found = forecasts.correlations(predicted, outcomes, config.seed)
+    _print_forecast(predicted, outcomes, found, console)
+    if config.out:
+        config.out.parent.mkdir(parents=True, exist_ok=True)
+        written = {"predicted": predicted, "outcomes": outcomes, "correlations": found}
+        runs.write_json(config.out, written)
+
+
+def _print_forecast(
+    predicted: Mapping[str, Mapping[str, float]],
+    outcomes: Mapping[str, Mapping[str, float]],
+    found: Mapping[str, Mapping[str, list[float] | None]],
+    console: Console,
+) -> None:
+    """A line for each target, and one for each correlation."""
+    from uncap.evaluation.forecast import LEAST_TARGETS, PREDICTORS
+
+    kinds = [kind for kind, values in outcomes.items() if values]
+    lines = [
+        [name]
+        + [f"{row[predictor]:.3f}" for predictor in PREDICTORS]
+        + [f"{outcomes[kind][name]:.2f}" if name in outcomes[kind] else "-" for kind in kinds]
+        for name, row in predicted.items()
+    ]
+    listing.show(["target", *PREDICTORS, *kinds], lines, console)
+    for name, predictor in PREDICTORS.items():
+        better = "more" if predictor.sign > 0 else "less"
+        console.print(f"{name}: {predictor.words}; the {better}, the more should be gained")
+    for kind, row in found.items():
+        for name, rank in row.items():
+            value = "none: all are the same"
+            if rank:
+                value = f"{rank[0]:+.2f} [{rank[1]:+.2f}, {rank[2]:+.2f}]"
+            console.print(f"rank correlation of {name} with {kind}: {value}")
+    if not found:
+        console.print(
+            f"no correlations: they need outcomes of {LEAST_TARGETS} targets or more, by the run's "
+            "evaluation or by `transfer`"
+        )
 
 
 def transfer_lines(entries: Mapping[str, dict]) -> list[str]:

@@ -273,6 +273,20 @@ class TransferRunConfig:
     )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ForecastConfig:
+    """Guess which unseen closures will gain from a run, before any step on them."""
+
+    run: pathlib.Path = setting(REQUIRED, **RUN)
+    targets: tuple[str, ...] = setting(
+        (), "rows that were not trained (default: the run's held-out ones)", **TARGETS
+    )
+    seed: int = setting(0, "of the bootstrap", **SEED)
+    out: pathlib.Path | None = setting(
+        None, "file for the result, as JSON (default: print only)", path="file"
+    )
+
+
 def _name_problem(value: str) -> str | None:
     fits = value.strip() and value.isprintable() and len(value) <= WHO
     return None if fits else f"must be a printable name of at most {WHO} letters"

@@ -142,6 +142,7 @@ JOBS = {
         "--all-controls",
         copied="scratch",
     ),
+    "forecast": Job("forecast OUT --targets jar mug --out OUT/forecast.json", copied="scratch"),
     "export": Job("export OUT", copied="scratch", differences=same_exports),
     "disturb": Job(
         "evaluate random --tasks button --episodes 2 --disturb delay=2 --disturb push --out OUT",

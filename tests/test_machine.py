@@ -136,6 +136,7 @@ def quick(monkeypatch):
 WRITES = {
     "train": (f"train {TINY} --out OUT", "config.json"),
     "transfer": ("transfer RUN --target jar --out OUT", None),
+    "forecast": ("forecast RUN --targets jar --out OUT", None),
     "evaluate": ("evaluate RUN --episodes 1 --out OUT", "results.json"),
     "video": ("video RUN --task reach --out OUT.mp4", None),
     "view": ("view RUN --task reach --out OUT", "uncap/by-hand-v0/data"),
@@ -147,6 +148,7 @@ WRITES = {
 }
 READS = {
     "transfer": "transfer RUN --target jar",
+    "forecast": "forecast RUN --targets jar",
     "evaluate": "evaluate RUN --episodes 1",
     "video": "video RUN --task reach",
     "view": "view RUN --task reach",
@@ -196,7 +198,7 @@ def test_a_command_reads_what_it_is_told(command, name, run, call, quick, tmp_pa
     shutil.copytree(run, name)
     done = call(*fill(READS[command], pathlib.Path(name)))
     assert done.status == 0, done.err
-    if command not in ("evaluate", "view", "demos"):
+    if command not in ("evaluate", "forecast", "view", "demos"):
         assert str(tmp_path / name) in done.out
 
 
