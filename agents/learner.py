@@ -157,17 +157,30 @@ class Learner:
         if self.sampling != "uniform":
             self.closures.probabilities = SAMPLINGS[self.sampling](self.success)
 
-    def imitate_experts(self, config: DaggerConfig, on_round: Callable[[int, float], bool]) -> None:
+    def imitate_experts(
+        self,
+        config: DaggerConfig,
+        on_round: Callable[[int, float], bool],
+        make: Callable[..., Dagger] | None = None,
+        phase: int = 0,
+    ) -> None:
         """DAgger from the scripted experts of the learner's own tasks, see `dagger.Dagger`.
 
         After `resume` it goes on where it was.
+
+        Args:
+            config: settings.
+            on_round: see `Dagger.run`.
+            make: makes another kind of teacher, with the arguments of `Dagger`.
+            phase: of several that follow one another: each has a generator of its own.
         """
-        rng = np.random.default_rng(np.random.SeedSequence([self.seed, 1]))
+        words = [self.seed, 1, phase] if phase else [self.seed, 1]
+        rng = np.random.default_rng(np.random.SeedSequence(words))
         self.take_successes()  # sets which tasks are practised
 
         def teach(policy: Any) -> None:
-            make = TrialDagger if self.env.recall else Dagger
-            self.teacher = make(policy, self.env, self.label, config, rng, self._taught)
+            made = make or (TrialDagger if self.env.recall else Dagger)
+            self.teacher = made(policy, self.env, self.label, config, rng, self._taught)
             self.teacher.run(on_round)
 
         self._warm_start(teach)

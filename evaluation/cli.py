@@ -34,6 +34,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "train": Command(config.TrainConfig(), "uncap.evaluation.commands:train"),
     "transfer": Command(config.TransferRunConfig, "uncap.evaluation.commands:transfer"),
+    "sequence": Command(config.SequenceConfig(), "uncap.evaluation.commands:sequence"),
     "forecast": Command(config.ForecastConfig, "uncap.evaluation.commands:forecast"),
     "evaluate": Command(config.EvaluateConfig, "uncap.evaluation.commands:evaluate"),
     "table": Command(config.TableConfig, "uncap.evaluation.commands:table"),

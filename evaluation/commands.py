@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from rich.console import Console
 
 from uncap.agents import checkpoints, demonstrations, exported
@@ -64,6 +65,7 @@ from uncap.evaluation.config import (
     GalleryConfig,
     JobConfig,
     ReportConfig,
+    SequenceConfig,
     TableConfig,
     TrainConfig,
     TransferConfig,
@@ -445,6 +447,25 @@ def transfer(config: TransferRunConfig, console: Console) -> None:
         config.out.parent.mkdir(parents=True, exist_ok=True)
         runs.write_json(config.out, entry)
     console.print(f"report: {write_report(run)}")
+
+
+def sequence(config: SequenceConfig, console: Console) -> None:
+    """Learn rows one after the other, or go on with that."""
+    from uncap.evaluation import sequence as sequences
+
+    sequences.rows_of(config)
+    set_threads(config.threads)
+    bars, stop = Bars(console), Interrupt(console.print)
+    with runs.filling(config.out):
+        found = sequences.TaskSequence(config.out, config, bars, stop)
+        with bars.progress:
+            done = found.run()
+    if not done:
+        console.print("stopped; the same command goes on")
+        raise SystemExit(INTERRUPTED)
+    for line in sequences.lines(found.rows, np.array(found.outcomes)):
+        console.print(line)
+    console.print(f"matrix: {config.out / sequences.PICTURE}, {config.out / sequences.TABLE}")
 
 
 def forecast(config: ForecastConfig, console: Console) -> None:

@@ -249,6 +249,39 @@ class TrainConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class SequenceConfig:
+    """Learn rows one after the other, test all after each, and see what was forgotten."""
+
+    tasks: tuple[str, ...] = setting((), "rows in their order", positional=True, **TARGETS)
+    task_set: str | None = setting(None, "its trained rows, instead", **TASK_SETS)
+    order: str = setting(
+        "given",
+        "of a task set's rows: as given, from near to the first one to far, the other way, drawn",
+        choices=("given", "near", "far", "drawn"),
+    )
+    learner: str = setting(
+        "sequential",
+        "what is done against forgetting",
+        choices="uncap.evaluation.sequence:LEARNERS",
+    )
+    conditioning: str = setting(
+        "parameters",
+        "what the policy is told of its task",
+        choices=("none", "one_hot", "parameters"),
+    )
+    steps: int = setting(24_000, "environment steps of each row, taught by its expert", least=1)
+    kept_episodes: int = setting(5, "expert episodes of each row that replay keeps", least=1)
+    episodes: int = setting(50, "of each row in each test", least=1)
+    num_envs: int = setting(64, "sub-environments", least=1)
+    network: NetworkConfig = NetworkConfig()
+    seed: int = setting(0, "of everything random in it", **SEED)
+    threads: int = setting(0, **THREADS)
+    out: pathlib.Path = setting(
+        pathlib.Path("runs/sequence"), "folder; the same goes on", path="folder"
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TransferRunConfig:
     """Transfer a run's policy to an unseen closure, against the same budget from scratch."""
 

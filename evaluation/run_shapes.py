@@ -180,3 +180,7 @@ BELIEFS: Shape = fields(
         "after": listed(listed(listed(share))),
     }
 )
+SEQUENCE: Shape = fields(
+    {"settings": mapped(anything), "outcomes": listed(listed(listed(count)))},
+    {"measures": mapped(listed(number))},
+)

@@ -79,6 +79,12 @@ def same_exports(a: pathlib.Path, b: pathlib.Path) -> Iterable[str]:
         yield "policy.onnx: other bytes"
 
 
+def same_sequences(a: pathlib.Path, b: pathlib.Path) -> Iterable[str]:
+    """A line for every file in which two sequences differ."""
+    names = ("sequence.json", "sequence.csv", "sequence.png")
+    return [name for name in names if (a / name).read_bytes() != (b / name).read_bytes()]
+
+
 _SMALL = (
     "--quick --no-videos --task-set unrelated --num-envs 4 --episodes 1 --validation-episodes 1 "
     "--validations 1 --out OUT"
@@ -141,6 +147,12 @@ JOBS = {
         "transfer OUT --target jar --env-steps 200 --methods fine_tune adapter demos_then_rl-1 "
         "--all-controls",
         copied="scratch",
+    ),
+    "sequence": Job(
+        "sequence reach puck --learner replay --steps 400 --episodes 1 --num-envs 4 --width 8 "
+        "--kept-episodes 1 --out OUT",
+        begun="",
+        differences=same_sequences,
     ),
     "forecast": Job("forecast OUT --targets jar mug --out OUT/forecast.json", copied="scratch"),
     "export": Job("export OUT", copied="scratch", differences=same_exports),

@@ -136,6 +136,10 @@ def quick(monkeypatch):
 WRITES = {
     "train": (f"train {TINY} --out OUT", "config.json"),
     "transfer": ("transfer RUN --target jar --out OUT", None),
+    "sequence": (
+        "sequence reach puck --steps 80 --episodes 1 --num-envs 4 --width 8 --out OUT",
+        "sequence.json",
+    ),
     "forecast": ("forecast RUN --targets jar --out OUT", None),
     "evaluate": ("evaluate RUN --episodes 1 --out OUT", "results.json"),
     "video": ("video RUN --task reach --out OUT.mp4", None),
