@@ -79,6 +79,13 @@ def same_exports(a: pathlib.Path, b: pathlib.Path) -> Iterable[str]:
         yield "policy.onnx: other bytes"
 
 
+def same_forecasts(a: pathlib.Path, b: pathlib.Path) -> Iterable[str]:
+    """A line for everything in which two runs and what was forecast of them differ."""
+    yield from compare(a, b)
+    if (a / "forecast.json").read_bytes() != (b / "forecast.json").read_bytes():
+        yield "forecast.json: other bytes"
+
+
 def same_sequences(a: pathlib.Path, b: pathlib.Path) -> Iterable[str]:
     """A line for every file in which two sequences differ."""
     names = ("sequence.json", "sequence.csv", "sequence.png")
@@ -154,7 +161,11 @@ JOBS = {
         begun="",
         differences=same_sequences,
     ),
-    "forecast": Job("forecast OUT --targets jar mug --out OUT/forecast.json", copied="scratch"),
+    "forecast": Job(
+        "forecast OUT --targets jar mug --out OUT/forecast.json",
+        copied="scratch",
+        differences=same_forecasts,
+    ),
     "export": Job("export OUT", copied="scratch", differences=same_exports),
     "disturb": Job(
         "evaluate random --tasks button --episodes 2 --disturb delay=2 --disturb push --out OUT",
@@ -292,8 +303,15 @@ class Killing:
 
 
 def filled(text: str, given: Mapping[str, pathlib.Path]) -> list[str]:
-    """The words of a command; those in capitals stand for folders. A run may be called `sac`."""
-    return [str(given[word]) if word.isupper() else word for word in text.split()]
+    """The words of a command; those in capitals stand for folders. A run may be called `sac`.
+
+    What is in such a folder is named behind it: OUT/file.
+    """
+    words = []
+    for word in text.split():
+        folder, slash, inside = word.partition("/")
+        words.append(f"{given[folder]}{slash}{inside}" if folder.isupper() else word)
+    return words
 
 
 def leftovers(run: pathlib.Path) -> list[str]:
