@@ -20,7 +20,8 @@ class Arm:
 
     Attributes:
         words: one line: what it does; of a control, what it rules out.
-        begins: with the weights of the source, or from nothing.
+        begins: with the weights of the source, of another run that shares nothing with the
+            target, or from nothing.
         told: of the target itself; of the nearest trained row; of another trained row, drawn;
             or noise of the size of a task vector.
         trains: what learns, a row of `adaptation.TRAINS`.
@@ -32,7 +33,7 @@ class Arm:
     """
 
     words: str
-    begins: Literal["source", "nothing"] = "source"
+    begins: Literal["source", "unrelated", "nothing"] = "source"
     told: Literal["own", "nearest", "another", "noise"] = "own"
     trains: str = "all"
     demos: bool = False
@@ -81,6 +82,11 @@ CONTROLS = {
         "from nothing, with the source's steps as well: whether learning alone would do",
         begins="nothing",
         total=True,
+        is_dear=True,
+    ),
+    "unrelated": Arm(
+        "fine-tuned from a run of unrelated rows: whether any source would do",
+        begins="unrelated",
         is_dear=True,
     ),
     "expert_taught": Arm(
@@ -147,13 +153,25 @@ def control(name: str) -> None:
     lookup(CONTROLS, row, "control")
 
 
-def default_controls(methods: tuple[str, ...], dear: bool) -> tuple[str, ...]:
+def default_controls(
+    methods: tuple[str, ...], dear: bool, has_unrelated: bool = False
+) -> tuple[str, ...]:
     """The controls of methods: all that cost little, and the dear ones where they are asked for.
 
     Args:
         methods: names of arms.
         dear: with those that train long.
+        has_unrelated: whether a run of unrelated rows is named, without which that control cannot
+            be.
     """
-    found = [row for row, arm in CONTROLS.items() if not arm.demos and (dear or not arm.is_dear)]
+    found = [
+        row
+        for row, arm in CONTROLS.items()
+        if not arm.demos
+        and (dear or not arm.is_dear)
+        and (has_unrelated or arm.begins != "unrelated")
+    ]
+    if has_unrelated and not dear:
+        found.append("unrelated")
     episodes = sorted({parted(name)[1] for name in methods} - {0})
     return (*found, *(f"demos_from_nothing-{number}" for number in episodes))

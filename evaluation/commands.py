@@ -416,7 +416,7 @@ def transfer(config: TransferRunConfig, console: Console) -> None:
     own = job.transfer.env_steps or TransferConfig().env_steps  # a run may have had no transfer
     controls = config.controls
     if controls is None:
-        controls = default_controls(config.methods, config.all_controls)
+        controls = default_controls(config.methods, config.all_controls, bool(config.unrelated))
     elif config.all_controls:
         raise ValueError("--all-controls has no effect here: --controls names those that there are")
     budget = dataclasses.replace(
@@ -424,6 +424,7 @@ def transfer(config: TransferRunConfig, console: Console) -> None:
         seeds=config.seeds,
         methods=config.methods,
         controls=controls,
+        unrelated=str(config.unrelated) if config.unrelated else None,
         env_steps=config.env_steps or own,
     )
     job = dataclasses.replace(job, transfer=budget)

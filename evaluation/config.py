@@ -74,6 +74,13 @@ CONTROLS: dict[str, Any] = {
 }
 
 
+UNRELATED: dict[str, Any] = {
+    "help": "run folder of rows that share nothing with the target, such as --task-set unrelated: "
+    "the source of the control of that name",
+    "path": "read",
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class TransferConfig:
     """Budget and resolution of a transfer; the same for every learner."""
@@ -97,6 +104,7 @@ class TransferConfig:
     seeds: int = setting(1, "learners of each kind", least=1)
     methods: tuple[str, ...] = setting(("fine_tune",), **METHODS)
     controls: tuple[str, ...] = setting(("scratch",), **CONTROLS)
+    unrelated: str | None = setting(None, **UNRELATED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,7 +281,10 @@ class SequenceConfig:
     kept_episodes: int = setting(5, "expert episodes of each row that replay keeps", least=1)
     episodes: int = setting(50, "of each row in each test", least=1)
     num_envs: int = setting(64, "sub-environments", least=1)
-    network: NetworkConfig = NetworkConfig()
+    body: str = setting(
+        "mlp", "how state and task become features", choices="uncap.agents.tables:BODIES"
+    )
+    width: int = setting(256, "units per hidden layer", least=4)
     seed: int = setting(0, "of everything random in it", **SEED)
     threads: int = setting(0, **THREADS)
     out: pathlib.Path = setting(
@@ -298,6 +309,7 @@ class TransferRunConfig:
         **{**CONTROLS, "help": CONTROLS["help"] + " (default: all that cost little)"},
     )
     all_controls: bool = setting(False, "the dear ones, too, which train long")
+    unrelated: pathlib.Path | None = setting(None, **UNRELATED)
     replace: bool = setting(
         False, "drop what the run holds of this target, instead of adding learners of other seeds"
     )

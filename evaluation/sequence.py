@@ -23,7 +23,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from uncap.agents import checkpoints
-from uncap.agents.config import DaggerConfig, LearnerConfig
+from uncap.agents.config import DaggerConfig, LearnerConfig, NetworkConfig
 from uncap.agents.files import FileError, replacing, write_json, write_text
 from uncap.agents.learner import Learner
 from uncap.agents.policy import Acting, load_policy
@@ -114,8 +114,8 @@ class TaskSequence:
             "episodes": config.episodes,
             "kept_episodes": config.kept_episodes,
             "num_envs": config.num_envs,
-            "body": config.network.body,
-            "width": config.network.width,
+            "body": config.body,
+            "width": config.width,
         }
         self.outcomes: list[list[list[int]]] = self._read()
 
@@ -160,7 +160,7 @@ class TaskSequence:
             conditioning=self.config.conditioning,
             num_envs=self.config.num_envs,
             warm=True,
-            network=self.config.network,
+            network=NetworkConfig(body=self.config.body, width=self.config.width),
         )
         learner = Learner(self._of_learner(number), config, self.config.seed, self.rows)
         if self.config.learner in REHEARSALS:

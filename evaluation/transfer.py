@@ -267,6 +267,26 @@ def learn(which: Which, session: Session) -> bool:
         return Curve(source, meta, which, session).measure()
 
 
+def _unrelated(run: str | None, source: Any, meta: Mapping[str, Any]) -> Any:
+    """The policy of a run of unrelated rows.
+
+    Raises:
+        RunError: none is named, or it is not made as the source is.
+    """
+    if run is None:
+        raise runs.RunError("the control unrelated needs --unrelated RUN, a run of unrelated rows")
+    policy, other = load_policy(pathlib.Path(run) / "checkpoint")
+    same = ("conditioning", "sensors", "algorithm", "network")
+    if different := [name for name in same if other[name] != meta[name]]:
+        raise runs.RunError(
+            f"{run} was trained with another {', '.join(different)} than the source: both must "
+            "have the same"
+        )
+    if shared := set(other["tasks"]) & set(meta["tasks"]):
+        raise runs.RunError(f"{run} was trained on {', '.join(sorted(shared))}, as the source was")
+    return policy
+
+
 class Curve:
     """The learning curve of one learner on the target.
 
@@ -298,6 +318,8 @@ class Curve:
         self.ppo: PPOConfig = session.config.ppo
         self.network = source.network
         self.source = source
+        if self.arm.begins == "unrelated":
+            self.source = _unrelated(session.config.transfer.unrelated, source, meta)
         self.settings = settings(self.config, source)
         self.folder = which.folder(session.run)
         self.points: list[tuple[int, float, float]] = []
@@ -312,7 +334,7 @@ class Curve:
             self.budget += runs.read_results(session.run).get("train", {}).get("env_steps", 0)
         warm = self.arm.begins != "nothing" or self.arm.demos or self.arm.taught
         self.learner = self._make_learner(self.config.num_envs, self.seed, warm)
-        if self.arm.begins == "source":
+        if self.arm.begins != "nothing":
             self.learner.policy.adopt(self.source)
         if self.arm.reinforces:
             train_only(self.learner.policy, self.arm.trains, self._vector())
@@ -383,7 +405,7 @@ class Curve:
 
     def _begin(self) -> None:
         """Give the learner what it begins with."""
-        if self.arm.begins == "source":
+        if self.arm.begins != "nothing":
             deviation = float(np.log(self.ppo.warm_deviation))
             self.learner.policy.log_std.data.fill_(deviation)
         if self.arm.demos:

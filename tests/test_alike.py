@@ -253,6 +253,7 @@ def test_validation_has_variants_of_its_own(monkeypatch):
         policy=None,
         sensors="full",
         episode_steps=None,
+        closures=SimpleNamespace(attempts=1),
     )
     best.episodes = best.quota = 1
     with pytest.raises(InterruptedError):

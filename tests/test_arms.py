@@ -77,7 +77,9 @@ def test_demonstrations_have_a_control_that_uses_them_from_nothing():
         "demos_from_nothing-5",
     )
     dear = set(arms.default_controls((), dear=True)) - set(arms.default_controls((), dear=False))
-    assert dear == {name for name, arm in arms.CONTROLS.items() if arm.is_dear}
+    of_runs = {name for name, arm in arms.CONTROLS.items() if arm.begins == "unrelated"}
+    assert dear == {name for name, arm in arms.CONTROLS.items() if arm.is_dear} - of_runs
+    assert of_runs <= set(arms.default_controls((), dear=False, has_unrelated=True))
 
 
 # What learns
@@ -175,10 +177,13 @@ def run(tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.fixture(scope="module")
-def entry(run) -> dict:
+def entry(run, tmp_path_factory) -> dict:
     """A target's results, of every arm."""
-    controls = arms.default_controls(METHODS, dear=True)
-    job = dataclasses.replace(JOB, transfer=dataclasses.replace(JOB.transfer, controls=controls))
+    other = dataclasses.replace(JOB, task_set="bottle,valve:mug")
+    unrelated = stored.make_run(tmp_path_factory.mktemp("unrelated") / "run", other)
+    controls = arms.default_controls(METHODS, dear=True, has_unrelated=True)
+    changed = dataclasses.replace(JOB.transfer, controls=controls, unrelated=str(unrelated))
+    job = dataclasses.replace(JOB, transfer=changed)
     found = experiment.transfer_run(Session(run, job, 0, always, lambda: False), TARGET)
     assert found is not None
     return found["transfer"][TARGET]
@@ -252,6 +257,22 @@ def test_the_command_prints_every_arm_with_what_it_rules_out(run):
         said(*words, "finetune")
     with pytest.raises(ValueError, match="--all-controls has no effect here"):
         said(*words, "fine_tune", "--controls", "scratch", "--all-controls")
+
+
+def test_a_run_that_is_no_unrelated_one_gets_one_line(run, tmp_path):
+    words = ("transfer", str(run), "--target", "cork", "--env-steps", "16")
+    with pytest.raises(
+        ValueError, match="was trained on block, button, puck, reach, as the source"
+    ):
+        said(*words, "--unrelated", str(run))
+    with pytest.raises(ValueError, match="the control unrelated needs --unrelated RUN"):
+        said(*words, "--controls", "unrelated")
+    wider = dataclasses.replace(
+        JOB, task_set="bottle,valve:mug", network=NetworkConfig(width=8), env_steps=32
+    )
+    other = stored.make_run(tmp_path / "other", wider)
+    with pytest.raises(ValueError, match="with another network than the source"):
+        said(*words, "--unrelated", str(other))
 
 
 def test_every_way_of_training_is_a_row():

@@ -69,6 +69,10 @@ PARTS = {
     "audit": ("_audit_row",),
     "evaluate": ("_evaluated", "_sides", "_about", "_episodes"),
     "demos": ("uncap.evaluation.recording:recorded", "uncap.evaluation.recording:dataset_id"),
+    "sequence": (
+        "uncap.evaluation.sequence:rows_of",
+        "uncap.evaluation.sequence:TaskSequence",
+    ),
     "tune": ("uncap.evaluation.tuning:tune", "uncap.evaluation.tuning:_next"),
 }  # get flags handed
 

@@ -26,7 +26,7 @@ SMALL = SequenceConfig(
     episodes=2,
     kept_episodes=1,
     num_envs=4,
-    network=NetworkConfig(width=8),
+    width=8,
 )
 
 
