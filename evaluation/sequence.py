@@ -299,7 +299,8 @@ def picture(
     axes = figure.add_subplot()
     axes.imshow(success, cmap="RdYlGn", vmin=0, vmax=1, aspect="auto")
     for (test, row), value in np.ndenumerate(success):
-        axes.text(row, test, f"{value:.2f}", ha="center", va="center", fontsize=8)
+        ink = "black" if 0.2 < value < 0.85 else "white"  # both ends of the colours are dark
+        axes.text(row, test, f"{value:.2f}", ha="center", va="center", fontsize=8, color=ink)
         if test == row + 1:
             frame = {"fill": False, "edgecolor": "black", "lw": 1.8}
             axes.add_patch(_rectangle((row - 0.5, test - 0.5), **frame))
