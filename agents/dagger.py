@@ -18,6 +18,9 @@ from uncap.agents.vec_env import TaskVecEnv
 
 # Labelled states: state (n, s), task (n, t), index (n,), and label (n, a), the expert's action.
 Labelled = dict[str, np.ndarray]
+Tensors = dict[str, torch.Tensor]  # the same
+Rehearse = Callable[[Tensors, np.random.Generator], Tensors]
+"""rehearse(a minibatch of present states, generator) -> as many labelled states of before"""
 
 
 class Teacher:
@@ -34,7 +37,10 @@ class Teacher:
 
     Attributes:
         done: fits so far.
+        rehearse: see the function `fit`.
     """
+
+    rehearse: Rehearse | None = None
 
     def __init__(
         self,
@@ -60,7 +66,7 @@ class Teacher:
     def fit(self, data: dict[str, torch.Tensor]) -> float:
         """Fit the actor to labelled states, see the function `fit`; returns the mean L1 loss."""
         updates, minibatch = self.config.updates, self.config.minibatch
-        loss = fit(self.policy, self.optimizer, data, updates, minibatch, self.rng)
+        loss = fit(self.policy, self.optimizer, data, updates, minibatch, self.rng, self.rehearse)
         self.schedule.step()
         self.done += 1
         return loss
@@ -256,6 +262,7 @@ def fit(
     updates: int,
     minibatch: int,
     rng: np.random.Generator,
+    rehearse: Rehearse | None = None,
 ) -> float:
     """Train the actor to give the expert's actions.
 
@@ -266,15 +273,21 @@ def fit(
         updates: number of minibatches.
         minibatch: labelled states in each.
         rng: draws minibatches.
+        rehearse: gives further labelled states, which are half of each minibatch.
 
     Returns:
         The mean L1 loss; nan without minibatches.
     """
     losses = []
+    count = math.ceil(minibatch / 2) if rehearse else minibatch
     for _ in range(updates):
-        rows = torch.as_tensor(rng.integers(len(data["label"]), size=minibatch))
-        action = policy.actor(data["state"][rows], data["task"][rows], data["index"][rows])
-        loss = (action - data["label"][rows]).abs().mean()
+        rows = torch.as_tensor(rng.integers(len(data["label"]), size=count))
+        batch = {name: data[name][rows] for name in ("state", "task", "index", "label")}
+        if rehearse:
+            before = rehearse(batch, rng)
+            batch = {name: torch.cat([batch[name], before[name]]) for name in batch}
+        action = policy.actor(batch["state"], batch["task"], batch["index"])
+        loss = (action - batch["label"]).abs().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -6,23 +6,15 @@ which join half of each minibatch.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from uncap.agents.config import DaggerConfig
-from uncap.agents.dagger import Dagger
-from uncap.agents.networks import MultiTaskPolicy
-from uncap.agents.vec_env import TaskVecEnv
+from uncap.agents.dagger import Dagger, Rehearse, Tensors
 from uncap.envs import ClosureVectorEnv
 from uncap.envs.experts import expert_action
-
-Tensors = dict[str, torch.Tensor]  # state (k, s), task (k, t), index (k,), label (k, a)
-Rehearse = Callable[[Tensors, np.random.Generator], Tensors]
-"""rehearse(a minibatch of present states, generator) -> as many labelled states of before"""
 
 
 class Before(NamedTuple):
@@ -102,47 +94,13 @@ class Rehearsing(Dagger):
     """DAgger on the present row; half of each minibatch is what is rehearsed.
 
     Args:
-        policy: see `Dagger`.
-        env: likewise.
-        expert: likewise.
-        config: likewise.
-        rng: likewise.
-        state: likewise.
+        *args: of `Dagger`.
         rehearse: gives what is rehearsed.
     """
 
-    def __init__(
-        self,
-        policy: MultiTaskPolicy,
-        env: TaskVecEnv,
-        expert: Callable[[], np.ndarray],
-        config: DaggerConfig,
-        rng: np.random.Generator,
-        state: Mapping[str, Any] | None = None,
-        *,
-        rehearse: Rehearse,
-    ):
+    def __init__(self, *args: Any, rehearse: Rehearse):
+        super().__init__(*args)
         self.rehearse = rehearse
-        super().__init__(policy, env, expert, config, rng, state)
-
-    def fit(self, data: Tensors) -> float:
-        """Fit the actor to present states and to those of before; the mean L1 loss of both."""
-        half = math.ceil(self.config.minibatch / 2)
-        losses = []
-        for _ in range(self.config.updates):
-            rows = torch.as_tensor(self.rng.integers(len(data["label"]), size=half))
-            present = {name: data[name][rows] for name in ("state", "task", "index", "label")}
-            before = self.rehearse(present, self.rng)
-            batch = {name: torch.cat([present[name], before[name]]) for name in present}
-            action = self.policy.actor(batch["state"], batch["task"], batch["index"])
-            loss = (action - batch["label"]).abs().mean()
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
-            losses.append(loss.item())
-        self.schedule.step()
-        self.done += 1
-        return float(np.mean(losses))
 
 
 def _expert_episodes(before: Before, name: str, index: int, vector: np.ndarray) -> Tensors:
@@ -155,23 +113,38 @@ def _expert_episodes(before: Before, name: str, index: int, vector: np.ndarray) 
         episode_steps=before.episode_steps,
         autoreset_mode="Disabled",
     )
-    observation, _ = env.reset(seed=_KEPT_SEED)
-    states: list[np.ndarray] = []
+    observations, actions = expert_episodes(env, _KEPT_SEED)
+    env.close()
+    return {
+        "state": observations["state"],
+        "task": torch.as_tensor(vector).expand(len(actions), -1),
+        "index": torch.full((len(actions),), int(index)),
+        "label": actions,
+    }
+
+
+def expert_episodes(env: ClosureVectorEnv, seed: int) -> tuple[Tensors, torch.Tensor]:
+    """What is observed in an episode of each sub-environment, played by the expert; its actions.
+
+    Args:
+        env: with autoreset disabled, and episodes of one length.
+        seed: of the starts.
+
+    Returns:
+        Observations (steps x n, ...) by name, and actions (steps x n, a).
+    """
+    observation, _ = env.reset(seed=seed)
+    seen: list[dict[str, np.ndarray]] = []
     actions: list[np.ndarray] = []
     done = False
     while not done:
-        states.append(observation["state"].copy())
+        seen.append(observation)
         actions.append(expert_action(env.batch.measure()))
         observation, _, _, truncated, _ = env.step(actions[-1])
         done = bool(truncated.all())
-    env.close()
-    count = len(states) * before.episodes
-    return {
-        "state": torch.as_tensor(np.concatenate(states)),
-        "task": torch.as_tensor(vector).expand(count, -1),
-        "index": torch.full((count,), int(index)),
-        "label": torch.as_tensor(np.concatenate(actions), dtype=torch.float32),
-    }
+    names = seen[0]
+    stacked = {n: torch.as_tensor(np.concatenate([step[n] for step in seen])) for n in names}
+    return stacked, torch.as_tensor(np.concatenate(actions), dtype=torch.float32)
 
 
 _KEPT_SEED = 4_000_000  # of kept episodes: no evaluation's

@@ -60,21 +60,13 @@ class TrialDagger(Dagger):
         ValueError: the rows' episodes differ in length.
     """
 
-    def __init__(
-        self,
-        policy: MultiTaskPolicy,
-        env: TaskVecEnv,
-        expert: Callable[[], np.ndarray],
-        config: DaggerConfig,
-        rng: np.random.Generator,
-        state: Mapping[str, Any] | None = None,
-    ):
-        assert policy.memory is not None
-        self.memory: Memory = policy.memory
-        self.settings = config
-        # as many minibatches for each control step as without a memory
-        self.updates = math.ceil(config.updates * trial_length(env.closures) / config.rollout)
-        super().__init__(policy, env, expert, config, rng, state)
+    config: DaggerConfig
+
+    @property
+    def memory(self) -> Memory:
+        """The policy's, which is trained in place."""
+        assert self.policy.memory is not None
+        return self.policy.memory
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """Of the actor and of the memory."""
@@ -92,9 +84,11 @@ class TrialDagger(Dagger):
 
     def fit(self, data: dict[str, torch.Tensor]) -> float:
         """Fit actor and memory to the trials so far; returns the mean L1 loss of the actions."""
-        every = self.settings.memory_every
+        every = self.config.memory_every
+        # as many minibatches for each control step as without a memory
+        updates = math.ceil(self.config.updates * self.rollout / self.config.rollout)
         losses = []
-        for update in range(self.updates):
+        for update in range(updates):
             of_memory = update % every == 0
             if self.memory.is_belief:
                 loss = acting = self._acting_loss(data)
@@ -143,7 +137,7 @@ class TrialDagger(Dagger):
 
     def _trials(self, data: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """The memory's inputs (t, k, i) in a minibatch of trials, and which (k,) these are."""
-        chosen = torch.as_tensor(self.rng.integers(len(data["row"]), size=self.settings.trials))
+        chosen = torch.as_tensor(self.rng.integers(len(data["row"]), size=self.config.trials))
         return data["inputs"][chosen].transpose(0, 1), chosen
 
     def _distance(

@@ -379,8 +379,8 @@ class _Job:
             return ()
         if self.config.conditioning not in TRANSFERABLE:
             self.say(
-                f"no transfer: {self.config.conditioning} has no vector for an unseen closure; "
-                "use --conditioning parameters"
+                f"no transfer with {self.config.conditioning}: use --conditioning "
+                f"{', '.join(TRANSFERABLE)}"
             )
             return ()
         return () if self.config.alone else self.split.transfers or ()

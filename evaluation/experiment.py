@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from uncap.agents import checkpoints, exported
-from uncap.agents.memory import has_belief
+from uncap.agents.memory import has_belief, has_memory
 from uncap.agents.policy import Acting, load_policy
 from uncap.agents.settings import Flag, check, flags, from_dict, replaced
 from uncap.envs import TaskSet, rewards
@@ -275,6 +275,11 @@ def transfer_rows(session: Session, targets: Sequence[str], replace: bool = Fals
     source, meta = load_policy(run / "checkpoint")
     if meta.get("acts_only"):
         raise runs.RunError(f"{run} has no critic to transfer: train a run of your own")
+    if has_memory(source):
+        raise runs.RunError(
+            f"{run} has a memory, which is not transferred: `evaluate --attempts` measures what it "
+            "finds out of an unseen closure"
+        )
     for target in targets:
         if target in meta["tasks"]:
             trained = ", ".join(meta["tasks"])

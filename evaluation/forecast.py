@@ -19,9 +19,9 @@ from scipy.stats import bootstrap, spearmanr
 
 from uncap.agents.networks import split_observation
 from uncap.agents.policy import load_policy
+from uncap.agents.rehearsal import expert_episodes
 from uncap.envs import CLOSURES, ClosureVectorEnv
 from uncap.envs.distances import demands, nearest, unseen
-from uncap.envs.experts import expert_action
 from uncap.envs.pool import VARIANT_STREAMS
 
 LEAST_TARGETS = 4  # of a correlation: fewer say nothing
@@ -131,21 +131,11 @@ def demonstration(meta: Mapping[str, Any], row: str) -> Demonstration:
         episode_steps=meta["episode_steps"],
         threads=1,
     )
-    observation, _ = env.reset(seed=DEMO_SEED)
-    seen: list[dict[str, np.ndarray]] = []
-    actions = []
-    done = False
-    index = meta["tasks"].index(row) if row in meta["tasks"] else 0
-    while not done:
-        seen.append({**observation, "index": np.full((1, 1), index, np.float32)})
-        actions.append(expert_action(env.batch.measure()))
-        observation, _, _, truncated, _ = env.step(actions[-1])
-        done = bool(truncated[0])
+    observations, actions = expert_episodes(env, DEMO_SEED)
     env.close()
-    stacked = {
-        name: torch.as_tensor(np.concatenate([step[name] for step in seen])) for name in seen[0]
-    }
-    return Demonstration(stacked, torch.as_tensor(np.concatenate(actions), dtype=torch.float32))
+    index = meta["tasks"].index(row) if row in meta["tasks"] else 0
+    observations["index"] = torch.full((len(actions), 1), float(index))
+    return Demonstration(observations, actions)
 
 
 def source_of(run: pathlib.Path, on_row: Callable[[str], None]) -> Source:

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from uncap.agents import checkpoints
 from uncap.agents.config import DaggerConfig, LearnerConfig, NetworkConfig
@@ -42,7 +43,7 @@ LEARNERS = {
     "alone": "a new policy for each row, with its steps alone",
 }
 FILE, TABLE, PICTURE = "sequence.json", "sequence.csv", "sequence.png"
-_AFTER, _LATEST = "after", "latest"  # checkpoints: after the last row; within the present one
+_AFTER, _LATEST = "after", "latest"  # checkpoints: after so many rows; within the present one
 _SAVES = 10  # in each row
 _DRAWS = 2000  # of the bootstrap
 
@@ -148,11 +149,16 @@ class TaskSequence:
                 tested = self._tested(learner)
                 if self.config.learner == "alone" and number:
                     tested = [*self.outcomes[-1][:number], *tested[number:]]
-                learner.save(self.out / _AFTER, teacher=False, rows=number + 1)
+                learner.save(self._after(number + 1), teacher=False)
             self.outcomes.append(tested)
-            self._write()
+            self._write()  # from here on what is older is not needed
             shutil.rmtree(self.out / _LATEST, ignore_errors=True)
+            shutil.rmtree(self._after(number), ignore_errors=True)
         return True
+
+    def _after(self, number: int) -> pathlib.Path:
+        """The checkpoint of the policy that has learned so many rows."""
+        return self.out / f"{_AFTER}-{number}"
 
     def _learner(self, number: int) -> Learner:
         """Who learns row `number`."""
@@ -165,10 +171,7 @@ class TaskSequence:
         learner = Learner(self._of_learner(number), config, self.config.seed, self.rows)
         if self.config.learner in REHEARSALS:
             if number:
-                policy, meta = load_policy(self.out / _AFTER)
-                if meta.get("rows") != number:
-                    raise FileError(f"{self.out} is damaged: choose another --out")
-                learner.policy.adopt(policy)
+                learner.policy.adopt(load_policy(self._after(number))[0])
             only = np.zeros(len(self.rows))
             only[number] = 1.0
             learner.closures.probabilities = only
@@ -182,7 +185,7 @@ class TaskSequence:
 
     def _learn(self, learner: Learner, number: int) -> bool:
         """Learn a row, from where that was left; False if stopped."""
-        latest = self.out / _LATEST
+        latest = self.out / _LATEST / str(number)  # an older row's may be left by a kill
         steps = self.config.steps * (number + 1 if self.config.learner == "joint" else 1)
         if checkpoints.exists(latest):
             learner.resume(latest)
@@ -205,7 +208,7 @@ class TaskSequence:
         """What makes the teacher of a row; None: the usual one."""
         if self.config.learner not in REHEARSALS or not number:
             return None
-        policy, _ = load_policy(self.out / _AFTER)
+        policy, _ = load_policy(self._after(number))
         before = Before(
             policy,
             self.rows[:number],
@@ -302,20 +305,14 @@ def picture(
         ink = "black" if 0.2 < value < 0.85 else "white"  # both ends of the colours are dark
         axes.text(row, test, f"{value:.2f}", ha="center", va="center", fontsize=8, color=ink)
         if test == row + 1:
-            frame = {"fill": False, "edgecolor": "black", "lw": 1.8}
-            axes.add_patch(_rectangle((row - 0.5, test - 0.5), **frame))
+            frame: dict[str, Any] = {"fill": False, "edgecolor": "black", "lw": 1.8}
+            axes.add_patch(Rectangle((row - 0.5, test - 0.5), 1, 1, **frame))
     axes.set_xticks(range(len(rows)), rows, rotation=40, ha="right", fontsize=8)
     tests = ["nothing", *rows[: len(success) - 1]]
     axes.set_yticks(range(len(success)), [f"after {name}" for name in tests], fontsize=8)
     axes.set_title(f"{learner}: success on every row after each was learned", fontsize=9)
     figure.tight_layout()
     return figure
-
-
-def _rectangle(corner: tuple[float, float], **style: Any) -> Any:
-    from matplotlib.patches import Rectangle
-
-    return Rectangle(corner, 1, 1, **style)
 
 
 def lines(rows: Sequence[str], outcomes: np.ndarray) -> list[str]:

@@ -170,11 +170,40 @@ def test_every_learner_learns_a_sequence_and_goes_on_where_it_was_stopped(name, 
     assert not (parts / "latest").exists()
     for file in (sequence.FILE, sequence.TABLE, sequence.PICTURE):
         assert (parts / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
-    ours, theirs = (checkpoints.load(folder / "after")[0] for folder in (parts, tmp_path / "whole"))
+    ours, theirs = (
+        checkpoints.load(folder / "after-3")[0] for folder in (parts, tmp_path / "whole")
+    )
     for name in ours:
         assert not name.startswith("policy/") or np.array_equal(ours[name], theirs[name]), name
     found = json.loads((parts / sequence.FILE).read_text())
     assert set(found["measures"]) == {"accuracy", "forgetting", "forward_transfer"}
+
+
+@pytest.mark.parametrize("moment", ["before the results", "after them"])
+def test_a_kill_between_two_rows_loses_nothing(moment, tmp_path, monkeypatch):
+    config = dataclasses.replace(SMALL, learner="replay", tasks=ROWS[:2], steps=320)
+    whole = TaskSequence(tmp_path / "whole", config, quiet, never)
+    assert whole.run()
+    write = TaskSequence._write
+
+    def dies(self):
+        if moment == "after them":
+            write(self)
+        if len(self.outcomes) == 2:
+            raise KeyboardInterrupt
+        write(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TaskSequence, "_write", dies)
+        with pytest.raises(KeyboardInterrupt):
+            TaskSequence(tmp_path / "killed", config, quiet, never).run()
+    assert list((tmp_path / "killed" / "latest").iterdir())
+    again = TaskSequence(tmp_path / "killed", config, quiet, never)
+    assert again.run()
+    assert again.outcomes == whole.outcomes
+    ours, theirs = (checkpoints.load(f.out / "after-2")[0] for f in (again, whole))
+    policy = [name for name in ours if name.startswith("policy/")]
+    assert policy and all(np.array_equal(ours[name], theirs[name]) for name in policy)
 
 
 def test_orders_go_by_distance():
