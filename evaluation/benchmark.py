@@ -33,7 +33,7 @@ def benchmark(
     sensors: str = "full",
     on_block: Callable[[int, int], object] = lambda done, total: None,
 ) -> dict:
-    """Random policy at 20 Hz against `Batch.step` from the same states with the same controls.
+    """Random policy at 20 Hz against bare physics, from the same states with the same controls.
 
     Environment and bare physics alternate in blocks of ten control steps. Every bare step
     repeats the physics of an environment step, so that both have the same contacts and run
@@ -72,7 +72,7 @@ def benchmark(
     control_steps = blocks * BLOCK
     env_steps_per_second = num_envs * control_steps / env_seconds
     return {
-        "threads": env.batch.sim.nthread,
+        "threads": env.batch.sim.threads,
         "num_envs": num_envs,
         "observation": observation,
         "sensors": sensors,
@@ -129,7 +129,7 @@ def physics_block(
         sim.state[:] = state
         env.batch.ctrl[:] = controls
         began = clock()
-        sim.step(nstep=SUBSTEPS)
+        sim.step(SUBSTEPS)
         seconds += clock() - began
     sim.state[:] = kept
     return seconds
