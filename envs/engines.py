@@ -97,6 +97,7 @@ class EngineRow(NamedTuple):
 
 ENGINES = {
     "cpu": EngineRow("uncap.envs.engine_cpu:CpuEngine", "MuJoCo on the processor's cores"),
+    "warp": EngineRow("uncap.envs.engine_warp:WarpEngine", "MuJoCo Warp on a GPU, in float32"),
 }
 
 
