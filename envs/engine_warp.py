@@ -270,8 +270,10 @@ class WarpEngine:
 
     def _is_off(self) -> np.ndarray:
         """Which simulations have a number that is not finite, or too large, bool (n,)."""
-        parts = [np.abs(self._parts[name]) < LARGEST for name in _DIVERGES]
-        return ~np.concatenate(parts, 1).all(1)
+        fine = np.ones(self.n, bool)
+        for name in _DIVERGES:
+            fine &= (np.abs(self._parts[name]) < LARGEST).all(1)
+        return ~fine
 
     def diverged(self) -> np.ndarray:
         """See `engines.Engine`."""
