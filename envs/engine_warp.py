@@ -36,7 +36,7 @@ except ModuleNotFoundError:
 DEVICE = "UNCAP_WARP_DEVICE"  # environment variable: cpu, cuda, cuda:1
 # The most that was met with rough actions is 14 contacts and 52 rows of constraints
 CONTACTS = 24  # of a world on average; all share them
-LEAST_CONTACTS = 128  # of all worlds together
+LEAST_CONTACTS = 256  # of all worlds together
 CONSTRAINTS = 80  # of each world
 LARGEST = mujoco.mjMAXVAL  # above it a position, velocity or acceleration has diverged
 QUIET_SECONDS = 5.0  # that a call may take before it is said why, until the first step is made
@@ -53,6 +53,8 @@ _STATE = {  # by name, in the order of `mjSTATE_INTEGRATION`
     "mocap_pos": mujoco.mjtState.mjSTATE_MOCAP_POS,
     "mocap_quat": mujoco.mjtState.mjSTATE_MOCAP_QUAT,
 }
+# Of the state, what a step changes; the rest stays as it was written, without Warp's rounding
+_STEPPED = ("time", "qpos", "qvel", "qacc_warmstart")
 _DIVERGES = ("qpos", "qvel", "qacc_warmstart")
 _PLACED = {"site_xpos", "site_xmat", "xpos", "xquat", "xmat", "xanchor", "xaxis"}  # by kinematics
 # Model fields that Warp has once for all worlds, or not at all, and does without
@@ -231,7 +233,7 @@ class WarpEngine:
         self._diverged = self._is_off()
         with self._running():
             self._launch(f"step {steps}", lambda: self._advance(steps))
-            self._fetch([*self._outputs, *self._parts], slice(None))
+            self._fetch([*self._outputs, *_STEPPED], slice(None))
             overflown = self.data.overflow.numpy() & _OVERFLOWS
             if overflown.any():
                 self._count(overflown)
