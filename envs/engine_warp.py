@@ -39,8 +39,8 @@ CONTACTS = 24  # of a world on average; all share them
 LEAST_CONTACTS = 256  # of all worlds together
 CONSTRAINTS = 80  # of each world
 LARGEST = mujoco.mjMAXVAL  # above it a position, velocity or acceleration has diverged
-QUIET_SECONDS = 5.0  # that a call may take before it is said why, until the first step is made
-COMPILING = "compiling MuJoCo Warp's kernels: minutes the first time, then they are kept\n"
+QUIET_SECONDS = 10.0  # that a call may take before it is said why, until the first step is made
+COMPILING = "compiling MuJoCo Warp's kernels: minutes the first time, seconds from then on\n"
 _STATE = {  # by name, in the order of `mjSTATE_INTEGRATION`
     "time": mujoco.mjtState.mjSTATE_TIME,
     "qpos": mujoco.mjtState.mjSTATE_QPOS,
