@@ -122,7 +122,7 @@ class WarpEngine:
         ValueError: variants differ in a field that Warp has once for all worlds.
     """
 
-    lost = False  # what there is to lose in a fork cannot be made anew
+    lost = False  # a fork leaves the processor's; of a GPU's nothing can be made, see `_running`
     threads = 1
 
     def __init__(self, scene: Scene, n: int, threads: int):
@@ -297,7 +297,8 @@ class WarpEngine:
     def _has_changed(self, name: str) -> bool:
         """Whether a field is not what was last sent, bit for bit: NaN is NaN."""
         values = self._fields[name]
-        if name in self._sent and values.tobytes() == self._sent[name].tobytes():
+        bits = f"u{values.itemsize}"
+        if name in self._sent and np.array_equal(values.view(bits), self._sent[name].view(bits)):
             return False
         self._sent[name] = values.copy()
         return True

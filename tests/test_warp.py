@@ -16,6 +16,7 @@ pytest.importorskip("mujoco_warp")
 
 from uncap.envs import CLOSURES, ClosureVectorEnv, batch
 from uncap.envs.batch import ClosureBatch
+from uncap.envs.contacts import contacts
 from uncap.envs.engines import EngineUnavailable
 from uncap.envs.experts import expert_action
 from uncap.envs.mechanisms import LIFT, TILT_Y, TWIST
@@ -144,6 +145,9 @@ def test_a_reset_of_some_gives_them_their_own_shapes():
     assert closed[some].any() and closed[~some].any()
     opening = np.abs(cpu.batch.measure()["opening"] - warp.batch.measure()["opening"])
     assert np.median(opening) < 1e-5 and opening.max() < 1e-3  # m: on shapes of the same size
+    for i in np.flatnonzero(closed)[:6].tolist():  # what a picture shows
+        pressed = [np.abs(contacts(env.batch, i).forces).sum() for env in (cpu, warp)]  # N
+        assert pressed[0] > 1.0 and pressed[1] == pytest.approx(pressed[0], rel=0.3)
 
 
 def test_a_shape_that_a_world_does_not_have_is_tiny():
