@@ -319,6 +319,8 @@ class WarpEngine:
         for name, values in row.items():
             if name not in _SHARED:
                 getattr(model, name)[:] = self._scene.converted(name, values, row)[0]
+        # its tree of bounding volumes is of the first variant
+        model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_MIDPHASE
         return model
 
     def get_data(self, simulation: int) -> Any:

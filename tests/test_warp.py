@@ -145,9 +145,12 @@ def test_a_reset_of_some_gives_them_their_own_shapes():
     assert closed[some].any() and closed[~some].any()
     opening = np.abs(cpu.batch.measure()["opening"] - warp.batch.measure()["opening"])
     assert np.median(opening) < 1e-5 and opening.max() < 1e-3  # m: on shapes of the same size
-    for i in np.flatnonzero(closed)[:6].tolist():  # what a picture shows
-        pressed = [np.abs(contacts(env.batch, i).forces).sum() for env in (cpu, warp)]  # N
-        assert pressed[0] > 1.0 and pressed[1] == pytest.approx(pressed[0], rel=0.3)
+    # what a picture shows (N); where a contact has just begun, forces differ
+    shown = [[contacts(env.batch, i).forces for i in np.flatnonzero(closed)] for env in (cpu, warp)]
+    assert [len(forces) for forces in shown[0]] == [len(forces) for forces in shown[1]]
+    pressed = np.array([[np.abs(forces).sum() for forces in own] for own in shown])  # (2, k)
+    assert (pressed > 1.0).all()
+    assert np.median(np.abs(pressed[1] / pressed[0] - 1)) < 1e-2
 
 
 def test_a_shape_that_a_world_does_not_have_is_tiny():
