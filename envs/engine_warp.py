@@ -368,14 +368,15 @@ def _device() -> Any:
     warp.init()
     warp.config.log_level = max(level, warp.LOG_WARNING)  # not a line for every module
     asked = os.environ.get(DEVICE, "")
+    there = {str(device): device for device in warp.get_devices()}
+    if warp.is_cuda_available():
+        there["cuda"] = warp.get_preferred_device()
     if asked:
-        try:
-            return warp.get_device(asked)
-        except (ValueError, RuntimeError):
-            there = ", ".join(str(device) for device in warp.get_devices())
+        if asked not in there:
             raise EngineUnavailable(
-                f"{DEVICE}={asked}: MuJoCo Warp finds no such device, only {there}"
-            ) from None
+                f"{DEVICE}={asked}: MuJoCo Warp finds no such device, only {', '.join(there)}"
+            )
+        return there[asked]
     if not warp.is_cuda_available():
         warnings.warn(
             "MuJoCo Warp finds no GPU and runs on the processor, slower than the engine cpu "
