@@ -71,12 +71,14 @@ from uncap.evaluation.config import (
     TransferConfig,
     TransferRunConfig,
     TuneConfig,
+    TuneTransferConfig,
     VideoConfig,
     ViewConfig,
     resolved,
 )
+from uncap.evaluation.curves import CRITIC_SEED
 from uncap.evaluation.effects import check_effects, job_to_resume, note_changes
-from uncap.evaluation.gains import arm_numbers
+from uncap.evaluation.gains import arm_numbers, choice_in_words
 from uncap.evaluation.interrupt import INTERRUPTED, Interrupt
 from uncap.evaluation.loggers import LOGGERS, require
 from uncap.evaluation.progress import Bars
@@ -95,7 +97,6 @@ from uncap.evaluation.protocol import (
 )
 from uncap.evaluation.report import write_report
 from uncap.evaluation.training import LATEST, Report, Session, Training, learner_config
-from uncap.evaluation.transfer import TEACHER_SEED
 from uncap.evaluation.watch import Watch
 
 MOST_NAMED = 30  # rows in a line
@@ -191,8 +192,8 @@ def check_seeds(seed: int, config: TransferConfig) -> None:
         ValueError: the largest that is allowed.
     """
     clones = any(arm_of(name).demos for name in (*config.methods, *config.controls))
-    teacher = TEACHER_SEED if clones else 0
-    allowed = LARGEST_SEED - (config.seeds - 1) - teacher
+    further = CRITIC_SEED if clones or config.settings else 0
+    allowed = LARGEST_SEED - (config.seeds - 1) - further
     if seed > allowed:
         raise ValueError(
             f"--seed must be at most {allowed} here, not {seed}: further learners count on from it"
@@ -405,30 +406,48 @@ class _Job:
         self.say(f"stopped; go on with: {program.command('--resume', self.run_folder)}")
 
 
-def transfer(config: TransferRunConfig, console: Console) -> None:
-    """Add a target to a run's results and report."""
-    run = config.run
-    _, job = experiment.stored_job(run)
+def refuse_alone(run: pathlib.Path, job: JobConfig) -> None:
+    """Refuse a run that has no policy of its own to transfer.
+
+    Raises:
+        RunError: it has one per row.
+    """
     if job.alone:
         row, *_ = named_set(job.task_set).train
         folder = run / single_task.FOLDER / row
         raise runs.RunError(f"{run} has a policy per row: transfer one of them, such as {folder}")
+
+
+def _transfer_job(
+    config: TransferRunConfig | TuneTransferConfig, job: JobConfig, controls: tuple[str, ...]
+) -> JobConfig:
+    """The job of a run with what a transfer of it is told."""
     own = job.transfer.env_steps or TransferConfig().env_steps  # a run may have had no transfer
-    controls = config.controls
-    if controls is None:
-        controls = default_controls(config.methods, config.all_controls, bool(config.unrelated))
-    elif config.all_controls:
-        raise ValueError("--all-controls has no effect here: --controls names those that there are")
+    named = ("unrelated", "specialists", "memory", "settings")
+    folders = {name: getattr(config, name, None) for name in named}
     budget = dataclasses.replace(
         job.transfer,
         seeds=config.seeds,
         methods=config.methods,
         controls=controls,
-        unrelated=str(config.unrelated) if config.unrelated else None,
         env_steps=config.env_steps or own,
+        **{name: str(folder) if folder else None for name, folder in folders.items()},
     )
-    job = dataclasses.replace(job, transfer=budget)
-    check_seeds(config.seed, budget)
+    return dataclasses.replace(job, transfer=budget)
+
+
+def transfer(config: TransferRunConfig, console: Console) -> None:
+    """Add a target to a run's results and report."""
+    run = config.run
+    _, job = experiment.stored_job(run)
+    refuse_alone(run, job)
+    controls = config.controls
+    if controls is None:
+        controls = default_controls(config.methods, config.all_controls, bool(config.unrelated))
+    elif config.all_controls:
+        raise ValueError("--all-controls has no effect here: --controls names those that there are")
+    job = _transfer_job(config, job, controls)
+    check_seeds(config.seed, job.transfer)
     set_threads(0)
     say_notes(run, console)
     bars, stop = Bars(console), Interrupt(console.print)
@@ -448,6 +467,34 @@ def transfer(config: TransferRunConfig, console: Console) -> None:
         config.out.parent.mkdir(parents=True, exist_ok=True)
         runs.write_json(config.out, entry)
     console.print(f"report: {write_report(run)}")
+
+
+def tune_transfer(config: TuneTransferConfig, console: Console) -> None:
+    """Choose the settings of arms, or go on with that."""
+    from uncap.evaluation import transfer_tuning
+
+    _, job = experiment.stored_job(config.run)
+    refuse_alone(config.run, job)
+    names = transfer_tuning.names_to_tune(config.methods, config.controls)
+    job = _transfer_job(config, job, config.controls)
+    check_seeds(config.seed, job.transfer)
+    set_threads(0)
+    say_notes(config.run, console)
+    bars, stop = Bars(console), Interrupt(console.print)
+    with runs.writing(config.run, new=False), bars.progress:
+        if config.replace:
+            shutil.rmtree(config.run / transfer_tuning.FOLDER, ignore_errors=True)
+        session = Session(config.run, job, config.seed, bars, stop)
+        bars("settings", 0, 1, "")
+        found = transfer_tuning.tune(session, config.targets, names, config.trials)
+    if found is None:
+        console.print("stopped; the same command goes on")
+        raise SystemExit(INTERRUPTED)
+    for line in transfer_tuning.lines(found):
+        console.print(line, markup=False)
+    out = config.out or config.run / "arm_settings.json"
+    transfer_tuning.write(out, found)
+    console.print(f"settings: {out}; use them with: transfer RUN --target NAME --settings {out}")
 
 
 def sequence(config: SequenceConfig, console: Console) -> None:
@@ -556,10 +603,13 @@ def transfer_lines(entries: Mapping[str, dict]) -> list[str]:
 def arm_lines(entry: Mapping[str, Any]) -> list[str]:
     """A line for each arm of a target: its last success, when it rose, and what the arm does."""
     width = max(map(len, entry["final"]))
-    return [
+    lines = [
         f"{name:{width}}  {arm_numbers(entry, name)}: {arm_of(name).words}"
         for name in entry["final"]
     ]
+    if "specialists" in entry:
+        lines.append(choice_in_words(entry["specialists"]))
+    return lines
 
 
 class Actor(NamedTuple):

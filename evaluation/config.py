@@ -63,7 +63,8 @@ TASK_SETS = {"choices": "uncap.envs.closures:TASK_SETS", "accepts": "uncap.envs.
 
 
 METHODS: dict[str, Any] = {
-    "help": "how the policy is transferred; demos-K and demos_then_rl-K clone K expert episodes",
+    "help": "how the policy is transferred; the number K at the end of some names counts expert "
+    "episodes, attempts, or the nearest rows",
     "choices": "uncap.evaluation.arms:METHODS",
     "accepts": "uncap.evaluation.arms:method",
 }
@@ -74,6 +75,21 @@ CONTROLS: dict[str, Any] = {
 }
 
 
+SPECIALISTS: dict[str, Any] = {
+    "help": "run folder with a policy per row (--alone): the sources of the method specialist-K, "
+    "the K-th nearest of them to the target",
+    "path": "read",
+}
+MEMORY: dict[str, Any] = {
+    "help": "run folder of a policy with a memory, such as --conditioning belief --attempts 3: the "
+    "source of the method attempts-K",
+    "path": "read",
+}
+ARM_SETTINGS: dict[str, Any] = {
+    "help": "file of `tune_transfer`: how each method and control explores and how gently it "
+    "learns (default: as the run did)",
+    "path": "read",
+}
 UNRELATED: dict[str, Any] = {
     "help": "run folder of rows that share nothing with the target, such as --task-set unrelated: "
     "the source of the control of that name",
@@ -105,6 +121,9 @@ class TransferConfig:
     methods: tuple[str, ...] = setting(("fine_tune",), **METHODS)
     controls: tuple[str, ...] = setting(("scratch",), **CONTROLS)
     unrelated: str | None = setting(None, **UNRELATED)
+    specialists: str | None = setting(None, **SPECIALISTS)
+    memory: str | None = setting(None, **MEMORY)
+    settings: str | None = setting(None, **ARM_SETTINGS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -310,11 +329,40 @@ class TransferRunConfig:
     )
     all_controls: bool = setting(False, "the dear ones, too, which train long")
     unrelated: pathlib.Path | None = setting(None, **UNRELATED)
+    specialists: pathlib.Path | None = setting(None, **SPECIALISTS)
+    memory: pathlib.Path | None = setting(None, **MEMORY)
+    settings: pathlib.Path | None = setting(None, **ARM_SETTINGS)
     replace: bool = setting(
         False, "drop what the run holds of this target, instead of adding learners of other seeds"
     )
     out: pathlib.Path | None = setting(
         None, "file for the result (default: in the run)", path="file"
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TuneTransferConfig:
+    """Choose how each arm of transfers explores and learns, on rows left out of a run's sources."""
+
+    run: pathlib.Path = setting(REQUIRED, **RUN)
+    targets: tuple[str, ...] = setting(
+        REQUIRED,
+        "rows that were left out of the run's sources: no targets of the transfers to come",
+        **TARGETS,
+    )
+    methods: tuple[str, ...] = setting(("fine_tune",), **METHODS)
+    controls: tuple[str, ...] = setting(("scratch",), **CONTROLS)
+    trials: int = setting(8, "settings that are tried of each arm", least=1, most=1000)
+    seeds: int = setting(1, "learners of each", least=1)
+    seed: int = setting(0, "of everything random in it", **SEED)
+    env_steps: int | None = setting(
+        None, "environment steps per learner (default: the run's)", least=1
+    )
+    unrelated: pathlib.Path | None = setting(None, **UNRELATED)
+    specialists: pathlib.Path | None = setting(None, **SPECIALISTS)
+    replace: bool = setting(False, "drop what the run holds of a search, instead of going on")
+    out: pathlib.Path | None = setting(
+        None, "file of the settings (default: arm_settings.json in the run)", path="file"
     )
 
 

@@ -17,12 +17,11 @@ import numpy as np
 import torch
 from scipy.stats import bootstrap, spearmanr
 
+from uncap.agents.episodes import expert_env, expert_episodes
 from uncap.agents.networks import split_observation
 from uncap.agents.policy import load_policy
-from uncap.agents.rehearsal import expert_episodes
-from uncap.envs import CLOSURES, ClosureVectorEnv
+from uncap.envs import CLOSURES
 from uncap.envs.distances import demands, nearest, unseen
-from uncap.envs.pool import VARIANT_STREAMS
 
 LEAST_TARGETS = 4  # of a correlation: fewer say nothing
 DEMO_SEED = 5_000_000  # of the demonstrations: no evaluation's, and no training's
@@ -120,17 +119,7 @@ def demonstration(meta: Mapping[str, Any], row: str) -> Demonstration:
         meta: of the source's checkpoint.
         row: any row.
     """
-    env = ClosureVectorEnv(
-        row,
-        1,
-        conditioning=meta["conditioning"],
-        known_tasks=meta["known"],
-        sensors=meta["sensors"],
-        variant_seed=VARIANT_STREAMS["validation"],
-        autoreset_mode="Disabled",
-        episode_steps=meta["episode_steps"],
-        threads=1,
-    )
+    env = expert_env(meta, row, 1, "validation")
     observations, actions = expert_episodes(env, DEMO_SEED)
     env.close()
     index = meta["tasks"].index(row) if row in meta["tasks"] else 0
