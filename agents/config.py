@@ -102,13 +102,6 @@ class PPOConfig:
     critic_warmup: int = setting(
         5, "updates that train the critic alone, after a warm start", least=0
     )
-    leash: float = setting(
-        0.0,
-        "pull of the weights back to those of the policy that a transfer began with, as a share "
-        "of their distance per gradient step",
-        least=0,
-        below=1,
-    )
     anneal_steps: int | None = setting(
         None,
         "environment steps over which the actor's learning rate falls linearly to a tenth "

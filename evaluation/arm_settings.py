@@ -60,7 +60,6 @@ class ArmSettings:
             f"{prefix}learning_rate": self.rate,
             f"{prefix}rollout": self.rollout,
             "critic_warmup": self.critic_warmup,
-            "leash": self.leash,
             "anneal_steps": budget if self.falls else None,
         }
         if warm:

@@ -78,20 +78,20 @@ def specialists(config: TransferConfig, target: str, meta: Mapping[str, Any]) ->
     return found
 
 
-def remembering(config: TransferConfig) -> Loaded:
+def remembering(run: pathlib.Path | str | None) -> Loaded:
     """The policy of a run with a memory.
 
     Args:
-        config: names the run.
+        run: its folder; None where none was named.
 
     Raises:
         RunError: none is named, or it has no memory.
     """
-    if config.memory is None:
+    if run is None:
         raise runs.RunError("the method attempts needs --memory RUN, a run with a memory")
-    policy, meta = load_policy(pathlib.Path(config.memory) / "checkpoint")
+    policy, meta = load_policy(pathlib.Path(run) / "checkpoint")
     if not has_memory(policy):
-        raise runs.RunError(f"{config.memory} has no memory: train one with --conditioning belief")
+        raise runs.RunError(f"{run} has no memory: train one with --conditioning belief")
     return policy, meta
 
 

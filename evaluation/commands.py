@@ -419,12 +419,28 @@ def refuse_alone(run: pathlib.Path, job: JobConfig) -> None:
 
 
 def _transfer_job(
-    config: TransferRunConfig | TuneTransferConfig, job: JobConfig, controls: tuple[str, ...]
+    config: TransferRunConfig | TuneTransferConfig,
+    job: JobConfig,
+    controls: tuple[str, ...],
+    memory: pathlib.Path | None = None,
+    settings: pathlib.Path | None = None,
 ) -> JobConfig:
-    """The job of a run with what a transfer of it is told."""
+    """The job of a run with what a transfer of it is told.
+
+    Args:
+        config: of the command.
+        job: of the run.
+        controls: of the transfer.
+        memory: run with a memory.
+        settings: file of the arms' settings.
+    """
     own = job.transfer.env_steps or TransferConfig().env_steps  # a run may have had no transfer
-    named = ("unrelated", "specialists", "memory", "settings")
-    folders = {name: getattr(config, name, None) for name in named}
+    folders = {
+        "unrelated": config.unrelated,
+        "specialists": config.specialists,
+        "memory": memory,
+        "settings": settings,
+    }
     budget = dataclasses.replace(
         job.transfer,
         seeds=config.seeds,
@@ -446,7 +462,7 @@ def transfer(config: TransferRunConfig, console: Console) -> None:
         controls = default_controls(config.methods, config.all_controls, bool(config.unrelated))
     elif config.all_controls:
         raise ValueError("--all-controls has no effect here: --controls names those that there are")
-    job = _transfer_job(config, job, controls)
+    job = _transfer_job(config, job, controls, config.memory, config.settings)
     check_seeds(config.seed, job.transfer)
     set_threads(0)
     say_notes(run, console)
@@ -487,6 +503,8 @@ def tune_transfer(config: TuneTransferConfig, console: Console) -> None:
         session = Session(config.run, job, config.seed, bars, stop)
         bars("settings", 0, 1, "")
         found = transfer_tuning.tune(session, config.targets, names, config.trials)
+        if found is not None:
+            bars("settings", 1, 1, "")
     if found is None:
         console.print("stopped; the same command goes on")
         raise SystemExit(INTERRUPTED)
@@ -539,7 +557,7 @@ def forecast(config: ForecastConfig, console: Console) -> None:
 
     bars("forecast", 0, total, "")
     with bars.progress:
-        source = forecasts.source_of(config.run, on_row)
+        source = forecasts.source_of(config.run, on_row, config.memory)
         predicted = {}
         for name in targets:
             predicted[name] = forecasts.predictions(source, name)
@@ -563,14 +581,15 @@ def _print_forecast(
     from uncap.evaluation.forecast import LEAST_TARGETS, PREDICTORS
 
     kinds = [kind for kind, values in outcomes.items() if values]
+    asked = {name: PREDICTORS[name] for row in predicted.values() for name in row}
     lines = [
         [name]
-        + [f"{row[predictor]:.3f}" for predictor in PREDICTORS]
+        + [f"{row[predictor]:.3f}" for predictor in asked]
         + [f"{outcomes[kind][name]:.2f}" if name in outcomes[kind] else "-" for kind in kinds]
         for name, row in predicted.items()
     ]
-    listing.show(["target", *PREDICTORS, *kinds], lines, console)
-    for name, predictor in PREDICTORS.items():
+    listing.show(["target", *asked, *kinds], lines, console)
+    for name, predictor in asked.items():
         better = "more" if predictor.sign > 0 else "less"
         console.print(f"{name}: {predictor.words}; the {better}, the more should be gained")
     for kind, row in found.items():

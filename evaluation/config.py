@@ -374,6 +374,10 @@ class ForecastConfig:
     targets: tuple[str, ...] = setting(
         (), "rows that were not trained (default: the run's held-out ones)", **TARGETS
     )
+    memory: pathlib.Path | None = setting(
+        None,
+        **{**MEMORY, "help": "run folder of a policy with a memory: its first attempts"},
+    )
     seed: int = setting(0, "of the bootstrap", **SEED)
     out: pathlib.Path | None = setting(
         None, "file for the result, as JSON (default: print only)", path="file"

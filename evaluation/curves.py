@@ -514,7 +514,7 @@ def attempts(which: Which, session: Session, source: Any) -> None:
     """
     config = session.config.transfer
     began = time.perf_counter()
-    policy, meta = beginnings.remembering(config)
+    policy, meta = beginnings.remembering(config.memory)
     if which.target.name in meta["tasks"]:
         raise runs.RunError(
             f"{config.memory} was trained on {which.target.name}: a target must be unseen"

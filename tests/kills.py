@@ -5,6 +5,7 @@ imported everything, so that what is killed is work, and not its beginning.
 """
 
 import dataclasses
+import json
 import multiprocessing
 import os
 import pathlib
@@ -22,7 +23,7 @@ from uncap.evaluation.same import compare
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)
-LEFT_OVER = ("latest", "transfer", kept.FILE)  # of a run that is not finished
+LEFT_OVER = ("latest", "transfer", "arm_settings", kept.FILE)  # of a run that is not finished
 PATIENCE = 300.0  # s for a process to end
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["warm"])
@@ -84,6 +85,14 @@ def same_forecasts(a: pathlib.Path, b: pathlib.Path) -> Iterable[str]:
     yield from compare(a, b)
     if (a / "forecast.json").read_bytes() != (b / "forecast.json").read_bytes():
         yield "forecast.json: other bytes"
+
+
+def same_settings(a: pathlib.Path, b: pathlib.Path) -> Iterable[str]:
+    """A line for everything in which two runs and the settings that they chose differ."""
+    yield from compare(a, b)
+    ours, theirs = (json.loads((run / "arm_settings.json").read_text()) for run in (a, b))
+    if ours["arms"] != theirs["arms"]:
+        yield "arm_settings.json: other settings or scores"
 
 
 def same_sequences(a: pathlib.Path, b: pathlib.Path) -> Iterable[str]:
@@ -154,6 +163,12 @@ JOBS = {
         "transfer OUT --target jar --env-steps 200 --methods fine_tune adapter demos_then_rl-1 "
         "--all-controls",
         copied="scratch",
+    ),
+    "tune_transfer": Job(
+        "tune_transfer OUT --targets jar --trials 2 --env-steps 200 --methods fine_tune demos-1 "
+        "--out OUT/arm_settings.json",
+        copied="scratch",
+        differences=same_settings,
     ),
     "sequence": Job(
         "sequence reach puck --learner replay --steps 400 --episodes 1 --num-envs 4 --width 8 "
