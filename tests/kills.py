@@ -23,7 +23,7 @@ from uncap.evaluation.same import compare
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)
-LEFT_OVER = ("latest", "transfer", "arm_settings", kept.FILE)  # of a run that is not finished
+LEFT_OVER = ("latest", "transfer", kept.FILE)  # of a run that is not finished
 PATIENCE = 300.0  # s for a process to end
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["warm"])
@@ -165,7 +165,7 @@ JOBS = {
         copied="scratch",
     ),
     "tune_transfer": Job(
-        "tune_transfer OUT --targets jar --trials 2 --env-steps 200 --methods fine_tune demos-1 "
+        "tune_transfer OUT --targets jar --trials 1 --env-steps 200 --methods fine_tune demos-1 "
         "--out OUT/arm_settings.json",
         copied="scratch",
         differences=same_settings,
