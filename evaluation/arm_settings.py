@@ -23,6 +23,11 @@ from uncap.evaluation.shapes import as_settings
 class ArmSettings:
     """Settings of an arm; None: what the run has."""
 
+    trains: str | None = setting(
+        None,
+        "which weights learn, of an arm in which all would",
+        choices="uncap.agents.adaptation:TRAINS",
+    )
     rate: float | None = setting(None, "learning rate of the actor by reinforcement", above=0)
     deviation: float | None = setting(None, "of the actions, at first", above=0)
     rollout: int | None = setting(None, "control steps per environment and update", least=1)
@@ -85,6 +90,7 @@ class ArmSettings:
 
 
 # Values that the search draws from, by what an arm does
+FROZEN: dict[str, tuple[Any, ...]] = {"trains": ("all", "adapter", "head")}
 REINFORCING: dict[str, tuple[Any, ...]] = {
     "rate": (5e-5, 1e-4, 2e-4, 3e-4),
     "deviation": (0.04, 0.1, 0.2, 0.35, 0.5),
@@ -116,6 +122,9 @@ def space(arm: Arm) -> dict[str, tuple[Any, ...]]:
     """
     found: dict[str, tuple[Any, ...]] = {}
     from_nothing = arm.begins == "nothing"
+    learns = arm.reinforces or arm.demos
+    if learns and arm.trains == "all" and not (from_nothing or arm.adapts):
+        found |= FROZEN
     if arm.reinforces:
         found |= REINFORCING
         if not from_nothing or arm.demos:

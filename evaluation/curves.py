@@ -157,8 +157,11 @@ class Curve:
         self.learner = self._make_learner()
         if self.arm.begins != "nothing":
             self.learner.policy.adopt(self.source)
-        if self.arm.reinforces:
-            adaptation.train_only(self.learner.policy, self.arm.trains, self._vector())
+        self.trains = self.arm.trains
+        if self.trains == "all":
+            self.trains = self.arm_settings.trains or "all"
+        if self.arm.reinforces or self.arm.demos:
+            adaptation.train_only(self.learner.policy, self.trains, self._vector())
             adaptation.leash(self.learner.policy, self.arm_settings.leash)
         self.told = self._told()
         self._best = _Best(self.learner.policy.actor)
@@ -298,8 +301,8 @@ class Curve:
         ppo = dataclasses.replace(self._ppo, critic_warmup=updates)
         config = dataclasses.replace(self.learner.config, ppo=ppo)
         there = Learner(rows, config, self.seed + CRITIC_SEED, self.meta["known"])
-        # an adapter, or a vector that is learned, changes nothing yet
-        there.policy.adopt(self.learner.policy if self.arm.trains == "all" else self.source)
+        # an adapter, or a vector that is learned, changes little yet
+        there.policy.adopt(self.learner.policy if self.trains == "all" else self.source)
         there.learn(updates * ppo.warm_rollout * self.config.num_envs, lambda: self._goes_on(0.5))
         there.closures.close()
         self.learner.policy.adopt(there.policy, "critic.")
@@ -372,7 +375,7 @@ class Curve:
         """
         if self.arm.begins != "source" or self.arm.told != "own":
             return None
-        if self.source.network.head == "per_task" or self.arm.trains == "conditioning":
+        if self.source.network.head == "per_task" or self.trains == "conditioning":
             return None
         rows = tuple(self.meta["tasks"])
         measured, episodes = spread(rows, self.config.source_quota, self.config.episodes, None)

@@ -73,6 +73,8 @@ def test_what_makes_no_difference_is_not_tried():
     assert "body" in space("scratch")
     assert "body" not in space("fine_tune")
     assert "source_critic" in space("fine_tune")
+    assert "trains" in space("fine_tune") & space("demos-1")
+    assert "trains" not in space("head_only") | space("scratch") | space("reptile-1")
     assert "source_critic" not in space("scratch")
     assert "clone_rate" in space("demos-1")
     assert "rate" not in space("demos-1")
