@@ -27,7 +27,7 @@ from uncap.agents.policy import EXPORTED
 from uncap.agents.pretrained import NAMES, located
 from uncap.agents.settings import as_words, flags
 from uncap.agents.tables import ALGORITHMS
-from uncap.envs import CLOSURES, TASK_SETS, TaskSet
+from uncap.envs import CLOSURES, TASK_SETS, TaskSet, checks
 from uncap.envs.closures import guess_ceiling, named_set, spot_name
 from uncap.envs.conditioning import CONDITIONINGS, TRANSFERABLE, UNSEEN, of_twins, vectors
 from uncap.envs.cores import set_threads
@@ -162,12 +162,7 @@ def _check_memory(job: JobConfig) -> None:
         raise ValueError(f"{told} has nothing to find out with --alone, in which a row is known")
     split = named_set(job.task_set)
     if not (job.episode_steps or split.episode_steps):
-        lengths = sorted({CLOSURES[name].steps for name in split.train})
-        if len(lengths) > 1:
-            raise ValueError(
-                f"{told} is taught in trials of one length, and the rows of {job.task_set} have "
-                f"{', '.join(map(str, lengths))} control steps: give --episode-steps"
-            )
+        checks.one_length(told, (CLOSURES[name].steps for name in split.train))
 
 
 def check_installed(job: JobConfig) -> None:
