@@ -442,6 +442,8 @@ def _transfer_job(
         methods=config.methods,
         controls=controls,
         env_steps=config.env_steps or own,
+        points=config.points or job.transfer.points,
+        num_envs=config.num_envs or job.transfer.num_envs,
         **{name: str(folder) if folder else None for name, folder in folders.items()},
     )
     return dataclasses.replace(job, transfer=budget)

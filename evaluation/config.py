@@ -321,6 +321,10 @@ class TransferRunConfig:
     env_steps: int | None = setting(
         None, "environment steps per learner (default: the run's)", least=1
     )
+    points: int | None = setting(
+        None, "evaluations along each curve, after the one at 0 steps (default: the run's)", least=1
+    )
+    num_envs: int | None = setting(None, "sub-environments (default: the run's)", least=1)
     seeds: int = setting(1, "learners of each kind", least=1)
     methods: tuple[str, ...] = setting(("fine_tune",), **METHODS)
     controls: tuple[str, ...] | None = setting(
@@ -358,6 +362,10 @@ class TuneTransferConfig:
     env_steps: int | None = setting(
         None, "environment steps per learner (default: the run's)", least=1
     )
+    points: int | None = setting(
+        None, "evaluations along each curve, after the one at 0 steps (default: the run's)", least=1
+    )
+    num_envs: int | None = setting(None, "sub-environments (default: the run's)", least=1)
     unrelated: pathlib.Path | None = setting(None, **UNRELATED)
     specialists: pathlib.Path | None = setting(None, **SPECIALISTS)
     replace: bool = setting(False, "drop what the run holds of a search, instead of going on")

@@ -165,7 +165,8 @@ JOBS = {
         copied="scratch",
     ),
     "tune_transfer": Job(
-        "tune_transfer OUT --targets jar --trials 1 --env-steps 200 --methods fine_tune demos-1 "
+        "tune_transfer OUT --targets jar --trials 2 --env-steps 200 --num-envs 4 "
+        "--methods fine_tune demos-1 "
         "--out OUT/arm_settings.json",
         copied="scratch",
         differences=same_settings,
