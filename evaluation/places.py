@@ -12,11 +12,13 @@ import pathlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import uncap
 from uncap.evaluation import imports
-from uncap.evaluation.grid import Cell
+
+if TYPE_CHECKING:  # nodes of a cluster import this, and need no torch for it
+    from uncap.evaluation.grid import Cell
 
 Command = Callable[[Sequence[str]], list[str]]  # makes a training's process from its arguments
 

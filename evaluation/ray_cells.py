@@ -16,7 +16,7 @@ from uncap.agents.files import replacing
 from uncap.evaluation import imports
 from uncap.evaluation.grid import Cell
 from uncap.evaluation.places import Command, log_of
-from uncap.evaluation.ray_node import Files, News, Trainer, files_of, grows
+from uncap.evaluation.ray_node import Files, News, Trainer, files_of, grows, versions
 
 LOOK = 1.0  # s between two looks at a training's files
 LOSSES = 3  # of a cell, one after the other and with nothing brought back, until it has failed
@@ -69,7 +69,7 @@ class RayTraining:
             for path, _ in files_of(run.parent, run.name)
         }
         options = place.trainer.options(num_cpus=threads, max_restarts=0, max_task_retries=0)
-        self._actor = options.remote(run.name, list(words), given, place.modules)
+        self._actor = options.remote(run.name, list(words), given, place.modules, place.versions)
         self._asked: Any = self._actor.news.remote()
         self._begun = False  # a node has taken it
         self._ended = False
@@ -145,6 +145,7 @@ class RayPlace:
     Attributes:
         trainer: class of the actors.
         modules: sources of the modules of `--import`, for the nodes.
+        versions: that the nodes must have.
         losses: how often in a row a run was lost before anything of it came back.
     """
 
@@ -155,6 +156,7 @@ class RayPlace:
         self.command = command
         self.trainer: Any = ray.remote(Trainer)
         self.modules = _own_modules(pathlib.Path.cwd())
+        self.versions = versions()
         self.losses: dict[pathlib.Path, int] = {}
 
     def start(self, cell: Cell, words: Sequence[str], run: pathlib.Path) -> RayTraining:

@@ -12,7 +12,7 @@ from typing import Any
 
 from uncap.evaluation.places import Command
 from uncap.evaluation.ray_cells import RayPlace, threads_of
-from uncap.evaluation.ray_node import versions
+from uncap.evaluation.ray_node import other_version, versions
 
 PATIENCE = 30.0  # s for a cluster to answer
 NODE_PATIENCE = 120.0  # s for a node to say what it has; it may have to start a process for it
@@ -107,32 +107,31 @@ def _check_nodes(address: str, threads: int, paths: Sequence[str]) -> int:
 
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     places = {node["NodeID"]: node["NodeManagerAddress"] for node in nodes}
-    at_once = sum(int(node["Resources"]["CPU"]) // threads for node in nodes)
-    if not at_once:
+    rooms = {node["NodeID"]: int(node["Resources"]["CPU"]) // threads for node in nodes}
+    if not any(rooms.values()):
         raise ValueError(f"no node of {address} has {threads} processors, which a cell takes")
     asked = {node: _asked(node, paths) for node in places}
     ours = versions()
+    answering = set()
     for node, place in places.items():
         try:
             found: Any = ray.get(asked[node], timeout=NODE_PATIENCE)
-        except RayError as error:
-            raise ValueError(f"node {place} of {address} does not answer: {error}") from None
+        except RayError:  # a node that has just failed; one that is slow is asked again by a cell
+            continue
+        answering.add(node)
         if problem := _problem(found, ours):
             raise ValueError(f"node {place} of {address} {problem}")
-    return at_once
+    if not answering:
+        raise ValueError(f"no node of {address} answers")
+    return max(1, sum(rooms[node] for node in answering))
 
 
 def _problem(found: Mapping[str, Any], ours: Mapping[str, str]) -> str:
     """Why a node cannot train our cells; empty if it can."""
     if why := found.get("error"):
         return f"cannot import Uncap: {why}; install the same there"
-    theirs = found["versions"]
-    for name, version in ours.items():
-        if theirs.get(name) != version:
-            return (
-                f"has {name} {theirs.get(name)}, here it is {version}: results would differ; "
-                "install the same there"
-            )
+    if unlike := other_version(found["versions"], ours):
+        return unlike
     if missing := found["missing"]:
         return f"has no {missing[0]}: what cells read has to be at the same place on every node"
     return ""

@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+import platform
 import shutil
 import subprocess
 import sys
@@ -30,11 +31,13 @@ STALE = 3_600.0  # s after which the folder of a process that was killed is remo
 PREFIX = "uncap-cell-"  # of temporary folders on a node
 METRICS = "metrics.csv"
 
-# A process that ends with its parent, where the system can: Linux
+# A process that ends with its parent, where the system can: Linux; Ray's own let no Ctrl-C through
 _WITH_PARENT = """
 import ctypes, os, signal, sys
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+if hasattr(signal, "pthread_sigmask"):
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
 os.execv(sys.argv[1], sys.argv[1:])
 """
 
@@ -50,6 +53,17 @@ def versions() -> dict[str, str]:
         for path in sorted((place / part).glob("*.py")):
             source.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return {**runs.versions(), "uncap's source": source.hexdigest()[:12]}
+
+
+def other_version(theirs: Mapping[str, str], ours: Mapping[str, str]) -> str:
+    """In what a node differs from the machine that asks; empty if in nothing."""
+    for name, version in ours.items():
+        if theirs.get(name) != version:
+            return (
+                f"has {name} {theirs.get(name)}, here it is {version}: results would differ; "
+                "install the same there"
+            )
+    return ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,9 +89,22 @@ class Trainer:
         words: of its process; the first one is this node's Python.
         files: what an earlier one has left.
         modules: sources of a user's modules, by their place in the working directory.
+        ours: versions of the machine that asks.
+
+    Raises:
+        RunError: the node has other versions; it may have joined the cluster just now.
     """
 
-    def __init__(self, name: str, words: Sequence[str], files: Files, modules: Files):
+    def __init__(
+        self,
+        name: str,
+        words: Sequence[str],
+        files: Files,
+        modules: Files,
+        ours: Mapping[str, str],
+    ):
+        if unlike := other_version(versions(), ours):
+            raise runs.RunError(f"node {platform.node()} {unlike}")
         _remove_stale()
         self._folder = pathlib.Path(tempfile.mkdtemp(prefix=PREFIX))
         self._owned = contextlib.ExitStack()
