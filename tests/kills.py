@@ -189,6 +189,10 @@ JOBS = {
         "compare GRID --out OUT",
         begun="cells",
     ),
+    "shard": Job(
+        "compare GRID --shard 2/2 --out OUT",
+        begun="cells",
+    ),
     "tune": Job(
         "tune STUDY --out OUT",
         begun="cells",
