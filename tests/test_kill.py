@@ -574,7 +574,7 @@ def test_killed_runs_end_the_same(tmp_path):
         assert harness[name].killed(rng, times, (number,)) == [], f"seed {seed}, {name}"
 
 
-FOLDERS = ("OUT", "DEMOS", "GRID", "STUDY")
+FOLDERS = ("OUT", "DEMOS", "GRID", "STUDY", "RAY")
 
 
 def test_words_of_a_job_are_no_folders():

@@ -188,10 +188,13 @@ def test_a_grid_on_a_cluster_that_is_stopped_and_loses_a_node_has_the_bytes_of_o
     assert [row["n"] for row in stopped["configurations"]] == [0, 0]
     assert job.states() == ["2", "2"]
 
+    ended: list[int] = []
+
     def kill() -> None:
         processes = [int(calls[-1][0]) for calls in job.calls().values()]
         cluster.remove_node(cluster.second, allow_graceful=False)
-        wait_until(lambda: not all(map(is_alive, processes)))  # it ends with its node
+        wait_until(lambda: not all(map(is_alive, processes)))
+        ended.extend(process for process in processes if not is_alive(process))
         (job.folder / "go").write_text("")
 
     job.once("3", kill)
@@ -200,6 +203,7 @@ def test_a_grid_on_a_cluster_that_is_stopped_and_loses_a_node_has_the_bytes_of_o
     kept, lost = sorted(job.calls().values(), key=len)
     assert [words[1] for words in kept] == ["0", "2"]
     assert [words[1] for words in lost] == ["0", "2", "3"]
+    assert ended == [int(lost[1][0])]  # with its node
     assert ["--resume" in words for words in lost] == [False, True, True]
     assert all(words[2:4] == ["--threads", "1"] for words in lost)
 
@@ -337,7 +341,7 @@ def test_what_a_training_leaves_comes_back_once_and_nothing_stays(trainer, tmp_p
 
 def test_what_comes_back_is_written_in_an_order_that_can_be_cut(tmp_path, monkeypatch):
     names = (
-        *("run/results.json", "run/alone/jar/results.json", "run/metrics.csv", "run/config.json"),
+        *("run/results.json", "run/transfer/jar/curve.json", "run/metrics.csv", "run/config.json"),
         *("run/latest/tensors.safetensors", "run/checkpoint/tensors.safetensors", "run.log"),
     )
     written = []
@@ -349,7 +353,7 @@ def test_what_comes_back_is_written_in_an_order_that_can_be_cut(tmp_path, monkey
     assert turn["run/config.json"] == 0
     assert turn["run/metrics.csv"] < turn["run/latest/tensors.safetensors"]
     assert turn["run/checkpoint/tensors.safetensors"] < turn["run/latest/tensors.safetensors"]
-    assert turn["run/alone/jar/results.json"] == len(names) - 2
+    assert turn["run/transfer/jar/curve.json"] == len(names) - 2
     assert turn["run/results.json"] == len(names) - 1
     assert not (tmp_path / "run/gone").exists()
 
