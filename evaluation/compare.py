@@ -18,7 +18,7 @@ from rich.console import Console
 
 from uncap.agents.files import Busy, is_alive, is_owned, owned, owner, write_json
 from uncap.envs.rewards import VERSION
-from uncap.evaluation import places, program, runs
+from uncap.evaluation import kept, places, program, runs
 from uncap.evaluation.compare_report import compare_runs, write_comparison
 from uncap.evaluation.config import CompareConfig
 from uncap.evaluation.grid import Axes, Cell, Configuration, Grid, read_grid, shard_of
@@ -89,7 +89,7 @@ class Cells:
     def __init__(self, cells: Sequence[Cell], folder: pathlib.Path, place: Place) -> None:
         self.folder = folder
         self.place = place
-        self.waiting = [cell for cell in cells if not self._is_finished(cell)]
+        self.waiting = [cell for cell in cells if not is_finished(folder / cell.name)]
         self.total = len(self.waiting)
         self.running: dict[Cell, Training] = {}
         self.done = 0
@@ -128,9 +128,6 @@ class Cells:
     def _ask(self, *_: Any) -> None:
         self._asked += 1
 
-    def _is_finished(self, cell: Cell) -> bool:
-        return "mean_success" in runs.read_results(self.folder / cell.name)
-
     def _start_waiting(self) -> None:
         while self.waiting and len(self.running) < self.place.jobs and not self.stopped:
             cell = self.waiting.pop(0)
@@ -168,7 +165,7 @@ class Cells:
         for cell in ended:
             process = self.running.pop(cell)
             code = process.returncode
-            finished = self._is_finished(cell)
+            finished = is_finished(self.folder / cell.name)
             if code is None and not finished and not self.stopped:
                 self.waiting.insert(0, cell)  # nobody knows how it ended: it is gone on with
                 continue
@@ -185,6 +182,11 @@ class Cells:
         if self.stopped:
             return "stopping; the trainings save ..."
         return ", ".join(cell.name for cell in self.running)
+
+
+def is_finished(run: pathlib.Path) -> bool:
+    """Whether all of a training's job is done: its evaluation, transfers, films and report."""
+    return "mean_success" in runs.read_results(run) and not (run / kept.FILE).exists()
 
 
 def _record_file(run: pathlib.Path) -> pathlib.Path:

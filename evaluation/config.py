@@ -48,10 +48,10 @@ def shard_problem(shard: str) -> str | None:
 
 def address_problem(address: str) -> str | None:
     """What is wrong with the address of a Ray cluster; None if nothing is."""
-    match = re.fullmatch(r"auto|(?:ray://)?[^\s:/]+:([0-9]{1,5})", address)
+    match = re.fullmatch(r"auto|[^\s:/]+:([0-9]{1,5})", address)
     if match and (match[1] is None or 1 <= int(match[1]) <= PORT["most"]):
         return None
-    return "must be HOST:PORT of a Ray cluster, ray://HOST:PORT of its client server, or auto"
+    return "must be HOST:PORT of a Ray cluster, or auto for the one that this machine belongs to"
 
 
 JOBS: dict[str, Any] = {

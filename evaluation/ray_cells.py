@@ -7,6 +7,7 @@ node, as a resumed run does.
 from __future__ import annotations
 
 import contextlib
+import os
 import pathlib
 import time
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 
 from uncap.agents.files import replacing
 from uncap.evaluation import imports
-from uncap.evaluation.grid import Cell
+from uncap.evaluation.grid import Cell, axes
 from uncap.evaluation.places import Command, log_of
 from uncap.evaluation.ray_node import Files, News, Trainer, files_of, grows, versions
 
@@ -163,13 +164,33 @@ class RayPlace:
         """Start a training, see `places.Place`."""
         threads = threads_of(dict(cell.configuration.flags))
         own = [] if "--threads" in words else ["--threads", str(threads)]
-        command = self.command([*own, *words, run.name])
+        command = self.command([*own, *_absolute(words), run.name])
         return RayTraining(self, run, command, threads)
 
 
 def threads_of(flags: Mapping[str, Any]) -> int:
     """Processors that a cell takes: its --threads, or one. Its results do not depend on it."""
     return flags.get("threads") or 1
+
+
+def paths_of(flags: Mapping[str, Any]) -> list[str]:
+    """The folders of a cell's flags, which have to be on every node."""
+    return [os.path.abspath(flags[key]) for key in _path_flags() if flags.get(key)]
+
+
+def _path_flags() -> dict[str, str]:
+    """The flags of `train` that name a folder, by their keys."""
+    return {key: flag.name for key, flag in axes().items() if flag.setting.path}
+
+
+def _absolute(words: Sequence[str]) -> list[str]:
+    """Arguments with whole paths: a training has a working directory of its own."""
+    flags = set(_path_flags().values())
+    before = ("", *words)
+    return [
+        os.path.abspath(word) if flag in flags else word
+        for flag, word in zip(before, words, strict=False)
+    ]
 
 
 def _own_modules(here: pathlib.Path) -> Files:

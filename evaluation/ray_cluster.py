@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from uncap.evaluation.places import Command
-from uncap.evaluation.ray_cells import RayPlace, threads_of
+from uncap.evaluation.ray_cells import RayPlace, paths_of, threads_of
 from uncap.evaluation.ray_node import other_version, versions
 
 PATIENCE = 30.0  # s for a cluster to answer
 NODE_PATIENCE = 120.0  # s for a node to say what it has; it may have to start a process for it
-PATHS = ("demos",)  # flags of `train` that name a folder: it has to be on every node
 
 
 @contextlib.contextmanager
@@ -43,7 +42,7 @@ def connected(
     ray.init(address=address, logging_level=logging.CRITICAL, log_to_driver=False)
     try:
         threads = max(map(threads_of, flags), default=1)
-        paths = {str(given[name]) for given in flags for name in PATHS if given.get(name)}
+        paths = {path for given in flags for path in paths_of(given)}
         at_once = _check_nodes(address, threads, sorted(paths))
         yield RayPlace(jobs or at_once, command)
     finally:
@@ -69,7 +68,7 @@ def _check_answers(address: str) -> None:
         ValueError: in one line, why.
     """
     if address != "auto":
-        host, _, port = address.rpartition("/")[2].rpartition(":")
+        host, _, port = address.rpartition(":")
         try:
             socket.create_connection((host, int(port)), timeout=PATIENCE / 3).close()
         except OSError as error:

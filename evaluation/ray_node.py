@@ -46,13 +46,14 @@ Signature = tuple[int, int, int]  # inode, time of the last change in ns, bytes
 
 
 def versions() -> dict[str, str]:
-    """What results depend on: versions of packages, and a digest of Uncap's own source."""
+    """What results depend on: versions, the kind of machine, and a digest of Uncap's own source."""
     source = hashlib.sha256()
     place = pathlib.Path(uncap.__file__).parent
     for part in ("envs", "agents", "evaluation"):
         for path in sorted((place / part).glob("*.py")):
             source.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return {**runs.versions(), "uncap's source": source.hexdigest()[:12]}
+    kind = f"{platform.system()} {platform.machine()}"
+    return {**runs.versions(), "system": kind, "uncap's source": source.hexdigest()[:12]}
 
 
 def other_version(theirs: Mapping[str, str], ours: Mapping[str, str]) -> str:

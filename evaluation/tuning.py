@@ -21,7 +21,7 @@ from rich.console import Console
 from uncap.agents.files import owned, write_json
 from uncap.agents.settings import as_words
 from uncap.evaluation import places, program, runs
-from uncap.evaluation.compare import Cells, record_of
+from uncap.evaluation.compare import Cells, is_finished, record_of
 from uncap.evaluation.compare_report import aligned, read_curve
 from uncap.evaluation.config import TuneConfig
 from uncap.evaluation.effects import unused_in_cell
@@ -303,7 +303,7 @@ def _score(run: pathlib.Path, study: Study) -> float | None:
     Raises:
         RunError: its metrics are lost.
     """
-    if "mean_success" not in runs.read_results(run):
+    if not is_finished(run):
         return None
     validation = read_curve(run).validation
     validation = validation[~np.isnan(validation)]

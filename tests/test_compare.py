@@ -104,6 +104,7 @@ results = {
     "train": {"env_steps": steps, "wall_seconds": seconds + 2},
 }
 (out / "results.json").write_text(json.dumps(results))
+(out / "kept.json").unlink(missing_ok=True)
 """
 GRID = """
 seeds = 2
@@ -380,6 +381,14 @@ def test_what_is_finished_is_not_trained_again(job):
     assert job.command_lines() == calls
 
 
+def test_a_training_that_was_killed_after_its_evaluation_goes_on(job):
+    found = job()
+    calls = job.command_lines()
+    (job.cells / "none-seed0/kept.json").write_text("{}")  # there until the report is made
+    assert job() == found
+    assert job.command_lines() == [*calls, "--no-videos --resume RUN"]
+
+
 def test_a_grid_that_changed_its_flags_is_refused(job):
     job()
     with pytest.raises(RunError, match="other flags"):
@@ -633,14 +642,14 @@ def test_a_shard_is_taken(shard):
 
 
 @pytest.mark.parametrize(
-    "address", ["", "6379", "a b:1", "host:0", "host:70000", "http://h:1", "h:"]
+    "address", ["", "6379", "a b:1", "host:0", "host:70000", "ray://h:1", "h:"]
 )
 def test_an_address_that_is_none_gets_one_line(address):
     problem = flags_of_compare()["ray"].setting.problem(address, "--ray")
     assert problem.startswith("--ray must be HOST:PORT of a Ray cluster, ")
 
 
-@pytest.mark.parametrize("address", ["auto", "10.0.0.1:6379", "head:1", "ray://head.example:10001"])
+@pytest.mark.parametrize("address", ["auto", "10.0.0.1:6379", "head.example:1"])
 def test_an_address_is_taken(address):
     assert flags_of_compare()["ray"].setting.problem(address, "--ray") is None
 

@@ -16,9 +16,10 @@ from rich.console import Console
 from test_compare import AXES
 
 from uncap.agents.files import is_alive
-from uncap.evaluation import places, ray_cells, ray_cluster, ray_node
+from uncap.evaluation import imports, places, ray_cells, ray_cluster, ray_node
 from uncap.evaluation.compare import compare
 from uncap.evaluation.config import CompareConfig
+from uncap.evaluation.grid import Cell, Configuration
 from uncap.evaluation.ray_node import News, Trainer
 from uncap.evaluation.runs import RunError
 
@@ -337,6 +338,28 @@ def test_what_a_training_leaves_comes_back_once_and_nothing_stays(trainer, tmp_p
     wait_until(lambda: training._process.poll() is not None)
     assert training.news() == News(1, {"run/new": b"x", "run.log": b"7\n"}, ("run/old",))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_that_cells_name_are_those_of_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = {"demos": "first", "task_set": "first", "transfer.unrelated": "other"}
+    cell = Cell(Configuration("", tuple(given.items())), 0)
+    there = [str(tmp_path / name) for name in ("first", "other")]
+    assert ray_cells.paths_of(given) == there
+    words = ray_cells._absolute(cell.arguments)
+    assert words[words.index("--demos") + 1] == there[0]
+    assert words[words.index("--task-set") + 1] == "first"
+    assert [word for word in words if "/" in word] == there
+
+
+def test_modules_of_a_user_are_sent_along(tmp_path, monkeypatch):
+    monkeypatch.setattr(imports, "_imported", ["mine", "parts.rows", "elsewhere"])
+    for name in ("mine.py", "other.py", "parts/rows.py", "parts/deep/more.py", "parts/data.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    sent = ray_cells._own_modules(tmp_path)
+    names = ("mine.py", "parts/rows.py", "parts/deep/more.py")
+    assert sent == {name: name.encode() for name in names}
 
 
 def test_what_comes_back_is_written_in_an_order_that_can_be_cut(tmp_path, monkeypatch):
