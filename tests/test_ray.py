@@ -189,6 +189,7 @@ def test_a_grid_on_a_cluster_that_is_stopped_and_loses_a_node_has_the_bytes_of_o
     assert [row["n"] for row in stopped["configurations"]] == [0, 0]
     assert job.states() == ["2", "2"]
 
+    pytest.importorskip("ray", minversion="2.60")  # others may connect to the node that is killed
     ended: list[int] = []
 
     def kill() -> None:
