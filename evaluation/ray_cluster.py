@@ -71,17 +71,20 @@ def _check_answers(address: str) -> None:
         host, _, port = address.rpartition(":")
         try:
             socket.create_connection((host, int(port)), timeout=PATIENCE / 3).close()
-        except OSError as error:
-            raise ValueError(
-                f"no Ray cluster answers at {address}: {error.strerror or error}"
-            ) from None
+        except (OSError, UnicodeError) as error:  # the latter of what can be no name of a host
+            why = getattr(error, "strerror", None) or error
+            raise ValueError(f"no Ray cluster answers at {address}: {why}") from None
     words = [sys.executable, "-c", _TRY, address]
     try:
         done = subprocess.run(
             words, capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL
         )
     except subprocess.TimeoutExpired:
-        raise ValueError(f"no Ray cluster answers at {address} within {PATIENCE:.0f} s") from None
+        import ray  # optional
+
+        raise ValueError(
+            f"no cluster of Ray {ray.__version__} answers at {address} within {PATIENCE:.0f} s"
+        ) from None
     if done.returncode:
         *_, why = [
             "it ends without a word",
