@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import re
 from typing import Any
 
 from uncap.agents.config import (
@@ -34,6 +35,34 @@ WHO = 60  # letters of a name, at most
 THREADS: dict[str, Any] = {
     "help": "threads of the physics; results do not depend on it (0: one per core)",
     "least": 0,
+}
+
+
+def shard_problem(shard: str) -> str | None:
+    """What is wrong with a shard, K/N with K from 1 to N; None if nothing is."""
+    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", shard)
+    if match and 1 <= int(match[1]) <= int(match[2]):
+        return None
+    return "must be K/N, with whole numbers K from 1 to N, such as 2/8"
+
+
+def address_problem(address: str) -> str | None:
+    """What is wrong with the address of a Ray cluster; None if nothing is."""
+    match = re.fullmatch(r"auto|[^\s:/]+:([0-9]{1,5})", address)
+    if match and (match[1] is None or 1 <= int(match[1]) <= PORT["most"]):
+        return None
+    return "must be HOST:PORT of a Ray cluster, or auto for the one that this machine belongs to"
+
+
+JOBS: dict[str, Any] = {
+    "help": "trainings at once (default: one; with --ray, as many as the cluster has processors "
+    "for)",
+    "least": 1,
+}
+RAY: dict[str, Any] = {
+    "help": "address of a Ray cluster that runs, HOST:PORT or auto: trainings run there instead of "
+    "here, and their folders come back here",
+    "check": address_problem,
 }
 RUN: dict[str, Any] = {"help": "run folder", "positional": True, "path": "read"}
 EXPORTABLE: dict[str, Any] = {
@@ -621,7 +650,14 @@ class CompareConfig:
         positional=True,
         path="read",
     )
-    jobs: int = setting(1, "trainings at once", least=1)
+    jobs: int | None = setting(None, **JOBS)
+    ray: str | None = setting(None, **RAY)
+    shard: str | None = setting(
+        None,
+        "K/N, such as 2/8: train every Nth cell only, beginning with the Kth, and make no table; "
+        "the same command without it makes it",
+        check=shard_problem,
+    )
     mixed_rewards: bool = setting(
         False, "set runs side by side that were trained with different versions of the rewards"
     )
@@ -643,7 +679,8 @@ class TuneConfig:
         positional=True,
         path="read",
     )
-    jobs: int = setting(1, "trainings at once", least=1)
+    jobs: int | None = setting(None, **JOBS)
+    ray: str | None = setting(None, **RAY)
     seed: int = setting(0, "of the choice of values", **SEED)
     out: pathlib.Path | None = setting(
         None, "folder (default: runs/<name of the study>)", path="folder"

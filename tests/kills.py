@@ -5,6 +5,7 @@ imported everything, so that what is killed is work, and not its beginning.
 """
 
 import dataclasses
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -35,7 +36,7 @@ class Job:
 
     Attributes:
         begin: its words, where OUT is the folder that it makes, DEMOS a recording,
-            GRID a grid and STUDY a study.
+            GRID a grid, STUDY a study and RAY a Ray cluster's address.
         again: to go on; by default the same.
         begun: a file in OUT that says that it can go on; before, it begins anew.
         finished: a file in OUT that says that it need not; by default it can in any case.
@@ -205,11 +206,17 @@ JOBS = {
         "compare GRID --out OUT",
         begun="cells",
     ),
+    "shard": Job(
+        "compare GRID --shard 2/2 --out OUT",
+        begun="cells",
+    ),
     "tune": Job(
         "tune STUDY --out OUT",
         begun="cells",
     ),
 }
+if importlib.util.find_spec("ray"):
+    JOBS["ray"] = Job("compare GRID --ray RAY --out OUT", begun="cells")
 
 
 def work(words: list[str], log: pathlib.Path) -> None:

@@ -333,7 +333,7 @@ def whole(tmp_path_factory, stand_ins) -> pathlib.Path:
     (study / "grid.toml").write_text(GRID)
     for cell in grid.read_grid(study / "grid.toml", grid.axes()).cells:
         run = study / "out/cells" / cell.name
-        shutil.copytree(folder / "run", run)
+        shutil.copytree(folder / "run", run, ignore=shutil.ignore_patterns(kept.FILE))
         record = {"flags": dict(cell.configuration.flags), "seed": 0, "jobs": 1}
         files.write_json(run.with_name(f"{run.name}.json"), record)
         shutil.rmtree(run / "checkpoint")  # compare does not read it
@@ -342,7 +342,7 @@ def whole(tmp_path_factory, stand_ins) -> pathlib.Path:
     (tuned / "study.toml").write_text(STUDY)
     for number, body in enumerate(("mlp", "film")):
         run = tuned / f"out/cells/trial-{number:03}-seed0"
-        shutil.copytree(folder / "run", run)
+        shutil.copytree(folder / "run", run, ignore=shutil.ignore_patterns(kept.FILE))
         shutil.rmtree(run / "checkpoint")
         flags = {"quick": True, "body": body, "ppo.learning_rate": 3e-4}
         files.write_json(run.with_name(f"{run.name}.json"), {"flags": flags, "seed": 0, "jobs": 1})
