@@ -14,7 +14,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from rich.console import Console
@@ -325,15 +325,13 @@ class _Job:
             f"run {self.run_folder}  |  split {self.split.hash}: train {train}; held out {held_out}"
         )
         if not self._learn(resume):
-            self._say_stopped()
-            return
+            self._end_stopped()
         targets = self._targets()
         self._transfer(targets)
         if self.config.alone:
             self.say("no transfer and no videos: policies of single rows are a control")
         if self.session.stop():
-            self._say_stopped()
-            return
+            self._end_stopped()
         if videos and not self.config.alone:
             filmed = self.split.examples(MOST_FILMS)
             problem = experiment.film_run(self.session, [*filmed, *targets])
@@ -396,9 +394,11 @@ class _Job:
         for line in transfer_lines(runs.read_results(self.run_folder)["transfer"]):
             self.say(line)
 
-    def _say_stopped(self) -> None:
+    def _end_stopped(self) -> NoReturn:
+        """Say how to go on, and end as a command that was interrupted."""
         self.stopwatch.note()
         self.say(f"stopped; go on with: {program.command('--resume', self.run_folder)}")
+        raise SystemExit(INTERRUPTED)
 
 
 def refuse_alone(run: pathlib.Path, job: JobConfig) -> None:
