@@ -112,3 +112,27 @@ def train_only(policy: Any, way: str, vector: torch.Tensor) -> None:
         parameter.requires_grad_(True)
         if id(parameter) not in known:
             of_actor.append(parameter)
+
+
+def leash(policy: Any, share: float) -> None:
+    """Pull the weights of a policy's actor back to what they are now, after each gradient step.
+
+    The distance shrinks by `share` at each step: L2-SP (Li et al., 2018), decoupled from the
+    gradient as weight decay is by Loshchilov and Hutter (2019).
+
+    Args:
+        policy: its optimizer is told to do so.
+        share: of the distance, in [0, 1); 0: nothing is done.
+    """
+    if not share:
+        return
+    learning = [parameter for parameter in policy.actor.parameters() if parameter.requires_grad]
+    began = [parameter.detach().clone() for parameter in learning]
+
+    def pull(*_: Any) -> None:
+        moved = [p for p in zip(learning, began, strict=True) if p[0].grad is not None]
+        with torch.no_grad():
+            for parameter, start in moved:
+                parameter.lerp_(start, share)
+
+    policy.optimizer.register_step_post_hook(pull)

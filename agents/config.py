@@ -102,6 +102,12 @@ class PPOConfig:
     critic_warmup: int = setting(
         5, "updates that train the critic alone, after a warm start", least=0
     )
+    anneal_steps: int | None = setting(
+        None,
+        "environment steps over which the actor's learning rate falls linearly to a tenth "
+        "(default: it does not)",
+        least=1,
+    )
     guidance: int = setting(
         32, "minibatches of imitation per update, after a warm start by DAgger", least=0
     )

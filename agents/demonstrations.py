@@ -31,6 +31,7 @@ from gymnasium.envs.registration import EnvSpec
 
 import uncap.envs
 from uncap.agents import files
+from uncap.agents.bursts import bursts_of
 from uncap.agents.config import CloneConfig
 from uncap.agents.dagger import Teacher
 from uncap.agents.networks import MultiTaskPolicy, input_sizes
@@ -44,7 +45,6 @@ if TYPE_CHECKING:  # so that loading a policy loads no simulation
 
 BY_HAND = "uncap/by-hand"  # dataset of what is recorded in `view`, see `append`
 FORMAT = 1  # version of what `record` adds to Minari's metadata
-BURST = 4  # control steps of the longest burst of random actions: 0.2 s
 _ENTROPY = 0xDE40  # separates the seeds of demonstrations from those of training and evaluation
 _LARGEST_STATE = 6.0  # observations are cut off at 5, before noise
 _CHUNK = 128  # sub-environments at a time
@@ -517,7 +517,7 @@ def _run(
     observation, info = env.reset(seed=seeds)
     lengths = env.max_steps.copy()  # (n,)
     longest = lengths.max()
-    perturbed, random_actions = _all_bursts(seeds, lengths, perturb)
+    perturbed, random_actions = bursts_of(seeds, lengths, perturb)
     steps = []
     observations = []
     infos = []
@@ -561,49 +561,6 @@ def _run(
 def _stacked(steps: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Arrays (n, ...) of each control step as arrays (n, steps, ...)."""
     return {name: np.stack([step[name] for step in steps], 1) for name in steps[0]}
-
-
-def _all_bursts(
-    seeds: list[int], lengths: np.ndarray, share: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """`_bursts` of all n episodes: bool (longest + 1, n) and float32 (longest + 1, n, 5)."""
-    perturbed = []
-    actions = []
-    for seed, length in zip(seeds, lengths, strict=True):
-        rng = np.random.default_rng([_ENTROPY, seed])
-        own_perturbed, own_actions = _bursts(rng, length, lengths.max(), share)
-        perturbed.append(own_perturbed)
-        actions.append(own_actions)
-    return np.stack(perturbed, 1), np.stack(actions, 1)
-
-
-def _bursts(
-    rng: np.random.Generator, steps: int, longest: int, share: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """When to act at random in the first half of an episode, and how: one action per burst.
-
-    Args:
-        rng: draws bursts and actions.
-        steps: control steps of the episode.
-        longest: control steps of the longest episode of the batch.
-        share: of the steps in the first half that lie in bursts.
-
-    Returns:
-        Whether a step lies in a burst, bool (longest + 1,), and its action, float32
-        (longest + 1, 5).
-    """
-    perturbed = np.zeros(longest + 1, bool)
-    actions = np.zeros((longest + 1, 5), np.float32)
-    # Probability that a burst begins, for bursts of (BURST + 1) / 2 steps on average.
-    start = share / (share + (1 - share) * (BURST + 1) / 2)
-    t = 0
-    while t < steps // 2:
-        begins = rng.random() < start
-        length = int(rng.integers(1, BURST + 1)) if begins else 0
-        perturbed[t : t + length] = True
-        actions[t : t + length] = rng.uniform(-1, 1, 5)  # drawn even where no burst begins
-        t += max(1, length)
-    return perturbed, actions
 
 
 def metadata(folder: pathlib.Path) -> dict[str, Any]:

@@ -267,18 +267,27 @@ class Learner:
             self._between_updates += time.perf_counter() - began
         return goes_on
 
-    def save(self, folder: pathlib.Path, *, teacher: bool = True, **meta: Any) -> None:
+    def save(
+        self,
+        folder: pathlib.Path,
+        *,
+        teacher: bool = True,
+        beside: Mapping[str, Any] | None = None,
+        **meta: Any,
+    ) -> None:
         """Write the exact state; call between updates, rounds or epochs.
 
         Args:
             folder: of the checkpoint.
             teacher: with the state of the teacher, without which a warm start cannot go on.
+            beside: nested dictionaries of arrays and JSON, to keep with it.
             **meta: goes into its JSON part.
         """
         tensors, learned = self.algorithm.save()
         meta |= learned
         state, meta["state"] = checkpoints.separate(self._state(teacher), "state/")
-        tensors |= state
+        others, meta["beside"] = checkpoints.separate(beside or {}, "beside/")
+        tensors |= state | others
         if self.conditioning == "language":
             tensors["sentences"] = np.stack(list(self.vectors.values()))
             meta["sentences"] = list(self.vectors)
@@ -341,7 +350,7 @@ class Learner:
         """Return to a saved state; what follows is bit for bit what would have followed it.
 
         Returns:
-            The checkpoint's JSON part.
+            The checkpoint's JSON part; `beside` in it is whole.
 
         Raises:
             CheckpointError: see `checkpoints.load`; or it is of an earlier version.
@@ -365,6 +374,7 @@ class Learner:
             raise checkpoints.CheckpointError(
                 f"{folder} was saved by another job or version: it does not fit this one"
             ) from None
+        meta["beside"] = checkpoints.together(tensors, "beside/", meta.get("beside", {}))
         return meta
 
     def _load_clock(

@@ -274,9 +274,9 @@ class MultiTaskPolicy(ActorCriticPolicy):
         """Mean actions (n, a)."""
         return self.actor(*split_observation(obs))
 
-    def adopt(self, source: MultiTaskPolicy) -> None:
+    def adopt(self, source: MultiTaskPolicy, part: str = "") -> None:
         """Copy another policy's weights, see the function `adopt`."""
-        adopt(self, source)
+        adopt(self, source, part)
 
 
 class TaskPolicy(Protocol):
@@ -293,18 +293,24 @@ class TaskPolicy(Protocol):
         ...
 
 
-def adopt(policy: TaskPolicy, source: TaskPolicy) -> None:
+def adopt(policy: TaskPolicy, source: TaskPolicy, part: str = "") -> None:
     """Copy the weights of source into policy.
 
     Where the two have different numbers of tasks, everything that there is one of per task starts
     as the mean over the source's tasks.
 
+    Args:
+        policy: is changed in place.
+        source: of the same networks.
+        part: what the names of the weights begin with that are copied, such as `critic.`.
+
     Raises:
         ValueError: the networks differ in more than their tasks.
     """
-    weights = {}
     targets = policy.state_dict()
-    for name, value in source.state_dict().items():
+    weights = {name: value for name, value in targets.items() if not name.startswith(part)}
+    copied = {name: v for name, v in source.state_dict().items() if name.startswith(part)}
+    for name, value in copied.items():
         target = targets[name]
         if _is_per_task(name) and _task_counts_differ(value, source, target, policy):
             value = value.mean(0, keepdim=True).expand_as(target)

@@ -30,6 +30,7 @@ ACTOR_RATE = {"transformer": 0.3}
 # Smallest deviation that advantages are divided by, in deviations of the return: on a task that
 # is solved, advantages are the critic's noise, and noise of deviation 1 unlearns it.
 ADVANTAGE_FLOOR = 0.3
+LAST_RATE = 0.1  # share of the actor's learning rate after `anneal_steps`
 SMALLEST_DEVIATION = 0.03  # of the actions
 
 
@@ -134,6 +135,9 @@ class MultiTaskPPO(TimedPPO):
             now = largest_deviation(self.config, self.num_timesteps)
             actor["lr"] *= now / largest_deviation(self.config, 0)
             actor["lr"] *= ACTOR_RATE.get(self.policy.network.body, 1.0)
+        if self.config.anneal_steps:
+            done = min(1.0, self.num_timesteps / self.config.anneal_steps)
+            actor["lr"] *= 1 - (1 - LAST_RATE) * done
         critic["lr"] = self.config.learning_rate
         self.logger.record("train/learning_rate", actor["lr"])
 

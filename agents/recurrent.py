@@ -23,6 +23,7 @@ except ModuleNotFoundError:
 from uncap.agents import sb3
 from uncap.agents.algorithm import Algorithm
 from uncap.agents.config import LearnerConfig, NetworkConfig
+from uncap.agents.memory import Memory
 from uncap.agents.vec_env import TaskVecEnv
 from uncap.envs.panda import ACTIONS
 
@@ -75,6 +76,7 @@ class Lstm:
     """
 
     is_belief = names_rows = reads_reward = False
+    inputs = Memory.inputs
 
     def __init__(self, policy: Any):
         self.policy = policy
@@ -82,16 +84,6 @@ class Lstm:
         self.recurrent = 2 * self.units
         self.size = self.recurrent + len(ACTIONS)
         self.told_size = self.units
-
-    def inputs(
-        self,
-        state: torch.Tensor,
-        numbers: torch.Tensor,
-        begins: torch.Tensor,
-        reward: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """State, last action and whether an attempt begins, (n, s + 6)."""
-        return torch.cat([state, numbers[:, self.recurrent :] * (1.0 - begins), begins], 1)
 
     def step(
         self, inputs: torch.Tensor, numbers: torch.Tensor

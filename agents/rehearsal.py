@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from uncap.agents.dagger import Dagger, Rehearse, Tensors
+from uncap.agents.episodes import expert_episodes
 from uncap.envs import ClosureVectorEnv
-from uncap.envs.experts import expert_action
 
 
 class Before(NamedTuple):
@@ -121,30 +121,6 @@ def _expert_episodes(before: Before, name: str, index: int, vector: np.ndarray) 
         "index": torch.full((len(actions),), int(index)),
         "label": actions,
     }
-
-
-def expert_episodes(env: ClosureVectorEnv, seed: int) -> tuple[Tensors, torch.Tensor]:
-    """What is observed in an episode of each sub-environment, played by the expert; its actions.
-
-    Args:
-        env: with autoreset disabled, and episodes of one length.
-        seed: of the starts.
-
-    Returns:
-        Observations (steps x n, ...) by name, and actions (steps x n, a).
-    """
-    observation, _ = env.reset(seed=seed)
-    seen: list[dict[str, np.ndarray]] = []
-    actions: list[np.ndarray] = []
-    done = False
-    while not done:
-        seen.append(observation)
-        actions.append(expert_action(env.batch.measure()))
-        observation, _, _, truncated, _ = env.step(actions[-1])
-        done = bool(truncated.all())
-    names = seen[0]
-    stacked = {n: torch.as_tensor(np.concatenate([step[n] for step in seen])) for n in names}
-    return stacked, torch.as_tensor(np.concatenate(actions), dtype=torch.float32)
 
 
 _KEPT_SEED = 4_000_000  # of kept episodes: no evaluation's

@@ -21,7 +21,7 @@ from uncap.agents.dagger import Collector, Dagger, Labelled
 from uncap.agents.memory import Memory, Recall
 from uncap.agents.networks import MultiTaskPolicy
 from uncap.agents.vec_env import TaskVecEnv
-from uncap.envs import ClosureVectorEnv
+from uncap.envs import ClosureVectorEnv, checks
 from uncap.envs.experts import expert_action
 from uncap.envs.searching import Searcher, hypotheses
 
@@ -36,13 +36,7 @@ def trial_length(closures: ClosureVectorEnv) -> int:
     Raises:
         ValueError: the rows' episodes differ in length: trials would drift apart.
     """
-    steps = np.unique(closures.task_steps)
-    if len(steps) > 1:
-        raise ValueError(
-            "a memory is taught in trials of one length, and the rows' episodes have "
-            f"{', '.join(map(str, steps.tolist()))} control steps: give --episode-steps"
-        )
-    return closures.attempts * int(steps[0])
+    return closures.attempts * checks.one_length("a memory", closures.task_steps)
 
 
 class TrialDagger(Dagger):

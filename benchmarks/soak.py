@@ -11,12 +11,14 @@ the last five windows). Speed is a ratio to that of the bare physics, measured i
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import pathlib
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -46,16 +48,30 @@ def main() -> None:
     options = parser.parse_args()
     different = 0
     if options.kills:
-        with tempfile.TemporaryDirectory() as folder:
-            different = kill(pathlib.Path(folder), options.jobs, options.kills, options.seed)
+        with tempfile.TemporaryDirectory() as folder, addresses(options.jobs) as given:
+            different = kill(pathlib.Path(folder), options.jobs, options.kills, options.seed, given)
     changed = options.minutes > 0 and step(options.minutes, options.window, options.seed)
     sys.exit(1 if different or changed else 0)
 
 
-def kill(folder: pathlib.Path, names: list[str], count: int, seed: int) -> int:
+@contextlib.contextmanager
+def addresses(names: list[str]) -> Iterator[dict]:
+    """What jobs are given: the address of a Ray cluster of two nodes on this machine."""
+    if "ray" not in names:
+        yield {}
+        return
+    from ray.cluster_utils import Cluster
+
+    small = {"num_cpus": 1, "object_store_memory": 80 * 2**20}  # bytes
+    cluster = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
+    cluster.add_node(**small)
+    yield {"RAY": cluster.address}
+    cluster.shutdown()
+
+
+def kill(folder: pathlib.Path, names: list[str], count: int, seed: int, given: dict) -> int:
     """Kill jobs in turn, so often in all; how many runs were different."""
     rng = np.random.default_rng(seed)
-    given: dict[str, pathlib.Path] = {}
     harness: dict[str, kills.Killing] = {}
     for name in dict.fromkeys(["demos", "scratch", *names]):  # what others are given comes first
         harness[name] = kills.Killing(kills.JOBS[name], folder / name, given)

@@ -38,6 +38,25 @@ def integer(name: str, value: Any, least: int = 0, most: int | None = None) -> i
     return number
 
 
+def one_length(what: str, steps: Iterable[int]) -> int:
+    """The length of episodes that must have the same.
+
+    Args:
+        what: needs that.
+        steps: control steps of an episode of each row.
+
+    Raises:
+        ValueError: they differ.
+    """
+    lengths = sorted({int(length) for length in steps})
+    if len(lengths) > 1:
+        raise ValueError(
+            f"{what} needs episodes of one length, and these rows have "
+            f"{', '.join(map(str, lengths))} control steps: give --episode-steps"
+        )
+    return lengths[0]
+
+
 def flag(name: str, value: Any) -> bool:
     """True or False; no number stands for them.
 

@@ -11,7 +11,8 @@ from typing import Literal
 
 from uncap.envs.tables import lookup
 
-MOST_EPISODES = 1000  # of demonstrations
+# What the number at the end of an arm's name counts, and the largest
+MOST = {"expert episodes": 1000, "attempts": 100, "nearest policies": 1000}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,12 +21,14 @@ class Arm:
 
     Attributes:
         words: one line: what it does; of a control, what it rules out.
-        begins: with the weights of the source, of another run that shares nothing with the
-            target, or from nothing.
+        begins: with the weights of the source; of another run that shares nothing with the
+            target; of one policy of a run that has one per row; of a run with a memory; or from
+            nothing.
         told: of the target itself; of the nearest trained row; of another trained row, drawn;
             or noise of the size of a task vector.
         trains: what learns, a row of `adaptation.TRAINS`.
-        demos: whether it clones expert episodes first: its name then ends in their number.
+        counts: what the number at the end of its name counts, of MOST; empty without one.
+        adapts: trained to adapt before it clones, a row of `meta.WAYS`; empty if it is not.
         taught: whether the target's expert teaches it, by DAgger.
         reinforces: whether it learns by reinforcement.
         total: whether its budget has the steps of the source's training in it, too.
@@ -33,14 +36,20 @@ class Arm:
     """
 
     words: str
-    begins: Literal["source", "unrelated", "nothing"] = "source"
+    begins: Literal["source", "unrelated", "specialist", "memory", "nothing"] = "source"
     told: Literal["own", "nearest", "another", "noise"] = "own"
     trains: str = "all"
-    demos: bool = False
+    counts: Literal["", "expert episodes", "attempts", "nearest policies"] = ""
+    adapts: str = ""
     taught: bool = False
     reinforces: bool = True
     total: bool = False
     is_dear: bool = False
+
+    @property
+    def demos(self) -> bool:
+        """Whether it clones expert episodes first."""
+        return self.counts == "expert episodes"
 
 
 METHODS = {
@@ -55,15 +64,39 @@ METHODS = {
     "head_only": Arm("the output layer, by reinforcement", trains="head"),
     "conditioning_only": Arm("the task vector, by reinforcement", trains="conditioning"),
     "adapter": Arm("low-rank matrices, by reinforcement", trains="adapter"),
-    "demos": Arm("clones K expert episodes", demos=True, reinforces=False),
-    "demos_then_rl": Arm("clones K expert episodes, then reinforcement", demos=True),
+    "specialist": Arm(
+        "of a run with a policy per row, the one of the K-th nearest row, by reinforcement",
+        begins="specialist",
+        counts="nearest policies",
+    ),
+    "demos": Arm("clones K expert episodes", counts="expert episodes", reinforces=False),
+    "demos_then_rl": Arm("clones K expert episodes, then reinforcement", counts="expert episodes"),
+    "reptile": Arm(
+        "clones K expert episodes, after Reptile on the source's rows",
+        counts="expert episodes",
+        adapts="reptile",
+        reinforces=False,
+    ),
+    "fomaml": Arm(
+        "clones K expert episodes, after first-order MAML on the source's rows",
+        counts="expert episodes",
+        adapts="fomaml",
+        reinforces=False,
+    ),
+    "attempts": Arm(
+        "a policy with a memory, in K attempts at each closure",
+        begins="memory",
+        counts="attempts",
+        trains="none",
+        reinforces=False,
+    ),
 }
 CONTROLS = {
     "scratch": Arm("from nothing, with as many steps on the target", begins="nothing"),
     "demos_from_nothing": Arm(
         "the same K expert episodes from nothing: what they are worth without the source",
         begins="nothing",
-        demos=True,
+        counts="expert episodes",
         reinforces=False,
     ),
     "shuffled": Arm(
@@ -101,25 +134,24 @@ ARMS = METHODS | CONTROLS
 
 
 def parted(name: str) -> tuple[str, int]:
-    """The row of an arm and its number of expert episodes, 0 without any.
+    """The row of an arm and the number at the end of its name, 0 without one.
 
     Args:
         name: such as `fine_tune`, or `demos-5`.
 
     Raises:
-        ValueError: no such arm; a number of episodes that is missing, too many, or not allowed.
+        ValueError: no such arm; a number that is missing, too large, or not allowed.
     """
     stem, dash, number = name.rpartition("-")
     row = stem if dash and number.isascii() and number.isdigit() else name
     arm = lookup(ARMS, row, "method or control")
-    if not arm.demos:
+    if not arm.counts:
         if row != name:
-            raise ValueError(f"{row} clones no expert episodes: it takes no number, as in {name}")
+            raise ValueError(f"{row} takes no number, as in {name}")
         return row, 0
-    if row == name or not 1 <= int(number) <= MOST_EPISODES or number != str(int(number)):
-        raise ValueError(
-            f"{row} needs a number of expert episodes, 1 to {MOST_EPISODES:,}: such as {row}-5"
-        )
+    most = MOST[arm.counts]
+    if row == name or not 1 <= int(number) <= most or number != str(int(number)):
+        raise ValueError(f"{row} needs a number of {arm.counts}, 1 to {most:,}: such as {row}-5")
     return row, int(number)
 
 
@@ -173,5 +205,5 @@ def default_controls(
     ]
     if has_unrelated and not dear:
         found.append("unrelated")
-    episodes = sorted({parted(name)[1] for name in methods} - {0})
+    episodes = sorted({parted(name)[1] for name in methods if arm_of(name).demos})
     return (*found, *(f"demos_from_nothing-{number}" for number in episodes))

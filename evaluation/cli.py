@@ -34,6 +34,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "train": Command(config.TrainConfig(), "uncap.evaluation.commands:train"),
     "transfer": Command(config.TransferRunConfig, "uncap.evaluation.commands:transfer"),
+    "tune_transfer": Command(config.TuneTransferConfig, "uncap.evaluation.commands:tune_transfer"),
     "sequence": Command(config.SequenceConfig(), "uncap.evaluation.commands:sequence"),
     "forecast": Command(config.ForecastConfig, "uncap.evaluation.commands:forecast"),
     "evaluate": Command(config.EvaluateConfig, "uncap.evaluation.commands:evaluate"),
@@ -84,9 +85,10 @@ def run(arguments: Sequence[str], console: Console) -> None:
 def overview() -> str:
     """What the program does, and its commands, a line each."""
     lines = [f"usage: {PROGRAM} [COMMAND] [OPTIONS]", "", *(__doc__ or "").splitlines(), ""]
+    width = max(map(len, COMMANDS))
     for name, command in COMMANDS.items():
         summary, *_ = command.config.__doc__.splitlines()
-        lines.append(f"  {name:10} {summary}")
+        lines.append(f"  {name:{width}} {summary}")
     lines += ["", *textwrap.wrap(imports.HELP, 100), ""]
     return "\n".join([*lines, f"{PROGRAM} COMMAND --help lists a command's options."])
 

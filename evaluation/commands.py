@@ -14,7 +14,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from rich.console import Console
@@ -27,7 +27,7 @@ from uncap.agents.policy import EXPORTED
 from uncap.agents.pretrained import NAMES, located
 from uncap.agents.settings import as_words, flags
 from uncap.agents.tables import ALGORITHMS
-from uncap.envs import CLOSURES, TASK_SETS, TaskSet
+from uncap.envs import CLOSURES, TASK_SETS, TaskSet, checks
 from uncap.envs.closures import guess_ceiling, named_set, spot_name
 from uncap.envs.conditioning import CONDITIONINGS, TRANSFERABLE, UNSEEN, of_twins, vectors
 from uncap.envs.cores import set_threads
@@ -71,12 +71,14 @@ from uncap.evaluation.config import (
     TransferConfig,
     TransferRunConfig,
     TuneConfig,
+    TuneTransferConfig,
     VideoConfig,
     ViewConfig,
     resolved,
 )
+from uncap.evaluation.curves import CRITIC_SEED
 from uncap.evaluation.effects import check_effects, job_to_resume, note_changes
-from uncap.evaluation.gains import arm_numbers
+from uncap.evaluation.gains import arm_numbers, choice_in_words
 from uncap.evaluation.interrupt import INTERRUPTED, Interrupt
 from uncap.evaluation.loggers import LOGGERS, require
 from uncap.evaluation.progress import Bars
@@ -95,7 +97,6 @@ from uncap.evaluation.protocol import (
 )
 from uncap.evaluation.report import write_report
 from uncap.evaluation.training import LATEST, Report, Session, Training, learner_config
-from uncap.evaluation.transfer import TEACHER_SEED
 from uncap.evaluation.watch import Watch
 
 MOST_NAMED = 30  # rows in a line
@@ -161,12 +162,7 @@ def _check_memory(job: JobConfig) -> None:
         raise ValueError(f"{told} has nothing to find out with --alone, in which a row is known")
     split = named_set(job.task_set)
     if not (job.episode_steps or split.episode_steps):
-        lengths = sorted({CLOSURES[name].steps for name in split.train})
-        if len(lengths) > 1:
-            raise ValueError(
-                f"{told} is taught in trials of one length, and the rows of {job.task_set} have "
-                f"{', '.join(map(str, lengths))} control steps: give --episode-steps"
-            )
+        checks.one_length(told, (CLOSURES[name].steps for name in split.train))
 
 
 def check_installed(job: JobConfig) -> None:
@@ -191,8 +187,8 @@ def check_seeds(seed: int, config: TransferConfig) -> None:
         ValueError: the largest that is allowed.
     """
     clones = any(arm_of(name).demos for name in (*config.methods, *config.controls))
-    teacher = TEACHER_SEED if clones else 0
-    allowed = LARGEST_SEED - (config.seeds - 1) - teacher
+    further = CRITIC_SEED if clones or config.settings else 0
+    allowed = LARGEST_SEED - (config.seeds - 1) - further
     if seed > allowed:
         raise ValueError(
             f"--seed must be at most {allowed} here, not {seed}: further learners count on from it"
@@ -329,15 +325,13 @@ class _Job:
             f"run {self.run_folder}  |  split {self.split.hash}: train {train}; held out {held_out}"
         )
         if not self._learn(resume):
-            self._say_stopped()
-            return
+            self._end_stopped()
         targets = self._targets()
         self._transfer(targets)
         if self.config.alone:
             self.say("no transfer and no videos: policies of single rows are a control")
         if self.session.stop():
-            self._say_stopped()
-            return
+            self._end_stopped()
         if videos and not self.config.alone:
             filmed = self.split.examples(MOST_FILMS)
             problem = experiment.film_run(self.session, [*filmed, *targets])
@@ -400,35 +394,73 @@ class _Job:
         for line in transfer_lines(runs.read_results(self.run_folder)["transfer"]):
             self.say(line)
 
-    def _say_stopped(self) -> None:
+    def _end_stopped(self) -> NoReturn:
+        """Say how to go on, and end as a command that was interrupted."""
         self.stopwatch.note()
         self.say(f"stopped; go on with: {program.command('--resume', self.run_folder)}")
+        raise SystemExit(INTERRUPTED)
+
+
+def refuse_alone(run: pathlib.Path, job: JobConfig) -> None:
+    """Refuse a run that has no policy of its own to transfer.
+
+    Raises:
+        RunError: it has one per row.
+    """
+    if job.alone:
+        row, *_ = named_set(job.task_set).train
+        folder = run / single_task.FOLDER / row
+        raise runs.RunError(f"{run} has a policy per row: transfer one of them, such as {folder}")
+
+
+def _transfer_job(
+    config: TransferRunConfig | TuneTransferConfig,
+    job: JobConfig,
+    controls: tuple[str, ...],
+    memory: pathlib.Path | None = None,
+    settings: pathlib.Path | None = None,
+) -> JobConfig:
+    """The job of a run with what a transfer of it is told.
+
+    Args:
+        config: of the command.
+        job: of the run.
+        controls: of the transfer.
+        memory: run with a memory.
+        settings: file of the arms' settings.
+    """
+    own = job.transfer.env_steps or TransferConfig().env_steps  # a run may have had no transfer
+    folders = {
+        "unrelated": config.unrelated,
+        "specialists": config.specialists,
+        "memory": memory,
+        "settings": settings,
+    }
+    budget = dataclasses.replace(
+        job.transfer,
+        seeds=config.seeds,
+        methods=config.methods,
+        controls=controls,
+        env_steps=config.env_steps or own,
+        points=config.points or job.transfer.points,
+        num_envs=config.num_envs or job.transfer.num_envs,
+        **{name: str(folder) if folder else None for name, folder in folders.items()},
+    )
+    return dataclasses.replace(job, transfer=budget)
 
 
 def transfer(config: TransferRunConfig, console: Console) -> None:
     """Add a target to a run's results and report."""
     run = config.run
     _, job = experiment.stored_job(run)
-    if job.alone:
-        row, *_ = named_set(job.task_set).train
-        folder = run / single_task.FOLDER / row
-        raise runs.RunError(f"{run} has a policy per row: transfer one of them, such as {folder}")
-    own = job.transfer.env_steps or TransferConfig().env_steps  # a run may have had no transfer
+    refuse_alone(run, job)
     controls = config.controls
     if controls is None:
         controls = default_controls(config.methods, config.all_controls, bool(config.unrelated))
     elif config.all_controls:
         raise ValueError("--all-controls has no effect here: --controls names those that there are")
-    budget = dataclasses.replace(
-        job.transfer,
-        seeds=config.seeds,
-        methods=config.methods,
-        controls=controls,
-        unrelated=str(config.unrelated) if config.unrelated else None,
-        env_steps=config.env_steps or own,
-    )
-    job = dataclasses.replace(job, transfer=budget)
-    check_seeds(config.seed, budget)
+    job = _transfer_job(config, job, controls, config.memory, config.settings)
+    check_seeds(config.seed, job.transfer)
     set_threads(0)
     say_notes(run, console)
     bars, stop = Bars(console), Interrupt(console.print)
@@ -448,6 +480,36 @@ def transfer(config: TransferRunConfig, console: Console) -> None:
         config.out.parent.mkdir(parents=True, exist_ok=True)
         runs.write_json(config.out, entry)
     console.print(f"report: {write_report(run)}")
+
+
+def tune_transfer(config: TuneTransferConfig, console: Console) -> None:
+    """Choose the settings of arms, or go on with that."""
+    from uncap.evaluation import transfer_tuning
+
+    _, job = experiment.stored_job(config.run)
+    refuse_alone(config.run, job)
+    names = transfer_tuning.names_to_tune(config.methods, config.controls)
+    job = _transfer_job(config, job, config.controls)
+    check_seeds(config.seed, job.transfer)
+    set_threads(0)
+    say_notes(config.run, console)
+    bars, stop = Bars(console), Interrupt(console.print)
+    with runs.writing(config.run, new=False), bars.progress:
+        if config.replace:
+            shutil.rmtree(config.run / transfer_tuning.FOLDER, ignore_errors=True)
+        session = Session(config.run, job, config.seed, bars, stop)
+        bars("settings", 0, 1, "")
+        found = transfer_tuning.tune(session, config.targets, names, config.trials)
+        if found is not None:
+            bars("settings", 1, 1, "")
+    if found is None:
+        console.print("stopped; the same command goes on")
+        raise SystemExit(INTERRUPTED)
+    for line in transfer_tuning.lines(found):
+        console.print(line, markup=False)
+    out = config.out or config.run / "arm_settings.json"
+    transfer_tuning.write(out, found)
+    console.print(f"settings: {out}; use them with: transfer RUN --target NAME --settings {out}")
 
 
 def sequence(config: SequenceConfig, console: Console) -> None:
@@ -492,7 +554,7 @@ def forecast(config: ForecastConfig, console: Console) -> None:
 
     bars("forecast", 0, total, "")
     with bars.progress:
-        source = forecasts.source_of(config.run, on_row)
+        source = forecasts.source_of(config.run, on_row, config.memory)
         predicted = {}
         for name in targets:
             predicted[name] = forecasts.predictions(source, name)
@@ -516,14 +578,15 @@ def _print_forecast(
     from uncap.evaluation.forecast import LEAST_TARGETS, PREDICTORS
 
     kinds = [kind for kind, values in outcomes.items() if values]
+    asked = {name: PREDICTORS[name] for row in predicted.values() for name in row}
     lines = [
         [name]
-        + [f"{row[predictor]:.3f}" for predictor in PREDICTORS]
+        + [f"{row[predictor]:.3f}" for predictor in asked]
         + [f"{outcomes[kind][name]:.2f}" if name in outcomes[kind] else "-" for kind in kinds]
         for name, row in predicted.items()
     ]
-    listing.show(["target", *PREDICTORS, *kinds], lines, console)
-    for name, predictor in PREDICTORS.items():
+    listing.show(["target", *asked, *kinds], lines, console)
+    for name, predictor in asked.items():
         better = "more" if predictor.sign > 0 else "less"
         console.print(f"{name}: {predictor.words}; the {better}, the more should be gained")
     for kind, row in found.items():
@@ -556,10 +619,13 @@ def transfer_lines(entries: Mapping[str, dict]) -> list[str]:
 def arm_lines(entry: Mapping[str, Any]) -> list[str]:
     """A line for each arm of a target: its last success, when it rose, and what the arm does."""
     width = max(map(len, entry["final"]))
-    return [
+    lines = [
         f"{name:{width}}  {arm_numbers(entry, name)}: {arm_of(name).words}"
         for name in entry["final"]
     ]
+    if "specialists" in entry:
+        lines.append(choice_in_words(entry["specialists"]))
+    return lines
 
 
 class Actor(NamedTuple):

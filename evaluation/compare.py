@@ -10,71 +10,33 @@ import json
 import os
 import pathlib
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from rich.console import Console
 
-import uncap
-from uncap.agents.files import is_alive, is_owned, owned, owner, write_json
+from uncap.agents.files import Busy, is_alive, is_owned, owned, owner, write_json
 from uncap.envs.rewards import VERSION
-from uncap.evaluation import imports, program, runs
+from uncap.evaluation import kept, places, program, runs
 from uncap.evaluation.compare_report import compare_runs, write_comparison
 from uncap.evaluation.config import CompareConfig
-from uncap.evaluation.grid import Axes, Cell, Configuration, Grid, read_grid
+from uncap.evaluation.grid import Axes, Cell, Configuration, Grid, read_grid, shard_of
+from uncap.evaluation.interrupt import INTERRUPTED
+from uncap.evaluation.places import Command, Place, Training, log_of, train_command
 from uncap.evaluation.progress import Bars
 from uncap.evaluation.shapes import anything, count, fields, mapped
 
 POLL = 0.2  # s between two looks at the processes
 EVALUATION_SHARE = 0.05  # of a training's time, after its budget is used
+SHARDS = "shards"  # folder beside that of the cells: who trains which part of a grid
 STOP_SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
 RECORD = fields(
     {"flags": mapped(anything), "seed": count}, {"jobs": count, "pid": count}
 )  # of a cell, beside its run folder
-Command = Callable[[Sequence[str]], list[str]]  # makes a training's process from its arguments
 Report = Callable[[str, float, int, str], None]  # (phase, done, total, text)
-
-
-def train_command(arguments: Sequence[str]) -> list[str]:
-    """The process that trains one cell."""
-    return [sys.executable, "-P", "-m", "uncap", *imports.words(), "train", *arguments]
-
-
-def _environment() -> dict[str, str]:
-    """Variables of a training's process: it finds this Uncap, wherever it is started."""
-    paths = [str(pathlib.Path(uncap.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONUTF8": "1",
-    }
-
-
-class Training(Protocol):
-    """A training that runs: a process of ours, or one that an earlier comparison left behind."""
-
-    @property
-    def returncode(self) -> int | None:
-        """Its exit status; None while it runs, or where only its parent could know."""
-        ...
-
-    def poll(self) -> int | None:
-        """Its exit status; None while it runs."""
-        ...
-
-    def wait(self) -> int:
-        """Wait for its end."""
-        ...
-
-    def send_signal(self, sig: int) -> None:
-        """Send it a signal."""
-        ...
 
 
 class Orphan:
@@ -117,21 +79,17 @@ class Cells:
     Args:
         cells: all of them; those that are finished are left as they are.
         folder: of their run folders.
-        jobs: trainings at once.
-        command: makes a training's process from its arguments.
+        place: where they are trained.
 
     Attributes:
         failed: name of a failed cell -> why.
         stopped: whether a signal asked to stop.
     """
 
-    def __init__(
-        self, cells: Sequence[Cell], folder: pathlib.Path, jobs: int, command: Command
-    ) -> None:
+    def __init__(self, cells: Sequence[Cell], folder: pathlib.Path, place: Place) -> None:
         self.folder = folder
-        self.jobs = jobs
-        self.command = command
-        self.waiting = [cell for cell in cells if not self._is_finished(cell)]
+        self.place = place
+        self.waiting = [cell for cell in cells if not is_finished(folder / cell.name)]
         self.total = len(self.waiting)
         self.running: dict[Cell, Training] = {}
         self.done = 0
@@ -170,38 +128,30 @@ class Cells:
     def _ask(self, *_: Any) -> None:
         self._asked += 1
 
-    def _is_finished(self, cell: Cell) -> bool:
-        return "mean_success" in runs.read_results(self.folder / cell.name)
-
     def _start_waiting(self) -> None:
-        while self.waiting and len(self.running) < self.jobs and not self.stopped:
+        while self.waiting and len(self.running) < self.place.jobs and not self.stopped:
             cell = self.waiting.pop(0)
             run = self.folder / cell.name
             self.running[cell] = Orphan(run) if is_training(run) else self._start(cell)
 
-    def _start(self, cell: Cell) -> subprocess.Popen:
+    def _start(self, cell: Cell) -> Training:
         run = self.folder / cell.name
         flags = dict(cell.configuration.flags)
-        at_once = max(self.jobs, record_of(run).get("jobs", 1))  # for the reader of its seconds
+        at_once = max(self.place.jobs, record_of(run).get("jobs", 1))  # for who reads its seconds
         record = {"flags": flags, "seed": cell.seed, "jobs": at_once}
         write_json(_record_file(run), record)
-        with open(self.folder / f"{cell.name}.log", "a", encoding="utf-8") as log:
-            process = subprocess.Popen(
-                self.command(self._arguments(cell, run)),
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-                env=_environment(),
-            )
-        write_json(_record_file(run), {**record, "pid": process.pid})
-        return process
+        training = self.place.start(cell, self._words(cell, run), run)
+        pid = getattr(training, "pid", None)  # of a process on this machine
+        if pid is not None:
+            write_json(_record_file(run), {**record, "pid": pid})
+        return training
 
-    def _arguments(self, cell: Cell, run: pathlib.Path) -> list[str]:
+    def _words(self, cell: Cell, run: pathlib.Path) -> list[str]:
+        """Arguments of its training, without its run folder."""
         if not (run / "config.json").exists():
-            return [*cell.arguments, "--out", str(run)]
+            return [*cell.arguments, "--out"]
         films = [word for word in cell.arguments if word in ("--videos", "--no-videos")]
-        return [*films, "--resume", str(run)]
+        return [*films, "--resume"]
 
     def _pass_on_signals(self) -> None:
         if self._asked > self._passed_on:
@@ -215,13 +165,13 @@ class Cells:
         for cell in ended:
             process = self.running.pop(cell)
             code = process.returncode
-            finished = self._is_finished(cell)
-            if isinstance(process, Orphan) and not finished and not self.stopped:
-                self.waiting.insert(0, cell)  # it was left behind, and ended: ours goes on
+            finished = is_finished(self.folder / cell.name)
+            if code is None and not finished and not self.stopped:
+                self.waiting.insert(0, cell)  # nobody knows how it ended: it is gone on with
                 continue
             self.done += finished or not self.stopped
             if not self.stopped and (code or not finished):
-                why = last_line(self.folder / f"{cell.name}.log")
+                why = last_line(log_of(self.folder / cell.name))
                 self.failed[cell.name] = f"exit {code}: {why}"
 
     def _progress(self) -> float:
@@ -232,6 +182,11 @@ class Cells:
         if self.stopped:
             return "stopping; the trainings save ..."
         return ", ".join(cell.name for cell in self.running)
+
+
+def is_finished(run: pathlib.Path) -> bool:
+    """Whether all of a training's job is done: its evaluation, transfers, films and report."""
+    return "mean_success" in runs.read_results(run) and not (run / kept.FILE).exists()
 
 
 def _record_file(run: pathlib.Path) -> pathlib.Path:
@@ -317,33 +272,62 @@ def compare(
         command: makes a training's process from its arguments.
 
     Returns:
-        What compare.json holds.
+        What compare.json holds; nothing of a shard, which makes no table.
 
     Raises:
         ValueError: a mistake in the grid, or a folder of other runs; nothing was started.
         RunError: cells failed; the table of the others is written and printed.
+        SystemExit: a shard was stopped.
     """
     grid = read_grid(config.grid, axes)
     out = config.out or pathlib.Path("runs") / Configuration(grid.name, ()).folder
     folder = out / "cells"
     _check_folder(out, folder, grid, config.grid)
     _check_rewards(folder, grid, config.mixed_rewards)
-    folder.mkdir(parents=True, exist_ok=True)
+    mine = shard_of(grid.cells, config.shard)
+    flags = [dict(cell.configuration.flags) for cell in mine]
     bars = Bars(console)
-    with owned(out):
-        with bars.progress:
-            cells = Cells(grid.cells, folder, config.jobs, command)
-            cells.run(bars)
-        found = _write(grid, out, folder, cells.failed, config.seed, console)
+    found = {}
+    with places.opened(config.ray, config.jobs, command, flags) as place:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _owned(out, config.shard):
+            with bars.progress:
+                cells = Cells(mine, folder, place)
+                cells.run(bars)
+            if not config.shard:
+                found = _write(grid, out, folder, cells.failed, config.seed, console)
+    words = program.command("compare", config.grid, "--out", out)
     if cells.stopped:
-        words = program.command("compare", config.grid, "--out", out, "--jobs", config.jobs)
-        console.print(f"stopped; go on with: {words}", markup=False)
+        where = places.words_of(config.ray, config.jobs, config.shard)
+        again = " ".join([words, *where])
+        console.print(f"stopped; go on with: {again}", markup=False)
+        if config.shard:
+            raise SystemExit(INTERRUPTED)  # what waits for its end, such as Slurm, waits on
     elif cells.failed:
         raise runs.RunError(
-            f"{len(cells.failed)} of {len(grid.cells)} cells failed: {', '.join(cells.failed)} "
+            f"{len(cells.failed)} of {len(mine)} cells failed: {', '.join(cells.failed)} "
             f"(logs: {folder}/*.log)"
         )
+    elif config.shard:
+        done = f"shard {config.shard}: {len(mine)} of {len(grid.cells)} cells are trained"
+        console.print(f"{done}; the table, once all shards are: {words}", markup=False)
     return found
+
+
+@contextlib.contextmanager
+def _owned(out: pathlib.Path, shard: str | None) -> Iterator[None]:
+    """Be the one process that trains a grid in a folder, or a shard of it beside other shards.
+
+    Raises:
+        Busy: another process is, or the shards are not done.
+    """
+    own = out / SHARDS / shard.replace("/", "-of-") if shard else out
+    own.mkdir(parents=True, exist_ok=True)
+    others = [out] if shard else sorted((out / SHARDS).glob("*/"))
+    if other := next((folder for folder in others if is_owned(folder)), None):
+        raise Busy(f"{other} is being written by another comparison: wait until it ends, or end it")
+    with owned(own):
+        yield
 
 
 def _check_folder(out: pathlib.Path, folder: pathlib.Path, grid: Grid, path: pathlib.Path) -> None:

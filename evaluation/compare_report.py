@@ -369,9 +369,7 @@ def _notes(found: Mapping) -> list[str]:
         for key, values in row["attempts"].items()
     ]
     if found["jobs"] > 1:
-        notes.append(
-            f"Seconds were measured with up to {found['jobs']} trainings at once on this machine."
-        )
+        notes.append(f"Seconds were measured with up to {found['jobs']} trainings at once.")
     if any(row["missing"] for row in found["configurations"]):
         notes.append("!: seeds are missing; the row is computed from the n that exist.")
     notes += found.get("notes", [])

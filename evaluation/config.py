@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import re
 from typing import Any
 
 from uncap.agents.config import (
@@ -39,6 +40,34 @@ ENGINE: dict[str, Any] = {
     "help": "what runs the simulations",
     "choices": "uncap.envs.engines:ENGINES",
 }
+
+
+def shard_problem(shard: str) -> str | None:
+    """What is wrong with a shard, K/N with K from 1 to N; None if nothing is."""
+    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", shard)
+    if match and 1 <= int(match[1]) <= int(match[2]):
+        return None
+    return "must be K/N, with whole numbers K from 1 to N, such as 2/8"
+
+
+def address_problem(address: str) -> str | None:
+    """What is wrong with the address of a Ray cluster; None if nothing is."""
+    match = re.fullmatch(r"auto|[^\s:/]+:([0-9]{1,5})", address)
+    if match and (match[1] is None or 1 <= int(match[1]) <= PORT["most"]):
+        return None
+    return "must be HOST:PORT of a Ray cluster, or auto for the one that this machine belongs to"
+
+
+JOBS: dict[str, Any] = {
+    "help": "trainings at once (default: one; with --ray, as many as the cluster has processors "
+    "for)",
+    "least": 1,
+}
+RAY: dict[str, Any] = {
+    "help": "address of a Ray cluster that runs, HOST:PORT or auto: trainings run there instead of "
+    "here, and their folders come back here",
+    "check": address_problem,
+}
 RUN: dict[str, Any] = {"help": "run folder", "positional": True, "path": "read"}
 EXPORTABLE: dict[str, Any] = {
     **RUN,
@@ -67,7 +96,8 @@ TASK_SETS = {"choices": "uncap.envs.closures:TASK_SETS", "accepts": "uncap.envs.
 
 
 METHODS: dict[str, Any] = {
-    "help": "how the policy is transferred; demos-K and demos_then_rl-K clone K expert episodes",
+    "help": "how the policy is transferred; the number K at the end of some names counts expert "
+    "episodes, attempts, or the nearest rows",
     "choices": "uncap.evaluation.arms:METHODS",
     "accepts": "uncap.evaluation.arms:method",
 }
@@ -78,6 +108,21 @@ CONTROLS: dict[str, Any] = {
 }
 
 
+SPECIALISTS: dict[str, Any] = {
+    "help": "run folder with a policy per row (--alone): the sources of the method specialist-K, "
+    "the K-th nearest of them to the target",
+    "path": "read",
+}
+MEMORY: dict[str, Any] = {
+    "help": "run folder of a policy with a memory, such as --conditioning belief --attempts 3: the "
+    "source of the method attempts-K",
+    "path": "read",
+}
+ARM_SETTINGS: dict[str, Any] = {
+    "help": "file of `tune_transfer`: how each method and control explores and how gently it "
+    "learns (default: as the run did)",
+    "path": "read",
+}
 UNRELATED: dict[str, Any] = {
     "help": "run folder of rows that share nothing with the target, such as --task-set unrelated: "
     "the source of the control of that name",
@@ -109,6 +154,9 @@ class TransferConfig:
     methods: tuple[str, ...] = setting(("fine_tune",), **METHODS)
     controls: tuple[str, ...] = setting(("scratch",), **CONTROLS)
     unrelated: str | None = setting(None, **UNRELATED)
+    specialists: str | None = setting(None, **SPECIALISTS)
+    memory: str | None = setting(None, **MEMORY)
+    settings: str | None = setting(None, **ARM_SETTINGS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -313,6 +361,10 @@ class TransferRunConfig:
     env_steps: int | None = setting(
         None, "environment steps per learner (default: the run's)", least=1
     )
+    points: int | None = setting(
+        None, "evaluations along each curve, after the one at 0 steps (default: the run's)", least=1
+    )
+    num_envs: int | None = setting(None, "sub-environments (default: the run's)", least=1)
     seeds: int = setting(1, "learners of each kind", least=1)
     methods: tuple[str, ...] = setting(("fine_tune",), **METHODS)
     controls: tuple[str, ...] | None = setting(
@@ -321,11 +373,44 @@ class TransferRunConfig:
     )
     all_controls: bool = setting(False, "the dear ones, too, which train long")
     unrelated: pathlib.Path | None = setting(None, **UNRELATED)
+    specialists: pathlib.Path | None = setting(None, **SPECIALISTS)
+    memory: pathlib.Path | None = setting(None, **MEMORY)
+    settings: pathlib.Path | None = setting(None, **ARM_SETTINGS)
     replace: bool = setting(
         False, "drop what the run holds of this target, instead of adding learners of other seeds"
     )
     out: pathlib.Path | None = setting(
         None, "file for the result (default: in the run)", path="file"
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TuneTransferConfig:
+    """Choose how each arm of transfers explores and learns, on rows left out of a run's sources."""
+
+    run: pathlib.Path = setting(REQUIRED, **RUN)
+    targets: tuple[str, ...] = setting(
+        REQUIRED,
+        "rows that were left out of the run's sources: no targets of the transfers to come",
+        **TARGETS,
+    )
+    methods: tuple[str, ...] = setting(("fine_tune",), **METHODS)
+    controls: tuple[str, ...] = setting(("scratch",), **CONTROLS)
+    trials: int = setting(8, "settings that are tried of each arm", least=1, most=1000)
+    seeds: int = setting(1, "learners of each", least=1)
+    seed: int = setting(0, "of everything random in it", **SEED)
+    env_steps: int | None = setting(
+        None, "environment steps per learner (default: the run's)", least=1
+    )
+    points: int | None = setting(
+        None, "evaluations along each curve, after the one at 0 steps (default: the run's)", least=1
+    )
+    num_envs: int | None = setting(None, "sub-environments (default: the run's)", least=1)
+    unrelated: pathlib.Path | None = setting(None, **UNRELATED)
+    specialists: pathlib.Path | None = setting(None, **SPECIALISTS)
+    replace: bool = setting(False, "drop what the run holds of a search, instead of going on")
+    out: pathlib.Path | None = setting(
+        None, "file of the settings (default: arm_settings.json in the run)", path="file"
     )
 
 
@@ -336,6 +421,10 @@ class ForecastConfig:
     run: pathlib.Path = setting(REQUIRED, **RUN)
     targets: tuple[str, ...] = setting(
         (), "rows that were not trained (default: the run's held-out ones)", **TARGETS
+    )
+    memory: pathlib.Path | None = setting(
+        None,
+        **{**MEMORY, "help": "run folder of a policy with a memory: its first attempts"},
     )
     seed: int = setting(0, "of the bootstrap", **SEED)
     out: pathlib.Path | None = setting(
@@ -578,7 +667,14 @@ class CompareConfig:
         positional=True,
         path="read",
     )
-    jobs: int = setting(1, "trainings at once", least=1)
+    jobs: int | None = setting(None, **JOBS)
+    ray: str | None = setting(None, **RAY)
+    shard: str | None = setting(
+        None,
+        "K/N, such as 2/8: train every Nth cell only, beginning with the Kth, and make no table; "
+        "the same command without it makes it",
+        check=shard_problem,
+    )
     mixed_rewards: bool = setting(
         False, "set runs side by side that were trained with different versions of the rewards"
     )
@@ -600,7 +696,8 @@ class TuneConfig:
         positional=True,
         path="read",
     )
-    jobs: int = setting(1, "trainings at once", least=1)
+    jobs: int | None = setting(None, **JOBS)
+    ray: str | None = setting(None, **RAY)
     seed: int = setting(0, "of the choice of values", **SEED)
     out: pathlib.Path | None = setting(
         None, "folder (default: runs/<name of the study>)", path="folder"

@@ -8,12 +8,10 @@ import pathlib
 import shutil
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from uncap.agents import checkpoints, exported
 from uncap.agents.memory import has_belief, has_memory
 from uncap.agents.policy import Acting, load_policy
-from uncap.agents.settings import Flag, check, flags, from_dict, replaced
 from uncap.envs import TaskSet, rewards
 from uncap.envs.closures import named_set
 from uncap.envs.conditioning import UNSEEN, vectors
@@ -21,6 +19,7 @@ from uncap.envs.opengl import RenderingUnavailable
 from uncap.envs.pool import VARIANT_STREAMS
 from uncap.evaluation import beliefs, runs, unseen
 from uncap.evaluation.config import JobConfig
+from uncap.evaluation.curves import FOLDER
 from uncap.evaluation.kept import Kept
 from uncap.evaluation.metrics import read_metrics
 from uncap.evaluation.protocol import (
@@ -32,9 +31,9 @@ from uncap.evaluation.protocol import (
     write_episodes,
 )
 from uncap.evaluation.rows import restore, stored_rows
-from uncap.evaluation.shapes import typed
+from uncap.evaluation.shapes import as_settings
 from uncap.evaluation.training import LATEST, Session
-from uncap.evaluation.transfer import FOLDER, transfer
+from uncap.evaluation.transfer import transfer
 from uncap.evaluation.watch import Watch
 
 NOTE_EVERY = 10.0  # s
@@ -96,24 +95,13 @@ def stored_job(run: pathlib.Path) -> tuple[dict, JobConfig]:
             raise runs.RunError(f"{run / 'config.json'} is damaged: it lacks {name}")
     restore(run, stored)
     try:
-        job = from_dict(JobConfig, stored["job"])
-        values = {flag.path: _typed(flag, job) for flag in flags(job)}
-        job = replaced(job, values)
-        check(job)
+        job = as_settings(JobConfig, stored["job"])
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         problem = " ".join(str(error).split())
         raise runs.RunError(
             f"{run / 'config.json'} was written by another version, or is damaged: {problem}"
         ) from None
     return stored, job
-
-
-def _typed(flag: Flag, job: JobConfig) -> Any:
-    """A setting's value as its type; the checks of settings take that for granted."""
-    value = flag.get(job)
-    if value is None and flag.get(JobConfig()) is None:
-        return None
-    return typed(value, flag.type, flag.name)
 
 
 def notes(run: pathlib.Path) -> list[str]:

@@ -17,16 +17,18 @@ import numpy as np
 import torch
 from scipy.stats import bootstrap, spearmanr
 
+from uncap.agents.episodes import expert_env, expert_episodes
 from uncap.agents.networks import split_observation
-from uncap.agents.policy import load_policy
-from uncap.agents.rehearsal import expert_episodes
-from uncap.envs import CLOSURES, ClosureVectorEnv
+from uncap.agents.policy import Acting, load_policy
+from uncap.envs import CLOSURES
 from uncap.envs.distances import demands, nearest, unseen
-from uncap.envs.pool import VARIANT_STREAMS
+from uncap.evaluation.beginnings import remembering
+from uncap.evaluation.protocol import evaluate, summary
 
 LEAST_TARGETS = 4  # of a correlation: fewer say nothing
 DEMO_SEED = 5_000_000  # of the demonstrations: no evaluation's, and no training's
 _DRAWS = 2000
+_ATTEMPTS = 20  # that a policy with a memory makes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +39,13 @@ class Source:
         policy: the network.
         meta: of its checkpoint, see `policy.load_policy`.
         gradient: (parameters,) of imitation on its own rows.
+        memory: a policy with a memory that was trained on the same rows, and its checkpoint's JSON.
     """
 
     policy: Any
     meta: Mapping[str, Any]
     gradient: torch.Tensor
+    memory: tuple[Any, Mapping[str, Any]] | None = None
 
 
 class Demonstration(NamedTuple):
@@ -58,11 +62,13 @@ class Predictor(NamedTuple):
         predict: of a source, a target's name and a demonstration of it.
         sign: of its correlation with the gain, if it is right: +1 or -1.
         words: one line.
+        asks_memory: needs a policy with a memory.
     """
 
     predict: Callable[[Source, str, Demonstration], float]
     sign: int
     words: str
+    asks_memory: bool = False
 
 
 def distance(source: Source, target: str, demo: Demonstration) -> float:
@@ -91,11 +97,32 @@ def cosine(source: Source, target: str, demo: Demonstration) -> float:
     return float(torch.nn.functional.cosine_similarity(own, source.gradient, 0))
 
 
+def first_attempt(source: Source, target: str, demo: Demonstration) -> float:
+    """Success of a policy with a memory, told nothing, in its first attempts."""
+    assert source.memory is not None
+    policy, meta = source.memory
+    table = evaluate(
+        Acting(policy, meta["tasks"]),
+        (target,),
+        _ATTEMPTS,
+        conditioning=meta["conditioning"],
+        known_tasks=meta["known"],
+        seed=DEMO_SEED,
+        variants="validation",
+        sensors=policy.network.sensors,
+        episode_steps=meta["episode_steps"],
+    )
+    return summary(table)["mean_success"]
+
+
 PREDICTORS = {
     "distance": Predictor(distance, -1, "structural distance to the nearest trained row"),
     "directed": Predictor(directed, -1, "share of its demands that no trained row has"),
     "disagreement": Predictor(disagreement, -1, "actions off the expert's, in one demonstration"),
     "cosine": Predictor(cosine, 1, "between gradients of imitation: of one demonstration each"),
+    "first_attempt": Predictor(
+        first_attempt, 1, "success of a policy with a memory in its first attempts", True
+    ),
 }
 
 
@@ -120,17 +147,7 @@ def demonstration(meta: Mapping[str, Any], row: str) -> Demonstration:
         meta: of the source's checkpoint.
         row: any row.
     """
-    env = ClosureVectorEnv(
-        row,
-        1,
-        conditioning=meta["conditioning"],
-        known_tasks=meta["known"],
-        sensors=meta["sensors"],
-        variant_seed=VARIANT_STREAMS["validation"],
-        autoreset_mode="Disabled",
-        episode_steps=meta["episode_steps"],
-        threads=1,
-    )
+    env = expert_env(meta, row, 1, "validation")
     observations, actions = expert_episodes(env, DEMO_SEED)
     env.close()
     index = meta["tasks"].index(row) if row in meta["tasks"] else 0
@@ -138,11 +155,14 @@ def demonstration(meta: Mapping[str, Any], row: str) -> Demonstration:
     return Demonstration(observations, actions)
 
 
-def source_of(run: pathlib.Path, on_row: Callable[[str], None]) -> Source:
+def source_of(
+    run: pathlib.Path, on_row: Callable[[str], None], memory: pathlib.Path | None = None
+) -> Source:
     """The policy of a run, with the gradient of imitation on its own rows.
 
     Args:
         run: its folder.
+        memory: run of a policy with a memory.
         on_row: called with each row that is looked at.
 
     Raises:
@@ -156,13 +176,18 @@ def source_of(run: pathlib.Path, on_row: Callable[[str], None]) -> Source:
     for row in meta["tasks"]:
         total = total + imitation_gradient(policy, demonstration(meta, row))
         on_row(row)
-    return Source(policy, meta, total / len(meta["tasks"]))
+    gradient = total / len(meta["tasks"])
+    return Source(policy, meta, gradient, remembering(memory) if memory else None)
 
 
 def predictions(source: Source, target: str) -> dict[str, float]:
     """What each predictor says of a target."""
     demo = demonstration(source.meta, target)
-    return {name: row.predict(source, target, demo) for name, row in PREDICTORS.items()}
+    return {
+        name: row.predict(source, target, demo)
+        for name, row in PREDICTORS.items()
+        if source.memory or not row.asks_memory
+    }
 
 
 def outcomes(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:
@@ -237,7 +262,7 @@ def correlations(
         if len(targets) < LEAST_TARGETS:
             continue
         found[kind] = {}
-        for name in PREDICTORS:
+        for name in predicted[targets[0]]:
             pair = [predicted[t][name] for t in targets], [values[t] for t in targets]
             measured = correlation(*pair, seed)
             found[kind][name] = measured and list(measured)

@@ -33,9 +33,10 @@ def measured(curves: Curves) -> dict[str, Any]:
         zero_shot with Wilson's interval; by arm `final` success with its interval over seeds and
         starts where outcomes are known, `area` under the mean curve, `reached`: steps and seconds
         to each of THRESHOLDS (a number per seed, None where it is not reached, and the median);
-        jumpstart; by arm `sources`: success on the source's rows at the end, where that was
-        measured; and by arm `gain`: the final success less that of the best control, paired by
-        starts, with its interval.
+        jumpstart; `specialists`: which was picked, the success of each without an attempt, and
+        the regret of the choice; by arm `sources`: success on the source's rows at the end, where
+        that was measured; and by arm `gain`: the final success less that of the best control,
+        paired by starts, with its interval.
     """
     success = curves["zero_shot"][0]["success"][0]
     outcomes = curves["zero_shot"][0].get("last", ())
@@ -63,6 +64,31 @@ def measured(curves: Curves) -> dict[str, Any]:
     if "scratch" in curves:
         begins = np.mean([curve["success"][0] for curve in curves["scratch"]])
         found["jumpstart"] = float(success - begins)
+    if specialists := _specialists(curves):
+        found["specialists"] = specialists
+    return found
+
+
+def _specialists(curves: Curves) -> dict[str, Any]:
+    """How good the choice of a policy among those of single rows was; empty where none was made.
+
+    Regret is what the best of them has more than the one that was picked: without an attempt, and
+    at the end of the curves of those that were learned with.
+    """
+    if not curves.get("specialist-1") or "specialists" not in curves["specialist-1"][0]:
+        return {}
+    measured = [curve["specialists"] for curve in curves["specialist-1"]]
+    rows = list(measured[0])
+    zero_shot = {row: float(np.mean([each[row] for each in measured])) for row in rows}
+    picked = rows[0]
+    found = {
+        "picked": picked,
+        "zero_shot": zero_shot,
+        "regret": max(zero_shot.values()) - zero_shot[picked],
+    }
+    finals = [_final(of_arm) for arm, of_arm in curves.items() if arm.startswith("specialist-")]
+    if len(finals) > 1:
+        found["final_regret"] = max(finals) - _final(curves["specialist-1"])
     return found
 
 
@@ -150,6 +176,23 @@ def arm_numbers(entry: Mapping[str, Any], arm: str) -> str:
     if (sources := entry.get("sources", {}).get(arm)) is not None:
         parts.append(f"{sources:.2f} on the source's rows")
     return ", ".join(parts)
+
+
+def choice_in_words(found: Mapping[str, Any]) -> str:
+    """How good the choice of a specialist was, see `measured`.
+
+    Args:
+        found: its entry `specialists`.
+    """
+    zero_shot = found["zero_shot"]
+    best = max(zero_shot, key=lambda row: zero_shot[row])
+    text = (
+        f"{found['picked']} was picked: {zero_shot[found['picked']]:.2f} without an attempt; the "
+        f"best, {best}, {zero_shot[best]:.2f}"
+    )
+    if "final_regret" in found:
+        text += f"; regret at the end {found['final_regret']:.2f}"
+    return text
 
 
 def _ends(ends: Sequence[float] | None) -> str:

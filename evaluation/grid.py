@@ -81,6 +81,19 @@ class Grid:
         return [Cell(c, seed) for seed in self.seeds for c in self.configurations]
 
 
+def shard_of(cells: Sequence[Cell], shard: str | None) -> list[Cell]:
+    """The cells of one shard of a grid.
+
+    Args:
+        cells: all of them.
+        shard: `K/N`, see `config.shard_problem`: every Nth cell, beginning with the Kth; None: all.
+    """
+    if shard is None:
+        return list(cells)
+    number, shards = map(int, shard.split("/"))
+    return list(cells[number - 1 :: shards])
+
+
 def read_grid(path: pathlib.Path, axes: Axes) -> Grid:
     """The grid of a TOML file; keys: name, seeds, [common], [vary], [[cells]].
 

@@ -18,7 +18,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from uncap.agents.files import replacing
-from uncap.envs import CLOSURES, ClosureVectorEnv
+from uncap.envs import CLOSURES, ClosureVectorEnv, checks
 from uncap.envs.experts import expert_action
 from uncap.envs.pool import VARIANT_STREAMS
 from uncap.envs.searching import Searcher
@@ -285,7 +285,8 @@ def evaluate(  # noqa: PLR0913 - what an evaluation may be of, by name
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, not {episodes}")
     if attempts > 1 and episode_steps is None:
-        _refuse_lengths(tasks)
+        lengths = [lookup(CLOSURES, task, "closure").steps for task in tasks]
+        checks.one_length("a trial of several attempts", lengths)
     environment = functools.partial(
         ClosureVectorEnv,
         tasks,
@@ -320,21 +321,6 @@ def evaluate(  # noqa: PLR0913 - what an evaluation may be of, by name
         table += keep(starts, part) if keep else part()
     order = {name: k for k, name in enumerate(tasks)}
     return sorted(table, key=lambda e: (order[e.task], e.start, e.attempt))
-
-
-def _refuse_lengths(tasks: Sequence[str]) -> None:
-    """Refuse rows whose episodes differ in length: some would wait in the midst of their trials.
-
-    Raises:
-        ValueError: they do.
-    """
-    lengths = {lookup(CLOSURES, task, "closure").steps for task in tasks}
-    if len(lengths) > 1:
-        listed = ", ".join(map(str, sorted(lengths)))
-        raise ValueError(
-            f"the attempts of a trial need one length, and these rows have {listed} control steps: "
-            "give --episode-steps"
-        )
 
 
 def spread(

@@ -53,6 +53,7 @@ _COLUMNS = fields(
         "seconds": listed(number),
         "last": listed(count),
         "sources": optional(share),
+        "specialists": mapped(share),
     },
 )
 
@@ -99,6 +100,10 @@ _TRANSFER = fields(
         "sources": mapped(share),
         "best_control": optional(text),
         "jumpstart": number,
+        "specialists": fields(
+            {"picked": text, "zero_shot": mapped(share), "regret": number},
+            {"final_regret": number},
+        ),
         **POSITION,
     },
 )
@@ -171,6 +176,12 @@ MEASURED: Shape = fields(  # of `evaluate --out`, beside RESULTS
         "wiped": truth,  # whether what it remembered was gone at each further attempt
         "by_attempt": listed(_MECHANISM),
     },
+)
+_TRIED = fields({"settings": mapped(anything), "scores": listed(share), "score": share})
+ARM_SETTINGS: Shape = fields(  # of `tune_transfer`
+    {"arms": mapped(fields({"chosen": mapped(anything), "tried": listed(_TRIED)}))},
+    {"run": text, "targets": listed(text), "budget": count, "seeds": count, "trials": count}
+    | {"versions": _FACTS, "machine": _FACTS},
 )
 COSINES: Shape = fields({"tasks": listed(text), "cosines": listed(listed(optional(number)))})
 BELIEFS: Shape = fields(

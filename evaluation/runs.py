@@ -23,6 +23,7 @@ RunError = FileError  # a run folder is not usable; the message says why, in one
 
 PARTS = "alone"  # folder of a single-task control's parts, in the run
 TRANSFERS = "transfer"  # folder of the transfers that are not finished, one for each target
+SETTINGS = "arm_settings"  # folder of a search for the settings of arms
 SIGNS = (LOCK, OWNER)  # files that say who writes into a folder
 _UNUSED = (*SIGNS, "config.json", "metrics.csv")  # all that a run has that never began
 

@@ -7,6 +7,8 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from uncap.agents.settings import Flag, check, flags, from_dict, replaced
+
 Shape = Callable[[Any, str], str | None]  # (value, its place) -> what is wrong, or None
 
 _LARGEST = 1e15  # numbers beyond are no measurements
@@ -118,6 +120,30 @@ def typed(value: Any, hint: Any, name: str) -> Any:
     if type(value) is not hint and not whole_for_float:
         raise ValueError(f"{name} must be {_TYPES[hint]}, not {shortened(value)}")
     return hint(value)
+
+
+def as_settings(make: Any, values: dict) -> Any:
+    """A dataclass of settings from what JSON holds of it; its limits are checked.
+
+    Args:
+        make: the class; each of its fields has a default.
+        values: by name of the field.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError: it holds something else.
+    """
+    made = from_dict(make, values)
+    found = replaced(made, {flag.path: _typed(flag, made, make()) for flag in flags(made)})
+    check(found)
+    return found
+
+
+def _typed(flag: Flag, made: Any, defaults: Any) -> Any:
+    """A setting's value as its type; the checks of settings take that for granted."""
+    value = flag.get(made)
+    if value is None and flag.get(defaults) is None:
+        return None
+    return typed(value, flag.type, flag.name)
 
 
 def _as_float(value: int) -> float:

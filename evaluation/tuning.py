@@ -20,8 +20,8 @@ from rich.console import Console
 
 from uncap.agents.files import owned, write_json
 from uncap.agents.settings import as_words
-from uncap.evaluation import program, runs
-from uncap.evaluation.compare import Cells, Command, record_of, train_command
+from uncap.evaluation import places, program, runs
+from uncap.evaluation.compare import Cells, is_finished, record_of
 from uncap.evaluation.compare_report import aligned, read_curve
 from uncap.evaluation.config import TuneConfig
 from uncap.evaluation.effects import unused_in_cell
@@ -35,6 +35,7 @@ from uncap.evaluation.grid import (
     read_toml,
     seeds_of,
 )
+from uncap.evaluation.places import Command, Place, train_command
 from uncap.evaluation.progress import Bars
 
 if TYPE_CHECKING:
@@ -127,6 +128,8 @@ def tune(
         ValueError: a mistake in the study, or a folder of another one; nothing was started.
         RunError: trainings failed; the table of the others is written and printed.
     """
+    if config.ray and config.jobs is None:
+        raise ValueError("--ray needs --jobs here: which values are tried depends on it")
     read_toml(config.grid, STUDY_KEYS)  # what is wrong with the file is said first
     check_installed()
     study = read_study(config.grid, axes)
@@ -139,13 +142,14 @@ def tune(
     failed: dict[str, str] = {}
     stopped = False
     bars = Bars(console)
-    with owned(out):
+    with places.opened(config.ray, config.jobs, command, [study.common]) as place, owned(out):
         with bars.progress:
-            while not stopped and (batch := _next(study, folder, config, failed)):
-                stopped = _train(batch, study, folder, config.jobs, failed, bars, command)
+            while not stopped and (batch := _next(study, folder, place.jobs, config.seed, failed)):
+                stopped = _train(batch, study, folder, place, failed, bars)
         found = _write(study, out, begun(study, folder), failed, console)
     if stopped:
-        words = program.command("tune", config.grid, "--out", out, "--jobs", config.jobs)
+        where = places.words_of(config.ray, config.jobs)
+        words = program.command("tune", config.grid, "--out", out, *where)
         console.print(f"stopped; go on with: {words}", markup=False)
     elif failed:
         raise runs.RunError(
@@ -299,7 +303,7 @@ def _score(run: pathlib.Path, study: Study) -> float | None:
     Raises:
         RunError: its metrics are lost.
     """
-    if "mean_success" not in runs.read_results(run):
+    if not is_finished(run):
         return None
     validation = read_curve(run).validation
     validation = validation[~np.isnan(validation)]
@@ -311,7 +315,7 @@ def _score(run: pathlib.Path, study: Study) -> float | None:
 
 
 def _next(
-    study: Study, folder: pathlib.Path, config: TuneConfig, failed: Mapping[str, str]
+    study: Study, folder: pathlib.Path, jobs: int, seed: int, failed: Mapping[str, str]
 ) -> list[Trial]:
     """The trials to train now: those that were not finished, then new ones; as many as jobs."""
     known = begun(study, folder)
@@ -321,12 +325,12 @@ def _next(
         for trial in known
         if trial.score is None and not any(c.name in lost for c in study.cells(trial))
     ]
-    free = max(1, config.jobs // len(study.seeds)) - len(waiting)
+    free = max(1, jobs // len(study.seeds)) - len(waiting)
     new = min(free, study.trials - len(known))
     taken = {trial.number for trial in known}
     unused = (number for number in itertools.count() if number not in taken)
     numbers = itertools.islice(unused, max(new, 0))
-    return waiting + [_ask(study, known, number, config.seed) for number in numbers]
+    return waiting + [_ask(study, known, number, seed) for number in numbers]
 
 
 def _cells(study: Study, trials: Sequence[Trial]) -> Iterator[Cell]:
@@ -370,15 +374,14 @@ def _train(
     batch: Sequence[Trial],
     study: Study,
     folder: pathlib.Path,
-    jobs: int,
+    place: Place,
     failed: dict[str, str],
     bars: Bars,
-    command: Command,
 ) -> bool:
     """Train some trials; returns whether it was asked to stop. Failures are added to `failed`."""
     before = sum(score is not None for trial in begun(study, folder) for score in trial.scores)
     total = study.trials * len(study.seeds)
-    cells = Cells(list(_cells(study, batch)), folder, jobs, command)
+    cells = Cells(list(_cells(study, batch)), folder, place)
 
     def report(_phase: str, done: float, _total: int, text: str) -> None:
         bars("trainings", before + done, total, text)

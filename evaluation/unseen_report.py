@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from uncap.envs import CLOSURES, named_set
-from uncap.evaluation.arms import spaced
-from uncap.evaluation.gains import THRESHOLDS, arm_numbers
+from uncap.evaluation.arms import CONTROLS, parted, spaced
+from uncap.evaluation.gains import THRESHOLDS, arm_numbers, choice_in_words
 from uncap.evaluation.pages import (
     BLACK,
     BLUE,
@@ -318,7 +318,17 @@ def transfer_section(target: str, entry: Mapping) -> str:
         f"<h2>Transfer to {html.escape(target)}</h2>"
         + picture(_curves_figure(entry["curves"]))
         + _transfer_table(entry)
+        + _controls_in_words(entry)
     )
+
+
+def _controls_in_words(entry: Mapping) -> str:
+    """What each control rules out, a line each."""
+    rows = {parted(arm)[0] for arm in entry["final"]}
+    controls = [(spaced(row), arm.words) for row, arm in CONTROLS.items() if row in rows]
+    if not controls:
+        return ""
+    return "<p>Controls:</p>" + table([(html.escape(a), html.escape(b)) for a, b in controls])
 
 
 def _curves_figure(curves: Mapping[str, Sequence[Mapping]]) -> Figure:
@@ -359,6 +369,8 @@ def _transfer_table(entry: Mapping) -> str:
         (f"area under the curve, {html.escape(spaced(arm))}", f"{value:.2f}")
         for arm, value in entry["area"].items()
     ]
+    if "specialists" in entry:
+        rows.append(("specialists", html.escape(choice_in_words(entry["specialists"]))))
     if "jumpstart" in entry:
         rows.append(("jumpstart", f"{100 * entry['jumpstart']:+.0f} points"))
     rows.append(("environment steps at most", f"{entry['budget']:,}"))

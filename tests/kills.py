@@ -5,6 +5,8 @@ imported everything, so that what is killed is work, and not its beginning.
 """
 
 import dataclasses
+import importlib.util
+import json
 import multiprocessing
 import os
 import pathlib
@@ -34,7 +36,7 @@ class Job:
 
     Attributes:
         begin: its words, where OUT is the folder that it makes, DEMOS a recording,
-            GRID a grid and STUDY a study.
+            GRID a grid, STUDY a study and RAY a Ray cluster's address.
         again: to go on; by default the same.
         begun: a file in OUT that says that it can go on; before, it begins anew.
         finished: a file in OUT that says that it need not; by default it can in any case.
@@ -84,6 +86,14 @@ def same_forecasts(a: pathlib.Path, b: pathlib.Path) -> Iterable[str]:
     yield from compare(a, b)
     if (a / "forecast.json").read_bytes() != (b / "forecast.json").read_bytes():
         yield "forecast.json: other bytes"
+
+
+def same_settings(a: pathlib.Path, b: pathlib.Path) -> Iterable[str]:
+    """A line for everything in which two runs and the settings that they chose differ."""
+    yield from compare(a, b)
+    ours, theirs = (json.loads((run / "arm_settings.json").read_text()) for run in (a, b))
+    if ours["arms"] != theirs["arms"]:
+        yield "arm_settings.json: other settings or scores"
 
 
 def same_sequences(a: pathlib.Path, b: pathlib.Path) -> Iterable[str]:
@@ -155,6 +165,13 @@ JOBS = {
         "--all-controls",
         copied="scratch",
     ),
+    "tune_transfer": Job(
+        "tune_transfer OUT --targets jar --trials 2 --env-steps 200 --num-envs 4 "
+        "--methods fine_tune demos-1 "
+        "--out OUT/arm_settings.json",
+        copied="scratch",
+        differences=same_settings,
+    ),
     "sequence": Job(
         "sequence reach puck --learner replay --steps 400 --episodes 1 --num-envs 4 --width 8 "
         "--kept-episodes 1 --out OUT",
@@ -189,11 +206,17 @@ JOBS = {
         "compare GRID --out OUT",
         begun="cells",
     ),
+    "shard": Job(
+        "compare GRID --shard 2/2 --out OUT",
+        begun="cells",
+    ),
     "tune": Job(
         "tune STUDY --out OUT",
         begun="cells",
     ),
 }
+if importlib.util.find_spec("ray"):
+    JOBS["ray"] = Job("compare GRID --ray RAY --out OUT", begun="cells")
 
 
 def work(words: list[str], log: pathlib.Path) -> None:

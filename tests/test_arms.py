@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 import pathlib
 
 import numpy as np
@@ -16,7 +17,7 @@ from uncap.agents.config import DaggerConfig, LearnerConfig, NetworkConfig, PPOC
 from uncap.agents.learner import Learner
 from uncap.agents.policy import load_policy
 from uncap.envs import CLOSURES
-from uncap.evaluation import arms, cli, experiment, report, runs, transfer
+from uncap.evaluation import arms, cli, curves, experiment, report, runs, single_task
 from uncap.evaluation.config import TransferConfig
 from uncap.evaluation.training import Session
 
@@ -30,6 +31,11 @@ METHODS = (
     "adapter",
     "demos-1",
     "demos_then_rl-2",
+    "specialist-1",
+    "specialist-2",
+    "reptile-1",
+    "fomaml-1",
+    "attempts-2",
 )
 
 
@@ -39,7 +45,7 @@ METHODS = (
 @pytest.mark.parametrize("name", ["fine_tune", "demos-1", "demos_from_nothing-1000", "scratch"])
 def test_an_arm_is_known_by_its_name(name):
     row, episodes = arms.parted(name)
-    assert name == (f"{row}-{episodes}" if arms.ARMS[row].demos else row)
+    assert name == (f"{row}-{episodes}" if arms.ARMS[row].counts else row)
 
 
 @pytest.mark.parametrize(
@@ -47,10 +53,11 @@ def test_an_arm_is_known_by_its_name(name):
     [
         ("finetune", "unknown method or control 'finetune'.*fine_tune"),
         ("demos", "demos needs a number of expert episodes, 1 to 1,000: such as demos-5"),
+        ("attempts-101", "attempts needs a number of attempts, 1 to 100: such as attempts-5"),
         ("demos-0", "needs a number"),
         ("demos-05", "needs a number"),
         ("demos-1001", "needs a number"),
-        ("fine_tune-5", "fine_tune clones no expert episodes"),
+        ("fine_tune-5", "fine_tune takes no number"),
     ],
 )
 def test_a_name_that_is_none_gets_one_line(name, says):
@@ -177,12 +184,49 @@ def run(tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.fixture(scope="module")
-def entry(run, tmp_path_factory) -> dict:
+def settings(tmp_path_factory) -> pathlib.Path:
+    """A file of settings that are not the defaults of any arm."""
+    chosen = {
+        "fine_tune": {"rate": 1e-4, "rollout": 8, "falls": True, "leash": 0.1, "keep_best": True}
+        | {"critic_warmup": 0, "source_critic": 1},
+        "scratch": {"deviation": 0.3, "rollout": 8, "body": "film", "width": 8},
+        "demos-1": {"clone_updates": 3, "perturb": 0.3, "trains": "head"},
+        "demos_then_rl-2": {"trains": "adapter", "source_critic": 1, "rollout": 8},
+        "demos_from_nothing-1": {"clone_updates": 3, "body": "mlp", "width": 8},
+    }
+    path = tmp_path_factory.mktemp("settings") / "settings.json"
+    arms_of_file = {name: {"chosen": found, "tried": []} for name, found in chosen.items()}
+    path.write_text(json.dumps({"arms": arms_of_file}))
+    return path
+
+
+def make_alone(folder: pathlib.Path, job) -> pathlib.Path:
+    """A run with a policy per row."""
+    experiment.start(folder, job, 0, "a test")
+    assert single_task.train(Session(folder, job, 0, always, lambda: False))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def entry(run, settings, tmp_path_factory) -> dict:
     """A target's results, of every arm."""
     other = dataclasses.replace(JOB, task_set="bottle,valve:mug")
     unrelated = stored.make_run(tmp_path_factory.mktemp("unrelated") / "run", other)
+    alone = dataclasses.replace(JOB, task_set="bottle,valve:mug", alone=True, num_envs=4)
+    specialists = make_alone(tmp_path_factory.mktemp("alone") / "run", alone)
+    told_nothing = dataclasses.replace(
+        JOB, conditioning="belief", attempts=2, env_steps=0, task_set="bottle,jar:mug"
+    )
+    memory = stored.make_run(tmp_path_factory.mktemp("memory") / "run", told_nothing)
     controls = arms.default_controls(METHODS, dear=True, has_unrelated=True)
-    changed = dataclasses.replace(JOB.transfer, controls=controls, unrelated=str(unrelated))
+    changed = dataclasses.replace(
+        JOB.transfer,
+        controls=controls,
+        unrelated=str(unrelated),
+        specialists=str(specialists),
+        memory=str(memory),
+        settings=str(settings),
+    )
     job = dataclasses.replace(JOB, transfer=changed)
     found = experiment.transfer_run(Session(run, job, 0, always, lambda: False), TARGET)
     assert found is not None
@@ -194,8 +238,10 @@ def test_every_arm_runs(run, entry):
     assert rows == set(arms.ARMS)
     for name, [curve] in entry["curves"].items():
         arm = arms.arm_of(name)
-        assert len(curve["steps"]) == (3 if arm.reinforces else 1), name
-        assert (name in entry["area"]) == arm.reinforces
+        rises = arm.reinforces or arm.begins == "memory"
+        points = 2 if arm.begins == "memory" else 3 if arm.reinforces else 1
+        assert len(curve["steps"]) == points, name
+        assert (name in entry["area"]) == rises
         assert len(curve["last"]) == 3
         assert (name in entry["gain"]) == (arms.parted(name)[0] in arms.METHODS)
         at_home = arm.begins == "source" and arm.told == "own" and arm.trains != "conditioning"
@@ -203,7 +249,13 @@ def test_every_arm_runs(run, entry):
         if arm.reinforces:
             source = runs.read_results(run)["train"]["env_steps"]
             assert curve["steps"][-1] >= 16 + arm.total * source
+    found = entry["specialists"]
+    assert found["picked"] == "bottle"  # nearer to a mug than a valve is
+    assert set(found["zero_shot"]) == {"bottle", "valve"}
+    assert found["regret"] == max(found["zero_shot"].values()) - found["zero_shot"]["bottle"]
     text = report.write_report(run).read_text("utf-8")
+    assert "bottle was picked" in text
+    assert arms.CONTROLS["shuffled"].words in text
     assert "demos from nothing-1" in text
     assert "scratch total" in text
 
@@ -212,9 +264,9 @@ def test_an_arm_that_is_told_something_else_is_told_that(run):
     found = {}
     source, meta = load_policy(run / "checkpoint")
     for name in ("zero_shot", "nearest_task", "shuffled", "noise"):
-        which = transfer.Which(CLOSURES[TARGET], name, 0)
+        which = curves.Which(CLOSURES[TARGET], name, 0)
         session = Session(run, JOB, 0, always, lambda: False)
-        found[name] = transfer.Curve(source, meta, which, session).told
+        found[name] = curves.Curve(source, meta, which, session).told
     assert found["zero_shot"] == meta["conditioning"]
     trained = [np.asarray(meta["vectors"][name]) for name in meta["tasks"]]
     for name in ("nearest_task", "shuffled"):

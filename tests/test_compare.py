@@ -9,7 +9,10 @@ import json
 import multiprocessing
 import os
 import pathlib
+import re
+import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -101,6 +104,7 @@ results = {
     "train": {"env_steps": steps, "wall_seconds": seconds + 2},
 }
 (out / "results.json").write_text(json.dumps(results))
+(out / "kept.json").unlink(missing_ok=True)
 """
 GRID = """
 seeds = 2
@@ -132,17 +136,21 @@ class StandIn:
         self.folder = folder
         self.out = folder / "out"
         self.cells = self.out / "cells"
-        self.calls = self.cells / "calls"
+        folder.mkdir(exist_ok=True)
         (folder / "stub.py").write_text(STUB)
+
+    @property
+    def calls(self) -> pathlib.Path:
+        return self.cells / "calls"
 
     def command(self, words) -> list[str]:
         return [sys.executable, "-S", str(self.folder / "stub.py"), *words]
 
-    def __call__(self, grid=GRID, jobs=2, mixed_rewards=False) -> dict:
+    def __call__(self, grid=GRID, jobs=2, **more) -> dict:
         """What comes of comparing the cells of a grid."""
         path = self.folder / "grid.toml"
         path.write_text(grid)
-        config = CompareConfig(grid=path, out=self.out, jobs=jobs, mixed_rewards=mixed_rewards)
+        config = CompareConfig(grid=path, out=self.out, jobs=jobs, **more)
         return compare(config, AXES, Console(quiet=True), self.command)
 
     def command_lines(self) -> list[str]:
@@ -373,6 +381,14 @@ def test_what_is_finished_is_not_trained_again(job):
     assert job.command_lines() == calls
 
 
+def test_a_training_that_was_killed_after_its_evaluation_goes_on(job):
+    found = job()
+    calls = job.command_lines()
+    (job.cells / "none-seed0/kept.json").write_text("{}")  # there until the report is made
+    assert job() == found
+    assert job.command_lines() == [*calls, "--no-videos --resume RUN"]
+
+
 def test_a_grid_that_changed_its_flags_is_refused(job):
     job()
     with pytest.raises(RunError, match="other flags"):
@@ -536,3 +552,132 @@ def test_damage_in_a_cell_is_named_in_one_line(job):
     metrics.write_bytes(metrics.read_bytes()[:-3])
     assert str(metrics) in job(one)["notes"][0]
     assert "1 of its 4 rows are left out (4)" in (job.out / "compare.txt").read_text()
+
+
+# Shards
+
+
+def shards_of(job: StandIn, shards: int, *folders: pathlib.Path) -> None:
+    """Train a grid shard by shard, in the folders in turn."""
+    for number in range(1, shards + 1):
+        job.out = folders[(number - 1) % len(folders)]
+        job.cells = job.out / "cells"
+        assert job(shard=f"{number}/{shards}") == {}
+
+
+def files_of(out: pathlib.Path) -> dict[str, str]:
+    """The files of a comparison's table."""
+    return {path.name: path.read_text() for path in out.glob("compare.*")}
+
+
+@pytest.mark.parametrize("shards", [1, 3, 8])
+def test_a_table_over_shards_has_the_bytes_of_one_grid(shards, tmp_path):
+    whole, parts = StandIn(tmp_path / "whole"), StandIn(tmp_path / "parts")
+    whole()
+    shards_of(parts, shards, parts.out)
+    assert files_of(parts.out) == {}
+    trained = parts.command_lines()
+    assert sorted(trained) == sorted(whole.command_lines())
+    parts()
+    assert parts.command_lines() == trained  # each cell was some shard's
+    assert files_of(parts.out) == files_of(whole.out)
+    assert len(files_of(whole.out)) == 4
+
+
+def test_shards_of_several_machines_are_copied_together(tmp_path):
+    whole, parts = StandIn(tmp_path / "whole"), StandIn(tmp_path / "parts")
+    whole()
+    machines = [tmp_path / "a", tmp_path / "b"]
+    shards_of(parts, 2, *machines)
+    parts.out = tmp_path / "merged"
+    parts.cells = parts.out / "cells"
+    for machine in machines:
+        shutil.copytree(machine / "cells", parts.cells, dirs_exist_ok=True)
+    calls = parts.command_lines()
+    parts()
+    assert parts.command_lines() == calls
+    assert files_of(parts.out) == files_of(whole.out)
+
+
+def test_a_shard_that_fails_or_is_stopped_says_so(job):
+    bad = GRID.replace("[common]", '[common]\ntask_set = "bad"')
+    assert job(bad, shard="1/4") == {}
+    with pytest.raises(RunError, match="1 of 1 cells failed: none-seed1"):
+        job(bad, shard="3/4")
+    slow = 'seeds = 1\n[common]\ntask_set = "slow"\n[vary]\nrate = [1, 2]'
+    job.out = job.folder / "slow"
+    job.cells = job.out / "cells"
+    interrupt_once_ready(job, 1)
+    with pytest.raises(SystemExit) as caught:
+        job(slow, shard="2/2")
+    assert caught.value.code == 130
+    assert [path.parent.name for path in job.cells.glob("*/saved")] == ["rate-2.0-seed0"]
+
+
+def test_shards_are_trained_beside_each_other_but_not_beside_the_whole(job):
+    job(shard="1/2")
+    with owned(job.out / "shards/1-of-2"):
+        assert job(shard="2/2") == {}
+        with pytest.raises(Busy):
+            job(shard="1/2")
+        with pytest.raises(Busy, match="1-of-2 is being written by another comparison"):
+            job()
+    with owned(job.out), pytest.raises(Busy, match="is being written by another comparison"):
+        job(shard="2/2")
+    assert job()["failed"] == {}
+
+
+@pytest.mark.parametrize("shard", ["0/8", "9/8", "a/b", "1", "1/2/3", "1/0", "-1/2", "1.0/2", ""])
+def test_a_shard_that_is_none_gets_one_line(shard):
+    problem = flags_of_compare()["shard"].setting.problem(shard, "--shard")
+    assert (
+        problem
+        == f"--shard must be K/N, with whole numbers K from 1 to N, such as 2/8, not {shard}"
+    )
+
+
+@pytest.mark.parametrize("shard", ["1/1", "8/8", "2/8", "999/1000"])
+def test_a_shard_is_taken(shard):
+    assert flags_of_compare()["shard"].setting.problem(shard, "--shard") is None
+
+
+@pytest.mark.parametrize(
+    "address", ["", "6379", "a b:1", "host:0", "host:70000", "ray://h:1", "h:"]
+)
+def test_an_address_that_is_none_gets_one_line(address):
+    problem = flags_of_compare()["ray"].setting.problem(address, "--ray")
+    assert problem.startswith("--ray must be HOST:PORT of a Ray cluster, ")
+
+
+@pytest.mark.parametrize("address", ["auto", "10.0.0.1:6379", "head.example:1"])
+def test_an_address_is_taken(address):
+    assert flags_of_compare()["ray"].setting.problem(address, "--ray") is None
+
+
+def flags_of_compare() -> dict:
+    given = CompareConfig(grid=pathlib.Path("grid.toml"))
+    return {flag.key: flag for flag in flags(given)}
+
+
+def test_the_template_for_slurm_trains_the_shard_of_its_task(tmp_path):
+    """Slurm is not here: a shell runs the script with the variables that Slurm sets."""
+    stub = tmp_path / "uncap"
+    stub.write_text('#!/bin/sh\necho "$@"\n')
+    stub.chmod(0o755)
+    script = ROOT / "benchmarks/slurm.sh"
+    variables = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "SLURM_ARRAY_TASK_ID": "3",
+        "SLURM_ARRAY_TASK_MAX": "8",
+        "SLURM_CPUS_PER_TASK": "4",
+    }
+    done = subprocess.run(
+        ["bash", script, "grid.toml", "--out", "a b"],
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "compare grid.toml --shard 3/8 --jobs 4 --out a b\n"
+    options = re.findall(r"^#SBATCH --([a-z-]+)", script.read_text(), re.MULTILINE)
+    assert {"array", "cpus-per-task", "signal", "time"} <= set(options)

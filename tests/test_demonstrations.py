@@ -9,10 +9,9 @@ import sys
 import numpy as np
 import pytest
 
-from uncap.agents import demonstrations
+from uncap.agents.bursts import BURST, bursts
 from uncap.agents.config import CloneConfig, LearnerConfig
 from uncap.agents.demonstrations import (
-    BURST,
     DemoConfig,
     clone,
     load,
@@ -126,7 +125,7 @@ def test_only_perturbed_steps_depart_from_the_expert(episodes):
 def test_bursts_take_their_share(share):
     shares = []
     for seed in range(5):
-        perturbed, _ = demonstrations._bursts(np.random.default_rng(seed), 4000, 4000, share)
+        perturbed, _ = bursts(np.random.default_rng(seed), 4000, 4000, share)
         shares.append(perturbed[:2000].mean())
     assert np.mean(shares) == pytest.approx(share, abs=0.03)
 

@@ -74,6 +74,8 @@ PARTS = {
         "uncap.evaluation.sequence:rows_of",
         "uncap.evaluation.sequence:TaskSequence",
     ),
+    "transfer": ("_transfer_job",),
+    "tune_transfer": ("_transfer_job",),
     "tune": ("uncap.evaluation.tuning:tune", "uncap.evaluation.tuning:_next"),
 }  # get flags handed
 
@@ -204,7 +206,7 @@ def test_seeds_count_on_within_what_is_allowed(seed, config, allowed):
     if allowed:
         check_seeds(seed, config)
     else:
-        with pytest.raises(ValueError, match="^--seed must be at most 42949[56]"):
+        with pytest.raises(ValueError, match="^--seed must be at most 42949[456]"):
             check_seeds(seed, config)
 
 

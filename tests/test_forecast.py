@@ -13,7 +13,7 @@ from rich.console import Console
 from uncap.agents.config import DaggerConfig, LearnerConfig, NetworkConfig
 from uncap.agents.learner import Learner
 from uncap.envs import CLOSURES, named_set
-from uncap.evaluation import cli, forecast, runs
+from uncap.evaluation import beginnings, cli, forecast, runs
 
 TARGETS = ("thermos", "canister", "mug", "jar")
 
@@ -44,6 +44,16 @@ def test_what_predictors_say_of_a_trained_row_and_of_others(source):
     assert own["disagreement"] < other["disagreement"]
     assert -1.0 <= other["cosine"] < own["cosine"] <= 1.0
     assert own == forecast.predictions(source, "bottle")  # again the same
+
+
+def test_first_attempts_of_a_memory_are_asked_where_there_is_one(run, source, tmp_path):
+    assert "first_attempt" not in forecast.predictions(source, "jar")
+    job = dataclasses.replace(stored.TINY, task_set="bottle,valve:reach", conditioning="belief")
+    memory = stored.make_run(tmp_path / "memory", job)
+    with_memory = dataclasses.replace(source, memory=beginnings.remembering(memory))
+    assert forecast.predictions(with_memory, "reach")["first_attempt"] == 0.0
+    with pytest.raises(ValueError, match="has no memory"):
+        beginnings.remembering(run)
 
 
 def test_a_gradient_is_that_of_the_actors_distance(source):
@@ -115,7 +125,7 @@ def test_the_command_says_how_right_it_was_where_that_is_known(run, tmp_path):
     assert "rank correlation of cosine with gain of fine_tune on scratch: " in printed
     found = json.loads((tmp_path / "f.json").read_text())
     assert list(found["predicted"]) == list(TARGETS)
-    assert set(found["predicted"]["jar"]) == set(forecast.PREDICTORS)
+    assert set(found["predicted"]["jar"]) == set(forecast.PREDICTORS) - {"first_attempt"}
 
 
 @pytest.mark.parametrize(

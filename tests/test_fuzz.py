@@ -42,6 +42,7 @@ from uncap.envs.observations import SIZE
 from uncap.evaluation import (
     commands,
     compare_report,
+    curves,
     experiment,
     grid,
     kept,
@@ -171,9 +172,9 @@ def ask_go_on_transfer(folder: pathlib.Path, said: Said) -> Any:
     _, job = experiment.stored_job(run)
     source, meta = load_policy(run / "checkpoint")
     session = Session(run, job, 0, lambda *_: None, lambda: True)
-    which = transfer.Which(CLOSURES[TARGET], "fine_tune", 0)
-    transfer._check_kept(which.folder(run), transfer.settings(job.transfer, source))
-    curve = transfer.Curve(source, meta, which, session)
+    which = curves.Which(CLOSURES[TARGET], "fine_tune", 0)
+    transfer._check_kept(which.folder(run), curves.common(job.transfer, source))
+    curve = curves.Curve(source, meta, which, session)
     curve._resume()
     return curve.points, curve.learner.policy
 
@@ -310,7 +311,7 @@ def make_transferring(run: pathlib.Path, into: pathlib.Path) -> None:
     shutil.copytree(run, into)
     _, job = experiment.stored_job(into)
     session = Session(into, job, 0, lambda *_: None, lambda: True)
-    assert not transfer.learn(transfer.Which(CLOSURES[TARGET], "fine_tune", 0), session)
+    assert not transfer.learn(curves.Which(CLOSURES[TARGET], "fine_tune", 0), session)
 
 
 @pytest.fixture(scope="module")
@@ -332,7 +333,7 @@ def whole(tmp_path_factory, stand_ins) -> pathlib.Path:
     (study / "grid.toml").write_text(GRID)
     for cell in grid.read_grid(study / "grid.toml", grid.axes()).cells:
         run = study / "out/cells" / cell.name
-        shutil.copytree(folder / "run", run)
+        shutil.copytree(folder / "run", run, ignore=shutil.ignore_patterns(kept.FILE))
         record = {"flags": dict(cell.configuration.flags), "seed": 0, "jobs": 1}
         files.write_json(run.with_name(f"{run.name}.json"), record)
         shutil.rmtree(run / "checkpoint")  # compare does not read it
@@ -341,7 +342,7 @@ def whole(tmp_path_factory, stand_ins) -> pathlib.Path:
     (tuned / "study.toml").write_text(STUDY)
     for number, body in enumerate(("mlp", "film")):
         run = tuned / f"out/cells/trial-{number:03}-seed0"
-        shutil.copytree(folder / "run", run)
+        shutil.copytree(folder / "run", run, ignore=shutil.ignore_patterns(kept.FILE))
         shutil.rmtree(run / "checkpoint")
         flags = {"quick": True, "body": body, "ppo.learning_rate": 3e-4}
         files.write_json(run.with_name(f"{run.name}.json"), {"flags": flags, "seed": 0, "jobs": 1})

@@ -85,7 +85,7 @@ def test_imports_point_one_way(path):
 
 def test_the_check_sees_imports():
     assert {"envs", "agents"} <= parts_of(ROOT / "evaluation" / "transfer.py")
-    assert "" in parts_of(ROOT / "evaluation" / "compare.py")
+    assert "" in parts_of(ROOT / "evaluation" / "places.py")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))

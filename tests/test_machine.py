@@ -136,6 +136,10 @@ def quick(monkeypatch):
 WRITES = {
     "train": (f"train {TINY} --out OUT", "config.json"),
     "transfer": ("transfer RUN --target jar --out OUT", None),
+    "tune_transfer": (
+        "tune_transfer RUN --targets jar --trials 1 --env-steps 80 --num-envs 4 --out OUT",
+        None,
+    ),
     "sequence": (
         "sequence reach puck --steps 80 --episodes 1 --num-envs 4 --width 8 --out OUT",
         "sequence.json",
@@ -152,6 +156,7 @@ WRITES = {
 }
 READS = {
     "transfer": "transfer RUN --target jar",
+    "tune_transfer": "tune_transfer RUN --targets jar --trials 1 --env-steps 80 --num-envs 4",
     "forecast": "forecast RUN --targets jar",
     "evaluate": "evaluate RUN --episodes 1",
     "video": "video RUN --task reach",

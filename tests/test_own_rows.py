@@ -10,7 +10,7 @@ from rich.console import Console
 from uncap.agents.files import read_json
 from uncap.envs import rewards
 from uncap.envs.closures import CLOSURES, named_set, spot_name
-from uncap.evaluation import cli, compare, imports
+from uncap.evaluation import cli, imports, places
 
 MODULE = """
 from uncap import Closure, register, register_reward
@@ -48,7 +48,7 @@ def test_a_row_of_an_imported_module_is_one_of_the_rows(mine, words):
     found = said(*words.split(), "expert", *["--tasks", "ink-bottle", "--episodes", "1"])
     assert "ink-bottle   1.00" in found
     assert imports.words() == ["--import", "mine"]
-    command = compare.train_command(["--seed", "1"])
+    command = places.train_command(["--seed", "1"])
     assert command[-5:] == ["--import", "mine", "train", "--seed", "1"]
 
 

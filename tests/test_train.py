@@ -351,7 +351,7 @@ def test_interrupt_saves_and_resumes(tmp_path):
     wait_for_updates(run, 3)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
+    assert process.returncode == 130, err
     assert "--resume" in out
     _, meta = checkpoints.load(run / "latest")
     stopped = meta["env_steps"]

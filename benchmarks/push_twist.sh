@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Transfer to a mechanism that was left out (pressing and twisting), by methods beside controls.
+#
+# First the rule: how each arm explores and learns is chosen on another mechanism (sliding lids)
+# that another source left out. What is done is not done again: the same command goes on.
+#
+#     bash benchmarks/push_twist.sh OUT [SEEDS]
+set -euo pipefail
+out=${1:?the folder for the runs}
+seeds=${2:-3}
+
+methods=(fine_tune adapter demos-1 demos-5 demos_then_rl-1 demos_then_rl-5 reptile-5 fomaml-5)
+tuned=(fine_tune adapter demos-1 demos-5 demos_then_rl-1 demos_then_rl-5)
+from_nothing=(scratch demos_from_nothing-1 demos_from_nothing-5)
+
+source_without() {  # MECHANISM FOLDER
+    if [ -f "$2/config.json" ]; then
+        python train.py --resume "$2"
+    else
+        python train.py --task-set "drawn-224-without-$1" --body film --width 384 --num-envs 224 \
+            --dagger.steps 672000 --env-steps 0 --transfer-steps 0 --episodes 5 --no-videos \
+            --out "$2"
+    fi
+}
+
+source_without slide "$out/rule"
+python train.py tune_transfer "$out/rule" --targets slide-mug pencil-box --env-steps 100000 \
+    --points 4 --trials 12 --methods "${tuned[@]}" --controls "${from_nothing[@]}" \
+    --out "$out/settings.json"
+
+source_without push_twist "$out/source"
+for target in pill-box solvent-can; do
+    python train.py transfer "$out/source" --target "$target" --env-steps 400000 --points 10 \
+        --seeds "$seeds" --settings "$out/settings.json" --methods "${methods[@]}" \
+        --controls shuffled noise "${from_nothing[@]}"
+done

@@ -1,0 +1,179 @@
+"""How each arm of a transfer explores and how gently it learns: chosen by one rule, kept in a file.
+
+The rule is the search of `tune_transfer`: the same for every arm, with the same budget, on rows
+that were left out of a source's, never on a target.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from uncap.agents.config import NetworkConfig, PPOConfig
+from uncap.agents.settings import setting
+from uncap.evaluation import runs
+from uncap.evaluation.arms import Arm, parted
+from uncap.evaluation.run_shapes import ARM_SETTINGS
+from uncap.evaluation.shapes import as_settings
+
+
+@dataclasses.dataclass(frozen=True)
+class ArmSettings:
+    """Settings of an arm; None: what the run has."""
+
+    trains: str | None = setting(
+        None,
+        "which weights learn, of an arm in which all would",
+        choices="uncap.agents.adaptation:TRAINS",
+    )
+    rate: float | None = setting(None, "learning rate of the actor by reinforcement", above=0)
+    deviation: float | None = setting(None, "of the actions, at first", above=0)
+    rollout: int | None = setting(None, "control steps per environment and update", least=1)
+    falls: bool = setting(False, "whether the rate falls to a tenth over the budget")
+    leash: float = setting(0.0, "pull of the weights back to where they began", least=0)
+    critic_warmup: int | None = setting(
+        None, "updates on the target that train the critic alone", least=0
+    )
+    source_critic: int = setting(
+        0, "the same before that, on the source's own rows: no part of the budget", least=0
+    )
+    keep_best: bool = setting(
+        False, "measure the weights with the best success in training so far, not the last"
+    )
+    clone_updates: int = setting(300, "minibatches of cloning", least=1)
+    clone_rate: float = setting(3e-4, "learning rate of cloning", above=0)
+    perturb: float = setting(
+        0.0, "share of random bursts in the expert episodes that are cloned", least=0, most=0.9
+    )
+    body: str | None = setting(
+        None, "of a network that begins from nothing", choices="uncap.agents.tables:BODIES"
+    )
+    width: int | None = setting(None, "the same", least=4)
+
+    def ppo(self, given: PPOConfig, warm: bool, budget: int) -> PPOConfig:
+        """Settings of PPO.
+
+        Args:
+            given: those of the run.
+            warm: whether the policy does not start from nothing.
+            budget: environment steps.
+        """
+        prefix = "warm_" if warm else ""
+        changed: dict[str, Any] = {
+            f"{prefix}learning_rate": self.rate,
+            f"{prefix}rollout": self.rollout,
+            "critic_warmup": self.critic_warmup,
+            "anneal_steps": budget if self.falls else None,
+        }
+        if warm:
+            changed["warm_deviation"] = self.deviation
+        elif self.deviation is not None:
+            (start, _), *later = given.deviations
+            changed["deviations"] = (
+                (start, self.deviation),
+                *((steps, min(most, self.deviation)) for steps, most in later),
+            )
+        known = {name: value for name, value in changed.items() if value is not None}
+        return dataclasses.replace(given, **known)
+
+    def network(self, given: NetworkConfig) -> NetworkConfig:
+        """The network of an arm that begins from nothing.
+
+        Args:
+            given: that of the run.
+        """
+        return dataclasses.replace(
+            given, body=self.body or given.body, width=self.width or given.width
+        )
+
+
+# Values that the search draws from, by what an arm does
+FROZEN: dict[str, tuple[Any, ...]] = {"trains": ("all", "adapter", "head")}
+REINFORCING: dict[str, tuple[Any, ...]] = {
+    "rate": (5e-5, 1e-4, 2e-4, 3e-4),
+    "deviation": (0.04, 0.1, 0.2, 0.35, 0.5),
+    "rollout": (80, 160, 320),
+    "falls": (False, True),
+    "keep_best": (False, True),
+}
+WARM: dict[str, tuple[Any, ...]] = {"critic_warmup": (0, 1, 3), "leash": (0.0, 0.003, 0.03)}
+OF_SOURCE: dict[str, tuple[Any, ...]] = {"source_critic": (0, 5)}
+CLONING: dict[str, tuple[Any, ...]] = {
+    "clone_updates": (100, 300, 1000, 2000),
+    "clone_rate": (1e-4, 3e-4, 1e-3),
+    "perturb": (0.0, 0.3),
+}
+FROM_NOTHING: dict[str, tuple[Any, ...]] = {
+    "body": ("mlp", "film", "attention"),
+    "width": (64, 128, 256, 384),
+}
+
+
+def space(arm: Arm) -> dict[str, tuple[Any, ...]]:
+    """The settings that make a difference to an arm, and the values that are tried.
+
+    Args:
+        arm: a row of the table.
+
+    Returns:
+        Values by setting; empty of an arm that learns nothing.
+    """
+    found: dict[str, tuple[Any, ...]] = {}
+    from_nothing = arm.begins == "nothing"
+    learns = arm.reinforces or arm.demos
+    if learns and arm.trains == "all" and not (from_nothing or arm.adapts):
+        found |= FROZEN
+    if arm.reinforces:
+        found |= REINFORCING
+        if not from_nothing or arm.demos:
+            found |= WARM
+        if not from_nothing:
+            found |= OF_SOURCE
+    if arm.demos:
+        found |= CLONING
+    if from_nothing and not arm.taught:
+        found |= FROM_NOTHING
+    return found
+
+
+REMEDY = "choose the settings anew with `tune_transfer`"
+
+
+def read(path: pathlib.Path) -> dict[str, ArmSettings]:
+    """What a file of `tune_transfer` chose, by arm.
+
+    Raises:
+        RunError: there is none, or it is damaged.
+    """
+    found = runs.read_shaped(path, ARM_SETTINGS, REMEDY)
+    if not found:
+        raise runs.RunError(f"there is no {path}: {REMEDY}")
+    chosen = {}
+    for name, tried in found["arms"].items():
+        try:
+            parted(name)
+            chosen[name] = as_settings(ArmSettings, tried["chosen"])
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
+            problem = " ".join(str(error).split())
+            raise runs.RunError(f"{path} is damaged: {name}: {problem}; {REMEDY}") from None
+    return chosen
+
+
+def of_arm(chosen: Mapping[str, ArmSettings], name: str) -> ArmSettings:
+    """The settings that were chosen for an arm; the defaults where it was not tried.
+
+    Of an arm whose name ends in a number, those of the same row with the next smaller number that
+    was tried, or else the smallest.
+
+    Args:
+        chosen: see `read`.
+        name: of the arm.
+    """
+    row, number = parted(name)
+    numbers = {parted(tried)[1]: tried for tried in chosen if parted(tried)[0] == row}
+    if not numbers:
+        return ArmSettings()
+    below = [known for known in numbers if known <= number]
+    return chosen[numbers[max(below) if below else min(numbers)]]

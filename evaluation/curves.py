@@ -1,0 +1,556 @@
+"""One learner of a transfer: what it begins with, how it learns, and its curve on the target."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import pathlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from uncap.agents import adaptation, checkpoints
+from uncap.agents import meta as meta_learning
+from uncap.agents.config import LearnerConfig, PPOConfig
+from uncap.agents.episodes import labelled
+from uncap.agents.files import write_json
+from uncap.agents.learner import Learner
+from uncap.agents.policy import Acting
+from uncap.envs import CLOSURES, Closure
+from uncap.evaluation import arm_settings, beginnings, runs
+from uncap.evaluation.arm_settings import ArmSettings
+from uncap.evaluation.arms import ARMS, Arm, arm_of, parted
+from uncap.evaluation.config import TransferConfig
+from uncap.evaluation.protocol import EVALUATION_SEED, Episode, evaluate, spread, summary
+from uncap.evaluation.training import SAVES, Session
+from uncap.evaluation.unseen import position
+
+FOLDER = runs.TRANSFERS
+FINISHED = "curve.json"  # in a learner's folder, in place of its state
+DEMO_SEED = 10_000  # added to the seed of a learner that clones, for the starts of the episodes
+CRITIC_SEED = 20_000  # the same, for the source's rows on which its critic warms up
+_MOST_ROWS = 64  # of the source, drawn, on which a critic warms up
+_CLONE_BATCH = 512  # labelled states per minibatch of cloning
+Weights = dict[str, np.ndarray]
+
+
+class Which(NamedTuple):
+    """One learner of a transfer.
+
+    Attributes:
+        target: the row.
+        kind: name of an arm, see `arms.parted`.
+        seed: of everything random in it.
+        settings: of the arm; None: what the job's file says.
+        trial: of a search for settings, in whose folder it then is; None: of a transfer.
+    """
+
+    target: Closure
+    kind: str
+    seed: int
+    settings: ArmSettings | None = None
+    trial: int | None = None
+
+    @property
+    def words(self) -> str:
+        """For messages."""
+        text = f"{self.target.name} {self.kind}" + (f" {self.seed}" if self.seed else "")
+        return text if self.trial is None else f"{text}, trial {self.trial}"
+
+    def folder(self, run: pathlib.Path) -> pathlib.Path:
+        """Where it keeps its state, and at last its curve."""
+        if self.trial is not None:
+            trial = runs.SETTINGS + f"/{self.kind}/trial-{self.trial:02}"
+            return run / trial / f"{self.target.name}-{self.seed}"
+        return run / FOLDER / self.target.name / f"{self.kind}-{self.seed}"
+
+
+def settings_of(config: TransferConfig, which: Which) -> ArmSettings:
+    """The settings of a learner's arm.
+
+    Raises:
+        RunError: the job's file of settings is missing or damaged.
+    """
+    if which.settings is not None:
+        return which.settings
+    if config.settings is None:
+        return ArmSettings()
+    return arm_settings.of_arm(arm_settings.read(pathlib.Path(config.settings)), which.kind)
+
+
+def common(config: TransferConfig, source: Any, arm: Arm | None = None) -> dict[str, Any]:
+    """What curves of one entry have in common.
+
+    Args:
+        config: of the transfer.
+        source: the trained policy.
+        arm: of a learner, for what matters to it; None: of all.
+    """
+    weights = {name: value.numpy() for name, value in source.state_dict().items()}
+    found = {
+        "budget": config.env_steps,
+        "points": config.points,
+        "episodes": config.episodes,
+        "last_episodes": config.last_episodes,
+        "num_envs": config.num_envs,
+        "source": checkpoints.digest(weights),
+    }
+    runs_of = {"unrelated": "unrelated", "specialist": "specialists", "memory": "memory"}
+    for begins, name in runs_of.items():
+        named = getattr(config, name)
+        if named and (arm is None or arm.begins == begins):
+            found[name] = named
+    if config.settings and (arm is None or arm_settings.space(arm)):
+        found["settings"] = hashlib.sha256(pathlib.Path(config.settings).read_bytes()).hexdigest()
+    return found
+
+
+class Curve:
+    """The learning curve of one learner on the target.
+
+    Its state is a checkpoint, which is written whole: after every point and between them.
+
+    Args:
+        source: the trained policy.
+        meta: of its checkpoint, see `load_policy`.
+        which: the learner.
+        session: the job.
+
+    Attributes:
+        points: (environment steps, seconds, success) so far.
+        last: outcomes of the last point's episodes, 0 or 1.
+        diverged: simulations that were put back in its evaluations.
+        invalid_actions: control steps of its evaluations whose action was not finite.
+    """
+
+    def __init__(self, source: Any, meta: Mapping[str, Any], which: Which, session: Session):
+        self.conditioning = meta["conditioning"]
+        self.episode_steps = meta["episode_steps"]
+        self.target = which.target.name
+        self.seed = which.seed
+        row, self.number = parted(which.kind)
+        self.arm = ARMS[row]
+        self.meta = meta
+        self.session = session
+        self.config = session.config.transfer
+        self.arm_settings = settings_of(self.config, which)
+        self.settings = common(self.config, source, self.arm)
+        if which.trial is not None:
+            self.settings["arm"] = vars(self.arm_settings)
+        self.folder = which.folder(session.run)
+        self.points: list[tuple[int, float, float]] = []
+        self.last: list[int] = []
+        self.diverged = 0
+        self.invalid_actions = 0
+        self._saved = 0  # parts of the budget
+        self._began = time.perf_counter()
+        self._evaluating = 0.0  # seconds
+        self.budget = self.config.env_steps
+        if self.arm.total:
+            self.budget += runs.read_results(session.run).get("train", {}).get("env_steps", 0)
+        self.specialists: dict[str, beginnings.Loaded] = {}
+        self.source = self._beginning(source)
+        self.learner = self._make_learner()
+        if self.arm.begins != "nothing":
+            self.learner.policy.adopt(self.source)
+        self.trains = self.arm.trains
+        if self.trains == "all":
+            self.trains = self.arm_settings.trains or "all"
+        if self.arm.reinforces or self.arm.demos:
+            adaptation.train_only(self.learner.policy, self.trains, self._vector())
+            adaptation.leash(self.learner.policy, self.arm_settings.leash)
+        self.told = self._told()
+        self._best = _Best(self.learner.policy.actor)
+
+    def _beginning(self, source: Any) -> Any:
+        """The policy that it begins with; the source, where that is nothing."""
+        if self.arm.begins == "unrelated":
+            return beginnings.unrelated(self.config, self.meta)
+        if self.arm.begins == "specialist":
+            self.specialists = beginnings.specialists(self.config, self.target, self.meta)
+            ranked = list(self.specialists.values())
+            if self.number > len(ranked):
+                raise runs.RunError(
+                    f"specialist-{self.number} needs as many rows: {self.config.specialists} has "
+                    f"{len(ranked)}"
+                )
+            return ranked[self.number - 1][0]
+        return source
+
+    def _make_learner(self) -> Learner:
+        """The learner on the target, before it is given what it begins with."""
+        from_nothing = self.arm.begins == "nothing"
+        network = self.source.network
+        config = LearnerConfig(
+            conditioning=self.conditioning,
+            sensors=network.sensors,
+            episode_steps=self.episode_steps,
+            reward=self.session.config.reward,
+            num_envs=self.config.num_envs,
+            engine=self.session.config.engine,
+            warm=self._is_warm,
+            network=self.arm_settings.network(network) if from_nothing else network,
+            ppo=self._ppo,
+        )
+        return Learner((self.target,), config, self.seed)
+
+    @property
+    def _is_warm(self) -> bool:
+        """Whether reinforcement does not begin with nothing."""
+        return self.arm.begins != "nothing" or self.arm.demos or self.arm.taught
+
+    @property
+    def _ppo(self) -> PPOConfig:
+        return self.arm_settings.ppo(self.session.config.ppo, self._is_warm, self.budget)
+
+    def measure(self) -> bool:
+        """Learn, and evaluate along the way; False if stopped."""
+        if checkpoints.exists(self.folder):
+            self._resume()
+        elif not self._begin():
+            return False
+        if self.arm.taught and not self.points and not self._teach():
+            return False
+        if not self.points:
+            self._point()
+        while self.arm.reinforces and len(self.points) <= self.config.points:
+            steps = self.budget * len(self.points) // self.config.points
+            self.learner.learn(steps, self._on_update)
+            if self.session.stop():
+                return False
+            self._point()
+        self._finish()
+        return True
+
+    def _vector(self) -> torch.Tensor:
+        """What is told of the target, (t,), where it is a vector that stays; else of no size."""
+        vectors = self.learner.closures.task_vectors
+        stays = vectors.ndim == 2 and not self.learner.policy.network.embedding
+        return torch.as_tensor(vectors[0] if stays else vectors[0, :0].reshape(-1))
+
+    def _told(self) -> Any:
+        """What the environments of evaluations tell: the conditioning, or a vector of the arm's.
+
+        Raises:
+            RunError: the policy is told nothing by a vector.
+        """
+        if self.arm.told == "own":
+            return self.conditioning
+        trained = {name: np.asarray(self.meta["vectors"][name]) for name in self.meta["tasks"]}
+        known = np.stack(list(trained.values()))  # (rows, ..., t)
+        if not known.size:
+            raise runs.RunError(
+                "nearest_task, shuffled and noise need a policy that is told of its task by a "
+                f"vector: this one is told {self.conditioning}"
+            )
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, 3]))
+        if self.arm.told == "nearest":
+            found = trained[
+                position(CLOSURES[self.target], [CLOSURES[n] for n in trained])["nearest"]
+            ]
+        elif self.arm.told == "another":
+            found = known[rng.integers(len(known))]
+        else:
+            found = rng.normal(known.mean(0), known.std(0))
+        return {self.target: found.astype(np.float32)}
+
+    def _begin(self) -> bool:
+        """Give the learner what it begins with; False if stopped."""
+        policy = self.learner.policy
+        if self.arm.begins != "nothing":
+            deviation = self._ppo.warm_deviation
+            policy.log_std.data.fill_(float(np.log(deviation)))
+        if self.arm.adapts and not meta_learning.train(
+            policy, self.meta, self.arm.adapts, self.number, self.seed, self._goes_on
+        ):
+            return False
+        if self.arm.demos:
+            self._clone_expert()
+        if self.arm.reinforces and self.arm.begins != "nothing" and self.arm_settings.source_critic:
+            self._warm_critic()
+        self._best.begin()
+        return not self.session.stop()
+
+    def _goes_on(self, share: float) -> bool:
+        """Report how far a beginning is."""
+        self.session.report("", round(share * self.budget / 2), self.budget, "")
+        return not self.session.stop()
+
+    def _clone_expert(self) -> None:
+        """Clone episodes of the target's expert into the learner's policy."""
+        chosen = self.arm_settings
+        seed = self.seed + DEMO_SEED
+        data = labelled(self.meta, self.target, self.number, seed, chosen.perturb)
+        updates, rate = chosen.clone_updates, chosen.clone_rate
+        if self.arm.adapts:  # as the inner loop did
+            updates = meta_learning.MetaConfig.updates
+            rate = meta_learning.MetaConfig.inner_rate
+        rng = np.random.default_rng(np.random.SeedSequence([seed, 5]))
+        meta_learning.adapt(self.learner.policy, data, updates, _CLONE_BATCH, rate, rng)
+
+    def _warm_critic(self) -> None:
+        """Train the critic on rollouts of the policy on the source's own rows."""
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, 6]))
+        tasks = np.array(self.meta["tasks"])
+        most = min(_MOST_ROWS, self.config.num_envs)
+        rows = tuple(tasks[np.sort(rng.permutation(len(tasks))[:most])].tolist())
+        updates = self.arm_settings.source_critic
+        ppo = dataclasses.replace(self._ppo, critic_warmup=updates)
+        config = dataclasses.replace(self.learner.config, ppo=ppo)
+        there = Learner(rows, config, self.seed + CRITIC_SEED, self.meta["known"])
+        # an adapter, or a vector that is learned, changes little yet
+        there.policy.adopt(self.learner.policy if self.trains == "all" else self.source)
+        there.learn(updates * ppo.warm_rollout * self.config.num_envs, lambda: self._goes_on(0.5))
+        there.closures.close()
+        self.learner.policy.adopt(there.policy, "critic.")
+
+    def _teach(self) -> bool:
+        """Let the target's expert teach; False if stopped."""
+        dagger = self.session.config.dagger
+        total = dagger.total(1)
+
+        def on_round(env_steps: int, loss: float) -> bool:
+            parts = int(SAVES * env_steps / total)
+            if parts > self._saved or self.session.stop():
+                self._saved = parts
+                self._save()
+            self.session.report("", min(env_steps, total), total, "")
+            return not self.session.stop()
+
+        self.learner.imitate_experts(dagger, on_round)
+        return not self.session.stop()
+
+    def _on_update(self) -> bool:
+        """Save when another part of the budget is used, and at a stop; whether to go on."""
+        if self.arm_settings.keep_best:
+            self._best.note(float(self.learner.take_successes()[0]))
+        parts = int(SAVES * self.learner.env_steps / self.budget)
+        if parts > self._saved or self.session.stop():
+            self._saved = parts
+            self._save()
+        self._report()
+        return not self.session.stop()
+
+    def _point(self) -> None:
+        """Evaluate, and keep the point; the last one with more episodes."""
+        is_last = not self.arm.reinforces or len(self.points) == self.config.points
+        episodes = self.config.episodes
+        if is_last:
+            episodes = max(episodes, self.config.last_episodes)
+        seconds = time.perf_counter() - self._began - self._evaluating
+        table = self._evaluated((self.target,), episodes, self.told)
+        found = summary(table)
+        self.points.append((self.learner.env_steps, round(seconds, 2), found["mean_success"]))
+        self.last = [int(episode.success) for episode in table]
+        self.diverged += found["diverged"]
+        self.invalid_actions += found["invalid_actions"]
+        self._save()
+        self._report()
+
+    def _evaluated(self, rows: Sequence[str], episodes: int, told: Any) -> list[Episode]:
+        """Episodes of the policy as it is now, or as it was at its best."""
+        began = time.perf_counter()
+        with self._best.acting():
+            table = evaluate(
+                Acting(self.learner.policy, (self.target,)),
+                rows,
+                episodes,
+                conditioning=told,
+                known_tasks=self.meta["known"],
+                seed=EVALUATION_SEED,
+                sensors=self.source.network.sensors,
+                episode_steps=self.episode_steps,
+            )
+        self._evaluating += time.perf_counter() - began
+        return table
+
+    def _on_sources(self) -> float | None:
+        """Success on the rows of the source; None of what never was, or cannot be, at home there.
+
+        With a head per row the target's is none of theirs; a vector that was learned for the
+        target replaces what is told of every row.
+        """
+        if self.arm.begins != "source" or self.arm.told != "own":
+            return None
+        if self.source.network.head == "per_task" or self.trains == "conditioning":
+            return None
+        rows = tuple(self.meta["tasks"])
+        measured, episodes = spread(rows, self.config.source_quota, self.config.episodes, None)
+        return summary(self._evaluated(measured, episodes, self.conditioning))["mean_success"]
+
+    def _of_specialists(self) -> dict[str, float]:
+        """Success of each specialist on the target, without an attempt."""
+        found = {}
+        for name, (policy, meta) in self.specialists.items():
+            table = evaluate(
+                Acting(policy, (name,)),
+                (self.target,),
+                self.config.episodes,
+                conditioning=self.conditioning,
+                known_tasks=meta["known"],
+                seed=EVALUATION_SEED,
+                sensors=policy.network.sensors,
+                episode_steps=self.episode_steps,
+            )
+            found[name] = summary(table)["mean_success"]
+        return found
+
+    def _report(self) -> None:
+        success = self.points[-1][-1] if self.points else 0.0
+        total = self.budget
+        self.session.report("", min(total, self.learner.env_steps), total, f"{success:.2f}")
+
+    def _save(self) -> None:
+        state = {
+            "settings": self.settings,
+            "points": self.points,
+            "last": self.last,
+            "diverged": self.diverged,
+            "invalid_actions": self.invalid_actions,
+            "seconds": time.perf_counter() - self._began,
+            "evaluating": self._evaluating,
+        }
+        best = self._best.state() if self.arm_settings.keep_best else {}
+        self.learner.save(self.folder, beside=best, transfer=state)
+
+    def _resume(self) -> None:
+        """Return to the saved state."""
+        meta = self.learner.resume(self.folder)
+        kept = meta["transfer"]
+        self._best.load(meta["beside"])
+        self.points = [tuple(point) for point in kept["points"]]
+        self.last = kept["last"]
+        self.diverged = kept["diverged"]
+        self.invalid_actions = kept["invalid_actions"]
+        self._began -= kept["seconds"]
+        self._evaluating += kept["evaluating"]
+
+    def _finish(self) -> None:
+        """Leave the curve in the folder, and the state no more."""
+        steps, spent, success = zip(*self.points, strict=True)
+        curve = {
+            "seed": self.seed,
+            "steps": list(steps),
+            "seconds": list(spent),
+            "success": list(success),
+            "last": self.last,
+            "sources": self._on_sources(),
+            "diverged": self.diverged,
+            "invalid_actions": self.invalid_actions,
+        }
+        if self.number == 1 and self.specialists:
+            curve["specialists"] = self._of_specialists()
+        seconds = time.perf_counter() - self._began
+        learned = {"settings": self.settings, "curve": curve, "seconds": seconds}
+        write_json(self.folder / FINISHED, learned)
+        (self.folder / checkpoints.FILE).unlink()
+
+
+class _Best:
+    """The weights of an actor that succeeded best in training, and those before the last update.
+
+    An update's rollout was played by the weights before it.
+
+    Args:
+        actor: whose weights they are.
+    """
+
+    def __init__(self, actor: torch.nn.Module):
+        self.actor = actor
+        self.before: Weights = {}
+        self.best: Weights = {}
+        self.success = -1.0
+
+    def begin(self) -> None:
+        """Note the weights with which reinforcement begins."""
+        self.before = self._weights()
+
+    def note(self, success: float) -> None:
+        """Note the success (nan where no episode ended) of the rollout before an update."""
+        if success >= self.success:
+            self.best, self.success = self.before, success
+        self.before = self._weights()
+
+    def _weights(self) -> Weights:
+        return {name: value.numpy().copy() for name, value in self.actor.state_dict().items()}
+
+    @contextlib.contextmanager
+    def acting(self) -> Iterator[None]:
+        """Let the actor act with the best weights, where there are any."""
+        if not self.best:
+            yield
+            return
+        now = self._weights()
+        self._take(self.best)
+        yield
+        self._take(now)
+
+    def _take(self, weights: Weights) -> None:
+        self.actor.load_state_dict({n: torch.tensor(value) for n, value in weights.items()})
+
+    def state(self) -> dict[str, Any]:
+        """Everything, as nested dictionaries of arrays."""
+        return {"before": self.before, "best": self.best, "success": self.success}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Return to a state; an empty one changes nothing."""
+        self.before = dict(state.get("before", {}))
+        self.best = dict(state.get("best", {}))
+        self.success = state.get("success", -1.0)
+
+
+def attempts(which: Which, session: Session, source: Any) -> None:
+    """The curve of a policy with a memory: its success in each attempt of the trials.
+
+    Its steps are those of the attempts before; nothing is trained.
+
+    Args:
+        which: the learner.
+        session: the job.
+        source: the source's policy, which the settings of the curve name.
+
+    Raises:
+        RunError: see `beginnings.remembering`; or it was trained on the target.
+    """
+    config = session.config.transfer
+    began = time.perf_counter()
+    policy, meta = beginnings.remembering(config.memory)
+    if which.target.name in meta["tasks"]:
+        raise runs.RunError(
+            f"{config.memory} was trained on {which.target.name}: a target must be unseen"
+        )
+    _, number = parted(which.kind)
+    table = evaluate(
+        Acting(policy, meta["tasks"]),
+        (which.target.name,),
+        max(config.episodes, config.last_episodes),
+        conditioning=meta["conditioning"],
+        known_tasks=meta["known"],
+        seed=EVALUATION_SEED,
+        sensors=policy.network.sensors,
+        episode_steps=meta["episode_steps"],
+        attempts=number,
+    )
+    outcomes = [
+        [int(episode.success) for episode in table if episode.attempt == attempt]
+        for attempt in range(number)
+    ]
+    length = meta["episode_steps"] or which.target.steps
+    found = summary(table)
+    curve = {
+        "seed": which.seed,
+        "steps": [attempt * length for attempt in range(number)],
+        "success": [float(np.mean(of_attempt)) for of_attempt in outcomes],
+        "last": outcomes[-1],
+        "sources": None,
+        "diverged": found["diverged"],
+        "invalid_actions": found["invalid_actions"],
+    }
+    seconds = time.perf_counter() - began
+    arm = arm_of(which.kind)
+    learned = {"settings": common(config, source, arm), "curve": curve, "seconds": seconds}
+    write_json(which.folder(session.run) / FINISHED, learned)

@@ -1,0 +1,309 @@
+"""The rule for the settings of arms: what is tried, what is chosen, and what the settings do."""
+
+import dataclasses
+import io
+import json
+import math
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+import stored
+import torch
+from rich.console import Console
+
+from uncap.agents import adaptation, checkpoints
+from uncap.agents import meta as meta_learning
+from uncap.agents.config import DaggerConfig, LearnerConfig, NetworkConfig, PPOConfig
+from uncap.agents.learner import Learner
+from uncap.agents.policy import load_policy
+from uncap.envs import CLOSURES
+from uncap.evaluation import arm_settings, arms, cli, curves, runs, transfer_tuning
+from uncap.evaluation.arm_settings import ArmSettings
+from uncap.evaluation.config import TransferConfig
+from uncap.evaluation.training import Session
+
+JOB = dataclasses.replace(
+    stored.TINY,
+    task_set="unrelated",
+    dagger=DaggerConfig(steps_per_task=80, updates=2, minibatch=16),
+    transfer=TransferConfig(
+        env_steps=32, points=2, episodes=2, last_episodes=2, source_quota=4, num_envs=2
+    ),
+)
+SEARCH = ("--targets", "mug", "--trials", "2", "--env-steps", "32", "--methods")
+
+
+@pytest.fixture
+def run(tmp_path) -> pathlib.Path:
+    return stored.make_run(tmp_path / "run", JOB)
+
+
+def said(*words) -> str:
+    console = Console(file=io.StringIO(), markup=False, width=1000)
+    cli.run(tuple(map(str, words)), console)
+    return console.file.getvalue()  # type: ignore
+
+
+# What is tried
+
+
+def test_trials_begin_with_the_defaults_and_differ():
+    tried = transfer_tuning.drawn("fine_tune", 12, 0)
+    assert tried[0] == ArmSettings()
+    assert len(set(tried)) == 12
+    assert tried == transfer_tuning.drawn("fine_tune", 12, 0)
+    assert tried[:5] == transfer_tuning.drawn("fine_tune", 5, 0)  # more can be added
+    assert tried != transfer_tuning.drawn("fine_tune", 12, 1)
+    values = arm_settings.space(arms.METHODS["fine_tune"])
+    assert all(getattr(settings, n) in v for settings in tried[1:] for n, v in values.items())
+
+
+def test_no_more_is_tried_than_there_is(monkeypatch):
+    monkeypatch.setattr(transfer_tuning, "space", lambda arm: {"rate": (1e-4, 2e-4)})
+    assert len(transfer_tuning.drawn("fine_tune", 12, 0)) == 3
+
+
+def test_what_makes_no_difference_is_not_tried():
+    def space(name):
+        return set(arm_settings.space(arms.arm_of(name)))
+
+    assert not space("zero_shot") | space("shuffled") | space("attempts-2")
+    assert "body" in space("scratch")
+    assert "body" not in space("fine_tune")
+    assert "source_critic" in space("fine_tune")
+    assert "trains" in space("fine_tune") & space("demos-1")
+    assert "trains" not in space("head_only") | space("scratch") | space("reptile-1")
+    assert "source_critic" not in space("scratch")
+    assert "clone_rate" in space("demos-1")
+    assert "rate" not in space("demos-1")
+    assert space("demos_then_rl-1") >= space("demos-1") | space("fine_tune")
+
+
+# What the settings do
+
+
+def test_settings_are_those_of_ppo_for_its_beginning():
+    given = PPOConfig()
+    chosen = ArmSettings(rate=1e-4, deviation=0.1, rollout=40, falls=True, critic_warmup=0)
+    warm = chosen.ppo(given, True, 1000)
+    assert (warm.warm_learning_rate, warm.warm_deviation, warm.warm_rollout) == (1e-4, 0.1, 40)
+    assert (warm.learning_rate, warm.deviations) == (given.learning_rate, given.deviations)
+    assert (warm.critic_warmup, warm.anneal_steps) == (0, 1000)
+    cold = chosen.ppo(given, False, 1000)
+    assert (cold.learning_rate, cold.rollout, cold.deviations[0]) == (1e-4, 40, (0, 0.1))
+    assert all(deviation <= 0.1 for _, deviation in cold.deviations)
+    assert ArmSettings().ppo(given, True, 1000) == given
+
+
+def learner(**ppo) -> Learner:
+    config = LearnerConfig(
+        num_envs=2,
+        warm=True,
+        network=NetworkConfig(body="film", width=8),
+        ppo=PPOConfig(warm_rollout=8, minibatches=2, warm_epochs=1, critic_warmup=0, **ppo),
+    )
+    return Learner(("mug",), config, 0)
+
+
+def moved(agent: Learner, before: dict[str, torch.Tensor]) -> float:
+    """How far the weights of an actor are from those before."""
+    squared = [
+        (value - before[name]).square().sum().item()
+        for name, value in agent.policy.actor.state_dict().items()
+    ]
+    return math.sqrt(sum(squared))
+
+
+def test_a_leash_keeps_the_weights_near_and_lets_go_of_none():
+    found = []
+    for share in (0.0, 0.3):
+        agent = learner()
+        before = {n: v.clone() for n, v in agent.policy.actor.state_dict().items()}
+        adaptation.leash(agent.policy, share)
+        agent.learn(64, lambda: True)
+        found.append(moved(agent, before))
+    assert 0 < found[1] < 0.7 * found[0]
+
+
+def test_the_rate_falls_to_a_tenth():
+    agent = learner(anneal_steps=64)
+    rates = []
+
+    def note() -> bool:
+        rates.append(agent.policy.optimizer.param_groups[0]["lr"])
+        return True
+
+    agent.learn(96, note)
+    full = PPOConfig().warm_learning_rate
+    done = [16, 32, 48, 64, 80, 96]  # environment steps before each update
+    assert rates == pytest.approx([full * (1 - 0.9 * min(1, steps / 64)) for steps in done])
+
+
+def test_the_best_weights_act_and_the_last_ones_learn():
+    actor = torch.nn.Linear(1, 1)
+    best = curves._Best(actor)
+    best.begin()
+    played = []
+    for success in (0.2, math.nan, 0.9, 0.5):
+        played.append(actor.weight.item())
+        with torch.no_grad():
+            actor.weight += 1.0  # an update
+        best.note(success)
+    with best.acting():
+        assert actor.weight.item() == played[2]
+    assert actor.weight.item() == pytest.approx(played[-1] + 1)
+    again = curves._Best(actor)
+    again.load(best.state())
+    with again.acting():
+        assert actor.weight.item() == played[2]
+
+
+def test_a_critic_warms_up_on_the_rows_of_the_source(run):
+    source, meta = load_policy(run / "checkpoint")
+    session = Session(run, JOB, 0, lambda *_: None, lambda: False)
+    critics = {}
+    for updates in (0, 2):
+        which = curves.Which(
+            CLOSURES["mug"], "fine_tune", 0, ArmSettings(source_critic=updates, rollout=8)
+        )
+        curve = curves.Curve(source, meta, which, session)
+        actor = {n: v.clone() for n, v in curve.learner.policy.actor.state_dict().items()}
+        assert curve._begin()
+        state = curve.learner.policy.actor.state_dict()
+        assert all(torch.equal(state[n], v) for n, v in actor.items())
+        assert curve.learner.env_steps == 0  # no part of the budget
+        critics[updates] = curve.learner.policy.critic.state_dict()
+    assert not all(torch.equal(critics[0][n], v) for n, v in critics[2].items())
+
+
+@pytest.mark.parametrize("way", list(meta_learning.WAYS))
+def test_meta_learning_makes_adapting_better(way):
+    """After it, a few minibatches on unseen episodes lead further than before."""
+    agent = learner()
+    meta = {
+        "tasks": ("bottle", "jar", "cork"),
+        "known": ("bottle", "jar", "cork", "tumbler"),
+        "conditioning": "parameters",
+        "sensors": "full",
+        "episode_steps": 40,
+    }
+    config = meta_learning.MetaConfig(iterations=40, updates=5, minibatch=64, outer_rate=1e-3)
+    data = meta_learning.labelled(meta, "tumbler", 2, 3)
+
+    def adapted_loss() -> float:
+        policy = learner().policy
+        policy.adopt(agent.policy)
+        rng = np.random.default_rng(0)
+        meta_learning.adapt(policy, data, config.updates, 64, config.inner_rate, rng)
+        with torch.no_grad():
+            action = policy.actor(data["state"], data["task"], data["index"])
+        return float((action - data["label"]).abs().mean())
+
+    before = adapted_loss()
+    shares: list[float] = []
+    torch.manual_seed(0)
+    assert meta_learning.train(
+        agent.policy, meta, way, 1, 0, lambda share: not shares.append(share), config
+    )
+    assert adapted_loss() < before - 0.02
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    assert not meta_learning.train(agent.policy, meta, way, 1, 0, lambda _: False, config)
+
+
+# The search
+
+
+def test_the_search_writes_what_it_chose_and_a_transfer_uses_it(run, tmp_path):
+    out = tmp_path / "settings.json"
+    printed = said("tune_transfer", run, *SEARCH, "fine_tune", "demos-1", "zero_shot", "--out", out)
+    found = json.loads(out.read_text())
+    assert set(found["arms"]) == {"fine_tune", "demos-1", "scratch"}
+    for of_arm in found["arms"].values():
+        scores = [trial["score"] for trial in of_arm["tried"]]
+        assert len(scores) == 2
+        best = of_arm["tried"][int(np.argmax(scores))]
+        assert of_arm["chosen"] == best["settings"]
+    assert "fine_tune  " in printed
+    chosen = {"rate": 1e-4, "rollout": 8}
+    found["arms"]["fine_tune"]["chosen"] = chosen
+    del found["sha256"]
+    out.write_text(json.dumps(found))
+    words = ("transfer", run, "--target", "jar", "--env-steps", 32, "--settings", out)
+    assert "scratch" in said(*words, "--controls", "scratch")
+    steps = runs.read_results(run)["transfer"]["jar"]["curves"]["fine_tune"][0]["steps"]
+    assert steps[-1] == 32
+    settings = arm_settings.read(out)
+    assert arm_settings.of_arm(settings, "fine_tune") == ArmSettings(**chosen)
+    assert arm_settings.of_arm(settings, "demos-5") == arm_settings.of_arm(settings, "demos-1")
+    assert arm_settings.of_arm(settings, "adapter") == ArmSettings()
+
+
+def test_a_search_that_was_stopped_goes_on_to_the_same_file(run, tmp_path):
+    whole = tmp_path / "whole.json"
+    said("tune_transfer", run, *SEARCH, "fine_tune", "--seed", "1", "--out", whole)
+    stops = iter([False] * 14 + [True] * 1000)
+    job = dataclasses.replace(JOB, transfer=dataclasses.replace(JOB.transfer, env_steps=32))
+    stopped = Session(run, job, 1, lambda *_: None, lambda: next(stops))
+    shutil.rmtree(run / transfer_tuning.FOLDER)
+    assert transfer_tuning.tune(stopped, ("mug",), ("fine_tune", "scratch"), 2) is None
+    again = tmp_path / "again.json"
+    said("tune_transfer", run, *SEARCH, "fine_tune", "--seed", "1", "--out", again)
+    assert json.loads(again.read_text()) == json.loads(whole.read_text())
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--methods", "zero_shot", "--controls", "noise"), "learn nothing: there is nothing"),
+        (("--targets", "puck"), "puck was trained in this run: a target must be unseen"),
+        (("--targets", "bottel"), "unknown .*'bottel'"),
+        (("--trials", "0"), "must be at least 1"),
+        (("--methods", "demos"), "demos needs a number of expert episodes"),
+    ],
+)
+def test_a_search_that_cannot_be_gets_one_line(run, words, says):
+    given = {"--targets": "mug", "--methods": "fine_tune", "--trials": "1"}
+    given |= dict(zip(words[::2], words[1::2], strict=True))
+    with pytest.raises((ValueError, SystemExit), match=says):
+        said("tune_transfer", run, *(word for pair in given.items() for word in pair))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "says"),
+    [
+        ({"rate": -1.0}, "fine_tune: --rate must be above 0"),
+        ({"rate": "fast"}, "fine_tune: --rate must be a number"),
+        ({"speed": 1.0}, "fine_tune: .*speed"),
+        ({"body": "mpl"}, "unknown body 'mpl'"),
+    ],
+)
+def test_a_file_of_settings_that_is_damaged_gets_one_line(run, tmp_path, chosen, says):
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps({"arms": {"fine_tune": {"chosen": chosen, "tried": []}}}))
+    with pytest.raises(ValueError, match=says):
+        said("transfer", run, "--target", "jar", "--settings", path, "--env-steps", 32)
+    path.write_text(json.dumps({"arms": {"finetune": {"chosen": {}, "tried": []}}}))
+    with pytest.raises(ValueError, match="unknown method or control 'finetune'"):
+        arm_settings.read(path)
+    path.write_text("{}")
+    with pytest.raises(ValueError, match="damaged: it lacks arms"):
+        arm_settings.read(path)
+
+
+def test_trials_of_another_search_are_not_taken_for_its_own(run):
+    said("tune_transfer", run, *SEARCH, "fine_tune")
+    with pytest.raises(ValueError, match="with other settings"):
+        said("tune_transfer", run, *SEARCH[:-3], "--env-steps", "48", "--methods", "fine_tune")
+
+
+def test_what_is_kept_beside_a_learner_comes_back(tmp_path):
+    agent = learner()
+    beside = {"best": {"weight": np.arange(3.0)}, "success": 0.5}
+    agent.save(tmp_path, beside=beside)
+    meta = learner().resume(tmp_path)
+    assert meta["beside"]["success"] == 0.5
+    assert np.array_equal(meta["beside"]["best"]["weight"], np.arange(3.0))
+    assert checkpoints.exists(tmp_path)
