@@ -16,7 +16,7 @@ import numpy as np
 from uncap.envs import checks, disturbances, forks, measures, mechanisms, robot, snapshots
 from uncap.envs.constants import GEOMETRY, constants, stage_constants
 from uncap.envs.cores import default_threads
-from uncap.envs.measures import Containers, Hand, Sideways
+from uncap.envs.measures import CONTACTS, Containers, Hand, Sideways
 from uncap.envs.mechanisms import LID_JOINTS, LIFT, MOST_STAGES, TWIST
 from uncap.envs.models import MODELS
 from uncap.envs.panda import STEP_POSITION, STEP_YAW
@@ -33,10 +33,6 @@ JOINT_LEASH = np.array([0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.5])
 # m, lowest and highest x, y, z that the point between the fingertips is sent to, world frame: the
 # tips stay above the table, and the arm bent
 WALLS = np.array([[0.30, -0.25, 0.013], [0.65, 0.25, 0.55]])
-_TOUCH = slice(0, 6)  # of sensordata: the forces of two fingers on the lid
-_CONTACTS = 6  # how many contacts container and lid have with the robot
-_WRIST_FORCE = slice(7, 10)
-_WRIST_TORQUE = slice(10, 13)
 _PLACING_STEPS = 3  # Gauss-Newton from the home pose: the hand is then within 3 um and 1e-6 rad
 _DIVERGED = np.array(  # warnings of a simulation that diverged
     [
@@ -48,7 +44,7 @@ _DIVERGED = np.array(  # warnings of a simulation that diverged
 _KEEP_STATE = mujoco.mjtStage.mjSTAGE_NONE.value  # a reset that computes nothing
 _POSITIONS = mujoco.mjtStage.mjSTAGE_POS.value  # kinematics only
 # Model fields that hold what a mechanism does to the lid's joints; empty in the free lid's model
-_MECHANISM_FIELDS = (
+MECHANISM_FIELDS = (
     "dof_frictionloss",
     "dof_damping",
     "jnt_limited",
@@ -57,9 +53,9 @@ _MECHANISM_FIELDS = (
     "qpos_spring",
 )
 # Model fields that a stage after the first writes
-_STAGE_FIELDS = ("dof_frictionloss", "jnt_range", "jnt_stiffness", "eq_data")
+STAGE_FIELDS = ("dof_frictionloss", "jnt_range", "jnt_stiffness", "eq_data")
 # Constraints (7,) that act until the hand touches the closure: all locks, no thread
-_LOCKED = np.array([name.startswith("lock") for name in mechanisms.CONSTRAINTS])
+LOCKED = np.array([name.startswith("lock") for name in mechanisms.CONSTRAINTS])
 
 # Ranges of a start, uniform: container pose (m, rad) and hand pose relative to the grip (m, rad)
 START = {
@@ -92,7 +88,7 @@ _COPIED = (  # attributes of a batch that stay as long as it lives
     "variant_stages",
 )
 # Constants of the variants that are among the measurements
-_MEASURED_CONSTANTS = (
+MEASURED_CONSTANTS = (
     "pays",
     "hold_rule",
     "beside",
@@ -111,7 +107,7 @@ _MEASURED_CONSTANTS = (
     "separates",
 )
 # The same of the present stages
-_MEASURED_STAGE = (
+MEASURED_STAGE = (
     "joint",
     "sense",
     "end",
@@ -189,6 +185,7 @@ class ClosureBatch:
         lid_qpos_columns: columns of the lid's six joints in qpos.
         lid_dof_columns: their columns in qvel.
         lid_constraint_ids: (7,) ids of their locks and thread, in the order of `CONSTRAINTS`.
+        lid_entries: which entries of a model field by body or joint are the lid's, by field.
 
     Raises:
         KeyError: unknown closure, level or factor; close matches are named.
@@ -222,7 +219,7 @@ class ClosureBatch:
         self.variant_constants = constants(self.pool)
         self.variant_stages = stage_constants(self.pool)
         several = bool((self.variant_constants["last_stage"] > 0).any())
-        further = _STAGE_FIELDS if several else ()
+        further = STAGE_FIELDS if several else ()
         self._fields = MODELS.fields(self.pool, (*self.variation.fields, *further))
         self._begin()
 
@@ -234,7 +231,7 @@ class ClosureBatch:
         self.constants: dict[str, np.ndarray] = {
             name: self._constant_rows[name] for name in self.variant_constants.dtype.names or ()
         }
-        self._measured_constants = {name: self.constants[name] for name in _MEASURED_CONSTANTS}
+        self._measured_constants = {name: self.constants[name] for name in MEASURED_CONSTANTS}
 
         self.physics_seconds = 0.0
         self.touched = np.zeros(self.n, bool)
@@ -245,7 +242,7 @@ class ClosureBatch:
         self.now: dict[str, np.ndarray] = {  # of the present stages, by name
             name: self._stage_rows[name] for name in self.variant_stages.dtype.names or ()
         }
-        self._measured_stage = {name: self.now[name] for name in _MEASURED_STAGE}
+        self._measured_stage = {name: self.now[name] for name in MEASURED_STAGE}
         self._has_stages = False  # whether a simulation's mechanism has several stages
         self.diverged = np.zeros(self.n, np.int64)
         self._all_ids = np.arange(self.n)
@@ -260,9 +257,11 @@ class ClosureBatch:
         self._expanded = {name: self.sim.expand(name) for name in self._fields}  # (n, ...) by name
         self._bind_state()
         self._find_lid()
-        self._hand = self._bind_hand()
-        self._closure_contacts = self._derived["sensordata"][:, _CONTACTS]  # (n,) view
-        self._flange = _flange_of(self.model)
+        self._hand = Hand.of(self.model, {"qpos": self.qpos, **self._derived})
+        hand = self.model.body("hand").id
+        self._push = self.sim.bind("xfrc_applied")[:, hand, :3]  # (n, 3) N view, from outside
+        self._closure_contacts = self._derived["sensordata"][:, CONTACTS]  # (n,) view
+        self._flange = flange_of(self.model)
         self._state_before = self.sim.state.copy()  # the last control step
         forks.watch(self)
 
@@ -340,32 +339,11 @@ class ClosureBatch:
             [self.model.equality(name).id for name in mechanisms.CONSTRAINTS]
         )
         self._lid = self.qpos[:, self.lid_qpos_columns]  # (n, 6) view
-        self._lid_entries = {  # of model fields
+        self.lid_entries = {  # of model fields
             "dof_frictionloss": self.lid_dof_columns,
             "body_mass": slice(body, body + 1),
             "body_inertia": slice(body, body + 1),
         }
-
-    def _bind_hand(self) -> Hand:
-        tcp = self.model.site("tcp").id
-        grip = self.model.site("grip").id
-        site_position = self._derived["site_xpos"]  # (n, sites, 3)
-        site_rotation = self._derived["site_xmat"]  # (n, sites, 9)
-        external_force = self.sim.bind("xfrc_applied")  # (n, bodies, 6)
-        sensed = self._derived["sensordata"]  # (n, 13); (n, 7) without those at the wrist
-        return Hand(
-            joint_anchors=self._derived["xanchor"][:, robot.ARM],
-            joint_axes=self._derived["xaxis"][:, robot.ARM],
-            position=site_position[:, tcp],
-            rotation=site_rotation[:, tcp].reshape(-1, 3, 3),
-            grip=site_position[:, grip],
-            touch=sensed[:, _TOUCH].reshape(self.n, 2, 3),
-            push=external_force[:, self.model.body("hand").id, :3],
-            wrist_force=sensed[:, _WRIST_FORCE],
-            wrist_torque=sensed[:, _WRIST_TORQUE],
-            arm=self.qpos[:, robot.ARM],
-            fingers=self.qpos[:, robot.FINGERS],
-        )
 
     def reset(
         self,
@@ -398,7 +376,7 @@ class ClosureBatch:
         self._set_stage(ids, 0)
         self._write_fields(ids)
         self.sim.reset(ids, stage=_KEEP_STATE)
-        self.eq_active[np.ix_(ids, self.lid_constraint_ids)] = _LOCKED
+        self.eq_active[np.ix_(ids, self.lid_constraint_ids)] = LOCKED
         self._place_containers(ids, draws)
         self._update_episode_constants()
         self._place_hands(ids, draws)
@@ -408,11 +386,11 @@ class ClosureBatch:
         """Write the model fields of simulations ids (k,), with their variation."""
         for name, expanded in self._expanded.items():
             without = self.released[ids]  # (k,) whether they are those of the free lid
-            if name in _MECHANISM_FIELDS:
+            if name in MECHANISM_FIELDS:
                 without = without | ~self.touched[ids]
             models = self.variant[ids] + len(self.pool) * without  # (k,) held lids, then free ones
             values = self._fields[name][models]  # (k, ...)
-            expanded[ids] = self.variation.scale(name, ids, values, self._lid_entries)
+            expanded[ids] = self.variation.scale(name, ids, values, self.lid_entries)
         self._write_stage(ids[(self.stage[ids] > 0) & self.touched[ids] & ~self.released[ids]])
 
     def _set_stage(self, ids: np.ndarray, stage: np.ndarray | int) -> None:
@@ -530,7 +508,7 @@ class ClosureBatch:
         action = self.variation.delayed(action)
         push = self.variation.pushes()
         if push is not None:
-            self._hand.push[:] = push
+            self._push[:] = push
         self._send_arm(STEP_POSITION * action[:, :3], STEP_YAW * action[:, 3])
         self.ctrl[:, robot.FINGERS] = robot.FINGER_OPEN / 2 * (action[:, 4:5] + 1)
         self._state_before[:] = self.sim.state
@@ -664,8 +642,8 @@ class ClosureBatch:
         World frame, SI units. Poses are of the last physics step, as MuJoCo leaves them.
 
         Returns:
-            (n, ...) arrays by name: those below, the variants' `_MEASURED_CONSTANTS`, and the
-            present stages' `_MEASURED_STAGE`.
+            (n, ...) arrays by name: those below, the variants' `MEASURED_CONSTANTS`, and the
+            present stages' `MEASURED_STAGE`.
         """
         return {
             **measures.measure_hand(self._hand, self._containers, self._lid),
@@ -825,7 +803,7 @@ class ClosureBatch:
         self._apply_gates()
 
 
-def _flange_of(model: mujoco.MjModel) -> measures.Flange:
+def flange_of(model: mujoco.MjModel) -> measures.Flange:
     """What the sensor at the wrist carries: hand and fingers."""
     hand = model.body("hand").id
     data = mujoco.MjData(model)

@@ -3,11 +3,15 @@
 They take NumPy's arrays, or what NumPy's functions take for one. World frame, SI units.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's compiled names have no stubs)
+
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import mujoco
 import numpy as np
 
 from uncap.envs import robot
@@ -22,10 +26,14 @@ HOLD_FORCE = 0.5
 HOLD_SHARE = 0.25
 # sign of the force on left and right finger along the hand's y axis when they squeeze
 _INWARDS = np.array([-1.0, 1.0])
+_TOUCH = slice(0, 6)  # of sensordata: the forces of two fingers on the lid
+CONTACTS = 6  # how many contacts container and lid have with the robot
+_WRIST_FORCE = slice(7, 10)
+_WRIST_TORQUE = slice(10, 13)
 
 
 class Hand(NamedTuple):
-    """Arm, hand and lid: of MuJoCo's arrays. World frame."""
+    """Arm, hand, and where the hand holds the lid. World frame."""
 
     joint_anchors: np.ndarray  # (n, 7, 3) m, points on the arm joints' axes
     joint_axes: np.ndarray  # (n, 7, 3)
@@ -33,12 +41,37 @@ class Hand(NamedTuple):
     rotation: np.ndarray  # (n, 3, 3) of the hand
     grip: np.ndarray  # (n, 3) m, where the lid is held
     touch: np.ndarray  # (n, 2, 3) N, of each finger on the lid
-    push: np.ndarray  # (n, 3) N, on the hand, from outside
     # of the arm on the hand, about the flange and in its frame; empty where that is not sensed
     wrist_force: np.ndarray  # (n, 3) N
     wrist_torque: np.ndarray  # (n, 3) N m
     arm: np.ndarray  # (n, 7) rad, joints
     fingers: np.ndarray  # (n, 2) m, joints
+
+    @classmethod
+    def of(cls, model: mujoco.MjModel, arrays: Numbers) -> Hand:
+        """Views of MuJoCo's arrays, which follow the simulations.
+
+        Args:
+            model: has the places of hand and lid in them.
+            arrays: qpos, site_xpos, site_xmat, sensordata, xanchor and xaxis, (n, ...) by name.
+        """
+        n = len(arrays["qpos"])
+        tcp = model.site("tcp").id
+        site_position = arrays["site_xpos"]  # (n, sites, 3)
+        site_rotation = arrays["site_xmat"].reshape(n, -1, 3, 3)
+        sensed = arrays["sensordata"]  # (n, 13); (n, 7) without those at the wrist
+        return cls(
+            joint_anchors=arrays["xanchor"][:, robot.ARM],
+            joint_axes=arrays["xaxis"][:, robot.ARM],
+            position=site_position[:, tcp],
+            rotation=site_rotation[:, tcp],
+            grip=site_position[:, model.site("grip").id],
+            touch=sensed[:, _TOUCH].reshape(n, 2, 3),
+            wrist_force=sensed[:, _WRIST_FORCE],
+            wrist_torque=sensed[:, _WRIST_TORQUE],
+            arm=arrays["qpos"][:, robot.ARM],
+            fingers=arrays["qpos"][:, robot.FINGERS],
+        )
 
 
 class Containers(NamedTuple):

@@ -1,0 +1,96 @@
+"""Fields of the worlds' models: those of their variants, with the lids held or free."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from uncap.envs.batch import MECHANISM_FIELDS, STAGE_FIELDS
+from uncap.envs.device.arrays import Array
+from uncap.envs.device.tables import Gathered
+from uncap.envs.variation import Variation
+
+# m, rad: stops of a joint without any, where an engine's joints have stops in all worlds or in none
+NO_STOP = 1e3
+
+
+class Fields:
+    """Writes what differs between variants into the engine's fields, world by world.
+
+    A field that the engine does not have for every world, `geom_type` of MuJoCo Warp say, is the
+    engine's own business.
+
+    Args:
+        tables: (2 x variants, ...) by name: with the lids held, then with the lids free, see
+            `models.Models.fields`.
+        arrays: the engine's, (n, ...) by name.
+        variation: whose factors the fields are scaled by; its values are Arrays.
+        lid_entries: which entries of a field by body or joint are the lid's, by field.
+        floats: type of the tables on the device.
+    """
+
+    def __init__(
+        self,
+        tables: Mapping[str, np.ndarray],
+        arrays: Mapping[str, Tensor],
+        variation: Variation,
+        lid_entries: Mapping[str, slice],
+        floats: torch.dtype,
+    ):
+        self._variants = len(next(iter(tables.values()))) // 2
+        self._variation = variation
+        self._lid_entries = dict(lid_entries)
+        groups: dict[str, dict[str, np.ndarray]] = {"variant": {}, "lid": {}, "mechanism": {}}
+        for name, table in tables.items():
+            if name in arrays:
+                groups[self._kind(name, table)][name] = table.astype(float)
+        self._groups = {
+            name: Gathered(group, arrays, floats) for name, group in groups.items() if group
+        }
+
+    def _kind(self, name: str, table: np.ndarray) -> str:
+        """What the field depends on: the variant; whether the lid is free; or also its touch."""
+        if name in MECHANISM_FIELDS:
+            return "mechanism"
+        held, free = np.split(table, 2)
+        depends = name in STAGE_FIELDS or not np.array_equal(held, free)
+        return "lid" if depends else "variant"
+
+    def write(self, variant: Array, touched: Array, released: Array, *, all_: bool) -> None:
+        """Write the fields.
+
+        Args:
+            variant: (n,) index of each world's variant.
+            touched: bool (n,), whether the robot has touched the closure.
+            released: bool (n,), whether the lid is free.
+            all_: those, too, that stay until an episode ends.
+        """
+        free = {
+            "variant": variant,
+            "lid": variant + self._variants * released,
+            "mechanism": variant + self._variants * (released | ~touched),
+        }
+        for kind, group in self._groups.items():
+            if kind != "variant" or all_:
+                for name, value in group.of(free[kind].tensor).items():
+                    scaled = self._scaled(name, Array(value, variant.floats))
+                    group.targets[name].copy_(scaled.tensor)
+
+    def _scaled(self, name: str, values: Array) -> Array:
+        """Values (n, ...) of a field, with the worlds' factors."""
+        scaled = self._variation.scale(name, slice(None), values, self._lid_entries)  # pyright: ignore
+        return scaled  # pyright: ignore[reportReturnType]
+
+
+def with_wide_stops(tables: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The tables for an engine whose joints have stops in all worlds or in none.
+
+    Where a joint has no stops, they are out of reach, see NO_STOP.
+    """
+    if "jnt_limited" not in tables or "jnt_range" not in tables:
+        return dict(tables)
+    limited = tables["jnt_limited"].astype(bool)[..., None]  # (models, joints, 1)
+    return {**tables, "jnt_range": np.where(limited, tables["jnt_range"], (-NO_STOP, NO_STOP))}

@@ -1,0 +1,242 @@
+"""The control step around the physics, on tensors: the counterpart of `ClosureBatch.step`.
+
+An engine steps its worlds between `control` and `after_physics`:
+
+    step = DeviceStep(batch, arrays)
+    step.restart(everyone, Starts.of(batch, ...), which)
+    step.control(action)
+    engine.step()                   # SUBSTEPS times
+    step.after_physics()
+    step.measure()
+    step.count()
+    step.observe(), step.reward(), step.expert()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from uncap.envs import measures, observations, rewards, robot
+from uncap.envs.batch import (
+    MEASURED_CONSTANTS,
+    MEASURED_STAGE,
+    ClosureBatch,
+    flange_of,
+    leashed,
+    within_walls,
+)
+from uncap.envs.device.arm import joint_steps
+from uncap.envs.device.arrays import Array
+from uncap.envs.device.lids import Lids
+from uncap.envs.device.starts import Starts
+from uncap.envs.device.states import in_place, on_device
+from uncap.envs.episodes import EpisodeTracker, Squeeze
+from uncap.envs.experts import MOVES, Plan
+from uncap.envs.measures import Containers, Hand, Sideways
+from uncap.envs.panda import FINGER_OPEN, STEP_POSITION, STEP_YAW
+from uncap.envs.tables import lookup
+from uncap.envs.variation import Variation
+
+Measured = dict[str, Array]
+# of `Containers`: yaw, x axis, height of the seat, rotation
+_CONTAINER_SHAPES = ((), (2,), (), (2, 2))
+
+
+class DeviceStep:
+    """n worlds of an engine, each of one variant of one closure.
+
+    Args:
+        batch: of the closures, of any number of simulations: it has the tables of its variants,
+            and the places in MuJoCo's arrays, which are the engine's, too.
+        arrays: the engine's arrays, (n, ...) by MuJoCo's names. The state and what follows of it:
+            qpos, qvel, ctrl, eq_active, mocap_pos, mocap_quat, site_xpos, site_xmat, sensordata,
+            xanchor, xaxis; and the fields of its models that it has for every world. Their type is
+            the one that formulas are computed in.
+        sensors: a row of `sensors.SENSORS`; others than `full` need a batch with wrist=True.
+        reward: a row of `rewards.REWARDS`.
+
+    Attributes:
+        lids: what holds them.
+        episodes: what is remembered of the present ones.
+        measured: what `measure` found last.
+    """
+
+    def __init__(
+        self,
+        batch: ClosureBatch,
+        arrays: Mapping[str, Tensor],
+        sensors: str = observations.FULL,
+        reward: str = "dense",
+    ):
+        floats = arrays["qpos"].dtype
+        device = arrays["qpos"].device
+        n = len(arrays["qpos"])
+        self.sensors = sensors
+        self._floats = floats
+        self._variants_per_task = len(batch.pool) // len(batch.names)
+        self._reward = lookup(rewards.REWARDS, reward, "reward")
+        self._arrays = {name: Array(tensor, floats) for name, tensor in arrays.items()}
+        level = batch.variation
+        self.variation = on_device(Variation(level.level, n, level.disturbed), device, floats)
+        self.variation.values = {
+            name: Array(torch.as_tensor(value, dtype=floats, device=device), floats)
+            for name, value in self.variation.values.items()
+        }
+        self.lids = Lids(batch, self._arrays, self.variation, floats)
+        self.episodes = on_device(EpisodeTracker(n), device, floats)
+        self._squeeze = None
+        if sensors != observations.FULL:
+            self._squeeze = on_device(Squeeze(n), device, floats)
+        self._hand = Hand.of(batch.model, self._arrays)
+        self._flange = flange_of(batch.model)
+        self._target_range = batch.model.actuator_ctrlrange[robot.ARM].T.copy()  # (2, 7) rad
+        self._containers = Containers(*(self._zeros(n, *shape) for shape in _CONTAINER_SHAPES))
+        self.measured: Measured = {}
+
+    def _zeros(self, *shape: int) -> Array:
+        qpos = self._arrays["qpos"]
+        return Array(qpos.tensor.new_zeros(shape), qpos.floats)
+
+    def restart(self, chosen: Tensor, starts: Starts, which: Tensor) -> None:
+        """Begin new episodes.
+
+        Args:
+            chosen: bool (n,), the worlds that do.
+            starts: among which their starts are.
+            which: (n,) int64, index of each world's start; of others, it is not read.
+        """
+        chosen_array = Array(chosen, self._floats)
+        starts.write(chosen_array, which, self.variation)
+        variant = Array(starts.variant[which], self._floats)
+        self.lids.restart(chosen_array, variant)
+        self.episodes.restart(chosen_array)  # pyright: ignore[reportArgumentType]
+        if self._squeeze is not None:
+            self._squeeze.restart(chosen_array)  # pyright: ignore[reportArgumentType]
+        arrays = self._arrays
+        containers = Containers.of(
+            arrays["mocap_pos"][:, 0], arrays["mocap_quat"][:, 0], self.lids.constants["seat"]
+        )
+        for old, new in zip(self._containers, containers, strict=True):
+            old[:] = new
+        self.lids.measure_progress(self._hand.grip, self._hand.position)
+
+    def control(self, action: Tensor) -> None:
+        """Write the targets of an action (n, 5) in [-1, 1], see `ClosureBatch.step`."""
+        action = self.variation.delayed(Array(action, self._floats))
+        offsets = within_walls(STEP_POSITION * action[:, :3], self._hand.position)
+        turns = STEP_YAW * action[:, 3]
+        hand = self._hand
+        ahead = joint_steps(
+            hand.joint_anchors.tensor,
+            hand.joint_axes.tensor,
+            hand.position.tensor,
+            hand.rotation.tensor,
+            offsets.tensor,
+            turns.tensor,
+        )
+        low, high = self._target_range
+        target = hand.arm + leashed(Array(ahead, self._floats))
+        ctrl = self._arrays["ctrl"]
+        ctrl[:, robot.ARM] = np.minimum(np.maximum(target, low), high)
+        ctrl[:, robot.FINGERS] = FINGER_OPEN / 2 * (action[:, 4:5] + 1)
+
+    def after_physics(self) -> None:
+        """Find what the physics did to the lids, and write what holds them from now on."""
+        self.lids.rest_untouched()
+        self.lids.advance_stages()
+        self.lids.release_opened(self._hand.grip, self._hand.position)
+
+    def measure(self) -> Measured:
+        """What `ClosureBatch.measure` gives, and what the sensors ask for beside it."""
+        lids, hand, containers = self.lids, self._hand, self._containers
+        sideways = Sideways.of(lids.now, containers)
+        measured = {
+            **measures.measure_hand(hand, containers, lids.held.joints),
+            **measures.measure_contact(hand, lids.constants),
+            **measures.measure_lid(lids.measured(), lids.now, lids.constants, containers, sideways),
+            **{name: lids.constants[name] for name in MEASURED_CONSTANTS if name != "pays"},
+            **{name: lids.now[name] for name in MEASURED_STAGE},
+            "pays": {term: lids.constants[f"pays.{term}"] for term in rewards.TERMS},
+        }
+        if self._squeeze is not None:
+            measured |= self._measure_arm()
+            measured["moved"] = in_place(self._squeeze, lambda: self._squeeze.update(measured))
+        self.measured = measured
+        return measured
+
+    def _measure_arm(self) -> Measured:
+        arrays = self._arrays
+        return measures.measure_arm(
+            self._hand,
+            self._flange,
+            arrays["qvel"],
+            arrays["ctrl"],
+            self._containers,
+            arrays["mocap_pos"][:, 0],
+            self.lids.constants["seat"],
+        )
+
+    def count(self, running: Tensor) -> None:
+        """Take what was measured into the episodes: see `EpisodeTracker.update`.
+
+        Args:
+            running: bool (n,), whether the last step belonged to the present episode.
+        """
+        episodes = self.episodes
+        episodes.steps += 1
+        in_place(episodes, lambda: episodes.update(self.measured, Array(running, self._floats)))
+
+    @property
+    def success(self) -> Tensor:
+        """Whether each closure has been open for the last 5 control steps, bool (n,)."""
+        return self.episodes.success.tensor
+
+    def terms(self) -> dict[str, Tensor]:
+        """The reward's terms, (n,) by name, see `rewards.reward_terms`."""
+        return {name: term.tensor for name, term in self._terms().items()}
+
+    def _terms(self) -> Measured:
+        episodes = self.episodes
+        return rewards.reward_terms(self.measured, episodes.held_progress, episodes.success)
+
+    def reward(self) -> Tensor:
+        """What the control step is paid, (n,)."""
+        return self._reward.of(self._terms()).tensor
+
+    def observe(self, sensors: str | None = None) -> Tensor:
+        """The state observation, (n, size), see `observations.observe`."""
+        held = self.episodes.held_progress
+        return observations.observe(self.measured, held, sensors=sensors or self.sensors).tensor
+
+    def told(self, task_vectors: Tensor) -> Tensor:
+        """What is told of the tasks at their present stages, (n, size).
+
+        Args:
+            task_vectors: (tasks, size), or (tasks, MOST_STAGES + 1, size), see
+                `conditioning.vectors`.
+        """
+        task = self.lids.variant.tensor // self._variants_per_task
+        if task_vectors.ndim == 2:
+            return task_vectors.index_select(0, task)
+        stages = task_vectors.shape[1]
+        row = task * stages + self.measured["stage"].tensor
+        return task_vectors.flatten(0, 1).index_select(0, row)
+
+    def expert(self) -> Tensor:
+        """The expert's actions (n, 5) in [-1, 1] for what was measured."""
+        n = len(self.measured["joint"])
+        closed = self.measured["released"] & False
+        plan = Plan(
+            move=self._zeros(n, 3),
+            turn=self._zeros(n),
+            opening=self._zeros(n) + FINGER_OPEN,
+            closing=closed,
+            gripped=closed.copy(),
+        )
+        for move in MOVES.values():
+            move.change(self.measured, move.made_by(self.measured), plan)
+        return plan.action().tensor
