@@ -167,7 +167,11 @@ class Variation:
             self._rngs[i] = np.random.default_rng(entropy)
 
     def scale(
-        self, field: str, ids: np.ndarray, values: np.ndarray, lid_entries: dict[str, slice]
+        self,
+        field: str,
+        ids: np.ndarray | slice,
+        values: np.ndarray,
+        lid_entries: dict[str, slice],
     ) -> np.ndarray:
         """Scale a model field.
 

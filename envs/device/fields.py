@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from uncap.envs.batch import MECHANISM_FIELDS, STAGE_FIELDS
-from uncap.envs.device.arrays import Array
+from uncap.envs.device.arrays import Array, tensor_of, wrapped
 from uncap.envs.device.tables import Gathered
 from uncap.envs.variation import Variation
 
@@ -42,6 +42,7 @@ class Fields:
     ):
         self._variants = len(next(iter(tables.values()))) // 2
         self._variation = variation
+        self._floats = floats
         self._lid_entries = dict(lid_entries)
         groups: dict[str, dict[str, np.ndarray]] = {"variant": {}, "lid": {}, "mechanism": {}}
         for name, table in tables.items():
@@ -75,14 +76,13 @@ class Fields:
         }
         for kind, group in self._groups.items():
             if kind != "variant" or all_:
-                for name, value in group.of(free[kind].tensor).items():
-                    scaled = self._scaled(name, Array(value, variant.floats))
-                    group.targets[name].copy_(scaled.tensor)
+                for name, value in group.of(tensor_of(free[kind])).items():
+                    group.targets[name].copy_(self._scaled(name, value))
 
-    def _scaled(self, name: str, values: Array) -> Array:
+    def _scaled(self, name: str, values: Tensor) -> Tensor:
         """Values (n, ...) of a field, with the worlds' factors."""
-        scaled = self._variation.scale(name, slice(None), values, self._lid_entries)  # pyright: ignore
-        return scaled  # pyright: ignore[reportReturnType]
+        array = wrapped(values, self._floats)
+        return tensor_of(self._variation.scale(name, slice(None), array, self._lid_entries))
 
 
 def with_wide_stops(tables: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ import torch
 
 from uncap.envs import measures, mechanisms
 from uncap.envs.batch import LOCKED, ClosureBatch
-from uncap.envs.device.arrays import Array
+from uncap.envs.device.arrays import Array, tensor_of, wrapped
 from uncap.envs.device.fields import NO_STOP, Fields, with_wide_stops
 from uncap.envs.device.tables import Table
 from uncap.envs.mechanisms import LID_JOINTS, LIFT, MOST_STAGES, TWIST
@@ -100,7 +100,7 @@ class Lids:
         variation: Variation,
         floats: torch.dtype,
     ):
-        tensors = {name: array.tensor for name, array in arrays.items()}
+        tensors = {name: tensor_of(array) for name, array in arrays.items()}
         n, device = len(tensors["qpos"]), tensors["qpos"].device
         has_free_stops = "jnt_limited" in tensors
         fields = MODELS.fields(batch.pool, _further(batch, variation))
@@ -120,7 +120,7 @@ class Lids:
         self.now = self._now.columns
 
         def zeros(dtype: torch.dtype) -> Array:
-            return Array(torch.zeros(n, dtype=dtype, device=device), floats)
+            return wrapped(torch.zeros(n, dtype=dtype, device=device), floats)
 
         self.variant, self.stage = zeros(torch.int64), zeros(torch.int64)
         self.touched, self.released = zeros(torch.bool), zeros(torch.bool)
@@ -131,12 +131,12 @@ class Lids:
         np.copyto(self.variant, variant, where=chosen)
         for state in (self.stage, self.touched, self.released, self.thread_offset):
             np.copyto(state, 0, where=chosen)
-        self._constants.take(self.variant.tensor)
+        self._constants.take(tensor_of(self.variant))
         self._take_stages()
         self._write(all_=True)
 
     def _take_stages(self) -> None:
-        self._now.take((self.variant * (MOST_STAGES + 1) + self.stage).tensor)
+        self._now.take(tensor_of(self.variant * (MOST_STAGES + 1) + self.stage))
 
     def rest_untouched(self) -> None:
         """Keep lids at rest that nothing touched; give those that were to their mechanisms."""

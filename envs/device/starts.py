@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from uncap.envs.batch import ClosureBatch
-from uncap.envs.device.arrays import Array
+from uncap.envs.device.arrays import Array, tensor_of, wrapped
 from uncap.envs.device.tables import Gathered
 from uncap.envs.variation import Variation
 
@@ -49,8 +49,8 @@ class Starts:
         """Put the chosen worlds, bool (n,), where their starts which (n,) are."""
         for name, values in self._state.of(which).items():
             target = self._state.targets[name]
-            mask = chosen.tensor.reshape(-1, *[1] * (target.ndim - 1))
+            mask = tensor_of(chosen).reshape(-1, *[1] * (target.ndim - 1))
             target.copy_(torch.where(mask, values, target))
         for name, values in self._values.items():
-            np.copyto(variation.values[name], Array(values[which], chosen.floats), where=chosen)
+            np.copyto(variation.values[name], wrapped(values[which], values.dtype), where=chosen)
         variation.forget(chosen)

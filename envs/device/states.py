@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from uncap.envs.device.arrays import Array
+from uncap.envs.device.arrays import Array, TensorArray, wrapped
 
 Owner = TypeVar("Owner")
 
@@ -16,7 +16,7 @@ Owner = TypeVar("Owner")
 def as_array(values: np.ndarray, device: torch.device, floats: torch.dtype) -> Array:
     """A copy of values on a device."""
     dtype = floats if values.dtype.kind == "f" else None
-    return Array(torch.as_tensor(values.copy(), dtype=dtype, device=device), floats)
+    return wrapped(torch.as_tensor(values.copy(), dtype=dtype, device=device), floats)
 
 
 def on_device(owner: Owner, device: torch.device, floats: torch.dtype) -> Owner:
@@ -32,7 +32,7 @@ def in_place(owner: Any, change: Callable[[], Any]) -> Any:
 
     A CUDA graph reads and writes the same memory every time.
     """
-    before = {name: value for name, value in vars(owner).items() if isinstance(value, Array)}
+    before = {name: value for name, value in vars(owner).items() if isinstance(value, TensorArray)}
     result = change()
     for name, array in before.items():
         new = getattr(owner, name)

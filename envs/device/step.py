@@ -30,7 +30,7 @@ from uncap.envs.batch import (
     within_walls,
 )
 from uncap.envs.device.arm import joint_steps
-from uncap.envs.device.arrays import Array
+from uncap.envs.device.arrays import Array, tensor_of, wrapped
 from uncap.envs.device.lids import Lids
 from uncap.envs.device.starts import Starts
 from uncap.envs.device.states import in_place, on_device
@@ -79,11 +79,11 @@ class DeviceStep:
         self._floats = floats
         self._variants_per_task = len(batch.pool) // len(batch.names)
         self._reward = lookup(rewards.REWARDS, reward, "reward")
-        self._arrays = {name: Array(tensor, floats) for name, tensor in arrays.items()}
+        self._arrays = {name: wrapped(tensor, floats) for name, tensor in arrays.items()}
         level = batch.variation
         self.variation = on_device(Variation(level.level, n, level.disturbed), device, floats)
         self.variation.values = {
-            name: Array(torch.as_tensor(value, dtype=floats, device=device), floats)
+            name: wrapped(torch.as_tensor(value, dtype=floats, device=device), floats)
             for name, value in self.variation.values.items()
         }
         self.lids = Lids(batch, self._arrays, self.variation, floats)
@@ -98,8 +98,8 @@ class DeviceStep:
         self.measured: Measured = {}
 
     def _zeros(self, *shape: int) -> Array:
-        qpos = self._arrays["qpos"]
-        return Array(qpos.tensor.new_zeros(shape), qpos.floats)
+        qpos = tensor_of(self._arrays["qpos"])
+        return wrapped(qpos.new_zeros(shape), self._floats)
 
     def restart(self, chosen: Tensor, starts: Starts, which: Tensor) -> None:
         """Begin new episodes.
@@ -109,13 +109,13 @@ class DeviceStep:
             starts: among which their starts are.
             which: (n,) int64, index of each world's start; of others, it is not read.
         """
-        chosen_array = Array(chosen, self._floats)
+        chosen_array = wrapped(chosen, self._floats)
         starts.write(chosen_array, which, self.variation)
-        variant = Array(starts.variant[which], self._floats)
+        variant = wrapped(starts.variant[which], self._floats)
         self.lids.restart(chosen_array, variant)
-        self.episodes.restart(chosen_array)  # pyright: ignore[reportArgumentType]
+        self.episodes.restart(chosen_array)
         if self._squeeze is not None:
-            self._squeeze.restart(chosen_array)  # pyright: ignore[reportArgumentType]
+            self._squeeze.restart(chosen_array)
         arrays = self._arrays
         containers = Containers.of(
             arrays["mocap_pos"][:, 0], arrays["mocap_quat"][:, 0], self.lids.constants["seat"]
@@ -126,23 +126,23 @@ class DeviceStep:
 
     def control(self, action: Tensor) -> None:
         """Write the targets of an action (n, 5) in [-1, 1], see `ClosureBatch.step`."""
-        action = self.variation.delayed(Array(action, self._floats))
-        offsets = within_walls(STEP_POSITION * action[:, :3], self._hand.position)
-        turns = STEP_YAW * action[:, 3]
+        sent = self.variation.delayed(wrapped(action, self._floats))
+        offsets = within_walls(STEP_POSITION * sent[:, :3], self._hand.position)
+        turns = STEP_YAW * sent[:, 3]
         hand = self._hand
         ahead = joint_steps(
-            hand.joint_anchors.tensor,
-            hand.joint_axes.tensor,
-            hand.position.tensor,
-            hand.rotation.tensor,
-            offsets.tensor,
-            turns.tensor,
+            tensor_of(hand.joint_anchors),
+            tensor_of(hand.joint_axes),
+            tensor_of(hand.position),
+            tensor_of(hand.rotation),
+            tensor_of(offsets),
+            tensor_of(turns),
         )
         low, high = self._target_range
-        target = hand.arm + leashed(Array(ahead, self._floats))
+        target = hand.arm + leashed(wrapped(ahead, self._floats))
         ctrl = self._arrays["ctrl"]
         ctrl[:, robot.ARM] = np.minimum(np.maximum(target, low), high)
-        ctrl[:, robot.FINGERS] = FINGER_OPEN / 2 * (action[:, 4:5] + 1)
+        ctrl[:, robot.FINGERS] = FINGER_OPEN / 2 * (sent[:, 4:5] + 1)
 
     def after_physics(self) -> None:
         """Find what the physics did to the lids, and write what holds them from now on."""
@@ -162,9 +162,10 @@ class DeviceStep:
             **{name: lids.now[name] for name in MEASURED_STAGE},
             "pays": {term: lids.constants[f"pays.{term}"] for term in rewards.TERMS},
         }
-        if self._squeeze is not None:
+        squeeze = self._squeeze
+        if squeeze is not None:
             measured |= self._measure_arm()
-            measured["moved"] = in_place(self._squeeze, lambda: self._squeeze.update(measured))
+            measured["moved"] = in_place(squeeze, lambda: squeeze.update(measured))
         self.measured = measured
         return measured
 
@@ -188,16 +189,16 @@ class DeviceStep:
         """
         episodes = self.episodes
         episodes.steps += 1
-        in_place(episodes, lambda: episodes.update(self.measured, Array(running, self._floats)))
+        in_place(episodes, lambda: episodes.update(self.measured, wrapped(running, self._floats)))
 
     @property
     def success(self) -> Tensor:
         """Whether each closure has been open for the last 5 control steps, bool (n,)."""
-        return self.episodes.success.tensor
+        return tensor_of(self.episodes.success)
 
     def terms(self) -> dict[str, Tensor]:
         """The reward's terms, (n,) by name, see `rewards.reward_terms`."""
-        return {name: term.tensor for name, term in self._terms().items()}
+        return {name: tensor_of(term) for name, term in self._terms().items()}
 
     def _terms(self) -> Measured:
         episodes = self.episodes
@@ -205,12 +206,13 @@ class DeviceStep:
 
     def reward(self) -> Tensor:
         """What the control step is paid, (n,)."""
-        return self._reward.of(self._terms()).tensor
+        return tensor_of(self._reward.of(self._terms()))
 
     def observe(self, sensors: str | None = None) -> Tensor:
         """The state observation, (n, size), see `observations.observe`."""
         held = self.episodes.held_progress
-        return observations.observe(self.measured, held, sensors=sensors or self.sensors).tensor
+        sensors = sensors or self.sensors
+        return tensor_of(observations.observe(self.measured, held, sensors=sensors))
 
     def told(self, task_vectors: Tensor) -> Tensor:
         """What is told of the tasks at their present stages, (n, size).
@@ -219,11 +221,11 @@ class DeviceStep:
             task_vectors: (tasks, size), or (tasks, MOST_STAGES + 1, size), see
                 `conditioning.vectors`.
         """
-        task = self.lids.variant.tensor // self._variants_per_task
+        task = tensor_of(self.lids.variant) // self._variants_per_task
         if task_vectors.ndim == 2:
             return task_vectors.index_select(0, task)
         stages = task_vectors.shape[1]
-        row = task * stages + self.measured["stage"].tensor
+        row = task * stages + tensor_of(self.measured["stage"])
         return task_vectors.flatten(0, 1).index_select(0, row)
 
     def expert(self) -> Tensor:
@@ -239,4 +241,4 @@ class DeviceStep:
         )
         for move in MOVES.values():
             move.change(self.measured, move.made_by(self.measured), plan)
-        return plan.action().tensor
+        return tensor_of(plan.action())

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uncap.envs.device.arrays import Array
+from uncap.envs.device.arrays import Array, wrapped
 
 Columns = dict[str, Array]  # (n, ...) by name
 
@@ -63,7 +63,7 @@ class Table:
             for group, numbers in self._groups.items()
         }
         self.columns: Columns = {
-            name: Array(self._view(column), floats) for name, column in layout.items()
+            name: wrapped(self._view(column), floats) for name, column in layout.items()
         }
 
     def _view(self, column: _Column) -> Tensor:
