@@ -5,13 +5,16 @@ of 64 bits must agree to 1e-9. Of those of 32 bits, one world in a thousand may 
 1e-5 after a step: where a rule has a threshold and its quantity lies on it, rounding decides.
 """
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 from rows import COMPOSED
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils._pytree import tree_leaves
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from uncap.envs import CLOSURES, conditioning, observations, rewards
 from uncap.envs.batch import ClosureBatch
@@ -20,10 +23,10 @@ from uncap.envs.device.fields import NO_STOP
 from uncap.envs.device.starts import DERIVED, STATE, Starts
 from uncap.envs.device.step import DeviceStep
 from uncap.envs.episodes import EpisodeTracker, Squeeze
-from uncap.envs.experts import expert_action
+from uncap.envs.experts import MOVES, Move, expert_action
 from uncap.envs.rewards import REWARDS, Reward
 
-ROWS = (*CLOSURES, *COMPOSED[::2])
+ROWS = (*CLOSURES, *COMPOSED[::3])
 STEPS = 80
 RESTART_AT = 60  # of every third world, which gets another variant
 # Fields that MuJoCo Warp has for all worlds together
@@ -65,7 +68,7 @@ class Played:
         return measured
 
     def count(self, measured, running):
-        self.tracker.steps += 1
+        self.tracker.steps += running
         self.tracker.update(measured, running)
 
 
@@ -255,43 +258,158 @@ class Calls(TorchDispatchMode):
         return result
 
 
-def small(device="cpu", level="default"):
-    """A `DeviceStep` of few worlds, and what does a control step of it without physics."""
-    played = Played(("bottle", "radiator-cap", "pump", "puck"), 2, level)
-    compared = Compared(played, torch.float32, as_warp=True)
-    arrays = {name: array.to(device) for name, array in compared.arrays.items()}
-    step = DeviceStep(played.batch, arrays, sensors="arm")
-    starts = Starts(played.batch, arrays)
-    which = torch.arange(played.n, device=device)
-    vectors = torch.as_tensor(conditioning.vectors("stages", played.batch.names), device=device)
-    step.restart(torch.ones(played.n, dtype=torch.bool, device=device), starts, which)
-    step.measure()
+class Small:
+    """A `DeviceStep` of few worlds, without physics."""
 
-    def advance(action, running):
-        step.control(action)
+    def __init__(self, device="cpu", level="default"):
+        self.played = Played(("bottle", "radiator-cap", "pump", "puck"), 2, level)
+        n = self.played.n
+        compared = Compared(self.played, torch.float32, as_warp=True)
+        self.arrays = {name: array.to(device) for name, array in compared.arrays.items()}
+        self.step = DeviceStep(self.played.batch, self.arrays, sensors="arm")
+        self.starts = Starts(self.played.batch, self.arrays)
+        self.which = torch.arange(n, device=device)
+        vectors = conditioning.vectors("stages", self.played.batch.names)
+        self.vectors = torch.as_tensor(vectors, device=device)
+        self.step.restart(torch.ones(n, dtype=torch.bool, device=device), self.starts, self.which)
+        self.step.measure()
+
+    def control(self, action):
+        self.step.control(action)
+
+    def after(self, running):
+        """What follows the physics; those that are not running restart."""
+        step = self.step
         step.after_physics()
-        step.restart(~running, starts, which)
+        step.restart(~running, self.starts, self.which)
         step.measure()
         step.count(running)
-        return step.observe(), step.told(vectors), step.reward(), step.success, step.expert()
-
-    action = torch.zeros(played.n, 5, device=device)
-    running = torch.ones(played.n, dtype=torch.bool, device=device)
-    return played, step, advance, (action, running)
+        observed = step.observe(), step.observe("full"), step.told(self.vectors)
+        return *observed, step.reward(), step.success, step.expert()
 
 
 @pytest.mark.parametrize("level", ("default", "randomised"))
 def test_no_value_is_looked_at_and_nothing_comes_from_the_host(level):
     """Tensors of the device `meta` have shapes, but no values: a branch on one fails."""
-    _, _, advance, inputs = small("meta", level)
-    advance(*inputs)  # constants are copied once
-    with Calls() as calls:
-        advance(*inputs)
+    small = Small("meta", level)
+    action = torch.zeros(small.played.n, 5, device="meta")
+    running = torch.ones(small.played.n, dtype=torch.bool, device="meta")
+    for _ in range(2):  # constants are copied once, in the first step
+        with Calls() as calls:
+            small.control(action)
+            small.after(running)
     assert len(calls.devices) > 500
     assert {"meta"} == set().union(*calls.devices)
 
 
 def test_a_recorded_step_can_be_replayed():
-    """What is remembered stays in the same memory, as in a CUDA graph."""
-    played, step, advance, (action, running) = small()
-    other = DeviceStep(played.batch, step_arrays := {k: v.clone() for k, v in arrays_of(step)})
+    """What is remembered stays in its memory, as in a CUDA graph, which repeats the same calls."""
+    played = Played(("bottle", "radiator-cap", "pump", "puck"), 2)
+    small, other = Small(), Small()
+    action = torch.zeros(played.n, 5)
+    running = torch.ones(played.n, dtype=torch.bool)
+    control = make_fx(lambda action: small.control(action))(action)
+    after = make_fx(lambda running: small.after(running))(running)
+    other.control(action)
+    other.after(running)  # to trace is to run
+    for k in range(60):
+        action = expert_action(played.measure())
+        played.batch.step(action)
+        running[::3] = k != 50
+        for one in (small, other):
+            for name, array in one.arrays.items():
+                if name in played.after_physics:
+                    values = torch.as_tensor(played.after_physics[name])
+                    array.copy_(values.reshape(array.shape))
+        control(torch.as_tensor(action, dtype=torch.float32))
+        other.control(torch.as_tensor(action, dtype=torch.float32))
+        for got, want in zip(after(running), other.after(running), strict=True):
+            assert torch.equal(got, want)
+        for name, want in other.arrays.items():
+            assert torch.equal(small.arrays[name], want), name
+    assert other.step.lids.released.tensor.any()
+    assert other.step.success.any()
+
+
+def floats(*shape):
+    return np.random.default_rng(0).normal(size=shape)
+
+
+@pytest.mark.parametrize(
+    "formula",
+    (
+        lambda a, b: np.where(a > 0, 0.1, 0.3),
+        lambda a, b: np.minimum(0.5, np.maximum(a, b)) - np.minimum(a, 0.2),
+        lambda a, b: np.einsum("ij,ij->i", a, b),
+        lambda a, b: np.einsum("ij,kj->ki", a, b),
+        lambda a, b: np.arctan2(a, 2.0) + np.hypot(3.0, b),
+        lambda a, b: np.stack([a[:, 0], a[:, 1] > 0], 1),
+        lambda a, b: (a * 7) % 2.0 + np.floor(b) + np.round(a * 3) + np.sign(b),
+        lambda a, b: np.cross(a, np.array([1.0, 2.0, 3.0])) + np.array([1.0, 2.0, 3.0]) / b,
+        lambda a, b: np.clip(a, -0.1, 0.2).max(1) - b.min(1) + a.mean(1) * b.sum(1),
+        lambda a, b: np.max(np.abs(a), axis=1, keepdims=True) ** 2,
+        lambda a, b: np.concatenate((a, b), 1).astype(int) + (a[:, :1] > b[:, :1]).astype(float),
+        lambda a, b: np.linalg.norm(np.zeros_like(a) + b, axis=1) + np.sqrt(np.exp(a[:, 0])),
+        lambda a, b: np.take_along_axis(a, (b[:, :1] > 0).astype(int), 1) == a,
+    ),
+)
+def test_a_formula_gives_the_same_numbers_of_tensors(formula):
+    a, b = floats(2, 5, 3)
+    want = formula(a.copy(), b.copy())
+    got = formula(*(wrapped(torch.as_tensor(x.copy()), torch.float64) for x in (a, b)))
+    assert tuple(got.shape) == want.shape
+    assert tensor_of(got).numpy().dtype.kind == want.dtype.kind
+    np.testing.assert_allclose(tensor_of(got).numpy(), want, rtol=1e-13, atol=1e-15)
+
+
+def test_arrays_are_written_in_place():
+    tensor = torch.zeros(4, 3)
+    array = wrapped(tensor, torch.float32)
+    mask = wrapped(torch.tensor([True, False, True, False]), torch.float32)
+    array[mask] = 1.0
+    array[mask, 2] = 2.0
+    array[:, 1] = wrapped(torch.arange(4.0), torch.float32)
+    array += 1
+    np.copyto(array[:, 0], 9.0, where=~mask)
+    assert tensor.tolist() == [[2, 1, 3], [9, 2, 1], [2, 3, 3], [9, 4, 1]]
+
+
+def test_what_cannot_stay_on_the_device_is_refused():
+    array = wrapped(torch.ones(3), torch.float32)
+    for formula in (
+        lambda: 1 if array > 0 else 0,
+        lambda: array[array > 0],
+        lambda: np.flatnonzero(array),
+        lambda: np.add.reduce(array),
+    ):
+        with pytest.raises(TypeError, match="device"):
+            formula()
+
+
+def test_a_reward_and_a_move_of_ones_own_run_on_tensors(monkeypatch):
+    def own(info):
+        return np.where(info["reach"] > 0.1, info["grasp"], 0.5)
+
+    def wave(measured, mine, plan):
+        plan.turn[mine] = 0.1
+        plan.move[mine, 2] = 0.03
+
+    monkeypatch.setitem(REWARDS, "own", Reward(own, ""))
+    monkeypatch.setitem(MOVES, "wave", Move(wave, lambda measured: measured["at_mark"]))
+    played = Played(("reach", "mug"), 2)
+    compared = Compared(played, torch.float64, as_warp=False)
+    compared.step = step = DeviceStep(played.batch, compared.arrays, reward="own")
+    compared.restart(np.ones(played.n, bool))
+    step.measure()
+    measured = played.measure()
+    terms = rewards.reward_terms(measured, played.tracker.held_progress, played.tracker.success)
+    assert np.allclose(step.reward(), own(terms))
+    action = expert_action(measured)
+    assert (action[::2, 2:4] == (1.0, 0.25)).all()
+    assert np.allclose(step.expert(), action)
+
+
+def test_the_environments_do_not_load_torch():
+    code = "import sys, uncap.envs.vector_env; assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

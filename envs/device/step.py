@@ -188,8 +188,9 @@ class DeviceStep:
             running: bool (n,), whether the last step belonged to the present episode.
         """
         episodes = self.episodes
-        episodes.steps += 1
-        in_place(episodes, lambda: episodes.update(self.measured, wrapped(running, self._floats)))
+        is_running = wrapped(running, self._floats)
+        episodes.steps += is_running
+        in_place(episodes, lambda: episodes.update(self.measured, is_running))
 
     @property
     def success(self) -> Tensor:
