@@ -7,6 +7,7 @@ of 64 bits must agree to 1e-9. Of those of 32 bits, one world in a thousand may 
 
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -16,15 +17,18 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from uncap.envs import CLOSURES, conditioning, observations, rewards
-from uncap.envs.batch import ClosureBatch
+from uncap.envs import CLOSURES, ClosureVectorEnv, conditioning, observations, rewards
+from uncap.envs.batch import STAGE_FIELDS, ClosureBatch
 from uncap.envs.device.arrays import TensorArray, tensor_of, wrapped
-from uncap.envs.device.fields import NO_STOP
-from uncap.envs.device.starts import DERIVED, STATE, Starts
+from uncap.envs.device.closures import DeviceClosures
+from uncap.envs.device.lids import FAR
+from uncap.envs.device.starts import DERIVED, STATE, Starts, numbers_of
 from uncap.envs.device.step import DeviceStep
 from uncap.envs.episodes import EpisodeTracker, Squeeze
 from uncap.envs.experts import MOVES, Move, expert_action
+from uncap.envs.models import MODELS
 from uncap.envs.rewards import REWARDS, Reward
+from uncap.envs.scene import SUBSTEPS
 
 ROWS = (*CLOSURES, *COMPOSED[::3])
 STEPS = 80
@@ -89,11 +93,19 @@ class Compared:
             self.arrays[name] = empty.reshape(played.n, *shape)
         self.arrays["eq_active"][:, 0] = 1  # the fingers', which is the engine's
         self.floats = floats
-        self.step = DeviceStep(played.batch, self.arrays, sensors="arm")
+        fields = self.fields() if as_warp else None
+        self.step = DeviceStep(played.batch, self.arrays, sensors="arm", fields=fields)
         self.restart(np.ones(played.n, bool))
 
+    def fields(self):
+        """The variants' model fields as MuJoCo Warp has them: joints have stops in all worlds."""
+        tables = dict(MODELS.fields(self.played.batch.pool, STAGE_FIELDS))
+        limited = tables["jnt_limited"][..., None]
+        tables["jnt_range"] = np.where(limited, tables["jnt_range"], (-FAR, FAR))
+        return tables
+
     def restart(self, chosen):
-        starts = Starts(self.played.batch, self.arrays)
+        starts = Starts(numbers_of(self.played.batch), self.arrays)
         self.step.restart(torch.as_tensor(chosen), starts, torch.arange(self.played.n))
 
     def tensor(self, values):
@@ -117,7 +129,7 @@ class Compared:
             want = self.played.host[name]
             if self.as_warp and name == "jnt_range":
                 limited = self.played.host["jnt_limited"].astype(bool)[..., None]
-                want = np.where(limited, want, (-NO_STOP, NO_STOP))
+                want = np.where(limited, want, (-FAR, FAR))
             self.compare(name, array, want)
 
     def compare_lids(self):
@@ -266,8 +278,8 @@ class Small:
         n = self.played.n
         compared = Compared(self.played, torch.float32, as_warp=True)
         self.arrays = {name: array.to(device) for name, array in compared.arrays.items()}
-        self.step = DeviceStep(self.played.batch, self.arrays, sensors="arm")
-        self.starts = Starts(self.played.batch, self.arrays)
+        self.step = DeviceStep(self.played.batch, self.arrays, "arm", fields=compared.fields())
+        self.starts = Starts(numbers_of(self.played.batch), self.arrays)
         self.which = torch.arange(n, device=device)
         vectors = conditioning.vectors("stages", self.played.batch.names)
         self.vectors = torch.as_tensor(vectors, device=device)
@@ -413,3 +425,102 @@ def test_the_environments_do_not_load_torch():
     code = "import sys, uncap.envs.vector_env; assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+class OnMuJoCo:
+    """An engine for `DeviceClosures`: MuJoCo on the CPU, whose memory the tensors are."""
+
+    fields = None
+
+    def __init__(self, batch):
+        self._sim = batch.sim
+        self.arrays = {}
+        names = (*STATE, *DERIVED, "eq_active")
+        for name, array in (
+            {name: batch.sim.bind(name) for name in names} | batch._expanded
+        ).items():
+            array.flags.writeable = True
+            self.arrays[name] = torch.from_numpy(array)
+
+    def step(self):
+        self._sim.step(nstep=SUBSTEPS)
+
+    def captured(self, advance):
+        return advance
+
+
+def closures_on_mujoco(rows, n, **choices):
+    batch = ClosureBatch(rows, n, threads=1)
+    return DeviceClosures(batch, OnMuJoCo(batch), **choices)
+
+
+def test_episodes_on_tensors_are_those_of_the_vector_environment():
+    rows, each = ("bottle", "radiator-cap", "flip-mug", "puck"), 3
+    n = each * len(rows)
+    env = ClosureVectorEnv(rows, n, threads=1, conditioning="stages")
+    closures = closures_on_mujoco(rows, n, told="stages", starts=each, expert=True)
+    want, _ = env.reset(seed=0)
+    in_rows = np.argsort(env.task, kind="stable")
+    starts = {name: values[in_rows] for name, values in numbers_of(env.batch).items()}
+    closures._starts = Starts(starts, closures._engine.arrays)
+    got, _ = closures.reset()
+    noise = np.random.default_rng(0)
+    for k in range(80):
+        for name in want:
+            np.testing.assert_allclose(got[name], want[name], atol=1e-6)
+        action = expert_action(env.batch.measure()) + 0.1 * noise.normal(size=(n, 5))
+        action[0, 0] = np.nan if k == 3 else 0.0
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            want, reward, _, truncated, info = env.step(action)
+        got, got_reward, got_terminated, got_truncated, got_info = closures.step(
+            torch.as_tensor(action)
+        )
+        np.testing.assert_allclose(got_reward, reward, atol=1e-6)
+        assert np.array_equal(got_truncated, truncated)
+        assert not got_terminated.any()
+        for name in info:
+            np.testing.assert_allclose(got_info[name], info[name], atol=1e-6)
+        np.testing.assert_allclose(
+            got_info["expert"], expert_action(env.batch.measure()), atol=1e-6
+        )
+    assert info["success"].any() and info["invalid_action"].sum() == 1
+    assert truncated.any() and not truncated.all()
+    got, got_reward, _, _, got_info = closures.step(torch.as_tensor(action))
+    assert (got_info["steps"][truncated] == 0).all() and (got_reward[truncated] == 0).all()
+    assert (got_info["steps"][~truncated] == 81).all()
+    assert np.array_equal(got_info["progress"][truncated], np.zeros(truncated.sum()))
+
+
+def test_starts_are_taken_in_turn():
+    rows, n = ("bottle", "mug"), 5
+    closures = closures_on_mujoco(rows, n, starts=4)
+    assert (closures.task == torch.tensor([0, 1, 0, 1, 0])).all()
+    met = []
+    for _ in range(3):
+        which = closures.task * 4 + closures._next % 4
+        met.append(which.tolist())
+        closures.reset()
+    # the constructor took the first: of three worlds of a row, and of two
+    assert met == [[3, 6, 0, 7, 1], [2, 4, 3, 5, 0], [1, 6, 2, 7, 3]]
+
+
+def test_a_world_that_diverges_is_put_back_at_rest():
+    small = Small()
+    running = torch.ones(small.played.n, dtype=torch.bool)
+    action = torch.full((small.played.n, 5), 0.3)
+    small.arrays["qvel"][:] = 0.5
+    small.control(action)
+    before = {name: array.clone() for name, array in small.arrays.items()}
+    for name in ("qpos", "qvel", "site_xpos", "sensordata"):
+        small.arrays[name] += 0.01
+        small.arrays[name][2] = torch.nan
+    small.arrays["qvel"][5, 0] = 1e11
+    small.after(running)
+    assert small.step.episodes.divergences.tensor.tolist() == [0, 0, 1, 0, 0, 1, 0, 0]
+    for world in (2, 5):
+        assert torch.equal(small.arrays["qpos"][world], before["qpos"][world])
+        assert torch.equal(small.arrays["site_xpos"][world], before["site_xpos"][world])
+        assert (small.arrays["qvel"][world] == 0).all()
+    assert torch.equal(small.arrays["site_xpos"][1], before["site_xpos"][1] + 0.01)
+    assert (small.arrays["qvel"][1, :9] == 0.51).all()

@@ -13,19 +13,16 @@ from uncap.envs.device.arrays import Array, tensor_of, wrapped
 from uncap.envs.device.tables import Gathered
 from uncap.envs.variation import Variation
 
-# m, rad: stops of a joint without any, where an engine's joints have stops in all worlds or in none
-NO_STOP = 1e3
-
 
 class Fields:
     """Writes what differs between variants into the engine's fields, world by world.
 
-    A field that the engine does not have for every world, `geom_type` of MuJoCo Warp say, is the
-    engine's own business.
+    A field that the engine does not have for every world, `geom_type` of MuJoCo Warp say, is not
+    among its arrays.
 
     Args:
-        tables: (2 x variants, ...) by name: with the lids held, then with the lids free, see
-            `models.Models.fields`.
+        tables: (2 x variants, ...) by name, as the engine has them: with the lids held, then with
+            the lids free, see `models.Models.fields`.
         arrays: the engine's, (n, ...) by name.
         variation: whose factors the fields are scaled by; its values are Arrays.
         lid_entries: which entries of a field by body or joint are the lid's, by field.
@@ -83,14 +80,3 @@ class Fields:
         """Values (n, ...) of a field, with the worlds' factors."""
         array = wrapped(values, self._floats)
         return tensor_of(self._variation.scale(name, slice(None), array, self._lid_entries))
-
-
-def with_wide_stops(tables: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The tables for an engine whose joints have stops in all worlds or in none.
-
-    Where a joint has no stops, they are out of reach, see NO_STOP.
-    """
-    if "jnt_limited" not in tables or "jnt_range" not in tables:
-        return dict(tables)
-    limited = tables["jnt_limited"].astype(bool)[..., None]  # (models, joints, 1)
-    return {**tables, "jnt_range": np.where(limited, tables["jnt_range"], (-NO_STOP, NO_STOP))}

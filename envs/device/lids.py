@@ -16,12 +16,12 @@ import torch
 from uncap.envs import measures, mechanisms
 from uncap.envs.batch import LOCKED, ClosureBatch
 from uncap.envs.device.arrays import Array, tensor_of, wrapped
-from uncap.envs.device.fields import NO_STOP, Fields, with_wide_stops
+from uncap.envs.device.fields import Fields
 from uncap.envs.device.tables import Table
 from uncap.envs.mechanisms import LID_JOINTS, LIFT, MOST_STAGES, TWIST
-from uncap.envs.models import MODELS
 from uncap.envs.variation import Variation
 
+FAR = 1e3  # m, rad: a stop that no joint reaches
 _JOINTS = np.arange(len(LID_JOINTS))
 _LOCKS = LOCKED[:-1].copy()  # of the joints; the thread is the last constraint
 
@@ -79,6 +79,7 @@ class Lids:
         batch: of the closures: it has their tables and the places in MuJoCo's arrays.
         arrays: the engine's, (n, ...) by MuJoCo's names. Model fields among them are written.
         variation: of the worlds; its values are Arrays (n,).
+        fields: tables of model fields, see `fields.Fields`.
         floats: type of the numbers that are not whole.
 
     Attributes:
@@ -98,24 +99,19 @@ class Lids:
         batch: ClosureBatch,
         arrays: Mapping[str, Array],
         variation: Variation,
+        fields: Mapping[str, np.ndarray],
         floats: torch.dtype,
     ):
         tensors = {name: tensor_of(array) for name, array in arrays.items()}
         n, device = len(tensors["qpos"]), tensors["qpos"].device
-        has_free_stops = "jnt_limited" in tensors
-        fields = MODELS.fields(batch.pool, _further(batch, variation))
         stages = batch.variant_stages
+        if "jnt_limited" not in tensors:  # joints have stops in all worlds, or in none
+            stages = _with_far_stops(stages)
         self.held = Held.of(arrays, batch)
-        self._fields = Fields(
-            fields if has_free_stops else with_wide_stops(fields),
-            tensors,
-            variation,
-            batch.lid_entries,
-            floats,
-        )
+        self._fields = Fields(fields, tensors, variation, batch.lid_entries, floats)
         self._variation = variation
         self._constants = Table(batch.variant_constants, n, device, floats)
-        self._now = Table(stages if has_free_stops else _with_wide_stops(stages), n, device, floats)
+        self._now = Table(stages, n, device, floats)
         self.constants = self._constants.columns
         self.now = self._now.columns
 
@@ -241,14 +237,9 @@ def _of_joint(values: Array, joint: Array) -> Array:
     return np.take_along_axis(values, joint[:, None], 1)[:, 0]
 
 
-def _further(batch: ClosureBatch, variation: Variation) -> tuple[str, ...]:
-    """Fields that are written whether the variants differ in them or not."""
-    return (*variation.fields, "dof_frictionloss", "jnt_range", "jnt_stiffness", "eq_data")
-
-
-def _with_wide_stops(stages: np.ndarray) -> np.ndarray:
-    """Numbers of stages in which a joint without stops has some out of reach, see NO_STOP."""
-    widened = stages.copy()
-    without = (widened["limits"] == 0.0).all(-1)  # (variants, stages, 6)
-    widened["limits"][without] = (-NO_STOP, NO_STOP)
-    return widened
+def _with_far_stops(stages: np.ndarray) -> np.ndarray:
+    """Numbers of stages in which a joint without stops has some that it never reaches."""
+    found = stages.copy()
+    without = (found["limits"] == 0.0).all(-1)  # (variants, stages, 6)
+    found["limits"][without] = (-FAR, FAR)
+    return found

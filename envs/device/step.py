@@ -24,6 +24,7 @@ from uncap.envs import measures, observations, rewards, robot
 from uncap.envs.batch import (
     MEASURED_CONSTANTS,
     MEASURED_STAGE,
+    STAGE_FIELDS,
     ClosureBatch,
     flange_of,
     leashed,
@@ -32,11 +33,13 @@ from uncap.envs.batch import (
 from uncap.envs.device.arm import joint_steps
 from uncap.envs.device.arrays import Array, tensor_of, wrapped
 from uncap.envs.device.lids import Lids
+from uncap.envs.device.recovery import Recovery
 from uncap.envs.device.starts import Starts
 from uncap.envs.device.states import in_place, on_device
 from uncap.envs.episodes import EpisodeTracker, Squeeze
 from uncap.envs.experts import MOVES, Plan
 from uncap.envs.measures import Containers, Hand, Sideways
+from uncap.envs.models import MODELS
 from uncap.envs.panda import FINGER_OPEN, STEP_POSITION, STEP_YAW
 from uncap.envs.tables import lookup
 from uncap.envs.variation import Variation
@@ -58,6 +61,8 @@ class DeviceStep:
             the one that formulas are computed in.
         sensors: a row of `sensors.SENSORS`; others than `full` need a batch with wrist=True.
         reward: a row of `rewards.REWARDS`.
+        fields: (2 x variants, ...) by name, what the engine has of `models.Models.fields`, where
+            it has another form than MuJoCo.
 
     Attributes:
         lids: what holds them.
@@ -71,6 +76,7 @@ class DeviceStep:
         arrays: Mapping[str, Tensor],
         sensors: str = observations.FULL,
         reward: str = "dense",
+        fields: Mapping[str, np.ndarray] | None = None,
     ):
         floats = arrays["qpos"].dtype
         device = arrays["qpos"].device
@@ -86,13 +92,16 @@ class DeviceStep:
             name: wrapped(torch.as_tensor(value, dtype=floats, device=device), floats)
             for name, value in self.variation.values.items()
         }
-        self.lids = Lids(batch, self._arrays, self.variation, floats)
+        if fields is None:
+            fields = MODELS.fields(batch.pool, (*level.fields, *STAGE_FIELDS))
+        self.lids = Lids(batch, self._arrays, self.variation, fields, floats)
         self.episodes = on_device(EpisodeTracker(n), device, floats)
         self._squeeze = None
         if sensors != observations.FULL:
             self._squeeze = on_device(Squeeze(n), device, floats)
         self._hand = Hand.of(batch.model, self._arrays)
         self._flange = flange_of(batch.model)
+        self._recovery = Recovery(arrays)
         self._target_range = batch.model.actuator_ctrlrange[robot.ARM].T.copy()  # (2, 7) rad
         self._containers = Containers(*(self._zeros(n, *shape) for shape in _CONTAINER_SHAPES))
         self.measured: Measured = {}
@@ -143,9 +152,12 @@ class DeviceStep:
         ctrl = self._arrays["ctrl"]
         ctrl[:, robot.ARM] = np.minimum(np.maximum(target, low), high)
         ctrl[:, robot.FINGERS] = FINGER_OPEN / 2 * (sent[:, 4:5] + 1)
+        self._recovery.keep()
 
     def after_physics(self) -> None:
         """Find what the physics did to the lids, and write what holds them from now on."""
+        diverged = wrapped(self._recovery.recover(), self._floats)
+        self.episodes.divergences += diverged
         self.lids.rest_untouched()
         self.lids.advance_stages()
         self.lids.release_opened(self._hand.grip, self._hand.position)
@@ -192,6 +204,15 @@ class DeviceStep:
         episodes.steps += is_running
         in_place(episodes, lambda: episodes.update(self.measured, is_running))
 
+    def count_invalid(self, invalid: Tensor) -> None:
+        """Count worlds, bool (n,), whose action was not finite."""
+        self.episodes.invalid_actions += wrapped(invalid, self._floats)
+
+    @property
+    def steps(self) -> Tensor:
+        """Control steps (n,) of the present episodes."""
+        return tensor_of(self.episodes.steps)
+
     @property
     def success(self) -> Tensor:
         """Whether each closure has been open for the last 5 control steps, bool (n,)."""
@@ -204,6 +225,22 @@ class DeviceStep:
     def _terms(self) -> Measured:
         episodes = self.episodes
         return rewards.reward_terms(self.measured, episodes.held_progress, episodes.success)
+
+    def info(self) -> dict[str, Tensor]:
+        """What `ClosureVectorEnv` gives as info, but for its tasks: (n,) by name."""
+        episodes = self.episodes
+        progress = self.measured["progress"]
+        info = {
+            **self._terms(),
+            "success": episodes.success,
+            "success_any": episodes.succeeded,
+            "progress": progress,
+            "contact_fraction": episodes.held_progress / np.maximum(progress, 1e-9),
+            "steps": episodes.steps,
+            "invalid_action": episodes.invalid_actions,
+            "diverged": episodes.divergences,
+        }
+        return {name: tensor_of(value) for name, value in info.items()}
 
     def reward(self) -> Tensor:
         """What the control step is paid, (n,)."""

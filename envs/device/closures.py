@@ -1,0 +1,155 @@
+"""Episodes of many closures on an engine, tensors in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from uncap.envs import checks, conditioning, observations
+from uncap.envs.batch import ClosureBatch
+from uncap.envs.device.starts import Starts, draw_starts
+from uncap.envs.device.step import DeviceStep
+
+Tensors = dict[str, Tensor]
+Advance = Callable[[], None]
+
+
+class Engine(Protocol):
+    """Physics of n worlds on a device.
+
+    Attributes:
+        arrays: (n, ...) by MuJoCo's names, see `DeviceStep`; what is written into them is the
+            worlds' state, or their own models, in the next step.
+        fields: tables of model fields, see `DeviceStep`; None where they are MuJoCo's.
+    """
+
+    arrays: Mapping[str, Tensor]
+    fields: Mapping[str, np.ndarray] | None
+
+    def step(self) -> None:
+        """Advance all worlds by `scene.SUBSTEPS` physics steps."""
+        ...
+
+    def captured(self, advance: Advance) -> Advance:
+        """What does the same as `advance`, from one CUDA graph; or `advance` itself.
+
+        It may call `advance` before. What that computes is in the same memory at every call.
+        """
+        ...
+
+
+class DeviceClosures:
+    """n worlds, of which world i opens row i % len(rows) in every episode.
+
+    A step is that of `ClosureVectorEnv` in its mode NEXT_STEP: in the step after the last one of
+    an episode its world takes its next start; its action is ignored, and its reward 0.
+    What a step returns is overwritten by the next one, where the engine captures it.
+
+    Args:
+        batch: of the closures, on the CPU: it draws the starts.
+        engine: the physics of n worlds.
+        told: a row of `conditioning.CONDITIONINGS`.
+        sensors: a row of `sensors.SENSORS`.
+        reward: a row of `rewards.REWARDS`.
+        starts: of each row; a world takes them in turn, beside the other worlds of its row.
+        seed: of the starts.
+        expert: compute the expert's action in every step, too: `info["expert"]`.
+
+    Attributes:
+        step_of: the control step of all worlds.
+        task: (n,) index of the rows.
+    """
+
+    def __init__(
+        self,
+        batch: ClosureBatch,
+        engine: Engine,
+        *,
+        told: str = "parameters",
+        sensors: str = observations.FULL,
+        reward: str = "dense",
+        starts: int = 64,
+        seed: int = 0,
+        expert: bool = False,
+    ):
+        arrays = engine.arrays
+        n, device = len(arrays["qpos"]), arrays["qpos"].device
+        self._engine = engine
+        self._expert = expert
+        self.step_of = DeviceStep(batch, arrays, sensors, reward, engine.fields)
+        self._each = checks.integer("the starts of each row", starts, 1)
+        self._starts = Starts(draw_starts(batch, starts, checks.seed(seed) or 0), arrays)
+        self._vectors = torch.as_tensor(conditioning.vectors(told, batch.names), device=device)
+        self._vectors = self._vectors.to(arrays["qpos"].dtype)
+
+        rows = len(batch.names)
+        world = np.arange(n)
+        self.task = torch.as_tensor(world % rows, device=device)
+        # of the starts of its row, which a world takes next: it shares them with others
+        self._next = torch.as_tensor(world // rows, device=device)
+        self._sharing = torch.as_tensor((n - world % rows + rows - 1) // rows, device=device)
+        self._max_steps = torch.as_tensor(batch.episode_steps, device=device)[self.task]
+        self._action = arrays["qpos"].new_zeros(n, 5)
+        self._done = torch.zeros(n, dtype=torch.bool, device=device)
+        self._returned: tuple[Tensors, Tensor, Tensor, Tensor, Tensors] | None = None
+        self.reset()
+        self._advance = engine.captured(self._advance_once)
+
+    def reset(self) -> tuple[Tensors, Tensors]:
+        """Begin an episode in every world; observations and info, see `step`."""
+        self._restart(torch.ones_like(self._done))
+        self._done.zero_()
+        self.step_of.measure()
+        return self._observation(), self._info()
+
+    def _restart(self, chosen: Tensor) -> None:
+        """Begin new episodes in the chosen worlds, bool (n,)."""
+        which = self.task * self._each + self._next % self._each
+        self.step_of.restart(chosen, self._starts, which)
+        self._next += self._sharing * chosen
+
+    def step(self, action: Tensor) -> tuple[Tensors, Tensor, Tensor, Tensor, Tensors]:
+        """Advance every world by one control step (50 ms).
+
+        Args:
+            action: (n, 5) in [-1, 1], see `ClosureBatch.step`; what is not finite is taken for 0.
+
+        Returns:
+            Observations, rewards (n,), terminated (n,), truncated (n,) and info, as those of
+            `ClosureVectorEnv`.
+        """
+        self._action.copy_(action)
+        self._advance()
+        assert self._returned is not None  # by the first step
+        return self._returned
+
+    def _advance_once(self) -> None:
+        step = self.step_of
+        restarting = self._done.clone()
+        running = ~restarting
+        invalid = ~torch.isfinite(self._action).all(1)
+        step.control(torch.nan_to_num(self._action, 0.0, 0.0, 0.0).clamp(-1.0, 1.0))
+        step.count_invalid(invalid & running)
+        self._engine.step()
+        step.after_physics()
+        self._restart(restarting)
+        step.measure()
+        step.count(running)
+        reward = torch.where(restarting, 0.0, step.reward())
+        truncated = step.steps >= self._max_steps
+        self._done.copy_(truncated)
+        terminated = torch.zeros_like(truncated)
+        self._returned = self._observation(), reward, terminated, truncated, self._info()
+
+    def _observation(self) -> Tensors:
+        """Observations (n, size): `state`, and `task`, what is told, unless that is empty."""
+        told = {"task": self.step_of.told(self._vectors)} if self._vectors.shape[-1] else {}
+        return {"state": self.step_of.observe(), **told}
+
+    def _info(self) -> Tensors:
+        expert = {"expert": self.step_of.expert()} if self._expert else {}
+        return {**self.step_of.info(), "task_index": self.task, **expert}
