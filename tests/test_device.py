@@ -20,7 +20,7 @@ from uncap.envs import CLOSURES, ClosureVectorEnv, conditioning, observations, r
 from uncap.envs.batch import STAGE_FIELDS, ClosureBatch
 from uncap.envs.device.arrays import TensorArray, tensor_of, wrapped
 from uncap.envs.device.closures import DeviceClosures
-from uncap.envs.device.fusing import fused
+from uncap.envs.device.fusing import traced
 from uncap.envs.device.lids import FAR
 from uncap.envs.device.starts import DERIVED, STATE, Starts, numbers_of
 from uncap.envs.device.step import DeviceStep
@@ -320,8 +320,8 @@ def test_a_recorded_step_can_be_replayed():
     small, other = Small(), Small()
     action = torch.zeros(played.n, 5)
     running = torch.ones(played.n, dtype=torch.bool)
-    control = fused(small.control, action, compiler="eager")
-    after = fused(small.after, running, compiler="eager")
+    control = traced(small.control, action)
+    after = traced(small.after, running)
     other.control(action)
     other.after(running)  # to trace is to run
     for k in range(60):
