@@ -216,6 +216,7 @@ class LearnerConfig:
         episode_steps: control steps of every episode; None: what each row says.
         reward: what a control step is paid, a row of `uncap.envs.rewards.REWARDS`.
         attempts: episodes of a trial, over which a memory is kept, see `ClosureVectorEnv`.
+        engine: what runs the simulations, a row of `uncap.envs.engines.ENGINES`.
         warm: whether the policy will start from something learned.
         guided: go on to imitate the scripted experts during reinforcement learning, see
             `PPOConfig.guidance`.
@@ -229,6 +230,7 @@ class LearnerConfig:
     episode_steps: int | None = None
     reward: str = "dense"
     attempts: int = 1
+    engine: str = "cpu"
     warm: bool = False
     guided: bool = False
     network: NetworkConfig = NetworkConfig()

@@ -67,6 +67,7 @@ class DemoConfig:
         sensors: what the observations sense, a row of `uncap.envs.sensors.SENSORS`.
         known_tasks: rows that `one_hot` has components for.
         episode_steps: control steps of every episode; by default what each row says.
+        engine: what runs the simulations, a row of `uncap.envs.engines.ENGINES`.
     """
 
     episodes: int = 20
@@ -76,6 +77,7 @@ class DemoConfig:
     sensors: str = FULL
     known_tasks: Sequence[str] | None = None
     episode_steps: int | None = None
+    engine: str = "cpu"
 
     @property
     def told(self) -> str:
@@ -443,6 +445,7 @@ def _write_episodes(
             sensors=config.sensors,
             episode_steps=config.episode_steps,
             autoreset_mode="Disabled",
+            engine=config.engine,
         )
         # sub-environment i has number first + i // len(tasks) of its task's episodes
         turns = (first + np.arange(len(chunk)) // len(tasks)) % len(actors)  # (n,)

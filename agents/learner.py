@@ -88,6 +88,7 @@ class Learner:
             episode_steps=self.episode_steps,
             reward=config.reward,
             attempts=config.attempts,
+            engine=config.engine,
         )
         row = lookup(CONDITIONINGS, self.conditioning, "conditioning")
         network = dataclasses.replace(

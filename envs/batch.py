@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import mujoco
-import mujoco.batch
 import numpy as np
 
-from uncap.envs import checks, disturbances, forks, measures, mechanisms, robot, snapshots
+from uncap.envs import checks, disturbances, measures, mechanisms, robot, snapshots
 from uncap.envs.constants import GEOMETRY, constants, stage_constants
 from uncap.envs.cores import default_threads
+from uncap.envs.engines import ENGINES, Scene, open_engine
 from uncap.envs.measures import CONTACTS, Containers, Hand, Sideways
 from uncap.envs.mechanisms import LID_JOINTS, LIFT, MOST_STAGES, TWIST
 from uncap.envs.models import MODELS
@@ -34,15 +34,6 @@ JOINT_LEASH = np.array([0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.5])
 # tips stay above the table, and the arm bent
 WALLS = np.array([[0.30, -0.25, 0.013], [0.65, 0.25, 0.55]])
 _PLACING_STEPS = 3  # Gauss-Newton from the home pose: the hand is then within 3 um and 1e-6 rad
-_DIVERGED = np.array(  # warnings of a simulation that diverged
-    [
-        mujoco.mjtWarning.mjWARN_BADQPOS.value,
-        mujoco.mjtWarning.mjWARN_BADQVEL.value,
-        mujoco.mjtWarning.mjWARN_BADQACC.value,
-    ]
-)
-_KEEP_STATE = mujoco.mjtStage.mjSTAGE_NONE.value  # a reset that computes nothing
-_POSITIONS = mujoco.mjtStage.mjSTAGE_POS.value  # kinematics only
 # Model fields that hold what a mechanism does to the lid's joints; empty in the free lid's model
 MECHANISM_FIELDS = (
     "dof_frictionloss",
@@ -81,6 +72,7 @@ _COPIED = (  # attributes of a batch that stay as long as it lives
     "level",
     "disturb",
     "wrist",
+    "engine",
     "pool",
     "model",
     "_fields",
@@ -150,7 +142,7 @@ class ClosureBatch:
     """A batch of simulations, each of one variant of one closure.
 
     It can be copied and pickled: a copy has the same future. In a child process that was forked,
-    its simulations are made anew before they are used: threads do not survive a fork.
+    its simulations are made anew before they are used, where they did not survive the fork.
 
     Args:
         names: rows of the table of closures.
@@ -161,6 +153,7 @@ class ClosureBatch:
         level: what varies beside pose and variant, a row of `variation.LEVELS`.
         disturb: what is disturbed beside that: strengths by factor, see `disturbances.FACTORS`.
         wrist: sense force and torque at the wrist, which `measure_arm` needs.
+        engine: what runs the simulations, a row of `engines.ENGINES`.
 
     Attributes:
         names: rows of the table, by task index.
@@ -178,21 +171,22 @@ class ClosureBatch:
         variant_constants: the same of the whole pool, a structured array.
         variant_stages: numbers of the pool's stages, a structured array
             (variants, MOST_STAGES + 1), see `stage_constants`.
-        physics_seconds: spent in MuJoCo's steps.
-        sim: MuJoCo's batch.
+        physics_seconds: spent in the engine's steps.
+        sim: the simulations, see `engines.Engine`.
         model: the first variant's model; all have the same layout.
-        qpos, qvel, ctrl, eq_active, mocap_pos, mocap_quat: views of MuJoCo's state, (n, ...).
+        qpos, qvel, ctrl, eq_active, mocap_pos, mocap_quat: views of their state, (n, ...).
         lid_qpos_columns: columns of the lid's six joints in qpos.
         lid_dof_columns: their columns in qvel.
         lid_constraint_ids: (7,) ids of their locks and thread, in the order of `CONSTRAINTS`.
         lid_entries: which entries of a model field by body or joint are the lid's, by field.
 
     Raises:
-        KeyError: unknown closure, level or factor; close matches are named.
+        KeyError: unknown closure, level, factor or engine; close matches are named.
         ValueError: a number of another type or out of range.
+        EngineUnavailable: what the engine needs is not installed, or not there.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the choices of a batch, most of them by name
         self,
         names: tuple[str, ...],
         n: int,
@@ -202,7 +196,9 @@ class ClosureBatch:
         level: str = "default",
         disturb: Mapping[str, int] | None = None,
         wrist: bool = False,
+        engine: str = "cpu",
     ):
+        lookup(ENGINES, engine, "engine")
         self.names = checks.names("tasks", names)
         self.n = checks.integer("the number of simulations", n, 1, checks.MOST_ENVS)
         self._threads = checks.integer("threads", threads, 0, checks.MOST_THREADS)
@@ -210,11 +206,12 @@ class ClosureBatch:
         variant_seed = checks.integer("variant_seed", variant_seed)
         self.level = level
         self.wrist = wrist
+        self.engine = engine
         self.disturb = disturbances.checked(disturb)
         ranges = disturbances.ranges(self.disturb)
         self.variation = Variation(lookup(LEVELS, level, "level"), self.n, ranges)
         self.pool = draw_pool(self.names, variants, variant_seed)
-        self.model = build(self.pool[0], wrist=wrist).compile()
+        self.model = self._spec().compile()
         # (models, ...) by name: of the pool with the lids held, then with the lids free
         self.variant_constants = constants(self.pool)
         self.variant_stages = stage_constants(self.pool)
@@ -251,9 +248,9 @@ class ClosureBatch:
         self._update_episode_constants()
 
     def _open_simulations(self) -> None:
-        """Make MuJoCo's batch, and the views of its arrays."""
-        self.sim = mujoco.batch.Batch(self.model, self.n, self._threads or default_threads())
-        self._forked = False
+        """Make the simulations, and the views of their arrays."""
+        threads = self._threads or default_threads()
+        self.sim = open_engine(self.engine, self.scene, self.n, threads)
         self._expanded = {name: self.sim.expand(name) for name in self._fields}  # (n, ...) by name
         self._bind_state()
         self._find_lid()
@@ -263,7 +260,15 @@ class ClosureBatch:
         self._closure_contacts = self._derived["sensordata"][:, CONTACTS]  # (n,) view
         self._flange = flange_of(self.model)
         self._state_before = self.sim.state.copy()  # the last control step
-        forks.watch(self)
+
+    @property
+    def scene(self) -> Scene:
+        """What engines make simulations of."""
+        return Scene(self._spec, self.model, self._fields)
+
+    def _spec(self) -> mujoco.MjSpec:
+        """The scene of the first variant, which `model` is compiled from."""
+        return build(self.pool[0], wrist=self.wrist)
 
     def __getstate__(self) -> dict[str, Any]:
         """What `__setstate__` makes an independent copy of, with the same future."""
@@ -285,12 +290,8 @@ class ClosureBatch:
         self.physics_seconds = state["physics_seconds"]
         self.write_fitted(state["snapshot"])
 
-    def lose_threads(self) -> None:
-        """Note, in a child process, that the simulations must be made anew before they are used."""
-        self._forked = True
-
-    def _renew_after_fork(self) -> None:
-        """Make the simulations anew, in the same state, in a child process."""
+    def _renew(self) -> None:
+        """Make the simulations anew, in the same state, in a child process that lost them."""
         snapshot = self.snapshot()
         self._open_simulations()
         self.write_fitted(snapshot)
@@ -309,10 +310,11 @@ class ClosureBatch:
             "num_envs": self.n,
             "level": " ".join([self.level, *disturbances.labels(self.disturb)]),
             "digest of variants": digest(self.pool),
+            "engine": self.engine,
         }
 
     def _bind_state(self) -> None:
-        """Views of MuJoCo's arrays, which follow the simulations."""
+        """Views of the engine's arrays, which follow the simulations."""
         self.qpos = self.sim.bind("qpos")
         self.qvel = self.sim.bind("qvel")
         self.ctrl = self.sim.bind("ctrl")
@@ -327,7 +329,7 @@ class ClosureBatch:
         self._target_range = self.model.actuator_ctrlrange[robot.ARM].T.copy()  # (2, 7) rad
 
     def _find_lid(self) -> None:
-        """Where the lid is in MuJoCo's arrays."""
+        """Where the lid is in the engine's arrays."""
         first = self.model.joint(f"lid_{LID_JOINTS[0]}")
         qpos = first.qposadr[0]
         dof = first.dofadr[0]
@@ -361,8 +363,8 @@ class ClosureBatch:
                 do not depend on the others'.
             same: bool (k,), which keep the variant that they have; none by default.
         """
-        if self._forked:
-            self._renew_after_fork()
+        if self.sim.lost:
+            self._renew()
         draws = np.stack([rng.uniform(-1, 1, _DRAWS) for rng in rngs])  # (k, 8)
         variants = np.array([rng.integers(self._variants_per_task) for rng in rngs])  # of the task
         drawn = task * self._variants_per_task + variants  # (k,)
@@ -375,7 +377,7 @@ class ClosureBatch:
         self.released[ids] = False
         self._set_stage(ids, 0)
         self._write_fields(ids)
-        self.sim.reset(ids, stage=_KEEP_STATE)
+        self.sim.reset(ids)
         self.eq_active[np.ix_(ids, self.lid_constraint_ids)] = LOCKED
         self._place_containers(ids, draws)
         self._update_episode_constants()
@@ -435,11 +437,11 @@ class ClosureBatch:
 
         self.qpos[ids, robot.ARM] = robot.HOME
         self.qpos[ids, robot.FINGERS] = robot.FINGER_OPEN
-        self.sim.forward(ids, stage=_POSITIONS)
+        self.sim.place(ids)
         target = self._hand.grip[ids] + offset  # (k, 3) m, world frame
         for step in range(_PLACING_STEPS):
             if step:
-                self.sim.forward(ids, stage=_POSITIONS)
+                self.sim.place(ids)
             missing = target - self._hand.position[ids]
             turn = yaw - robot.yaw_of(self._hand.rotation[ids])
             self.qpos[ids, robot.ARM] += self._joint_steps(ids, missing, turn)
@@ -503,8 +505,8 @@ class ClosureBatch:
                 opening (absolute, -1 closed, 1 open). With a zero action the hand is compliant:
                 the arm's target follows where the hand is.
         """
-        if self._forked:
-            self._renew_after_fork()
+        if self.sim.lost:
+            self._renew()
         action = self.variation.delayed(action)
         push = self.variation.pushes()
         if push is not None:
@@ -513,10 +515,9 @@ class ClosureBatch:
         self.ctrl[:, robot.FINGERS] = robot.FINGER_OPEN / 2 * (action[:, 4:5] + 1)
         self._state_before[:] = self.sim.state
         began = time.perf_counter()
-        self.sim.step(nstep=SUBSTEPS)
+        self.sim.step(SUBSTEPS)
         self.physics_seconds += time.perf_counter() - began
-        if self.sim.warning[:, _DIVERGED, 1].any():
-            self._recover()
+        self._recover(self.sim.diverged())
         self._rest_untouched()
         self._advance_stages()
         self._release_opened()
@@ -535,12 +536,12 @@ class ClosureBatch:
         target = self._hand.arm + leashed(ahead)
         np.minimum(np.maximum(target, low), high, out=self.ctrl[:, robot.ARM])
 
-    def _recover(self) -> None:
-        """Put simulations that diverged back to before the control step, at rest."""
-        ids = np.flatnonzero(self.sim.warning[:, _DIVERGED, 1].any(1))
+    def _recover(self, ids: np.ndarray) -> None:
+        """Put simulations ids (k,), which diverged, back to before the control step, at rest."""
+        if not len(ids):
+            return
         self.sim.state[ids] = self._state_before[ids]
         self.qvel[ids] = 0.0
-        self.sim.warning[ids] = 0
         self.diverged[ids] += 1
         self.sim.forward(ids)
 
@@ -782,7 +783,7 @@ class ClosureBatch:
 
     def write_fitted(self, snapshot: dict[str, Any]) -> None:
         """Return to a snapshot that is known to fit, see `fitted`."""
-        if self._forked:
+        if self.sim.lost:
             self._open_simulations()
         self.task[:] = snapshot["task"]
         self.variant[:] = snapshot["variant"]

@@ -39,6 +39,7 @@ class ClosureEnv(gym.Env):
         episode_steps: control steps of an episode; by default the row's `steps`.
         privileged: observe the `full` state, too, see `ClosureVectorEnv`.
         reward: what a control step is paid, a row of `rewards.REWARDS`.
+        engine: what runs the simulation, a row of `engines.ENGINES`.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / CONTROL_DT)}
@@ -59,6 +60,7 @@ class ClosureEnv(gym.Env):
         privileged: bool = False,
         episode_steps: int | None = None,
         reward: str = "dense",
+        engine: str = "cpu",
     ):
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(
@@ -83,6 +85,7 @@ class ClosureEnv(gym.Env):
             episode_steps=episode_steps,
             render_mode=render_mode,
             reward=reward,
+            engine=engine,
         )
         self.observation_space = self._vector.single_observation_space
         self.action_space = self._vector.single_action_space

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 
 class Threaded(Protocol):
-    """Something that steps by threads of its own, through MuJoCo's batch `sim`."""
+    """Something that steps by threads of its own, those of MuJoCo's `batch`."""
 
-    sim: Any
+    batch: Any
 
     def lose_threads(self) -> None:
         """Note that the threads are gone: what is needed again is made anew."""
@@ -20,16 +20,16 @@ class Threaded(Protocol):
 _watched: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-def watch(batch: Threaded) -> None:
+def watch(engine: Threaded) -> None:
     """Tell it in a child process that its threads are gone, for as long as it lives."""
-    _watched.add(batch)
+    _watched.add(engine)
 
 
 def _in_child() -> None:
     """MuJoCo's batches wait also when they are freed: each gets a reference that stays."""
-    for batch in _watched:
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(batch.sim._b))
-        batch.lose_threads()
+    for engine in _watched:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine.batch._b))
+        engine.lose_threads()
 
 
 if hasattr(os, "register_at_fork"):

@@ -11,6 +11,7 @@ import numpy as np
 from uncap.envs.tables import brief
 
 Identity = dict[str, Any]  # what a snapshot is of, by name
+_OLDER: Identity = {"engine": "cpu"}  # what snapshots did not say when there was no other
 
 
 def encoded(identity: Identity) -> np.ndarray:
@@ -36,7 +37,7 @@ def refuse_other(given: Any, own: Identity, *, copies: bool = False) -> None:
     if "of" not in given:
         return
     try:
-        identity = json.loads(bytes(np.asarray(given["of"], np.uint8)))
+        identity = _OLDER | json.loads(bytes(np.asarray(given["of"], np.uint8)))
         differing = [name for name in own if identity[name] != own[name]]
     except (ValueError, TypeError, KeyError, OverflowError):
         raise ValueError("the snapshot is damaged: it does not say what it is of") from None

@@ -96,6 +96,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
             of every sub-environment), mosaic (one picture with all of them).
         reward: what a control step is paid, a row of `rewards.REWARDS`: dense, sparse, or one
             of your own, see `rewards.register_reward`.
+        engine: what runs the simulations, a row of `engines.ENGINES`: cpu, or warp.
 
     Attributes:
         batch: the simulations.
@@ -106,11 +107,12 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         last_reward: (n,) of the last control step.
 
     Raises:
-        KeyError: unknown task, conditioning, observation, level, factor or sensors; close matches
-            are named.
+        KeyError: unknown task, conditioning, observation, level, factor, sensors or engine; close
+            matches are named.
         ValueError: a number of another type or out of range; no task; a conditioning that cannot
             act on a task; a disturbance of pictures without any.
         RenderingUnavailable: `rgb` without OpenGL.
+        EngineUnavailable: what the engine needs is not installed, or not there.
     """
 
     _pixels: Pixels | None = None  # Gymnasium closes what could not be made, too
@@ -143,6 +145,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         render_mode: str | None = None,
         reward: str = "dense",
         attempts: int = 1,
+        engine: str = "cpu",
     ):
         self.tasks = checks.names("tasks", tasks)
         self.num_envs = checks.integer("num_envs", num_envs, 1, checks.MOST_ENVS)
@@ -172,6 +175,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
             level=level,
             disturb=disturb,
             wrist=sensors != observations.FULL,
+            engine=engine,
         )
         self._shows = {  # of the observation: snapshots tell
             "observation": observation,

@@ -59,6 +59,7 @@ def search(
     seed: int,
     population: int = 200,
     rounds: int = 10,
+    engine: str = "cpu",
     on_round: Callable[[int, int], object] = lambda done, total: None,
 ) -> Finding:
     """Cross-entropy method for progress without contact, from one start.
@@ -71,13 +72,14 @@ def search(
         seed: of the start and of the search.
         population: plans per round.
         rounds: of the search.
+        engine: what runs the simulations, a row of `uncap.envs.engines.ENGINES`.
         on_round: called with (rounds done, all of them) after each.
 
     Returns:
         What was found.
     """
     rng = np.random.default_rng(seed)
-    env = ClosureVectorEnv(name, population, autoreset_mode=AutoresetMode.DISABLED)
+    env = ClosureVectorEnv(name, population, autoreset_mode=AutoresetMode.DISABLED, engine=engine)
     mean = np.zeros((KNOTS, _ACTIONS))
     spread = np.full((KNOTS, _ACTIONS), _FIRST_SPREAD)
     cheats = 0

@@ -787,6 +787,7 @@ def _about(config: EvaluateConfig, actor: Actor, split: TaskSet, seconds: float)
             "sensors": actor.sensors,
             "episode_steps": config.episode_steps or actor.episode_steps,
             "level": config.level,
+            "engine": config.engine,
             "seed": EVALUATION_SEED if config.seed is None else config.seed,
             "episodes": config.episodes,
             "attempts": config.attempts,
@@ -840,6 +841,7 @@ def _episodes(
         known_tasks=actor.known_tasks,
         seed=EVALUATION_SEED if config.seed is None else config.seed,
         level=config.level,
+        engine=config.engine,
         sensors=actor.sensors,
         episode_steps=config.episode_steps or actor.episode_steps,
         attempts=config.attempts or actor.attempts,
@@ -930,6 +932,7 @@ def video(config: VideoConfig, console: Console) -> None:
             episode_steps=actor.episode_steps,
             attempts=actor.attempts,
             seed=EVALUATION_SEED + config.seed,
+            engine=config.engine,
             on_frame=lambda done, total: bars("film", done, total, ""),
         )
     reached = f"not opened, progress {outcome['progress']:.2f}"
@@ -955,7 +958,7 @@ def view(config: ViewConfig, console: Console) -> None:
         live_window.check_display()
     else:
         live_page.check_installed()
-    live = Live(actor, task, config.seed, config.out)
+    live = Live(actor, task, config.seed, config.out, config.engine)
     try:
         if config.native:
             live_window.look(live, say)
@@ -998,6 +1001,7 @@ def benchmark(config: BenchmarkConfig, console: Console) -> None:
             config.seed,
             config.observation,
             config.sensors,
+            config.engine,
             lambda done, total: bars(phase, done, total, ""),
         )
 
@@ -1058,7 +1062,7 @@ def _audit_row(
     from uncap.evaluation.audit import replay, search
     from uncap.evaluation.video import record
 
-    result = search(name, config.seed, on_round=on_round)
+    result = search(name, config.seed, engine=config.engine, on_round=on_round)
     found: dict[str, Any] = {
         "candidates": result.candidates,
         "cheats": result.cheats,
@@ -1073,6 +1077,7 @@ def _audit_row(
             conditioning="parameters",
             known_tasks=None,
             seed=config.seed,
+            engine=config.engine,
             variants="train",  # those of the search
             width=320,
         )

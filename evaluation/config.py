@@ -35,6 +35,10 @@ THREADS: dict[str, Any] = {
     "help": "threads of the physics; results do not depend on it (0: one per core)",
     "least": 0,
 }
+ENGINE: dict[str, Any] = {
+    "help": "what runs the simulations",
+    "choices": "uncap.envs.engines:ENGINES",
+}
 RUN: dict[str, Any] = {"help": "run folder", "positional": True, "path": "read"}
 EXPORTABLE: dict[str, Any] = {
     **RUN,
@@ -173,6 +177,10 @@ class JobConfig:
     )
     num_envs: int = setting(64, "sub-environments", least=1)
     threads: int = setting(0, **THREADS)
+    engine: str = setting(
+        "cpu",
+        **{**ENGINE, "help": "what runs the simulations of learning; evaluations have cpu"},
+    )
     episodes: int = setting(50, "evaluation episodes per task", least=1)
     validation_episodes: int = setting(
         25, "episodes per task each time checkpoints are compared", least=1
@@ -287,6 +295,9 @@ class SequenceConfig:
     width: int = setting(256, "units per hidden layer", least=4)
     seed: int = setting(0, "of everything random in it", **SEED)
     threads: int = setting(0, **THREADS)
+    engine: str = setting(
+        "cpu", **{**ENGINE, "help": "what runs the simulations of learning; tests have cpu"}
+    )
     out: pathlib.Path = setting(
         pathlib.Path("runs/sequence"), "folder; the same goes on", path="folder"
     )
@@ -401,6 +412,7 @@ class EvaluateConfig:
         repeated=True,
     )
     threads: int = setting(0, **THREADS)
+    engine: str = setting("cpu", **ENGINE)
     out: pathlib.Path | None = setting(
         None,
         "folder for episodes.csv, disturbances.csv and results.json, which `table` compares",
@@ -437,6 +449,7 @@ class VideoConfig:
     run: pathlib.Path = setting(REQUIRED, **RUN_OR_POLICY)
     task: str = setting(REQUIRED, "a row", **ROWS)
     seed: int = setting(0, "number of the start", **SEED)
+    engine: str = setting("cpu", **ENGINE)
     out: pathlib.Path | None = setting(
         None,
         "film to write, .mp4 (default: in videos/ of the run; without a run, in this folder)",
@@ -456,6 +469,7 @@ class ViewConfig:
     port: int | None = setting(
         None, "to serve on, on this machine only (default: a free one from 8080 on)", **PORT
     )
+    engine: str = setting("cpu", **ENGINE)
     native: bool = setting(False, "MuJoCo's own viewer, which needs a display, instead of a page")
     out: pathlib.Path = setting(
         pathlib.Path("runs/by-hand"), "folder for what is recorded by hand", path="folder"
@@ -491,6 +505,7 @@ class BenchmarkConfig:
     threads: int = setting(
         0, "threads of the physics, beside a measurement with one (0: one per core)", least=0
     )
+    engine: str = setting("cpu", **ENGINE)
     seed: int = setting(0, "of the actions", **SEED)
     out: pathlib.Path | None = setting(
         None, "file for the result (default: print only)", path="file"
@@ -511,6 +526,7 @@ class AuditConfig:
 
     tasks: tuple[str, ...] = setting((), "rows (default: all)", **TARGETS)
     seed: int = setting(7, "of the search", **SEED)
+    engine: str = setting("cpu", **ENGINE)
     out: pathlib.Path = setting(pathlib.Path("runs/audit"), "folder", path="folder")
 
 
@@ -539,6 +555,7 @@ class DemosConfig:
         below=1,
     )
     seed: int = setting(0, "of starts and perturbations", **SEED)
+    engine: str = setting("cpu", **ENGINE)
     format: str = setting(
         "minari",
         "minari, which --demos takes; or lerobot, a LeRobotDataset of the same episodes",

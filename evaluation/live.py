@@ -59,7 +59,7 @@ class Live:
         ValueError: a row that the policy cannot act in.
     """
 
-    def __init__(self, actor: Actor, task: str, seed: int, out: pathlib.Path):
+    def __init__(self, actor: Actor, task: str, seed: int, out: pathlib.Path, engine: str = "cpu"):
         self.tasks = choices(actor, task)
         self.out = out
         self.seed = seed
@@ -73,6 +73,7 @@ class Live:
             variant_seed=VARIANT_STREAMS["train"],
             sensors=actor.sensors,
             privileged=True,  # what is recorded
+            engine=engine,
         )
         self.tells = _tells(actor)
         self._policy = actor.policy

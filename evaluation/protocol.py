@@ -252,6 +252,7 @@ def evaluate(  # noqa: PLR0913 - what an evaluation may be of, by name
     episode_steps: int | None = None,
     attempts: int = 1,
     wiped: bool = False,
+    engine: str = "cpu",
     keep: Keep | None = None,
 ) -> list[Episode]:
     """Run `episodes` trials of every task; start k of a task is the same for every policy.
@@ -271,6 +272,7 @@ def evaluate(  # noqa: PLR0913 - what an evaluation may be of, by name
         episode_steps: control steps of every episode; by default what each row says.
         attempts: episodes of a trial, all of one closure, see `ClosureVectorEnv`.
         wiped: what the policy remembers of a trial is gone at each further attempt.
+        engine: what runs the simulations, a row of `uncap.envs.engines.ENGINES`.
         keep: is given each part's starts and a function that runs it, and returns its episodes:
             a part that was run before need not be run again.
 
@@ -297,6 +299,7 @@ def evaluate(  # noqa: PLR0913 - what an evaluation may be of, by name
         sensors=sensors,
         episode_steps=episode_steps,
         attempts=attempts,
+        engine=engine,
     )
 
     def run(starts: range) -> list[Episode]:

@@ -74,6 +74,7 @@ def recorded(config: DemosConfig, rows: Sequence[str]) -> Recorded:
         told.get("sensors", "full"),
         told.get("known"),
         told.get("episode_steps"),
+        config.engine,
     )
     return Recorded(settings, tuple(actors))
 

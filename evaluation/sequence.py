@@ -117,6 +117,7 @@ class TaskSequence:
             "num_envs": config.num_envs,
             "body": config.body,
             "width": config.width,
+            "engine": config.engine,
         }
         self.outcomes: list[list[list[int]]] = self._read()
 
@@ -125,8 +126,9 @@ class TaskSequence:
         if not (self.out / FILE).exists():
             return []
         found = runs.read_shaped(self.out / FILE, SEQUENCE, "choose another --out")
-        if found["settings"] != self.settings:
-            changed = [k for k, v in self.settings.items() if found["settings"].get(k) != v]
+        settings = {"engine": "cpu", **found["settings"]}  # older ones do not say it
+        if settings != self.settings:
+            changed = [k for k, v in self.settings.items() if settings.get(k) != v]
             raise FileError(
                 f"{self.out} holds a sequence with another {', '.join(changed)}: choose another "
                 "--out"
@@ -165,6 +167,7 @@ class TaskSequence:
         config = LearnerConfig(
             conditioning=self.config.conditioning,
             num_envs=self.config.num_envs,
+            engine=self.config.engine,
             warm=True,
             network=NetworkConfig(body=self.config.body, width=self.config.width),
         )

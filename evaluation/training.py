@@ -203,6 +203,7 @@ def learner_config(job: JobConfig) -> LearnerConfig:
         attempts=job.attempts,
         sampling=job.sampling,
         num_envs=job.num_envs,
+        engine=job.engine,
         warm=job.warm_start != "none",
         guided=guided,
         network=job.network,

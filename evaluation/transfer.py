@@ -347,6 +347,7 @@ class Curve:
             episode_steps=self.episode_steps,
             reward=self.session.config.reward,
             num_envs=num_envs,
+            engine=self.session.config.engine,
             warm=warm,
             network=self.network,
             ppo=self.ppo,

@@ -67,6 +67,7 @@ def record(  # noqa: PLR0913 - what a film may choose, nearly all by name
     seed: int = EVALUATION_SEED,
     on_frame: Callable[[int, int], object] = lambda done, total: None,
     variants: str = "evaluation",
+    engine: str = "cpu",
 ) -> dict[str, Any]:
     """Film one evaluation episode; or all attempts of a trial, with what the policy believes.
 
@@ -83,6 +84,7 @@ def record(  # noqa: PLR0913 - what a film may choose, nearly all by name
             second frame, edges not smoothed.
         seed: of the start; by default that of the evaluation's first.
         variants: from which stream they are drawn, a row of `pool.VARIANT_STREAMS`.
+        engine: what runs the simulation, a row of `uncap.envs.engines.ENGINES`.
         on_frame: called with (frames done, all of them) after each.
 
     Returns:
@@ -102,6 +104,7 @@ def record(  # noqa: PLR0913 - what a film may choose, nearly all by name
         sensors=sensors,
         episode_steps=episode_steps,
         attempts=attempts,
+        engine=engine,
     )
     episodes = _play(env, policy, seed)
     draft = width < _FULL_WIDTH

@@ -13,7 +13,29 @@ from rows import INK_BOTTLE
 from uncap.envs import CLOSURES
 
 
+def pytest_addoption(parser):
+    """Run the tests of physics on another engine: `pytest --engine warp tests/test_stages.py`."""
+    parser.addoption("--engine", default="cpu", help="what runs simulations that are not told")
+
+
 def pytest_configure(config):
+    set_default_engine(config.getoption("--engine"))
+    pin()
+
+
+def set_default_engine(engine):
+    """Make an engine the one of batches and environments that are not told another one."""
+    if engine == "cpu":
+        return
+    from uncap.envs.batch import ClosureBatch
+    from uncap.envs.vector_env import ClosureVectorEnv
+
+    *others, _ = ClosureBatch.__init__.__defaults__
+    ClosureBatch.__init__.__defaults__ = (*others, engine)
+    ClosureVectorEnv.__init__.__kwdefaults__["engine"] = engine
+
+
+def pin():
     """Pin this process to a core, when it is one of pytest-xdist's workers and the system can."""
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker and hasattr(os, "sched_setaffinity"):

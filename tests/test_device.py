@@ -443,7 +443,7 @@ class OnMuJoCo:
             self.arrays[name] = torch.from_numpy(array)
 
     def step(self):
-        self._sim.step(nstep=SUBSTEPS)
+        self._sim.step(SUBSTEPS)
 
     def captured(self, advance):
         return advance

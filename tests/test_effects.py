@@ -36,6 +36,7 @@ ALWAYS_USED = {  # by a new training, whatever else is given; the others need so
     "env_steps": "the budget",
     "minutes": "the budget",
     "num_envs": "the batch",
+    "engine": "the batch",
     "threads": "the batch",
     "episodes": "of the evaluation",
     "validation_episodes": "of the validations",

@@ -560,7 +560,7 @@ def test_threads_are_what_was_asked_for():
     cores.set_threads(3)
     try:
         env = ClosureVectorEnv("reach", 4)
-        assert env.batch.sim.nthread == 3
+        assert env.batch.sim.threads == 3
         env.close()
     finally:
         cores.set_threads(0)

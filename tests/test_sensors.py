@@ -136,7 +136,7 @@ def test_the_wrist_senses_what_pushes_the_hand(push):
     sensed = []
     for force in ((0.0, 0.0, 0.0), push):
         batch._hand.push[:] = force
-        batch.sim.step(nstep=300)
+        batch.sim.step(300)
         rotation = batch._hand.rotation  # (n, 3, 3)
         found = batch.measure_arm()
         sensed.append(np.einsum("nij,nj->ni", rotation, found["wrist_force"]))

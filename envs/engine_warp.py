@@ -1,0 +1,402 @@
+"""The engine on a GPU: MuJoCo Warp, in float32, all simulations as worlds of one model.
+
+Simulations are held as NumPy arrays here, too. A call sends them to the device, computes all
+worlds there, and fetches what it is asked for: the device remembers nothing between calls. Results
+are those of a CPU but for rounding; on a GPU they are not the same bits from run to run.
+"""
+
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's compiled names have no stubs)
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from uncap.envs.engines import EngineUnavailable, Scene
+from uncap.envs.warp_scene import WarpScene
+
+try:
+    import mujoco_warp
+    import warp
+except ModuleNotFoundError:
+    raise EngineUnavailable(
+        'the engine warp needs MuJoCo Warp: pip install "uncap[warp]"'
+    ) from None
+
+DEVICE = "UNCAP_WARP_DEVICE"  # environment variable: cpu, cuda, cuda:1
+# The most that was met with rough actions is 14 contacts and 52 rows of constraints
+CONTACTS = 24  # of a world on average; all share them
+LEAST_CONTACTS = 128  # of all worlds together
+CONSTRAINTS = 80  # of each world
+LARGEST = mujoco.mjMAXVAL  # above it a position, velocity or acceleration has diverged
+QUIET_SECONDS = 5.0  # that a call may take before it is said why, until the first step is made
+COMPILING = "compiling MuJoCo Warp's kernels: minutes the first time, then they are kept\n"
+_STATE = {  # by name, in the order of `mjSTATE_INTEGRATION`
+    "time": mujoco.mjtState.mjSTATE_TIME,
+    "qpos": mujoco.mjtState.mjSTATE_QPOS,
+    "qvel": mujoco.mjtState.mjSTATE_QVEL,
+    "qacc_warmstart": mujoco.mjtState.mjSTATE_WARMSTART,
+    "ctrl": mujoco.mjtState.mjSTATE_CTRL,
+    "qfrc_applied": mujoco.mjtState.mjSTATE_QFRC_APPLIED,
+    "xfrc_applied": mujoco.mjtState.mjSTATE_XFRC_APPLIED,
+    "eq_active": mujoco.mjtState.mjSTATE_EQ_ACTIVE,
+    "mocap_pos": mujoco.mjtState.mjSTATE_MOCAP_POS,
+    "mocap_quat": mujoco.mjtState.mjSTATE_MOCAP_QUAT,
+}
+_DIVERGES = ("qpos", "qvel", "qacc_warmstart")
+_PLACED = {"site_xpos", "site_xmat", "xpos", "xquat", "xmat", "xanchor", "xaxis"}  # by kinematics
+# Model fields that Warp has once for all worlds, or not at all, and does without
+_SHARED = {
+    "geom_type",  # see `warp_scene`
+    "jnt_limited",  # likewise
+    "dof_length",  # of bodies that sleep
+    "dof_M0",
+    "bvh_aabb",
+}
+_OVERFLOWS = (
+    mujoco_warp.OverflowType.NEFC
+    | mujoco_warp.OverflowType.BROADPHASE
+    | mujoco_warp.OverflowType.NARROWPHASE
+)
+
+
+class _Link:
+    """NumPy's way to one of Warp's arrays.
+
+    Attributes:
+        array: Warp's, with a row for each world.
+    """
+
+    def __init__(self, array: Any):
+        self.array = array
+        self._near = array  # in the processor's memory
+        if array.device.is_cuda:
+            self._near = warp.empty(array.shape, dtype=array.dtype, device="cpu", pinned=True)
+        self._numbers = self._near.numpy()
+
+    def send(self, values: np.ndarray) -> None:
+        """Send values (n, ...), in MuJoCo's shape, rounded to Warp's type."""
+        self._numbers.reshape(values.shape)[...] = values
+        if self._near is not self.array:
+            warp.copy(self.array, self._near)
+
+    def ask(self) -> None:
+        """Begin to fetch."""
+        if self._near is not self.array:
+            warp.copy(self._near, self.array)
+
+    def fetched(self, like: np.ndarray) -> np.ndarray:
+        """What `ask` asked for (n, ...), in the shape of an array."""
+        return self._numbers.reshape(like.shape)
+
+
+class WarpEngine:
+    """See `engines.Engine`.
+
+    Args:
+        scene: what is simulated.
+        n: worlds.
+        threads: not used.
+
+    Attributes:
+        device: Warp's.
+        fields: values (models, ...) of the scene's fields by name, as Warp's model has them.
+        model: MuJoCo Warp's.
+        data: likewise.
+        overflows: how often a world had more contacts or constraints than there is room for: those
+            too many did not act. By world and control step.
+
+    Raises:
+        EngineUnavailable: no such device, or too little memory on it.
+        ValueError: variants differ in a field that Warp has once for all worlds.
+    """
+
+    lost = False  # what there is to lose in a fork cannot be made anew
+    threads = 1
+
+    def __init__(self, scene: Scene, n: int, threads: int):
+        self.n = n
+        self.device = _device()
+        self.overflows = 0
+        self._has_stepped = False  # all kernels are there
+        self._process = os.getpid()
+        self._scene = WarpScene(scene)
+        self.fields = self._converted_tables(scene.fields)
+        self._template = scene.model
+        self._data_template = mujoco.MjData(scene.model)
+        self._graphs: dict[str, Any] = {}  # what is computed, recorded
+        with self._running():
+            self.model = mujoco_warp.put_model(self._scene.model)
+            self.model.opt.warn_overflow = 0  # they are counted
+            self.data = mujoco_warp.make_data(
+                self._scene.model,
+                nworld=n,
+                naconmax=max(CONTACTS * n, LEAST_CONTACTS),
+                njmax=CONSTRAINTS,
+            )
+        self._open_state()
+        self._outputs: dict[str, np.ndarray] = {}
+        self._fields: dict[str, np.ndarray] = {}
+        self._sent: dict[str, np.ndarray] = {}  # of fields, as they were last sent
+        for name in scene.fields:
+            self.expand(name)
+
+    def _converted_tables(self, tables: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The variants' model fields (models, ...) as Warp's model has them."""
+        return {
+            name: self._scene.converted(name, values, tables)
+            for name, values in tables.items()
+            if name not in _SHARED
+        }
+
+    @property
+    def arrays(self) -> Mapping[str, Any]:
+        """Warp's arrays of what is bound or expanded, by name, a row for each world."""
+        return {name: link.array for name, link in self._links.items()}
+
+    def _open_state(self) -> None:
+        """Make the matrix of the states, with the model's own in every row."""
+        model = self._scene.model
+        first = np.empty(mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_INTEGRATION))
+        data = mujoco.MjData(model)
+        mujoco.mj_getState(model, data, first, mujoco.mjtState.mjSTATE_INTEGRATION)
+        self._first = first  # (size,)
+        self.state = np.tile(first, (self.n, 1))
+        self._parts: dict[str, np.ndarray] = {}  # views of `state`, (n, ...) by name
+        begin = 0
+        for name, component in _STATE.items():
+            size = mujoco.mj_stateSize(model, component)
+            shape = np.shape(getattr(data, name))
+            self._parts[name] = self.state[:, begin : begin + size].reshape(self.n, *shape)
+            begin += size
+        assert begin == len(first), "the scene has a state that is not sent"
+        self._links = {name: _Link(getattr(self.data, name)) for name in _STATE}
+        self._diverged = np.zeros(self.n, bool)
+
+    def bind(self, name: str) -> np.ndarray:
+        """See `engines.Engine`."""
+        if name in self._parts:
+            return self._parts[name]
+        if name not in self._outputs:
+            shape = np.shape(getattr(self._data_template, name))
+            self._outputs[name] = np.zeros((self.n, *shape))
+            self._links[name] = _Link(getattr(self.data, name))
+        read_only = self._outputs[name].view()
+        read_only.flags.writeable = False
+        return read_only
+
+    def expand(self, name: str) -> np.ndarray:
+        """See `engines.Engine`.
+
+        Raises:
+            ValueError: Warp has the field once for all worlds.
+        """
+        if name not in self._fields:
+            own = np.asarray(getattr(self._template, name))
+            self._fields[name] = np.tile(own, (self.n, *np.ones(own.ndim, int)))
+            if name not in _SHARED:
+                self._make_own(name)
+        return self._fields[name]
+
+    def _make_own(self, name: str) -> None:
+        """Give each world values of its own in a field of Warp's model."""
+        common = getattr(self.model, name, None)
+        if common is None or not getattr(common, "_is_batched", False):
+            raise ValueError(f"MuJoCo Warp has {name} once for all simulations")
+        shape = (self.n, *common.shape[1:])
+        with self._running():
+            own = warp.zeros(shape, dtype=common.dtype)
+        setattr(self.model, name, own)
+        self._links[name] = _Link(own)
+        self._graphs.clear()  # they hold the array that was there
+
+    def reset(self, ids: np.ndarray) -> None:
+        """See `engines.Engine`."""
+        self.state[ids] = self._first
+
+    def place(self, ids: np.ndarray) -> None:
+        """See `engines.Engine`."""
+        with self._running():
+            self._launch("place", lambda: mujoco_warp.fwd_kinematics(self.model, self.data))
+            self._fetch([name for name in self._outputs if name in _PLACED], ids)
+
+    def forward(self, ids: np.ndarray) -> None:
+        """See `engines.Engine`."""
+        with self._running():
+            self._launch("forward", lambda: mujoco_warp.forward(self.model, self.data))
+            self._fetch(list(self._outputs), ids)
+
+    def step(self, steps: int) -> None:
+        """See `engines.Engine`."""
+        self._diverged = self._is_off()
+        with self._running():
+            self._launch(f"step {steps}", lambda: self._advance(steps))
+            self._fetch([*self._outputs, *self._parts], slice(None))
+            overflown = self.data.overflow.numpy() & _OVERFLOWS
+            if overflown.any():
+                self._count(overflown)
+        self._diverged |= self._is_off()
+        self._has_stepped = True
+
+    def _advance(self, steps: int) -> None:
+        for _ in range(steps):
+            mujoco_warp.step(self.model, self.data)
+
+    def _launch(self, name: str, compute: Callable[[], None]) -> None:
+        """Send what the device needs, and compute.
+
+        What is computed is recorded as a graph the first time: launching its kernels one by one
+        from Python takes longer than most of them.
+        """
+        self._send()
+        if name not in self._graphs:
+            compute()  # loads the kernels, which cannot be loaded while it is recorded
+            with warp.ScopedCapture(device=self.device) as capture:
+                compute()
+            self._graphs[name] = capture.graph
+            self._send()
+        warp.capture_launch(self._graphs[name])
+
+    def _count(self, overflown: np.ndarray) -> None:
+        """Count worlds (n,) that had too little room, and say it once."""
+        if not self.overflows:
+            warnings.warn(
+                "a simulation had more contacts or constraints than the engine warp has room for: "
+                "some did not act; `overflows` counts them",
+                stacklevel=2,
+            )
+        self.overflows += int(np.count_nonzero(overflown))
+        self.data.overflow.zero_()
+
+    def _is_off(self) -> np.ndarray:
+        """Which simulations have a number that is not finite, or too large, bool (n,)."""
+        fine = np.ones(self.n, bool)
+        for name in _DIVERGES:
+            fine &= (np.abs(self._parts[name]) < LARGEST).all(1)
+        return ~fine
+
+    def diverged(self) -> np.ndarray:
+        """See `engines.Engine`."""
+        return np.flatnonzero(self._diverged)
+
+    def _send(self) -> None:
+        """Send all states, and the fields that have changed."""
+        with np.errstate(over="ignore", invalid="ignore"):  # of what is about to diverge
+            for name, part in self._parts.items():
+                self._links[name].send(part)
+        changed = [name for name in self._fields if self._has_changed(name)]
+        types = "geom_type" in changed
+        if "jnt_limited" in changed and "jnt_range" in self._links:
+            changed.append("jnt_range")
+        for name, values in self._fields.items():
+            if name in self._links and (name in changed or types and name.startswith("geom_")):
+                self._links[name].send(self._scene.converted(name, values, self._fields))
+
+    def _has_changed(self, name: str) -> bool:
+        """Whether a field is not what was last sent, bit for bit: NaN is NaN."""
+        values = self._fields[name]
+        if name in self._sent and values.tobytes() == self._sent[name].tobytes():
+            return False
+        self._sent[name] = values.copy()
+        return True
+
+    def _fetch(self, names: list[str], ids: Any) -> None:
+        """Fetch states and outputs by name, of simulations ids."""
+        for name in names:
+            self._links[name].ask()
+        warp.synchronize_device(self.device)
+        for name in names:
+            values = self._outputs[name] if name in self._outputs else self._parts[name]
+            values[ids] = self._links[name].fetched(values)[ids]
+
+    def get_model(self, simulation: int) -> Any:
+        """See `engines.Engine`."""
+        model = copy.copy(self._scene.model)
+        row = {name: values[simulation : simulation + 1] for name, values in self._fields.items()}
+        for name, values in row.items():
+            if name not in _SHARED:
+                getattr(model, name)[:] = self._scene.converted(name, values, row)[0]
+        return model
+
+    def get_data(self, simulation: int) -> Any:
+        """See `engines.Engine`."""
+        model = self._scene.model
+        data = mujoco.MjData(model)
+        whole = mujoco.mjtState.mjSTATE_INTEGRATION
+        mujoco.mj_setState(model, data, self.state[simulation], whole)
+        return data
+
+    @contextlib.contextmanager
+    def _running(self) -> Iterator[None]:
+        """Use the device, say why it takes long, and make one line of what it lacks.
+
+        Raises:
+            EngineUnavailable: too little memory, or a process that CUDA does not follow.
+        """
+        if self.device.is_cuda and os.getpid() != self._process:
+            raise EngineUnavailable(
+                "CUDA does not survive a fork: make the environment in the process that steps it"
+            )
+        try:
+            with (
+                warp.ScopedDevice(self.device),
+                contextlib.nullcontext() if self._has_stepped else _said_when_slow(),
+            ):
+                yield
+        except RuntimeError as error:
+            if "allocate" not in str(error):
+                raise
+            raise EngineUnavailable(
+                f"{self.device.name} has too little memory for {self.n} simulations: fewer "
+                "sub-environments need less"
+            ) from error
+
+
+def _device() -> Any:
+    """The device that is asked for; else the first GPU, and the processor where there is none.
+
+    Raises:
+        EngineUnavailable: there is no such device.
+    """
+    level = warp.config.log_level
+    warp.config.log_level = warp.LOG_ERROR  # a driver that is missing is said below
+    warp.init()
+    warp.config.log_level = max(level, warp.LOG_WARNING)  # not a line for every module
+    asked = os.environ.get(DEVICE, "")
+    if asked:
+        try:
+            return warp.get_device(asked)
+        except (ValueError, RuntimeError):
+            there = ", ".join(str(device) for device in warp.get_devices())
+            raise EngineUnavailable(
+                f"{DEVICE}={asked}: MuJoCo Warp finds no such device, only {there}"
+            ) from None
+    if not warp.is_cuda_available():
+        warnings.warn(
+            "MuJoCo Warp finds no GPU and runs on the processor, slower than the engine cpu "
+            f"({DEVICE}=cpu asks for that)",
+            stacklevel=2,
+        )
+    return warp.get_preferred_device()
+
+
+@contextlib.contextmanager
+def _said_when_slow() -> Iterator[None]:
+    """Say that kernels are compiled, if that takes long."""
+    timer = threading.Timer(QUIET_SECONDS, sys.stderr.write, [COMPILING])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -1,0 +1,118 @@
+"""What runs the simulations: a table of engines, imported when they are asked for.
+
+An engine holds n simulations of one scene as NumPy arrays with a row each. What is written into
+them is the simulations' state, or their own model, at the next call.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from uncap.envs.tables import lookup
+
+
+class EngineUnavailable(RuntimeError):
+    """What an engine needs is not installed, or not there; the message is one line."""
+
+
+class Scene(NamedTuple):
+    """What an engine makes simulations of.
+
+    Attributes:
+        spec: makes the MjSpec of the first variant.
+        model: the MjModel that is compiled from it.
+        fields: values (models, ...) of the model fields in which the variants differ, by name.
+    """
+
+    spec: Callable[[], Any]
+    model: Any
+    fields: Mapping[str, np.ndarray]
+
+
+class Engine(Protocol):
+    """n simulations of a scene. Units and frames are MuJoCo's.
+
+    Attributes:
+        state: (n, size) the simulations' states, live, laid out as MuJoCo's `mjSTATE_INTEGRATION`.
+        lost: whether it must be made anew before it is used: in a child process, after a fork.
+        threads: of the processor, that step.
+    """
+
+    state: np.ndarray
+    lost: bool
+    threads: int
+
+    def bind(self, name: str) -> np.ndarray:
+        """A live array (n, ...) of a field of MjData.
+
+        State is a view of `state`, which can be written. Other fields cannot; every call computes
+        them for the simulations that it is asked for, and after `step` they are those of the last
+        step's beginning.
+        """
+        ...
+
+    def expand(self, name: str) -> np.ndarray:
+        """A live array (n, ...) of a field of MjModel, to write the simulations' own values."""
+        ...
+
+    def reset(self, ids: np.ndarray) -> None:
+        """Set the states of simulations ids (k,) to the model's; nothing is computed."""
+        ...
+
+    def place(self, ids: np.ndarray) -> None:
+        """Compute where things are in simulations ids (k,)."""
+        ...
+
+    def forward(self, ids: np.ndarray) -> None:
+        """Compute everything in simulations ids (k,), as `mj_forward` does."""
+        ...
+
+    def step(self, steps: int) -> None:
+        """Advance all simulations by a number of physics steps."""
+        ...
+
+    def diverged(self) -> np.ndarray:
+        """Ids (k,) of the simulations that diverged in the last `step`."""
+        ...
+
+    def get_model(self, simulation: int) -> Any:
+        """An MjModel with the fields of one simulation."""
+        ...
+
+    def get_data(self, simulation: int) -> Any:
+        """An MjData with the state of one simulation; nothing is computed."""
+        ...
+
+
+class EngineRow(NamedTuple):
+    """Where an engine is, `module:name` of what makes it, and one line on it."""
+
+    make: str
+    words: str
+
+
+ENGINES = {
+    "cpu": EngineRow("uncap.envs.engine_cpu:CpuEngine", "MuJoCo on the processor's cores"),
+    "warp": EngineRow("uncap.envs.engine_warp:WarpEngine", "MuJoCo Warp on a GPU, in float32"),
+}
+
+
+def open_engine(name: str, scene: Scene, n: int, threads: int) -> Engine:
+    """Make n simulations of a scene.
+
+    Args:
+        name: a row of ENGINES.
+        scene: what they are of.
+        n: how many.
+        threads: of the processor; results do not depend on it.
+
+    Raises:
+        KeyError: unknown engine; close matches are named.
+        EngineUnavailable: what it needs is not there.
+    """
+    module, _, made = lookup(ENGINES, name, "engine").make.partition(":")
+    return getattr(importlib.import_module(module), made)(scene, n, threads)
