@@ -16,8 +16,8 @@ from rows import COMPOSED
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from uncap.envs import CLOSURES, ClosureVectorEnv, conditioning, observations, rewards
-from uncap.envs.batch import STAGE_FIELDS, ClosureBatch
+from uncap.envs import CLOSURES, ClosureVectorEnv, conditioning, observations, rewards, robot
+from uncap.envs.batch import STAGE_FIELDS, ClosureBatch, leashed, within_walls
 from uncap.envs.device.arrays import TensorArray, tensor_of, wrapped
 from uncap.envs.device.closures import DeviceClosures
 from uncap.envs.device.fusing import traced
@@ -27,6 +27,7 @@ from uncap.envs.device.step import DeviceStep
 from uncap.envs.episodes import EpisodeTracker, Squeeze
 from uncap.envs.experts import MOVES, Move, expert_action
 from uncap.envs.models import MODELS
+from uncap.envs.panda import ARM_RANGE, STEP_POSITION, STEP_YAW
 from uncap.envs.rewards import REWARDS, Reward
 from uncap.envs.scene import SUBSTEPS
 
@@ -254,6 +255,28 @@ def test_all_that_can_happen_to_a_lid_has_happened(episodes):
 def test_variation_is_the_same_on_tensors(level):
     compared, _ = play(("jar", "radiator-cap", "pump", "valve"), 3, ("as MuJoCo",), level, steps=30)
     check(compared["as MuJoCo"], torch.float64)
+
+
+def test_hands_anywhere_are_sent_alike():
+    """Arms in any pose: walls, leashes and the ranges of joints act, which experts hardly meet."""
+    n = 256
+    played = Played(("reach",), n)
+    batch = played.batch
+    rng = np.random.default_rng(0)
+    batch.qpos[:, robot.ARM] = rng.uniform(*ARM_RANGE.T, size=(n, 7))
+    batch.sim.forward(np.arange(n))
+    compared = Compared(played, torch.float64, as_warp=False)
+    action = rng.uniform(-1, 1, (n, 5))
+    offsets = STEP_POSITION * action[:, :3]
+    ahead = batch._joint_steps(np.arange(n), offsets, STEP_YAW * action[:, 3])
+    compared.step.control(torch.as_tensor(action))
+    batch.step(action)
+    compared.compare("ctrl", compared.arrays["ctrl"], batch.ctrl)
+    assert np.max(compared.off["ctrl"]) < 1e-9
+    hand = compared.arrays["site_xpos"][:, batch.model.site("tcp").id].numpy()
+    assert (within_walls(offsets, hand) != offsets).any(1).mean() > 0.1
+    assert (leashed(ahead) != ahead).any(1).mean() > 0.1
+    assert (batch.ctrl[:, robot.ARM] == ARM_RANGE[:, 0]).any()
 
 
 class Calls(TorchDispatchMode):
