@@ -1,4 +1,4 @@
-"""MuJoCo Warp's worlds for `DeviceClosures`: its memory as tensors, its steps in their CUDA graph."""
+"""MuJoCo Warp for `DeviceClosures`: its memory as tensors, its steps in their CUDA graph."""
 
 from __future__ import annotations
 
