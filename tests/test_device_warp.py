@@ -10,7 +10,7 @@ from uncap.envs import ClosureVectorEnv
 from uncap.envs.batch import ClosureBatch
 from uncap.envs.device.closures import DeviceClosures
 from uncap.envs.device.starts import Starts, numbers_of
-from uncap.envs.device.warp import WarpWorlds
+from uncap.envs.device.warp_worlds import WarpWorlds
 from uncap.envs.experts import expert_action
 
 ROWS = ("bottle", "valve", "radiator-cap", "flip-mug")  # caps, and a bar

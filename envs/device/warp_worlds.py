@@ -36,6 +36,7 @@ class WarpWorlds:
         self.arrays = {name: warp.to_torch(array) for name, array in self.engine.arrays.items()}
         first = torch.as_tensor(batch.model.eq_active0, device=self.arrays["qpos"].device)
         self.arrays["eq_active"][:] = first.bool()
+        warp.synchronize_device(self.engine.device)
 
     def step(self) -> None:
         """See `closures.Engine`."""
