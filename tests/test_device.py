@@ -158,9 +158,10 @@ class Compared:
             self.compare(name, getattr(step.episodes, name), want)
         self.compare("success", step.success, tracker.success)
         terms = rewards.reward_terms(measured, tracker.held_progress, tracker.success)
-        for name, got in step.terms().items():
-            self.compare(f"term {name}", got, terms[name])
-        self.compare("reward", step.reward(), rewards.total(terms))
+        reward, info = step.paid()
+        for name in rewards.TERMS:
+            self.compare(f"term {name}", info[name], terms[name])
+        self.compare("reward", reward, rewards.total(terms))
         for sensors in ("full", "arm"):
             want = observations.observe(measured, tracker.held_progress, sensors=sensors)
             self.compare(f"observed {sensors}", step.observe(sensors), want)
@@ -320,7 +321,8 @@ class Small:
         step.measure()
         step.count(running)
         observed = step.observe(), step.observe("full"), step.told(self.vectors)
-        return *observed, step.reward(), step.success, step.expert()
+        reward, info = step.paid()
+        return *observed, reward, *info.values(), step.expert()
 
 
 @pytest.mark.parametrize("level", ("default", "randomised"))
@@ -375,6 +377,7 @@ def floats(*shape):
     (
         lambda a, b: np.where(a > 0, 0.1, 0.3),
         lambda a, b: np.minimum(0.5, np.maximum(a, b)) - np.minimum(a, 0.2),
+        lambda a, b: (a > 0) * 0.9 + 0.1 * (b > 0) - (a > b).astype(int) / 7,
         lambda a, b: np.einsum("ij,ij->i", a, b),
         lambda a, b: np.einsum("ij,kj->ki", a, b),
         lambda a, b: np.arctan2(a, 2.0) + np.hypot(3.0, b),
@@ -438,7 +441,8 @@ def test_a_reward_and_a_move_of_ones_own_run_on_tensors(monkeypatch):
     step.measure()
     measured = played.measure()
     terms = rewards.reward_terms(measured, played.tracker.held_progress, played.tracker.success)
-    assert np.allclose(step.reward(), own(terms))
+    reward, _ = step.paid()
+    assert np.allclose(reward, own(terms))
     action = expert_action(measured)
     assert (action[::2, 2:4] == (1.0, 0.25)).all()
     assert np.allclose(step.expert(), action)

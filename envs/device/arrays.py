@@ -150,7 +150,10 @@ class TensorArray(NDArrayOperatorsMixin):
         if method != "__call__" or kwargs or ufunc not in UFUNCS:
             raise TypeError(f"np.{ufunc.__name__} is not known on the device, or not in this way")
         to_tensor = self.dense if ufunc in OF_TENSORS else self.plain
-        result = UFUNCS[ufunc](*[to_tensor(value) for value in inputs])
+        values = [to_tensor(value) for value in inputs]
+        if _makes_floats(ufunc, values):
+            values = [x.to(self.floats) if isinstance(x, Tensor) else x for x in values]
+        result = UFUNCS[ufunc](*values)
         if out is None:
             return self._like(result)
         out[0].tensor.copy_(result)
@@ -179,6 +182,13 @@ def tensor_of(array: Array) -> Tensor:
 def _parts(key: Any) -> tuple[Any, ...]:
     """The parts of an index."""
     return key if isinstance(key, tuple) else (key,)
+
+
+def _makes_floats(ufunc: np.ufunc, values: Sequence[Any]) -> bool:
+    """Whether numbers with fractions come of tensors without: torch would choose their type."""
+    if any(isinstance(value, Tensor) and value.is_floating_point() for value in values):
+        return False
+    return ufunc is np.divide or any(isinstance(value, float) for value in values)
 
 
 def _first_array(values: Sequence[Any]) -> TensorArray:

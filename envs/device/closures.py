@@ -114,7 +114,8 @@ class DeviceClosures:
         self._restart(torch.ones_like(self._done))
         self._done.zero_()
         self.step_of.measure()
-        return self._observation(), self._info()
+        _, info = self.step_of.paid()
+        return self._observation(), self._with_labels(info)
 
     def _restart(self, chosen: Tensor) -> None:
         """Begin new episodes in the chosen worlds, bool (n,)."""
@@ -161,17 +162,20 @@ class DeviceClosures:
         self._restart(restarting)
         step.measure()
         step.count(running)
-        reward = torch.where(restarting, 0.0, step.reward())
+        reward, info = step.paid()
+        reward = torch.where(restarting, 0.0, reward)
         truncated = step.steps >= self._max_steps
         done.copy_(truncated)
         terminated = torch.zeros_like(truncated)
-        return self._observation(), reward, terminated, truncated, self._info()
+        observation, info = self._observation(), self._with_labels(info)
+        return observation, reward, terminated, truncated, info
 
     def _observation(self) -> Tensors:
         """Observations (n, size): `state`, and `task`, what is told, unless that is empty."""
         told = {"task": self.step_of.told(self._vectors)} if self._vectors.shape[-1] else {}
         return {"state": self.step_of.observe(), **told}
 
-    def _info(self) -> Tensors:
+    def _with_labels(self, info: Tensors) -> Tensors:
+        """The info with the tasks, and the expert's action where that is asked for."""
         expert = {"expert": self.step_of.expert()} if self._expert else {}
-        return {**self.step_of.info(), "task_index": self.task, **expert}
+        return {**info, "task_index": self.task, **expert}

@@ -13,17 +13,21 @@ from uncap.envs.device.arrays import Array, TensorArray, wrapped
 Owner = TypeVar("Owner")
 
 
-def as_array(values: np.ndarray, device: torch.device, floats: torch.dtype) -> Array:
+def _copied(values: np.ndarray, device: torch.device, floats: torch.dtype) -> Array:
     """A copy of values on a device."""
     dtype = floats if values.dtype.kind == "f" else None
     return wrapped(torch.as_tensor(values.copy(), dtype=dtype, device=device), floats)
 
 
 def on_device(owner: Owner, device: torch.device, floats: torch.dtype) -> Owner:
-    """The owner, whose arrays are replaced by copies on a device."""
+    """The owner, whose arrays are replaced by copies on a device; those in dictionaries, too."""
     for name, value in vars(owner).items():
         if isinstance(value, np.ndarray):
-            setattr(owner, name, as_array(value, device, floats))
+            setattr(owner, name, _copied(value, device, floats))
+        elif isinstance(value, dict):
+            for key, part in value.items():
+                if isinstance(part, np.ndarray):
+                    value[key] = _copied(part, device, floats)
     return owner
 
 

@@ -3,13 +3,13 @@
 An engine steps its worlds between `control` and `after_physics`:
 
     step = DeviceStep(batch, arrays)
-    step.restart(everyone, Starts.of(batch, ...), which)
+    step.restart(chosen, starts, which)
     step.control(action)
-    engine.step()                   # SUBSTEPS times
+    # the engine's physics steps
     step.after_physics()
     step.measure()
-    step.count()
-    step.observe(), step.reward(), step.expert()
+    step.count(running)
+    step.observe(), step.told(vectors), step.paid(), step.expert()
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from uncap.envs import measures, observations, rewards, robot
@@ -86,14 +85,10 @@ class DeviceStep:
         self._variants_per_task = len(batch.pool) // len(batch.names)
         self._reward = lookup(rewards.REWARDS, reward, "reward")
         self._arrays = {name: wrapped(tensor, floats) for name, tensor in arrays.items()}
-        level = batch.variation
-        self.variation = on_device(Variation(level.level, n, level.disturbed), device, floats)
-        self.variation.values = {
-            name: wrapped(torch.as_tensor(value, dtype=floats, device=device), floats)
-            for name, value in self.variation.values.items()
-        }
+        drawn = batch.variation
+        self.variation = on_device(Variation(drawn.level, n, drawn.disturbed), device, floats)
         if fields is None:
-            fields = MODELS.fields(batch.pool, (*level.fields, *STAGE_FIELDS))
+            fields = MODELS.fields(batch.pool, (*drawn.fields, *STAGE_FIELDS))
         self.lids = Lids(batch, self._arrays, self.variation, fields, floats)
         self.episodes = on_device(EpisodeTracker(n), device, floats)
         self._squeeze = None
@@ -218,20 +213,15 @@ class DeviceStep:
         """Whether each closure has been open for the last 5 control steps, bool (n,)."""
         return tensor_of(self.episodes.success)
 
-    def terms(self) -> dict[str, Tensor]:
-        """The reward's terms, (n,) by name, see `rewards.reward_terms`."""
-        return {name: tensor_of(term) for name, term in self._terms().items()}
+    def paid(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """What the control step is paid, (n,); and the info of it, (n,) by name.
 
-    def _terms(self) -> Measured:
-        episodes = self.episodes
-        return rewards.reward_terms(self.measured, episodes.held_progress, episodes.success)
-
-    def info(self) -> dict[str, Tensor]:
-        """What `ClosureVectorEnv` gives as info, but for its tasks: (n,) by name."""
+        The info is that of `ClosureVectorEnv`, but for its tasks and trials.
+        """
         episodes = self.episodes
         progress = self.measured["progress"]
         info = {
-            **self._terms(),
+            **rewards.reward_terms(self.measured, episodes.held_progress, episodes.success),
             "success": episodes.success,
             "success_any": episodes.succeeded,
             "progress": progress,
@@ -240,11 +230,8 @@ class DeviceStep:
             "invalid_action": episodes.invalid_actions,
             "diverged": episodes.divergences,
         }
-        return {name: tensor_of(value) for name, value in info.items()}
-
-    def reward(self) -> Tensor:
-        """What the control step is paid, (n,)."""
-        return tensor_of(self._reward.of(self._terms()))
+        reward = tensor_of(self._reward.of(info)).to(self._floats)
+        return reward, {name: tensor_of(value) for name, value in info.items()}
 
     def observe(self, sensors: str | None = None) -> Tensor:
         """The state observation, (n, size), see `observations.observe`."""
@@ -269,13 +256,12 @@ class DeviceStep:
     def expert(self) -> Tensor:
         """The expert's actions (n, 5) in [-1, 1] for what was measured."""
         n = len(self.measured["joint"])
-        closed = self.measured["released"] & False
         plan = Plan(
             move=self._zeros(n, 3),
             turn=self._zeros(n),
             opening=self._zeros(n) + FINGER_OPEN,
-            closing=closed,
-            gripped=closed.copy(),
+            closing=np.zeros_like(self.measured["released"]),
+            gripped=np.zeros_like(self.measured["released"]),
         )
         for move in MOVES.values():
             move.change(self.measured, move.made_by(self.measured), plan)
