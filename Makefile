@@ -34,7 +34,7 @@ lint: .venv/installed
 	@$(PYTHON) -m venv .venv || { echo "python3 -m venv failed: apt install python3-venv"; exit 1; }
 	@where='$(if $(CUDA),,$(CPU_TORCH))'; \
 	if $(RUN) -m pip config list | grep -qE 'index-url|find-links'; then where=; fi; \
-	$(RUN) -m pip install --quiet $$where --constraint constraints.txt --editable '.[test,view]'
+	$(RUN) -m pip install --quiet $$where --constraint constraints.txt --editable '.[test,view,warp]'
 	@touch .venv/installed
 
 clean:

@@ -36,11 +36,11 @@ except ModuleNotFoundError:
 DEVICE = "UNCAP_WARP_DEVICE"  # environment variable: cpu, cuda, cuda:1
 # The most that was met with rough actions is 14 contacts and 52 rows of constraints
 CONTACTS = 24  # of a world on average; all share them
-LEAST_CONTACTS = 128  # of all worlds together
+LEAST_CONTACTS = 256  # of all worlds together
 CONSTRAINTS = 80  # of each world
 LARGEST = mujoco.mjMAXVAL  # above it a position, velocity or acceleration has diverged
-QUIET_SECONDS = 5.0  # that a call may take before it is said why, until the first step is made
-COMPILING = "compiling MuJoCo Warp's kernels: minutes the first time, then they are kept\n"
+QUIET_SECONDS = 10.0  # that a call may take before it is said why, until the first step is made
+COMPILING = "compiling MuJoCo Warp's kernels: minutes the first time, seconds from then on\n"
 _STATE = {  # by name, in the order of `mjSTATE_INTEGRATION`
     "time": mujoco.mjtState.mjSTATE_TIME,
     "qpos": mujoco.mjtState.mjSTATE_QPOS,
@@ -53,6 +53,8 @@ _STATE = {  # by name, in the order of `mjSTATE_INTEGRATION`
     "mocap_pos": mujoco.mjtState.mjSTATE_MOCAP_POS,
     "mocap_quat": mujoco.mjtState.mjSTATE_MOCAP_QUAT,
 }
+# Of the state, what a step changes; the rest stays as it was written, without Warp's rounding
+_STEPPED = ("time", "qpos", "qvel", "qacc_warmstart")
 _DIVERGES = ("qpos", "qvel", "qacc_warmstart")
 _PLACED = {"site_xpos", "site_xmat", "xpos", "xquat", "xmat", "xanchor", "xaxis"}  # by kinematics
 # Model fields that Warp has once for all worlds, or not at all, and does without
@@ -121,7 +123,7 @@ class WarpEngine:
         ValueError: variants differ in a field that Warp has once for all worlds.
     """
 
-    lost = False  # what there is to lose in a fork cannot be made anew
+    lost = False  # a fork leaves the processor's; of a GPU's nothing can be made, see `_running`
     threads = 1
 
     def __init__(self, scene: Scene, n: int, threads: int):
@@ -241,7 +243,7 @@ class WarpEngine:
         self._diverged = self._is_off()
         with self._running():
             self._launch(f"step {steps}", lambda: self._advance(steps))
-            self._fetch([*self._outputs, *self._parts], slice(None))
+            self._fetch([*self._outputs, *_STEPPED], slice(None))
             overflown = self.data.overflow.numpy() & _OVERFLOWS
             if overflown.any():
                 self._count(overflown)
@@ -305,7 +307,8 @@ class WarpEngine:
     def _has_changed(self, name: str) -> bool:
         """Whether a field is not what was last sent, bit for bit: NaN is NaN."""
         values = self._fields[name]
-        if name in self._sent and values.tobytes() == self._sent[name].tobytes():
+        bits = f"u{values.itemsize}"
+        if name in self._sent and np.array_equal(values.view(bits), self._sent[name].view(bits)):
             return False
         self._sent[name] = values.copy()
         return True

@@ -166,7 +166,14 @@ def _attempts(entries: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 def notes(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     """What differs between results beside the policy, in lines."""
-    rows = [{**entry["versions"], "rewards": entry["reward_version"]} for entry in entries]
+    rows = [
+        {
+            **entry["versions"],
+            "rewards": entry["reward_version"],
+            "engine": entry.get("engine", "cpu"),
+        }
+        for entry in entries
+    ]
     names = dict.fromkeys(name for row in rows for name in row)
     versions = {name: sorted({str(row.get(name)) for row in rows}) for name in names}
     return [

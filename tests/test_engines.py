@@ -1,0 +1,90 @@
+"""The table of engines, and what is said where one is not there."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from uncap.envs import ClosureEnv, ClosureVectorEnv
+from uncap.envs.batch import ClosureBatch
+from uncap.envs.engines import ENGINES, EngineUnavailable
+from uncap.evaluation import config, grid
+from uncap.evaluation.cli import COMMANDS, main
+
+
+@pytest.mark.parametrize(
+    "make", [ClosureVectorEnv, ClosureEnv, lambda t, **k: ClosureBatch(t, 1, **k)]
+)
+def test_an_unknown_engine_is_refused_in_one_line(make):
+    with pytest.raises(ValueError, match="^unknown engine 'gpu': .*allowed: cpu, warp$"):
+        make(("jar",), engine="gpu")
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate expert", "audit", "benchmark", "demos"])
+def test_so_it_is_by_commands(command, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["uncap", *command.split(), "--engine", "gpu"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == "error: unknown engine 'gpu': did you mean 'cpu'? allowed: cpu, warp"
+
+
+@pytest.fixture
+def without_warp(monkeypatch):
+    """As where the extra is not installed."""
+    monkeypatch.setitem(sys.modules, "mujoco_warp", None)
+    monkeypatch.delitem(sys.modules, "uncap.envs.engine_warp", raising=False)
+
+
+def test_an_extra_that_is_missing_is_named(without_warp):
+    with pytest.raises(EngineUnavailable) as refusal:
+        ClosureVectorEnv("jar", engine="warp")
+    assert str(refusal.value) == ('the engine warp needs MuJoCo Warp: pip install "uncap[warp]"')
+
+
+def test_so_it_is_by_a_command(without_warp, monkeypatch):
+    words = ["uncap", "evaluate", "expert", "--tasks", "jar", "--episodes", "1"]
+    monkeypatch.setattr(sys, "argv", [*words, "--engine", "warp"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 'error: the engine warp needs MuJoCo Warp: pip install "uncap[warp]"'
+
+
+def test_the_cpu_engine_imports_no_other():
+    code = (
+        "import sys; from uncap.envs import ClosureVectorEnv; ClosureVectorEnv('jar'); "
+        "print([name for name in ('warp', 'mujoco_warp') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "[]\n"
+
+
+def test_every_engine_has_words_and_is_a_choice_of_the_commands_that_step():
+    assert all(row.words for row in ENGINES.values())
+    assert "engine" in grid.axes()
+    stepping = {"train", "sequence", "evaluate", "video", "view", "benchmark", "audit", "demos"}
+    having = {name for name, command in COMMANDS.items() if _has_engine(command.config)}
+    assert having == stepping
+
+
+def _has_engine(settings) -> bool:
+    if isinstance(settings, config.TrainConfig):
+        return hasattr(settings.job, "engine")
+    return "engine" in settings.__dataclass_fields__
+
+
+def test_a_snapshot_that_does_not_name_its_engine_is_of_the_cpu():
+    env = ClosureVectorEnv("jar", 2)
+    env.reset(seed=0)
+    snapshot = env.snapshot()
+    own = json.loads(bytes(snapshot["of"]))
+    assert own.pop("engine") == "cpu"
+    for part in (snapshot, snapshot["batch"]):
+        named = {
+            key: value for key, value in json.loads(bytes(part["of"])).items() if key != "engine"
+        }
+        part["of"] = np.frombuffer(json.dumps(named).encode(), np.uint8)
+    env.step(np.zeros((2, 5)))
+    env.restore(snapshot)
+    assert np.array_equal(env.batch.sim.state, snapshot["batch"]["state"])
