@@ -21,7 +21,6 @@ from uncap.envs.batch import STAGE_FIELDS, ClosureBatch, leashed, within_walls
 from uncap.envs.device.arrays import TensorArray, tensor_of, wrapped
 from uncap.envs.device.closures import DeviceClosures
 from uncap.envs.device.fusing import traced
-from uncap.envs.device.lids import FAR
 from uncap.envs.device.starts import DERIVED, STATE, Starts, numbers_of
 from uncap.envs.device.step import DeviceStep
 from uncap.envs.episodes import EpisodeTracker, Squeeze
@@ -30,6 +29,7 @@ from uncap.envs.models import MODELS
 from uncap.envs.panda import ARM_RANGE, STEP_POSITION, STEP_YAW
 from uncap.envs.rewards import REWARDS, Reward
 from uncap.envs.scene import SUBSTEPS
+from uncap.envs.warp_scene import FAR
 
 ROWS = (*CLOSURES, *COMPOSED[::3])
 STEPS = 80

@@ -20,8 +20,8 @@ from uncap.envs.device.fields import Fields
 from uncap.envs.device.tables import Table
 from uncap.envs.mechanisms import LID_JOINTS, LIFT, MOST_STAGES, TWIST
 from uncap.envs.variation import Variation
+from uncap.envs.warp_scene import FAR
 
-FAR = 1e3  # m, rad: a stop that no joint reaches
 _JOINTS = np.arange(len(LID_JOINTS))
 _LOCKS = LOCKED[:-1].copy()  # of the joints; the thread is the last constraint
 
