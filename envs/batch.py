@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import mujoco
 import numpy as np
 
-from uncap.envs import checks, disturbances, mechanisms, robot, snapshots
-from uncap.envs.constants import GEOMETRY, MARK, constants, stage_constants
+from uncap.envs import checks, disturbances, measures, mechanisms, robot, snapshots
+from uncap.envs.constants import GEOMETRY, constants, stage_constants
 from uncap.envs.cores import default_threads
 from uncap.envs.engines import ENGINES, Scene, open_engine
+from uncap.envs.measures import CONTACTS, Containers, Hand, Sideways
 from uncap.envs.mechanisms import LID_JOINTS, LIFT, MOST_STAGES, TWIST
 from uncap.envs.models import MODELS
 from uncap.envs.panda import STEP_POSITION, STEP_YAW
@@ -32,19 +33,9 @@ JOINT_LEASH = np.array([0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.5])
 # m, lowest and highest x, y, z that the point between the fingertips is sent to, world frame: the
 # tips stay above the table, and the arm bent
 WALLS = np.array([[0.30, -0.25, 0.013], [0.65, 0.25, 0.55]])
-# N on a finger, towards the other one, that counts as contact; on both, as holding
-HOLD_FORCE = 0.5
-# of a finger's vertical force that the inward one must reach, or it only leans on the lid
-HOLD_SHARE = 0.25
-# sign of the force on left and right finger along the hand's y axis when they squeeze
-_INWARDS = np.array([-1.0, 1.0])
-_TOUCH = slice(0, 6)  # of sensordata: the forces of two fingers on the lid
-_CONTACTS = 6  # how many contacts container and lid have with the robot
-_WRIST_FORCE = slice(7, 10)
-_WRIST_TORQUE = slice(10, 13)
 _PLACING_STEPS = 3  # Gauss-Newton from the home pose: the hand is then within 3 um and 1e-6 rad
 # Model fields that hold what a mechanism does to the lid's joints; empty in the free lid's model
-_MECHANISM_FIELDS = (
+MECHANISM_FIELDS = (
     "dof_frictionloss",
     "dof_damping",
     "jnt_limited",
@@ -53,9 +44,9 @@ _MECHANISM_FIELDS = (
     "qpos_spring",
 )
 # Model fields that a stage after the first writes
-_STAGE_FIELDS = ("dof_frictionloss", "jnt_range", "jnt_stiffness", "eq_data")
+STAGE_FIELDS = ("dof_frictionloss", "jnt_range", "jnt_stiffness", "eq_data")
 # Constraints (7,) that act until the hand touches the closure: all locks, no thread
-_LOCKED = np.array([name.startswith("lock") for name in mechanisms.CONSTRAINTS])
+LOCKED = np.array([name.startswith("lock") for name in mechanisms.CONSTRAINTS])
 
 # Ranges of a start, uniform: container pose (m, rad) and hand pose relative to the grip (m, rad)
 START = {
@@ -89,7 +80,7 @@ _COPIED = (  # attributes of a batch that stay as long as it lives
     "variant_stages",
 )
 # Constants of the variants that are among the measurements
-_MEASURED_CONSTANTS = (
+MEASURED_CONSTANTS = (
     "pays",
     "hold_rule",
     "beside",
@@ -108,7 +99,7 @@ _MEASURED_CONSTANTS = (
     "separates",
 )
 # The same of the present stages
-_MEASURED_STAGE = (
+MEASURED_STAGE = (
     "joint",
     "sense",
     "end",
@@ -123,42 +114,6 @@ _MEASURED_STAGE = (
     "lowest_twist",
     "highest_twist",
 )
-
-
-class _Hand(NamedTuple):
-    """Views of the engine's arrays of arm, hand and lid: they follow the simulations.
-
-    World frame.
-    """
-
-    joint_anchors: np.ndarray  # (n, 7, 3) m, points on the arm joints' axes
-    joint_axes: np.ndarray  # (n, 7, 3)
-    position: np.ndarray  # (n, 3) m, point between the fingertips
-    rotation: np.ndarray  # (n, 3, 3) of the hand
-    grip: np.ndarray  # (n, 3) m, where the lid is held
-    touch: np.ndarray  # (n, 2, 3) N, of each finger on the lid
-    push: np.ndarray  # (n, 3) N, on the hand, from outside
-    # of the arm on the hand, about the flange and in its frame; empty where that is not sensed
-    wrist_force: np.ndarray  # (n, 3) N
-    wrist_torque: np.ndarray  # (n, 3) N m
-    arm: np.ndarray  # (n, 7) rad, joints
-    fingers: np.ndarray  # (n, 2) m, joints
-
-
-class _Containers(NamedTuple):
-    """What follows from the containers' poses, which stay until an episode ends."""
-
-    yaw: np.ndarray  # (n,) rad
-    x_axis: np.ndarray  # (n, 2) horizontal, world frame
-    seat_height: np.ndarray  # (n,) m, world z of the lid's seat
-    rotation: np.ndarray  # (n, 2, 2) from the container's to the world frame
-
-
-class _Sideways(NamedTuple):
-    """Of lids that move sideways in the present stage; zero for others. World frame."""
-
-    goal: np.ndarray  # (n, 2) m, from the closed lid to where it shall be
-    rotation: np.ndarray  # (n, 2, 2) from the container's frame
 
 
 class _Marks(NamedTuple):
@@ -223,6 +178,7 @@ class ClosureBatch:
         lid_qpos_columns: columns of the lid's six joints in qpos.
         lid_dof_columns: their columns in qvel.
         lid_constraint_ids: (7,) ids of their locks and thread, in the order of `CONSTRAINTS`.
+        lid_entries: which entries of a model field by body or joint are the lid's, by field.
 
     Raises:
         KeyError: unknown closure, level, factor or engine; close matches are named.
@@ -260,7 +216,7 @@ class ClosureBatch:
         self.variant_constants = constants(self.pool)
         self.variant_stages = stage_constants(self.pool)
         several = bool((self.variant_constants["last_stage"] > 0).any())
-        further = _STAGE_FIELDS if several else ()
+        further = STAGE_FIELDS if several else ()
         self._fields = MODELS.fields(self.pool, (*self.variation.fields, *further))
         self._begin()
 
@@ -272,7 +228,7 @@ class ClosureBatch:
         self.constants: dict[str, np.ndarray] = {
             name: self._constant_rows[name] for name in self.variant_constants.dtype.names or ()
         }
-        self._measured_constants = {name: self.constants[name] for name in _MEASURED_CONSTANTS}
+        self._measured_constants = {name: self.constants[name] for name in MEASURED_CONSTANTS}
 
         self.physics_seconds = 0.0
         self.touched = np.zeros(self.n, bool)
@@ -283,7 +239,7 @@ class ClosureBatch:
         self.now: dict[str, np.ndarray] = {  # of the present stages, by name
             name: self._stage_rows[name] for name in self.variant_stages.dtype.names or ()
         }
-        self._measured_stage = {name: self.now[name] for name in _MEASURED_STAGE}
+        self._measured_stage = {name: self.now[name] for name in MEASURED_STAGE}
         self._has_stages = False  # whether a simulation's mechanism has several stages
         self.diverged = np.zeros(self.n, np.int64)
         self._all_ids = np.arange(self.n)
@@ -293,15 +249,22 @@ class ClosureBatch:
 
     def _open_simulations(self) -> None:
         """Make the simulations, and the views of their arrays."""
-        scene = Scene(self._spec, self.model, self._fields)
-        self.sim = open_engine(self.engine, scene, self.n, self._threads or default_threads())
+        threads = self._threads or default_threads()
+        self.sim = open_engine(self.engine, self.scene, self.n, threads)
         self._expanded = {name: self.sim.expand(name) for name in self._fields}  # (n, ...) by name
         self._bind_state()
         self._find_lid()
-        self._hand = self._bind_hand()
-        self._closure_contacts = self._derived["sensordata"][:, _CONTACTS]  # (n,) view
-        self._hand_weight, self._hand_centre = _weight_of_hand(self.model)
+        self._hand = Hand.of(self.model, {"qpos": self.qpos, **self._derived})
+        hand = self.model.body("hand").id
+        self._push = self.sim.bind("xfrc_applied")[:, hand, :3]  # (n, 3) N view, from outside
+        self._closure_contacts = self._derived["sensordata"][:, CONTACTS]  # (n,) view
+        self._flange = flange_of(self.model)
         self._state_before = self.sim.state.copy()  # the last control step
+
+    @property
+    def scene(self) -> Scene:
+        """What engines make simulations of."""
+        return Scene(self._spec, self.model, self._fields)
 
     def _spec(self) -> mujoco.MjSpec:
         """The scene of the first variant, which `model` is compiled from."""
@@ -378,32 +341,11 @@ class ClosureBatch:
             [self.model.equality(name).id for name in mechanisms.CONSTRAINTS]
         )
         self._lid = self.qpos[:, self.lid_qpos_columns]  # (n, 6) view
-        self._lid_entries = {  # of model fields
+        self.lid_entries = {  # of model fields
             "dof_frictionloss": self.lid_dof_columns,
             "body_mass": slice(body, body + 1),
             "body_inertia": slice(body, body + 1),
         }
-
-    def _bind_hand(self) -> _Hand:
-        tcp = self.model.site("tcp").id
-        grip = self.model.site("grip").id
-        site_position = self._derived["site_xpos"]  # (n, sites, 3)
-        site_rotation = self._derived["site_xmat"]  # (n, sites, 9)
-        external_force = self.sim.bind("xfrc_applied")  # (n, bodies, 6)
-        sensed = self._derived["sensordata"]  # (n, 13); (n, 7) without those at the wrist
-        return _Hand(
-            joint_anchors=self._derived["xanchor"][:, robot.ARM],
-            joint_axes=self._derived["xaxis"][:, robot.ARM],
-            position=site_position[:, tcp],
-            rotation=site_rotation[:, tcp].reshape(-1, 3, 3),
-            grip=site_position[:, grip],
-            touch=sensed[:, _TOUCH].reshape(self.n, 2, 3),
-            push=external_force[:, self.model.body("hand").id, :3],
-            wrist_force=sensed[:, _WRIST_FORCE],
-            wrist_torque=sensed[:, _WRIST_TORQUE],
-            arm=self.qpos[:, robot.ARM],
-            fingers=self.qpos[:, robot.FINGERS],
-        )
 
     def reset(
         self,
@@ -436,7 +378,7 @@ class ClosureBatch:
         self._set_stage(ids, 0)
         self._write_fields(ids)
         self.sim.reset(ids)
-        self.eq_active[np.ix_(ids, self.lid_constraint_ids)] = _LOCKED
+        self.eq_active[np.ix_(ids, self.lid_constraint_ids)] = LOCKED
         self._place_containers(ids, draws)
         self._update_episode_constants()
         self._place_hands(ids, draws)
@@ -446,11 +388,11 @@ class ClosureBatch:
         """Write the model fields of simulations ids (k,), with their variation."""
         for name, expanded in self._expanded.items():
             without = self.released[ids]  # (k,) whether they are those of the free lid
-            if name in _MECHANISM_FIELDS:
+            if name in MECHANISM_FIELDS:
                 without = without | ~self.touched[ids]
             models = self.variant[ids] + len(self.pool) * without  # (k,) held lids, then free ones
             values = self._fields[name][models]  # (k, ...)
-            expanded[ids] = self.variation.scale(name, ids, values, self._lid_entries)
+            expanded[ids] = self.variation.scale(name, ids, values, self.lid_entries)
         self._write_stage(ids[(self.stage[ids] > 0) & self.touched[ids] & ~self.released[ids]])
 
     def _set_stage(self, ids: np.ndarray, stage: np.ndarray | int) -> None:
@@ -516,35 +458,17 @@ class ClosureBatch:
 
     def _update_episode_constants(self) -> None:
         """Set what stays until episodes end: of variants, variation and the containers' poses."""
-        self._containers = self._find_containers()
+        self._containers = Containers.of(
+            self.mocap_pos[:, 0], self.mocap_quat[:, 0], self.constants["seat"]
+        )
         self._marks = self._find_marks()
         self._has_stages = bool((self.constants["last_stage"] > 0).any())
         self._update_stage_constants()
 
     def _update_stage_constants(self) -> None:
         """Set what stays until stages end."""
-        self._sideways = self._find_sideways()
+        self._sideways = Sideways.of(self.now, self._containers)
         self._gates = self._find_gates()
-
-    def _find_containers(self) -> _Containers:
-        quaternion = self.mocap_quat[:, 0]  # (n, 4)
-        yaw = 2 * np.arctan2(quaternion[:, 3], quaternion[:, 0])
-        cos = np.cos(yaw)
-        sin = np.sin(yaw)
-        x_axis = np.stack([cos, sin], -1)  # (n, 2)
-        return _Containers(
-            yaw=yaw,
-            x_axis=x_axis,
-            seat_height=self.constants["seat"] + self.mocap_pos[:, 0, 2],
-            rotation=np.stack([cos, -sin, sin, cos], -1).reshape(-1, 2, 2),
-        )
-
-    def _find_sideways(self) -> _Sideways:
-        moves = self.now["sideways"]  # (n,) 1 for a lid that moves sideways, else 0
-        return _Sideways(
-            goal=(moves * self.now["sideways_to"])[:, None] * self._containers.x_axis,
-            rotation=moves[:, None, None] * self._containers.rotation,
-        )
 
     def _find_marks(self) -> _Marks:
         ids = np.flatnonzero(self.constants["marked"])
@@ -586,7 +510,7 @@ class ClosureBatch:
         action = self.variation.delayed(action)
         push = self.variation.pushes()
         if push is not None:
-            self._hand.push[:] = push
+            self._push[:] = push
         self._send_arm(STEP_POSITION * action[:, :3], STEP_YAW * action[:, 3])
         self.ctrl[:, robot.FINGERS] = robot.FINGER_OPEN / 2 * (action[:, 4:5] + 1)
         self._state_before[:] = self.sim.state
@@ -607,11 +531,9 @@ class ClosureBatch:
             turns: (n,) about world z (rad).
         """
         low, high = self._target_range
-        offsets = _within_walls(offsets, self._hand.position)
+        offsets = within_walls(offsets, self._hand.position)
         ahead = self._joint_steps(self._all_ids, offsets, turns)  # (n, 7) rad
-        # a joint that would lead too far slows all of them down: the hand keeps its way
-        excess = np.max(np.abs(ahead) / JOINT_LEASH, axis=1, keepdims=True)  # (n, 1)
-        target = self._hand.arm + ahead / np.maximum(excess, 1.0)
+        target = self._hand.arm + leashed(ahead)
         np.minimum(np.maximum(target, low), high, out=self.ctrl[:, robot.ARM])
 
     def _recover(self, ids: np.ndarray) -> None:
@@ -713,8 +635,7 @@ class ClosureBatch:
         to_grip = self._hand.grip[ids] - self._hand.position[ids]
         from_goal = self._lid[ids, :3] - goal
         left = np.where(by_hand, to_grip, from_goal)  # (k, 3) m
-        distance = np.sqrt(np.einsum("ij,ij->i", left, left))
-        return np.minimum(np.maximum((start - distance) / (start - MARK), 0.0), 1.0)
+        return measures.progress_to_marks(left, start)
 
     def measure(self) -> dict[str, np.ndarray]:
         """Everything that observations, rewards, success and experts are made of.
@@ -722,12 +643,12 @@ class ClosureBatch:
         World frame, SI units. Poses are of the last physics step, as MuJoCo leaves them.
 
         Returns:
-            (n, ...) arrays by name: those below, the variants' `_MEASURED_CONSTANTS`, and the
-            present stages' `_MEASURED_STAGE`.
+            (n, ...) arrays by name: those below, the variants' `MEASURED_CONSTANTS`, and the
+            present stages' `MEASURED_STAGE`.
         """
         return {
-            **self._measure_hand(),
-            **self._measure_contact(),
+            **measures.measure_hand(self._hand, self._containers, self._lid),
+            **measures.measure_contact(self._hand, self.constants),
             **self._measure_lid(),
             **self._measured_constants,
             **self._measured_stage,
@@ -771,20 +692,6 @@ class ClosureBatch:
             self.stage += done
             self._stage_rows[:] = self.variant_stages[variant, self.stage]
 
-    def _measure_hand(self) -> dict[str, np.ndarray]:
-        hand = self._hand
-        tcp = hand.position.copy()
-        lid_yaw = self._containers.yaw + self._lid[:, TWIST]
-        bar_yaw_offset = wrap(2 * (lid_yaw - robot.yaw_of(hand.rotation))) / 2
-        return {
-            "tcp": tcp,  # (n, 3) point between the fingertips
-            "grip_offset": hand.grip - tcp,  # (n, 3) from there to where the lid is held
-            "bar_yaw_offset": bar_yaw_offset,  # (n,) from hand to bar, modulo a half turn
-            "wrist": hand.arm[:, 6].copy(),  # (n,) joint 7
-            "opening": 0.5 * (hand.fingers[:, 0] + hand.fingers[:, 1]),  # (n,) of each finger
-            "height": tcp[:, 2] - self._containers.seat_height,  # (n,) of the tips above the seat
-        }
-
     def measure_arm(self) -> dict[str, np.ndarray]:
         """What only the sensors of an arm ask for: see `sensors.SENSORS`.
 
@@ -801,46 +708,15 @@ class ClosureBatch:
             raise ValueError(
                 "force and torque at the wrist are not sensed: ClosureBatch(wrist=True)"
             )
-        hand = self._hand
-        up = hand.rotation[:, 2]  # (n, 3) world z in the hand's frame
-        support = self._hand_weight * up  # (n, 3) N, that carries hand and fingers
-        turning = np.cross(self._hand_centre, support)  # (n, 3) N m, about the flange
-        yaw = robot.yaw_of(hand.rotation)  # (n,) rad
-        return {
-            "joints": hand.arm.copy(),  # (n, 7) rad
-            "joint_velocities": self.qvel[:, robot.ARM].copy(),  # (n, 7) rad/s
-            "fingers": hand.fingers.copy(),  # (n, 2) m
-            "finger_target": self.ctrl[:, robot.FINGERS.start].copy(),  # (n,) m, last commanded
-            "finger_speed": self.qvel[:, robot.FINGERS].mean(1),  # (n,) m/s, of each; opening: +
-            "wrist_force": support - hand.wrist_force,  # (n, 3) N, hand's frame
-            "wrist_torque": turning - hand.wrist_torque,  # (n, 3) N m, hand's frame
-            # (n, 2) m, from the point between the fingertips to the container, world frame
-            "container": self.mocap_pos[:, 0, :2] - hand.position[:, :2],
-            # (n,) rad, from hand to container
-            "container_yaw": self._containers.yaw - yaw,
-            "hand_yaw": yaw,  # (n,) rad
-            "seat": self.constants["seat"].copy(),  # (n,) m, above the container's foot
-        }
-
-    def _measure_contact(self) -> dict[str, np.ndarray]:
-        force = self._hand.touch  # (n, 2, 3)
-        touch = np.sqrt(np.einsum("ijk,ijk->ij", force, force))
-        # a finger holds by pressing inwards; two that rest on top of a lid, a fist, press downwards
-        across = self._hand.rotation[:, :, 1]  # (n, 3) the hand's y axis
-        inward = np.einsum("ijk,ik->ij", force, across) * _INWARDS  # (n, 2)
-        downward = np.abs(force[:, :, 2])
-        pressing = (inward > HOLD_FORCE) & (inward > HOLD_SHARE * downward)
-        touching = touch > HOLD_FORCE
-        contact = np.where(
-            self.constants["hold_rule"],
-            pressing[:, 0] | pressing[:, 1],
-            self.constants["free_rule"] | touching[:, 0] | touching[:, 1],
+        return measures.measure_arm(
+            self._hand,
+            self._flange,
+            self.qvel,
+            self.ctrl,
+            self._containers,
+            self.mocap_pos[:, 0],
+            self.constants["seat"],
         )
-        return {
-            "touch": touch,  # (n, 2) force of each finger on the lid
-            "holds": pressing[:, 0] & pressing[:, 1],  # (n,) the lid between the fingers
-            "contact": contact,  # (n,) the hand at work
-        }
 
     def present_stage(self) -> np.ndarray:
         """Index (n,) of the present stages; MOST_STAGES once a lid is free, or has latched open."""
@@ -848,34 +724,15 @@ class ClosureBatch:
         return np.where(is_open, MOST_STAGES, self.stage)
 
     def _measure_lid(self) -> dict[str, np.ndarray]:
-        lid = self._lid.copy()
-        now = self.now
-        containers = self._containers
-        sideways = self._sideways
-        moved = np.einsum("ijk,ik->ij", sideways.rotation, lid[:, :2])
-        turned = np.einsum("ij,ij->i", lid - now["start"], now["swing"])
-        separation = np.sqrt(np.einsum("ij,ij->i", lid[:, :3], lid[:, :3]))
-        lid_yaw = containers.yaw + lid[:, TWIST]
-        down = np.minimum(np.maximum(-lid[:, LIFT] * self.constants["per_down"], 0.0), 1.0)
-        stage_done = np.minimum(np.maximum(self._travelled(now["joint"]), 0.0), 1.0)
-        stage = self.present_stage()
-        return {
-            "axis": containers.x_axis,  # (n, 2) x axis of the container, horizontal
-            # (n, 2) the same of the lid, but for its tilt
-            "lid_axis": np.stack([np.cos(lid_yaw), np.sin(lid_yaw)], -1),
-            "way": sideways.goal - moved,  # (n, 2) left for a lid that moves sideways
-            "lid": lid,  # (n, 6) joints
-            "lid_velocity": self.qvel[:, self.lid_dof_columns].copy(),  # (n, 6)
-            "progress": self.progress(),  # (n,)
-            # (n,) index of the present stage; MOST_STAGES once the lid is free, or has latched
-            "stage": stage,
-            "stage_done": np.where(stage == MOST_STAGES, 1.0, stage_done),  # (n,) of its way
-            "down": down,  # (n,) share of the way down, of a lid that is lowered or pressed
-            # (n,) that a lid which stays has turned past open
-            "beyond": np.maximum(turned - now["swing_end"], 0.0),
-            "released": self.released.copy(),  # (n,)
-            "separation": separation,  # (n,) of the lid from its seat
-        }
+        lid = measures.Lid(
+            joints=self._lid,
+            velocity=self.qvel[:, self.lid_dof_columns],
+            progress=self._progress,
+            released=self.released,
+            stage=self.present_stage(),
+            travelled=self._travelled(self.now["joint"]),
+        )
+        return measures.measure_lid(lid, self.now, self.constants, self._containers, self._sideways)
 
     def snapshot(self) -> dict[str, Any]:
         """The exact state, as arrays that `restore` takes; checkpoints hold them by these names."""
@@ -947,8 +804,8 @@ class ClosureBatch:
         self._apply_gates()
 
 
-def _weight_of_hand(model: mujoco.MjModel) -> tuple[float, np.ndarray]:
-    """Weight of hand and fingers (N), and their centre in the hand's frame (3,) m."""
+def flange_of(model: mujoco.MjModel) -> measures.Flange:
+    """What the sensor at the wrist carries: hand and fingers."""
     hand = model.body("hand").id
     data = mujoco.MjData(model)
     mujoco.mj_kinematics(model, data)
@@ -956,19 +813,23 @@ def _weight_of_hand(model: mujoco.MjModel) -> tuple[float, np.ndarray]:
     rotation = data.xmat[hand].reshape(3, 3)
     centre = rotation.T @ (data.subtree_com[hand] - data.xpos[hand])
     weight = model.body_subtreemass[hand] * -model.opt.gravity[2]
-    return float(weight), centre
+    return measures.Flange(float(weight), centre)
 
 
-def wrap(angle: np.ndarray) -> np.ndarray:
-    """Angle in [-pi, pi)."""
-    return (angle + np.pi) % (2 * np.pi) - np.pi
-
-
-def _within_walls(offsets: np.ndarray, positions: np.ndarray) -> np.ndarray:
+def within_walls(offsets: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """Offsets (n, 3) that do not lead hands at positions (n, 3) out of the WALLS, or lead back."""
     low, high = WALLS
     inside = np.minimum(np.maximum(offsets, low - positions), high - positions)
     return np.minimum(np.maximum(inside, -STEP_POSITION), STEP_POSITION)
+
+
+def leashed(ahead: np.ndarray) -> np.ndarray:
+    """Changes of joints' targets (n, 7) rad that lead no joint further ahead than its leash.
+
+    A joint that would lead too far slows all of them down: the hand keeps its way.
+    """
+    excess = np.max(np.abs(ahead) / JOINT_LEASH, axis=1, keepdims=True)  # (n, 1)
+    return ahead / np.maximum(excess, 1.0)
 
 
 def _container_quaternion(yaw: np.ndarray, tilt: np.ndarray, tilt_way: np.ndarray) -> np.ndarray:

@@ -112,6 +112,7 @@ class WarpEngine:
 
     Attributes:
         device: Warp's.
+        fields: values (models, ...) of the scene's fields by name, as Warp's model has them.
         model: MuJoCo Warp's.
         data: likewise.
         overflows: how often a world had more contacts or constraints than there is room for: those
@@ -132,6 +133,7 @@ class WarpEngine:
         self._has_stepped = False  # all kernels are there
         self._process = os.getpid()
         self._scene = WarpScene(scene)
+        self.fields = self._converted_tables(scene.fields)
         self._template = scene.model
         self._data_template = mujoco.MjData(scene.model)
         self._graphs: dict[str, Any] = {}  # what is computed, recorded
@@ -150,6 +152,14 @@ class WarpEngine:
         self._sent: dict[str, np.ndarray] = {}  # of fields, as they were last sent
         for name in scene.fields:
             self.expand(name)
+
+    def _converted_tables(self, tables: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The variants' model fields (models, ...) as Warp's model has them."""
+        return {
+            name: self._scene.converted(name, values, tables)
+            for name, values in tables.items()
+            if name not in _SHARED
+        }
 
     @property
     def arrays(self) -> Mapping[str, Any]:

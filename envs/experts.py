@@ -92,11 +92,10 @@ class Plan:
 
     def action(self) -> np.ndarray:
         """Actions (n, 5) in [-1, 1], see `ClosureBatch.step`."""
-        action = np.empty((len(self.move), 5))
-        action[:, :3] = self.move / STEP_POSITION
-        action[:, 3] = self.turn / STEP_YAW
-        action[:, 4] = self.opening / (FINGER_OPEN / 2) - 1
-        return np.clip(action, -1.0, 1.0)
+        turn = self.turn / STEP_YAW
+        opening = self.opening / (FINGER_OPEN / 2) - 1
+        parts = (self.move / STEP_POSITION, turn[:, None], opening[:, None])
+        return np.clip(np.concatenate(parts, 1), -1.0, 1.0)
 
 
 def expert_action(measured: Measured) -> np.ndarray:
@@ -140,16 +139,16 @@ def grasp(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
     down = np.where(aligned, 0.0, _CLEARANCE) - above  # (n,) m
     move = np.concatenate([to_grip[:, :2], down[:, None]], 1)  # (n, 3) m
     stay_out = low & ~aligned & ~closing  # rise before moving sideways
-    move[stay_out, :2] *= 0.2
-    move[gripped] = to_grip[gripped]
+    np.copyto(move[:, :2], 0.2 * to_grip[:, :2], where=stay_out[:, None])
+    np.copyto(move, to_grip, where=gripped[:, None])
     keep_yaw = closing | (low & aligned & round_lid & ~unwind)
     wide = np.minimum(measured["grip_radius"] + _SPARE, FINGER_OPEN)  # (n,) m
 
-    plan.move[mine] = move[mine]
-    plan.turn[mine] = np.where(keep_yaw, 0.0, yaw)[mine]
-    plan.opening[mine] = np.where(closing, 0.0, wide)[mine]
-    plan.closing[mine] = closing[mine]
-    plan.gripped[mine] = gripped[mine]
+    np.copyto(plan.move, move, where=mine[:, None])
+    np.copyto(plan.turn, np.where(keep_yaw, 0.0, yaw), where=mine)
+    np.copyto(plan.opening, np.where(closing, 0.0, wide), where=mine)
+    np.copyto(plan.closing, closing, where=mine)
+    np.copyto(plan.gripped, gripped, where=mine)
 
 
 def _aligned(
@@ -217,7 +216,7 @@ def keep_down(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
     pressing = mine & plan.gripped & (measured["progress"] < 1.0)
     force = np.where(_may_go(measured), _PRESS_TURNING, _PRESS_DOWN)
     # not back to the grip's middle: that would lift the lid
-    plan.move[pressing, 2] = -(force * _PRESS)[pressing]
+    np.copyto(plan.move[:, 2], -(force * _PRESS), where=pressing)
 
 
 def _may_go(measured: Measured) -> np.ndarray:
@@ -232,7 +231,7 @@ def twist(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
     turning = ~measured["overdone"] & (measured["progress"] < 1.0) | (past < _OVERTURN)
     turning &= mine & plan.gripped & _may_go(measured)
     speed = np.where(measured["pressed"], _TURN_PRESSING, 1.0)
-    plan.turn[turning] = (measured["sense"] * speed * STEP_YAW)[turning]
+    np.copyto(plan.turn, measured["sense"] * speed * STEP_YAW, where=turning)
 
 
 def keep_turned(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
@@ -240,15 +239,16 @@ def keep_turned(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
     missing = measured["twist_end"] - measured["lid"][:, TWIST]  # (n,) rad
     sense = np.sign(measured["twist_end"])
     turning = mine & plan.gripped & (sense * missing > -_OVERTURN)
-    plan.turn[turning] = sense[turning] * STEP_YAW
+    np.copyto(plan.turn, sense * STEP_YAW, where=turning)
 
 
 def lift(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
     """Lift what is held and free to go up; slower where it does not come off."""
     ready = ~measured["keeps_twist"] | _is_turned(measured)
     lifting = mine & plan.gripped & ready
-    plan.move[lifting] = 0.0
-    plan.move[lifting, 2] = np.where(measured["comes_off"], STEP_POSITION, _LIFT_STEP)[lifting]
+    rise = np.where(measured["comes_off"], STEP_POSITION, _LIFT_STEP)  # (n,) m
+    np.copyto(plan.move[:, :2], 0.0, where=lifting[:, None])
+    np.copyto(plan.move[:, 2], rise, where=lifting)
 
 
 def _is_turned(measured: Measured) -> np.ndarray:
@@ -261,31 +261,33 @@ def hold_up(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
     """Lift a lid that is off, and hold it still above its seat."""
     held = mine & plan.gripped
     rise = np.clip(_LIFT_TO - measured["separation"], -_HOLD_STEP, _HOLD_STEP)  # (n,) m
-    plan.move[held] = 0.0
-    plan.move[held, 2] = rise[held]
+    np.copyto(plan.move[:, :2], 0.0, where=held[:, None])
+    np.copyto(plan.move[:, 2], rise, where=held)
 
 
 def lower(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
     """Press down a lid that is held."""
-    plan.move[mine & plan.gripped, 2] = -_PRESS_DOWN * _PRESS
+    np.copyto(plan.move[:, 2], -_PRESS_DOWN * _PRESS, where=mine & plan.gripped)
 
 
 def swing(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
     """Squeeze a tab gently and lead it along its arc."""
-    squeezed = mine & plan.closing
-    plan.opening[squeezed] = measured["grip_radius"][squeezed] - _GENTLE
-    ids = np.flatnonzero(mine & plan.gripped)  # (k,)
-    angle = -measured["lid"][ids, TILT_Y]  # (k,) rad, from closed
-    out, up = measured["lever"][ids].T  # (k,) m each, from the hinge to the tab of a closed lid
-    forward = -out * np.sin(angle) - up * np.cos(angle)  # (k,) m
-    rise = out * np.cos(angle) - up * np.sin(angle)  # (k,) m
-    sideways = forward[:, None] * measured["lid_axis"][ids]  # (k, 2) m
-    tangent = np.column_stack([sideways, rise]) / np.hypot(out, up)[:, None]  # (k, 3)
-    swinging = angle < -measured["end"][ids] + 0.5 * _OVERTURN
-    lead = np.where(swinging, _ARC_LEAD, 0.0)  # (k,) m
+    gentle = measured["grip_radius"] - _GENTLE  # (n,) m
+    np.copyto(plan.opening, gentle, where=mine & plan.closing)
+    angle = -measured["lid"][:, TILT_Y]  # (n,) rad, from closed
+    out = measured["lever"][:, 0]  # (n,) m, from the hinge to the tab of a closed lid
+    up = measured["lever"][:, 1]
+    forward = -out * np.sin(angle) - up * np.cos(angle)  # (n,) m
+    rise = out * np.cos(angle) - up * np.sin(angle)  # (n,) m
+    sideways = forward[:, None] * measured["lid_axis"]  # (n, 2) m
+    arm = np.hypot(out, up)[:, None]  # (n, 1) m
+    tangent = np.concatenate([sideways, rise[:, None]], 1) / arm  # (n, 3)
+    swinging = angle < -measured["end"] + 0.5 * _OVERTURN
+    lead = np.where(swinging, _ARC_LEAD, 0.0)  # (n,) m
     # that the hand ran ahead of the tab: going back would shut the lid
-    along = (plan.move[ids] * tangent).sum(1)  # (k,) m
-    plan.move[ids] += (lead - along)[:, None] * tangent
+    along = (plan.move * tangent).sum(1)  # (n,) m
+    led = plan.move + (lead - along)[:, None] * tangent  # (n, 3) m
+    np.copyto(plan.move, led, where=(mine & plan.gripped)[:, None])
 
 
 def slide(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
@@ -299,8 +301,7 @@ def slide(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
 
 def drag(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
     """Lead a lid along the way that it still has to its mark."""
-    n = len(mine)
-    _lead_sideways(measured, mine & plan.gripped, plan, np.zeros(n), np.full(n, _DRAG_STEP))
+    _lead_sideways(measured, mine & plan.gripped, plan, np.zeros_like(plan.turn), _DRAG_STEP)
 
 
 def _lead_sideways(
@@ -308,7 +309,7 @@ def _lead_sideways(
     leading: np.ndarray,
     plan: Plan,
     beyond: np.ndarray,
-    fastest: np.ndarray,
+    fastest: np.ndarray | float,
 ) -> None:
     """Lead lids along their ways.
 
@@ -317,32 +318,32 @@ def _lead_sideways(
         leading: bool (n,), who is led.
         plan: is changed.
         beyond: (n,) m along the container's x axis past the end of the way.
-        fastest: (n,) m at most in a step.
+        fastest: m at most in a step, (n,) or the same for all.
     """
-    ids = np.flatnonzero(leading)  # (k,)
-    way = measured["way"][ids] + beyond[ids, None] * measured["axis"][ids]  # (k, 2) m
-    length = np.linalg.norm(way, axis=1, keepdims=True)  # (k, 1) m
-    step = np.minimum(length * 2, fastest[ids, None])  # (k, 1) m
-    plan.move[ids, :2] = way / np.maximum(length, 1e-9) * step
+    way = measured["way"] + beyond[:, None] * measured["axis"]  # (n, 2) m
+    length = np.linalg.norm(way, axis=1)  # (n,) m
+    step = np.minimum(length * 2, fastest)  # (n,) m
+    led = way / np.maximum(length, 1e-9)[:, None] * step[:, None]  # (n, 2) m
+    np.copyto(plan.move[:, :2], led, where=leading[:, None])
 
 
 def press(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
     """Press the head with the closed fingers, and stay."""
-    ids = np.flatnonzero(mine)  # (k,)
-    to_grip = measured["grip_offset"][ids]  # (k, 3) m
+    to_grip = measured["grip_offset"]  # (n, 3) m
     centred = np.linalg.norm(to_grip[:, :2], axis=1) < _OVER_HEAD
-    closed = measured["opening"][ids] < _FIST
-    plan.move[ids] = to_grip
-    plan.move[ids, 2] += np.where(centred & closed, -_PRESS_HEAD * _PRESS, _CLEARANCE)
-    plan.turn[ids] = 0.0
-    plan.opening[ids] = 0.0
+    closed = measured["opening"] < _FIST
+    lead = np.where(centred & closed, -_PRESS_HEAD * _PRESS, _CLEARANCE)  # (n,) m
+    np.copyto(plan.move[:, :2], to_grip[:, :2], where=mine[:, None])
+    np.copyto(plan.move[:, 2], to_grip[:, 2] + lead, where=mine)
+    np.copyto(plan.turn, 0.0, where=mine)
+    np.copyto(plan.opening, 0.0, where=mine)
 
 
 def reach(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
     """Go to the mark with open fingers."""
-    plan.move[mine] = measured["grip_offset"][mine]
-    plan.turn[mine] = 0.0
-    plan.opening[mine] = FINGER_OPEN
+    np.copyto(plan.move, measured["grip_offset"], where=mine[:, None])
+    np.copyto(plan.turn, 0.0, where=mine)
+    np.copyto(plan.opening, FINGER_OPEN, where=mine)
 
 
 class Move(NamedTuple):

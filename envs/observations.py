@@ -27,7 +27,7 @@ _LAG_SCALE = 0.01  # m of the gripper's servo: 20 N at its stiffness
 _TORQUE_SCALE = 0.1  # N m, likewise
 _ARM_MIDDLE = ARM_RANGE.mean(1)  # (7,) rad
 _ARM_HALF = (ARM_RANGE[:, 1] - ARM_RANGE[:, 0]) / 2  # (7,) rad
-_STAGES = np.eye(MOST_STAGES + 1, MOST_STAGES)
+_STAGES = np.arange(MOST_STAGES)
 
 
 class Part(NamedTuple):
@@ -78,7 +78,7 @@ def _held(measured: Measured, held_progress: np.ndarray) -> np.ndarray:
 
 def _stage(measured: Measured, held_progress: np.ndarray) -> np.ndarray:
     """One for the present stage; zeros once the lid is free."""
-    return _STAGES[measured["stage"]]
+    return measured["stage"][:, None] == _STAGES
 
 
 def _joints_in_range(measured: Measured, held_progress: np.ndarray) -> np.ndarray:

@@ -106,6 +106,7 @@ class Variation:
 
     Attributes:
         values: (n,) by quantity, neutral where nothing varies it.
+        varied: names of those that vary.
         fields: model fields that are scaled.
     """
 
@@ -120,11 +121,11 @@ class Variation:
         self.disturbed = disturbed or {}
         present = (level, *self.disturbed.values())
         # in a fixed order: snapshots hold them
-        self._varied = [name for name in QUANTITIES if any(name in ranges for ranges in present)]
-        if level and "tilt_way" not in self._varied:
-            self._varied.append("tilt_way")
+        self.varied = [name for name in QUANTITIES if any(name in ranges for ranges in present)]
+        if level and "tilt_way" not in self.varied:
+            self.varied.append("tilt_way")
         self.values = {name: np.full(n, row.neutral) for name, row in QUANTITIES.items()}
-        self.fields = [field for field, name in _SCALED_BY.items() if name in self._varied]
+        self.fields = [field for field, name in _SCALED_BY.items() if name in self.varied]
         longest = max(ranges.get("delay", (0.0, 0.0))[1] for ranges in present)
         # the last actions (n, 1 or more, 5), newest first, as many as any delay may go back
         self._sent = np.zeros((n, max(1, round(longest)), 5))
@@ -150,7 +151,11 @@ class Variation:
                 self._rngs[i] = np.random.default_rng(rng.integers(2**63))
             if self.disturbed:
                 self._disturb(i, entropy)
-        self._sent[ids] = (0.0, 0.0, 0.0, 0.0, 1.0)  # fingers open
+        self.forget(ids)
+
+    def forget(self, ids: np.ndarray) -> None:
+        """Forget the actions that were sent to simulations ids (k,): their fingers are open."""
+        self._sent[ids] = (0.0, 0.0, 0.0, 0.0, 1.0)
 
     def _disturb(self, i: int, entropy: list[int]) -> None:
         """Draw a simulation's disturbed values; those of a factor do not depend on the others."""
@@ -162,7 +167,11 @@ class Variation:
             self._rngs[i] = np.random.default_rng(entropy)
 
     def scale(
-        self, field: str, ids: np.ndarray, values: np.ndarray, lid_entries: dict[str, slice]
+        self,
+        field: str,
+        ids: np.ndarray | slice,
+        values: np.ndarray,
+        lid_entries: dict[str, slice],
     ) -> np.ndarray:
         """Scale a model field.
 
@@ -186,16 +195,16 @@ class Variation:
 
     def delayed(self, action: np.ndarray) -> np.ndarray:
         """The actions (n, 5) that arrive now, when `action` (n, 5) is sent."""
-        if "delay" not in self._varied:
+        if "delay" not in self.varied:
             return action
         known = np.concatenate((action[:, None], self._sent), 1)  # (n, 1 + late, 5)
         late = np.floor(self.values["delay"] + 0.5).astype(int)  # (n,) control steps
         self._sent[:] = known[:, :-1]
-        return known[np.arange(self.n), late]
+        return np.take_along_axis(known, late[:, None, None], 1)[:, 0]
 
     def pushes(self) -> np.ndarray | None:
         """Forces on the hands in this control step, (n, 3) N, world frame; None without any."""
-        if "push" not in self._varied:
+        if "push" not in self.varied:
             return None
         force = np.zeros((self.n, 3))
         for i, rng in enumerate(self._generators()):
@@ -216,7 +225,7 @@ class Variation:
         Returns:
             (n, size), 0 where nothing is observed.
         """
-        if "noise" not in self._varied:
+        if "noise" not in self.varied:
             return None
         noise = np.zeros((self.n, size))
         rngs = self._generators()
@@ -226,7 +235,7 @@ class Variation:
 
     def pictured(self) -> dict[str, np.ndarray] | None:
         """The values (n,) of the quantities that act on pictures; None where none varies."""
-        if not any(name in PICTURED for name in self._varied):
+        if not any(name in PICTURED for name in self.varied):
             return None
         return {name: self.values[name] for name in PICTURED}
 
@@ -242,7 +251,7 @@ class Variation:
             if rng is not None:
                 words[i] = generator_words(rng)
         snapshot: dict[str, np.ndarray] = {}
-        snapshot |= {name: self.values[name].copy() for name in self._varied}
+        snapshot |= {name: self.values[name].copy() for name in self.varied}
         snapshot["late"] = self._sent[:, 0].copy()
         if self._sent.shape[1] > 1:
             snapshot["later"] = self._sent[:, 1:].copy()
@@ -251,7 +260,7 @@ class Variation:
 
     def restore(self, snapshot: dict[str, np.ndarray]) -> None:
         """Return to a snapshot."""
-        for name in self._varied:
+        for name in self.varied:
             self.values[name][:] = snapshot[name]
         self._sent[:, 0] = snapshot["late"]
         if "later" in snapshot:

@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from uncap.envs import CLOSURES, ClosureVectorEnv
-from uncap.envs.batch import HOLD_FORCE
+from uncap.envs.measures import HOLD_FORCE
 from uncap.envs.mechanisms import MECHANISMS
 from uncap.envs.rewards import HELD_SHARE
 from uncap.evaluation.protocol import Act, Policy

@@ -22,7 +22,7 @@ from uncap.evaluation.protocol import write_episodes
 ROOT = pathlib.Path(__file__).parent.parent
 CODE = [
     ROOT / "train.py",
-    *(p for package in ("envs", "agents", "evaluation") for p in (ROOT / package).glob("*.py")),
+    *(p for package in ("envs", "agents", "evaluation") for p in (ROOT / package).rglob("*.py")),
 ]
 
 

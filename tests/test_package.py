@@ -31,7 +31,9 @@ def wheel(tmp_path_factory) -> pathlib.Path:
 
 def test_it_holds_the_package_and_nothing_else(wheel):
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    modules = {f"uncap/{part}/{path.name}" for part in PARTS for path in (ROOT / part).glob("*.py")}
+    modules = {
+        f"uncap/{path.relative_to(ROOT)}" for part in PARTS for path in (ROOT / part).rglob("*.py")
+    }
     policies = {
         f"uncap/pretrained/{folder}/{file}"
         for folder in ("first", "mt16")

@@ -135,7 +135,7 @@ def test_the_wrist_senses_what_pushes_the_hand(push):
     hand = batch.model.body("hand").id
     sensed = []
     for force in ((0.0, 0.0, 0.0), push):
-        batch._hand.push[:] = force
+        batch._push[:] = force
         batch.sim.step(300)
         rotation = batch._hand.rotation  # (n, 3, 3)
         found = batch.measure_arm()

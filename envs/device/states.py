@@ -1,0 +1,46 @@
+"""Objects whose state is NumPy arrays, with tensors in their place that stay where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from uncap.envs.device.arrays import Array, TensorArray, wrapped
+
+Owner = TypeVar("Owner")
+
+
+def _copied(values: np.ndarray, device: torch.device, floats: torch.dtype) -> Array:
+    """A copy of values on a device."""
+    dtype = floats if values.dtype.kind == "f" else None
+    return wrapped(torch.as_tensor(values.copy(), dtype=dtype, device=device), floats)
+
+
+def on_device(owner: Owner, device: torch.device, floats: torch.dtype) -> Owner:
+    """The owner, whose arrays are replaced by copies on a device; those in dictionaries, too."""
+    for name, value in vars(owner).items():
+        if isinstance(value, np.ndarray):
+            setattr(owner, name, _copied(value, device, floats))
+        elif isinstance(value, dict):
+            for key, part in value.items():
+                if isinstance(part, np.ndarray):
+                    value[key] = _copied(part, device, floats)
+    return owner
+
+
+def in_place(owner: Any, change: Callable[[], Any]) -> Any:
+    """What `change` returns; new arrays that it gives the owner are written over the old ones.
+
+    A CUDA graph reads and writes the same memory every time.
+    """
+    before = {name: value for name, value in vars(owner).items() if isinstance(value, TensorArray)}
+    result = change()
+    for name, array in before.items():
+        new = getattr(owner, name)
+        if new is not array:
+            array[:] = new
+            setattr(owner, name, array)
+    return result
