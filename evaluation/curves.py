@@ -272,8 +272,10 @@ class Curve:
             self._clone_expert()
         if self.arm.reinforces and self.arm.begins != "nothing" and self.arm_settings.source_critic:
             self._warm_critic()
+            if self.session.stop():  # in the midst of it
+                return False
         self._best.begin()
-        return not self.session.stop()
+        return True
 
     def _goes_on(self, share: float) -> bool:
         """Report how far a beginning is."""

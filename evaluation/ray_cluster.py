@@ -77,7 +77,12 @@ def _check_answers(address: str) -> None:
     words = [sys.executable, "-c", _TRY, address]
     try:
         done = subprocess.run(
-            words, capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL
+            words,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=PATIENCE,
+            stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired:
         import ray  # optional

@@ -28,7 +28,17 @@ from uncap.agents.files import is_owned
 from uncap.agents.learner import Learner
 from uncap.envs import cores
 from uncap.envs.observations import SIZE
-from uncap.evaluation import commands, experiment, kept, protocol, runs, same, transfer, video
+from uncap.evaluation import (
+    commands,
+    curves,
+    experiment,
+    kept,
+    protocol,
+    runs,
+    same,
+    transfer,
+    video,
+)
 from uncap.evaluation import flags as command_line
 from uncap.evaluation.config import QUICK, TrainConfig, TransferConfig, resolved
 from uncap.evaluation.effects import check_effects
@@ -356,7 +366,7 @@ def quick_points(monkeypatch):
         opened = rng.random(episodes) < 0.5
         return [Episode(tasks[0], k, bool(opened[k]), True, 1, 9, 1, 3) for k in range(episodes)]
 
-    monkeypatch.setattr(transfer, "evaluate", evaluate)
+    monkeypatch.setattr(curves, "evaluate", evaluate)
 
 
 def success_of(results: dict | None) -> dict:
