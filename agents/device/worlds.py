@@ -126,7 +126,13 @@ class Worlds:
 
 @contextlib.contextmanager
 def moved(policy: MultiTaskPolicy, device: torch.device) -> Iterator[None]:
-    """Have a policy on a device, and bring it back to the CPU."""
+    """Have a policy on a device, and bring it back to the CPU.
+
+    Raises:
+        ValueError: it has a memory, which is not taught there.
+    """
+    if policy.memory is not None:
+        raise ValueError("a policy with a memory does not learn on a device")
     policy.to(device)
     try:
         yield
