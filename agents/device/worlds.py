@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from torch import Tensor
 from uncap.agents.device.sums import TaskSums
 from uncap.agents.networks import MultiTaskPolicy
 from uncap.envs.device.closures import DeviceClosures
+
+if TYPE_CHECKING:  # it imports everything that learns
+    from uncap.agents.learner import Learner
 
 Tensors = dict[str, Tensor]
 
@@ -122,6 +125,45 @@ class Worlds:
             for _ in range(int(self.closures.episode_steps.max())):
                 self.step(act(self.observation))
         return self.take_successes()
+
+
+def on_warp(
+    learner: Learner,
+    num_envs: int,
+    starts: int,
+    *,
+    expert: bool = False,
+    compiler: str | None = None,
+) -> Worlds:
+    """Worlds of a learner's rows, on MuJoCo Warp's device.
+
+    Args:
+        learner: what its policy senses, is told and is paid is the worlds', too. Its own
+            environment, on the CPU, draws the starts; it need not be large.
+        num_envs: worlds.
+        starts: see `DeviceClosures`.
+        expert: likewise.
+        compiler: likewise.
+
+    Raises:
+        EngineUnavailable: MuJoCo Warp is not installed, or has no such device.
+    """
+    from uncap.envs.device.warp_worlds import WarpWorlds
+
+    batch = learner.closures.batch
+    closures = DeviceClosures(
+        batch,
+        WarpWorlds(batch, num_envs),
+        told=learner.conditioning,
+        sensors=learner.sensors,
+        reward=learner.config.reward,
+        starts=starts,
+        seed=learner.seed,
+        expert=expert,
+        compiler=compiler,
+    )
+    generator = torch.Generator(closures.task.device).manual_seed(learner.seed)
+    return Worlds(closures, len(learner.tasks), generator)
 
 
 @contextlib.contextmanager
