@@ -6,8 +6,9 @@
 The physics is MuJoCo Warp's; rollouts and updates stay on its device, see `agents/device/`. The
 minutes are those of learning: before them, starts are drawn and kernels are compiled. A line says
 how far it is: seconds, environment steps, steps/s since the line before, and success in the
-training's episodes. At the end the policy is measured on the device, in a whole episode of every
-world, and on the CPU, on the starts that validations of a training have. Ctrl-C ends it early.
+training's episodes, in which PPO explores. At the end the policy is measured on the device, in a
+whole episode of every world, and on the CPU, on the starts that validations of a training have.
+Ctrl-C ends it early.
 """
 
 from __future__ import annotations
@@ -69,10 +70,10 @@ def parsed() -> argparse.Namespace:
     return options
 
 
-def started(options: argparse.Namespace) -> Learner:
-    """An ordinary learner whose policy will learn on the device, and its run folder."""
+def job_of(options: argparse.Namespace) -> JobConfig:
+    """The job as the run folder has it."""
     dagger = options.algorithm == "dagger"
-    job = JobConfig(
+    return JobConfig(
         task_set=options.task_set,
         warm_start="dagger" if dagger else "none",
         conditioning=options.conditioning,
@@ -84,6 +85,10 @@ def started(options: argparse.Namespace) -> Learner:
         ppo=WideConfig().ppo,
         dagger=WideConfig().dagger,
     )
+
+
+def learner_of(job: JobConfig, seed: int) -> Learner:
+    """An ordinary learner, whose policy will learn on the device."""
     split = named_set(job.task_set)
     config = LearnerConfig(
         conditioning=job.conditioning,
@@ -92,10 +97,7 @@ def started(options: argparse.Namespace) -> Learner:
         network=job.network,
         ppo=job.ppo,
     )
-    learner = Learner(split.train, config, options.seed)
-    command = shlex.join(["python", "benchmarks/gpu_train.py", *sys.argv[1:]])
-    experiment.start(options.out, job, options.seed, command)
-    return learner
+    return Learner(split.train, config, seed)
 
 
 class Progress:
@@ -179,44 +181,49 @@ def validated(learner: Learner) -> float:
     return summary(table)["mean_success"]
 
 
+def learned(options: argparse.Namespace, learner: Learner, worlds: Worlds) -> dict[str, Any]:
+    """Learn on the device and measure there; what results.json says of it."""
+    with moved(learner.policy, worlds.device):
+        teacher = ALGORITHMS[options.algorithm](learner.policy, worlds, WideConfig(), options.seed)
+        progress = Progress(options, worlds, learner.tasks)
+        teacher.run(progress)
+        progress.close()
+        rates = worlds.measure(learner.policy.act)
+    print(f"on the device, its own starts: {phrase(learner.tasks, rates)}")
+    return {
+        "env_steps": progress.steps,
+        "wall_seconds": progress.seconds,
+        "env_steps_per_second": progress.steps / progress.seconds,
+        "seconds": {"learning": progress.seconds},
+    }
+
+
 def main() -> None:
     """Learn, measure, save."""
     options = parsed()
     if options.device:
         os.environ["UNCAP_WARP_DEVICE"] = options.device
     began = time.perf_counter()
-    learner = started(options)
-    policy, tasks = learner.policy, learner.tasks
+    job = job_of(options)
     dagger = options.algorithm == "dagger"
     try:
+        learner = learner_of(job, options.seed)
         worlds = on_warp(
             learner, options.num_envs, options.starts, expert=dagger, compiler=options.compiler
         )
-    except EngineUnavailable as error:
+        command = shlex.join(["python", "benchmarks/gpu_train.py", *sys.argv[1:]])
+        experiment.start(options.out, job, options.seed, command)
+    except (EngineUnavailable, ValueError) as error:  # a RunError is one
         raise SystemExit(f"error: {error}") from None
-    with moved(policy, worlds.device):
-        teacher = ALGORITHMS[options.algorithm](policy, worlds, WideConfig(), options.seed)
-        print(
-            f"{len(worlds):,} worlds of {len(tasks)} rows on {worlds.device}, ready after "
-            f"{time.perf_counter() - began:.0f} s",
-            flush=True,
-        )
-        progress = Progress(options, worlds, tasks)
-        teacher.run(progress)
-        progress.close()
-        rates = worlds.measure(policy.act)
-    print(f"on the device, its own starts: {phrase(tasks, rates)}")
+    seconds = time.perf_counter() - began
+    place = f"{len(worlds):,} worlds of {len(learner.tasks)} rows on {worlds.device}"
+    print(f"{place}, ready after {seconds:.0f} s", flush=True)
+    trained = learned(options, learner, worlds)
     if not dagger:
-        learner.algorithm.model.num_timesteps = progress.steps
+        learner.algorithm.model.num_timesteps = trained["env_steps"]
     score = validated(learner)
     print(f"on the CPU, validation starts: success {score:.3f}")
     learner.save(options.out / "checkpoint", teacher=False, validation=score)
-    trained = {
-        "env_steps": progress.steps,
-        "wall_seconds": progress.seconds,
-        "env_steps_per_second": progress.steps / progress.seconds,
-        "seconds": {"learning": progress.seconds},
-    }
     runs.update_results(options.out, train=trained, warm_start=None)
 
 

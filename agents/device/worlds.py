@@ -162,6 +162,8 @@ def on_warp(
         expert=expert,
         compiler=compiler,
     )
+    if learner.episode_steps is not None:
+        closures.episode_steps.fill_(learner.episode_steps)
     generator = torch.Generator(closures.task.device).manual_seed(learner.seed)
     return Worlds(closures, len(learner.tasks), generator)
 
