@@ -6,9 +6,9 @@
 The physics is MuJoCo Warp's; rollouts and updates stay on its device, see `agents/device/`. The
 minutes are those of learning: before them, starts are drawn and kernels are compiled. A line says
 how far it is: seconds, environment steps, steps/s since the line before, and success in the
-training's episodes, in which PPO explores. At the end the policy is measured on the device, in a
-whole episode of every world, and on the CPU, on the starts that validations of a training have.
-Ctrl-C ends it early.
+training's episodes, in which PPO explores. At the end the policy is saved, and measured on
+variants that were not trained: on the CPU, as trainings validate, and on the device, in a whole
+episode of every world. Ctrl-C ends the learning early.
 """
 
 from __future__ import annotations
@@ -182,14 +182,12 @@ def validated(learner: Learner) -> float:
 
 
 def learned(options: argparse.Namespace, learner: Learner, worlds: Worlds) -> dict[str, Any]:
-    """Learn on the device and measure there; what results.json says of it."""
+    """Learn on the device; what results.json says of it."""
     with moved(learner.policy, worlds.device):
         teacher = ALGORITHMS[options.algorithm](learner.policy, worlds, WideConfig(), options.seed)
         progress = Progress(options, worlds, learner.tasks)
         teacher.run(progress)
         progress.close()
-        rates = worlds.measure(learner.policy.act)
-    print(f"on the device, its own starts: {phrase(learner.tasks, rates)}")
     return {
         "env_steps": progress.steps,
         "wall_seconds": progress.seconds,
@@ -198,8 +196,23 @@ def learned(options: argparse.Namespace, learner: Learner, worlds: Worlds) -> di
     }
 
 
+def evaluate_on_device(options: argparse.Namespace, learner: Learner) -> None:
+    """Print success in a whole episode of as many worlds, of variants that were not trained."""
+    worlds = on_warp(
+        learner, options.num_envs, options.starts, seed=VALIDATION_SEED, variants="validation"
+    )
+    began = time.perf_counter()
+    with moved(learner.policy, worlds.device):
+        rates = worlds.measure(learner.policy.act)
+    seconds = time.perf_counter() - began
+    print(
+        f"on the device, {len(worlds):,} episodes in {seconds:.1f} s: "
+        f"{phrase(learner.tasks, rates)}"
+    )
+
+
 def main() -> None:
-    """Learn, measure, save."""
+    """Learn, save, measure."""
     options = parsed()
     if options.device:
         os.environ["UNCAP_WARP_DEVICE"] = options.device
@@ -222,9 +235,11 @@ def main() -> None:
     if not dagger:
         learner.algorithm.model.num_timesteps = trained["env_steps"]
     score = validated(learner)
-    print(f"on the CPU, validation starts: success {score:.3f}")
+    episodes = VALIDATED * len(learner.tasks)
+    print(f"on the CPU, {episodes} episodes: success {score:.3f}", flush=True)
     learner.save(options.out / "checkpoint", teacher=False, validation=score)
     runs.update_results(options.out, train=trained, warm_start=None)
+    evaluate_on_device(options, learner)
 
 
 if __name__ == "__main__":

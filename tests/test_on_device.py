@@ -264,9 +264,12 @@ def test_a_learner_has_worlds_on_warp(monkeypatch):
     learner = Learner(ROWS, config, 0)
     worlds = on_warp(learner, 3, 1, expert=True)
     assert len(worlds) == 3 and worlds.label is not None and worlds.label.shape == (3, 5)
+    first = worlds.observation["state"].clone()
     told = worlds.observation["task"].numpy()
     assert np.array_equal(told, learner.closures.task_vectors[worlds.closures.task])
     for _ in range(3):
         outcome = worlds.step(worlds.label)
     assert np.isfinite(outcome.reward).all()
     assert worlds.measure(learner.policy.act).tolist() == [0.0, 0.0]
+    others = on_warp(learner, 3, 1, variants="validation")
+    assert not torch.allclose(others.observation["state"], first)

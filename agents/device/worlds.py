@@ -12,7 +12,10 @@ from torch import Tensor
 
 from uncap.agents.device.sums import TaskSums
 from uncap.agents.networks import MultiTaskPolicy
+from uncap.envs.batch import ClosureBatch
 from uncap.envs.device.closures import DeviceClosures
+from uncap.envs.pool import VARIANT_STREAMS
+from uncap.envs.tables import lookup
 
 if TYPE_CHECKING:  # it imports everything that learns
     from uncap.agents.learner import Learner
@@ -113,8 +116,8 @@ class Worlds:
     def measure(self, act: Callable[[Tensors], Tensor]) -> np.ndarray:
         """Success rate (tasks,) of a whole episode in every world; nan where no world has the task.
 
-        The starts are the worlds' own: `evaluation.protocol` has others. What is learned after
-        this begins with episodes that are all as old.
+        The starts are the worlds' own; `on_warp` makes worlds of variants that were not trained.
+        What is learned after this begins with episodes that are all as old.
 
         Args:
             act: gives actions (n, a) for observations, such as `policy.act`.
@@ -132,6 +135,8 @@ def on_warp(
     num_envs: int,
     starts: int,
     *,
+    seed: int | None = None,
+    variants: str = "train",
     expert: bool = False,
     compiler: str | None = None,
 ) -> Worlds:
@@ -142,7 +147,9 @@ def on_warp(
             environment, on the CPU, draws the starts; it need not be large.
         num_envs: worlds.
         starts: see `DeviceClosures`.
-        expert: likewise.
+        seed: of the starts, and of the worlds' first episodes; by default the learner's.
+        variants: which of the rows, a row of `pool.VARIANT_STREAMS`.
+        expert: see `DeviceClosures`.
         compiler: likewise.
 
     Raises:
@@ -151,6 +158,10 @@ def on_warp(
     from uncap.envs.device.warp_worlds import WarpWorlds
 
     batch = learner.closures.batch
+    if variants != "train":
+        stream = lookup(VARIANT_STREAMS, variants, "stream of variants")
+        batch = ClosureBatch(learner.tasks, batch.n, variant_seed=stream, wrist=batch.wrist)
+    seed = learner.seed if seed is None else seed
     closures = DeviceClosures(
         batch,
         WarpWorlds(batch, num_envs),
@@ -158,13 +169,13 @@ def on_warp(
         sensors=learner.sensors,
         reward=learner.config.reward,
         starts=starts,
-        seed=learner.seed,
+        seed=seed,
         expert=expert,
         compiler=compiler,
     )
     if learner.episode_steps is not None:
         closures.episode_steps.fill_(learner.episode_steps)
-    generator = torch.Generator(closures.task.device).manual_seed(learner.seed)
+    generator = torch.Generator(closures.task.device).manual_seed(seed)
     return Worlds(closures, len(learner.tasks), generator)
 
 
