@@ -32,6 +32,7 @@ from uncap.agents.device.ppo import DevicePPO  # noqa: E402
 from uncap.agents.device.worlds import Worlds, moved, on_warp  # noqa: E402
 from uncap.agents.learner import Learner  # noqa: E402
 from uncap.agents.policy import Acting  # noqa: E402
+from uncap.agents.settings import check  # noqa: E402
 from uncap.envs.closures import named_set  # noqa: E402
 from uncap.envs.engines import EngineUnavailable  # noqa: E402
 from uncap.evaluation import experiment, runs  # noqa: E402
@@ -70,6 +71,11 @@ def parsed() -> argparse.Namespace:
     return options
 
 
+def wide_config(options: argparse.Namespace) -> WideConfig:
+    """The settings of this width, which are not flags but for two."""
+    return WideConfig(num_envs=options.num_envs, starts=options.starts)
+
+
 def job_of(options: argparse.Namespace) -> JobConfig:
     """The job as the run folder has it."""
     dagger = options.algorithm == "dagger"
@@ -82,8 +88,8 @@ def job_of(options: argparse.Namespace) -> JobConfig:
         num_envs=options.num_envs,
         engine="warp",
         network=NetworkConfig(body=options.body, width=options.width),
-        ppo=WideConfig().ppo,
-        dagger=WideConfig().dagger,
+        ppo=wide_config(options).ppo,
+        dagger=wide_config(options).dagger,
     )
 
 
@@ -184,7 +190,8 @@ def validated(learner: Learner) -> float:
 def learned(options: argparse.Namespace, learner: Learner, worlds: Worlds) -> dict[str, Any]:
     """Learn on the device; what results.json says of it."""
     with moved(learner.policy, worlds.device):
-        teacher = ALGORITHMS[options.algorithm](learner.policy, worlds, WideConfig(), options.seed)
+        settings = wide_config(options)
+        teacher = ALGORITHMS[options.algorithm](learner.policy, worlds, settings, options.seed)
         progress = Progress(options, worlds, learner.tasks)
         teacher.run(progress)
         progress.close()
@@ -220,6 +227,8 @@ def main() -> None:
     job = job_of(options)
     dagger = options.algorithm == "dagger"
     try:
+        check(wide_config(options))
+        check(job)
         learner = learner_of(job, options.seed)
         worlds = on_warp(
             learner, options.num_envs, options.starts, expert=dagger, compiler=options.compiler

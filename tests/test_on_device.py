@@ -250,7 +250,11 @@ def test_updates_on_one_rollout_lower_its_loss():
 
 def test_what_is_on_the_cpu_only_is_refused():
     learner, worlds = learner_of(), worlds_of()
-    for other in (PPOConfig(rule="pcgrad"), PPOConfig(popart=True)):
+    for other in (
+        PPOConfig(rule="pcgrad"),
+        PPOConfig(popart=True),
+        PPOConfig(anneal_steps=9),
+    ):
         with pytest.raises(ValueError, match="neither"):
             DevicePPO(learner.policy, worlds, dataclasses.replace(TINY, ppo=other), 0)
 

@@ -30,7 +30,8 @@ class DevicePPO:
     Args:
         policy: on the worlds' device; it is trained in place.
         worlds: where it acts.
-        config: settings: `ppo`, without those named `warm_*`.
+        config: settings: `ppo`, without what follows a warm start: those named `warm_*`,
+            `critic_warmup` and `guidance`.
         seed: of the actions' noise, which is torch's own, and of minibatches.
 
     Attributes:
@@ -157,5 +158,5 @@ def _refuse_unknown(policy: MultiTaskPolicy, config: PPOConfig) -> None:
     """
     if policy.network.sensors != "full":
         raise ValueError("PPO on a device needs the sensors full: worlds observe nothing beside")
-    if policy.popart or config.popart or config.rule != "sum":
-        raise ValueError("PPO on a device has neither popart nor a rule other than sum")
+    if policy.popart or config.popart or config.rule != "sum" or config.anneal_steps:
+        raise ValueError("PPO on a device has neither popart, anneal_steps nor a rule but sum")
