@@ -4,5 +4,5 @@
 measurements, rewards, observations and the expert. Nothing in it depends on values that the host
 would have to read, so that one CUDA graph can hold all of it, the physics included.
 
-Only this folder of the environments imports torch, and nothing outside of it imports this folder.
+Only this folder of the environments imports torch, and no other module of theirs imports it.
 """

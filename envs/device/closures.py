@@ -66,6 +66,7 @@ class DeviceClosures:
     Attributes:
         step_of: the control step of all worlds.
         task: (n,) index of the rows.
+        episode_steps: (n,) control steps of each world's episodes.
     """
 
     def __init__(  # noqa: PLR0913 - choices, most of them by name
@@ -97,7 +98,7 @@ class DeviceClosures:
         # of the starts of its row, which a world takes next: it shares them with others
         self._next = torch.as_tensor(world // rows, device=device)
         self._sharing = torch.as_tensor((n - world % rows + rows - 1) // rows, device=device)
-        self._max_steps = torch.as_tensor(batch.episode_steps, device=device)[self.task]
+        self.episode_steps = torch.as_tensor(batch.episode_steps, device=device)[self.task]
         self._action = arrays["qpos"].new_zeros(n, 5)
         self._done = torch.zeros(n, dtype=torch.bool, device=device)
         self._returned: Returned | None = None
@@ -164,7 +165,7 @@ class DeviceClosures:
         step.count(running)
         reward, info = step.paid()
         reward = torch.where(restarting, 0.0, reward)
-        truncated = step.steps >= self._max_steps
+        truncated = step.steps >= self.episode_steps
         done.copy_(truncated)
         terminated = torch.zeros_like(truncated)
         observation, info = self._observation(), self._with_labels(info)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import mujoco_warp
+import numpy as np
 import torch
 import warp
 
@@ -32,8 +33,10 @@ class WarpWorlds:
         self.engine = WarpEngine(batch.scene, n, default_threads())
         for name in (*STATE, *DERIVED, "eq_active"):
             self.engine.bind(name)
-        self.fields = self.engine.fields
-        self.arrays = {name: warp.to_torch(array) for name, array in self.engine.arrays.items()}
+        self.fields: Mapping[str, np.ndarray] | None = self.engine.fields
+        self.arrays: Mapping[str, torch.Tensor] = {
+            name: warp.to_torch(array) for name, array in self.engine.arrays.items()
+        }
         first = torch.as_tensor(batch.model.eq_active0, device=self.arrays["qpos"].device)
         self.arrays["eq_active"][:] = first.bool()
         warp.synchronize_device(self.engine.device)

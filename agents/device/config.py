@@ -1,0 +1,36 @@
+"""Settings of learning with thousands of environments on an accelerator."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from uncap.agents.config import DaggerConfig, PPOConfig
+from uncap.agents.settings import setting
+
+
+@dataclasses.dataclass(frozen=True)
+class WideConfig:
+    """What learning has at this width; the rest is as on the CPU.
+
+    A round of DAgger is short, so that the policy acts on what it has learned, and its minibatches
+    are large: small ones leave a GPU idle. A rollout of PPO is half an episode, in minibatches of
+    16,384. These values are not tuned.
+
+    How long learning takes is not among them: what is called after each round or update says so.
+    """
+
+    num_envs: int = setting(4096, "worlds", least=1)
+    starts: int = setting(1024, "starts of each row, which its worlds take in turn", least=1)
+    states: int = setting(
+        4_000_000,
+        "labelled states of DAgger that are kept, about 0.3 kB each; new ones then take the place "
+        "of the oldest",
+        least=1,
+    )
+    dagger: DaggerConfig = DaggerConfig(rollout=10, updates=100, minibatch=4096)
+    ppo: PPOConfig = PPOConfig(
+        rollout=40,
+        minibatches=10,
+        epochs=4,
+        deviations=((0, 0.5), (10_000_000, 0.2), (40_000_000, 0.2), (60_000_000, 0.08)),
+    )

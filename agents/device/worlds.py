@@ -1,0 +1,196 @@
+"""Worlds on a device as a policy meets them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from uncap.agents.device.sums import TaskSums
+from uncap.agents.networks import MultiTaskPolicy
+from uncap.envs.batch import ClosureBatch
+from uncap.envs.device.closures import DeviceClosures
+from uncap.envs.pool import VARIANT_STREAMS
+from uncap.envs.tables import lookup
+
+if TYPE_CHECKING:  # it imports everything that learns
+    from uncap.agents.learner import Learner
+
+Tensors = dict[str, Tensor]
+
+
+class Outcome(NamedTuple):
+    """What a control step came to.
+
+    Attributes:
+        reward: (n,), unscaled.
+        running: bool (n,), whether the step belonged to an episode: in the one after an episode's
+            last its world takes the next start, and the action is ignored.
+        ended: bool (n,), whether the step was the last of an episode.
+    """
+
+    reward: Tensor
+    running: Tensor
+    ended: Tensor
+
+
+class Worlds:
+    """`DeviceClosures`, with observations for a `MultiTaskPolicy`, and successes counted.
+
+    The worlds' first episodes are of random lengths, and are not counted: they would else begin
+    and end together for ever, and no batch would have all parts of an episode.
+
+    Args:
+        closures: the worlds.
+        num_tasks: rows that they open.
+        generator: on their device, draws those lengths.
+
+    Attributes:
+        closures: as given.
+        sums: over the worlds of each task.
+        observation: state (n, s), task (n, t) where something is told, and index (n, 1), of 32
+            bits; the next step overwrites it.
+        label: (n, a), the expert's actions for it, where the closures compute them; likewise.
+    """
+
+    def __init__(self, closures: DeviceClosures, num_tasks: int, generator: torch.Generator):
+        self.closures = closures
+        self.sums = TaskSums(closures.task, num_tasks)
+        self.label: Tensor | None = None
+        self._index = closures.task[:, None].float()
+        self._generator = generator
+        self._episodes = torch.zeros(num_tasks, dtype=torch.float64, device=self.device)
+        self._successes = torch.zeros_like(self._episodes)
+        self.reset()
+        self._stagger()
+
+    def __len__(self) -> int:
+        return len(self.closures.task)
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self.closures.task.device
+
+    def reset(self) -> None:
+        """Begin a whole episode in every world."""
+        self._take(*self.closures.reset())
+        self._restarting = torch.zeros(len(self), dtype=torch.bool, device=self.device)
+        self._counts = torch.ones_like(self._restarting)
+
+    def _stagger(self) -> None:
+        share = torch.rand(len(self), generator=self._generator, device=self.device)
+        steps = self.closures.step_of.steps
+        steps.copy_((share * self.closures.episode_steps).to(steps.dtype))
+        self._counts.zero_()
+
+    def _take(self, observation: Tensors, info: Tensors) -> None:
+        self.observation = {name: values.float() for name, values in observation.items()}
+        self.observation["index"] = self._index
+        label = info.get("expert")
+        self.label = None if label is None else label.float()
+
+    def step(self, action: Tensor) -> Outcome:
+        """Advance every world by one control step, see `DeviceClosures.step`."""
+        observation, reward, _, truncated, info = self.closures.step(action)
+        self._take(observation, info)
+        outcome = Outcome(reward.float(), ~self._restarting, truncated.clone())
+        counted = truncated & self._counts
+        self._episodes += self.sums(counted)
+        self._successes += self.sums(counted & info["success"])
+        self._counts |= truncated
+        self._restarting = outcome.ended
+        return outcome
+
+    def take_successes(self) -> np.ndarray:
+        """Success rate (tasks,) of the episodes finished since the last call; nan where none."""
+        rates = (self._successes / self._episodes).cpu().numpy()
+        self._episodes.zero_()
+        self._successes.zero_()
+        return rates
+
+    def measure(self, act: Callable[[Tensors], Tensor]) -> np.ndarray:
+        """Success rate (tasks,) of a whole episode in every world; nan where no world has the task.
+
+        The starts are the worlds' own; `on_warp` makes worlds of variants that were not trained.
+        What is learned after this begins with episodes that are all as old.
+
+        Args:
+            act: gives actions (n, a) for observations, such as `policy.act`.
+        """
+        self.reset()
+        self.take_successes()
+        with torch.no_grad():
+            for _ in range(int(self.closures.episode_steps.max())):
+                self.step(act(self.observation))
+        return self.take_successes()
+
+
+def on_warp(
+    learner: Learner,
+    num_envs: int,
+    starts: int,
+    *,
+    seed: int | None = None,
+    variants: str = "train",
+    expert: bool = False,
+    compiler: str | None = None,
+) -> Worlds:
+    """Worlds of a learner's rows, on MuJoCo Warp's device.
+
+    Args:
+        learner: what its policy senses, is told and is paid is the worlds', too. Its own
+            environment, on the CPU, draws the starts; it need not be large.
+        num_envs: worlds.
+        starts: see `DeviceClosures`.
+        seed: of the starts, and of the worlds' first episodes; by default the learner's.
+        variants: which of the rows, a row of `pool.VARIANT_STREAMS`.
+        expert: see `DeviceClosures`.
+        compiler: likewise.
+
+    Raises:
+        EngineUnavailable: MuJoCo Warp is not installed, or has no such device.
+    """
+    from uncap.envs.device.warp_worlds import WarpWorlds
+
+    batch = learner.closures.batch
+    if variants != "train":
+        stream = lookup(VARIANT_STREAMS, variants, "stream of variants")
+        batch = ClosureBatch(learner.tasks, batch.n, variant_seed=stream, wrist=batch.wrist)
+    seed = learner.seed if seed is None else seed
+    closures = DeviceClosures(
+        batch,
+        WarpWorlds(batch, num_envs),
+        told=learner.conditioning,
+        sensors=learner.sensors,
+        reward=learner.config.reward,
+        starts=starts,
+        seed=seed,
+        expert=expert,
+        compiler=compiler,
+    )
+    if learner.episode_steps is not None:
+        closures.episode_steps.fill_(learner.episode_steps)
+    generator = torch.Generator(closures.task.device).manual_seed(seed)
+    return Worlds(closures, len(learner.tasks), generator)
+
+
+@contextlib.contextmanager
+def moved(policy: MultiTaskPolicy, device: torch.device) -> Iterator[None]:
+    """Have a policy on a device, and bring it back to the CPU.
+
+    Raises:
+        ValueError: it has a memory, which is not taught there.
+    """
+    if policy.memory is not None:
+        raise ValueError("a policy with a memory does not learn on a device")
+    policy.to(device)
+    try:
+        yield
+    finally:
+        policy.noise = None
+        policy.to("cpu")

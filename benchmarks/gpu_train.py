@@ -1,0 +1,255 @@
+"""Train a policy with thousands of environments on a GPU, into a run folder.
+
+    python benchmarks/gpu_train.py --algorithm dagger --minutes 3 --out runs/gpu
+    python train.py evaluate runs/gpu
+
+The physics is MuJoCo Warp's; rollouts and updates stay on its device, see `agents/device/`. The
+minutes are those of learning: before them, starts are drawn and kernels are compiled. A line says
+how far it is: seconds, environment steps, steps/s since the line before, and success in the
+training's episodes, in which PPO explores. At the end the policy is saved, and measured on
+variants that were not trained: on the CPU, as trainings validate, and on the device, in a whole
+episode of every world. Ctrl-C ends the learning early.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import shlex
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from uncap.agents.config import LearnerConfig, NetworkConfig  # noqa: E402
+from uncap.agents.device.config import WideConfig  # noqa: E402
+from uncap.agents.device.dagger import DeviceDagger  # noqa: E402
+from uncap.agents.device.ppo import DevicePPO  # noqa: E402
+from uncap.agents.device.worlds import Worlds, moved, on_warp  # noqa: E402
+from uncap.agents.learner import Learner  # noqa: E402
+from uncap.agents.policy import Acting  # noqa: E402
+from uncap.agents.settings import check  # noqa: E402
+from uncap.envs.closures import named_set  # noqa: E402
+from uncap.envs.engines import EngineUnavailable  # noqa: E402
+from uncap.evaluation import experiment, runs  # noqa: E402
+from uncap.evaluation.config import JobConfig  # noqa: E402
+from uncap.evaluation.interrupt import Interrupt  # noqa: E402
+from uncap.evaluation.metrics import Metrics  # noqa: E402
+from uncap.evaluation.protocol import evaluate, summary  # noqa: E402
+from uncap.evaluation.training import VALIDATION_SEED, phrase  # noqa: E402
+
+ALGORITHMS = {"dagger": DeviceDagger, "ppo": DevicePPO}
+DRAWING = 64  # simulations on the CPU, which draw the starts
+SAY_EVERY = 5.0  # s
+VALIDATED = 25  # episodes per task
+
+
+def parsed() -> argparse.Namespace:
+    """The flags."""
+    wide = WideConfig()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--task-set", default="first")
+    parser.add_argument("--algorithm", choices=ALGORITHMS, default="dagger")
+    parser.add_argument("--conditioning", default="parameters")
+    parser.add_argument("--body", default=NetworkConfig().body)
+    parser.add_argument("--width", type=int, default=NetworkConfig().width)
+    parser.add_argument("--num-envs", type=int, default=wide.num_envs)
+    parser.add_argument("--starts", type=int, default=wide.starts, help="of each row")
+    parser.add_argument("--minutes", type=float, help="of learning")
+    parser.add_argument("--env-steps", type=int, help="of learning; the same steps each time")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", help="cpu, cuda or cuda:1 (default: the first GPU, if any)")
+    parser.add_argument("--compiler", help="of the control step, such as inductor; minutes")
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="run folder, a new one")
+    options = parser.parse_args()
+    if not options.minutes and not options.env_steps:
+        parser.error("--minutes or --env-steps says how long it learns")
+    return options
+
+
+def wide_config(options: argparse.Namespace) -> WideConfig:
+    """The settings of this width, which are not flags but for two."""
+    return WideConfig(num_envs=options.num_envs, starts=options.starts)
+
+
+def job_of(options: argparse.Namespace) -> JobConfig:
+    """The job as the run folder has it."""
+    dagger = options.algorithm == "dagger"
+    return JobConfig(
+        task_set=options.task_set,
+        warm_start="dagger" if dagger else "none",
+        conditioning=options.conditioning,
+        env_steps=0 if dagger else options.env_steps,
+        minutes=options.minutes,
+        num_envs=options.num_envs,
+        engine="warp",
+        network=NetworkConfig(body=options.body, width=options.width),
+        ppo=wide_config(options).ppo,
+        dagger=wide_config(options).dagger,
+    )
+
+
+def learner_of(job: JobConfig, seed: int) -> Learner:
+    """An ordinary learner, whose policy will learn on the device."""
+    split = named_set(job.task_set)
+    config = LearnerConfig(
+        conditioning=job.conditioning,
+        num_envs=DRAWING,
+        episode_steps=split.episode_steps,
+        network=job.network,
+        ppo=job.ppo,
+    )
+    return Learner(split.train, config, seed)
+
+
+class Progress:
+    """How far the learning is: printed, and in metrics.csv.
+
+    Called with (env steps, loss or divergence) after each round or update.
+
+    Attributes:
+        seconds: of learning so far.
+        steps: environment steps so far.
+    """
+
+    def __init__(self, options: argparse.Namespace, worlds: Worlds, tasks: tuple[str, ...]):
+        self.options = options
+        self.worlds = worlds
+        self.tasks = tasks
+        self.seconds = 0.0
+        self.steps = 0
+        self._stop = Interrupt(print)
+        columns = ["phase", "env_steps", "seconds", "loss", "validation"]
+        named = [f"success/{task}" for task in tasks]
+        self._metrics = Metrics(options.out / "metrics.csv", [*columns, *named])
+        self._began = time.perf_counter()
+        self._said = (0.0, 0)  # seconds and steps, at the line before
+
+    def __call__(self, steps: int, number: float) -> float:
+        """The share of the budget that is used."""
+        options = self.options
+        self.seconds = time.perf_counter() - self._began
+        self.steps = steps
+        by_time = self.seconds / 60 / options.minutes if options.minutes else 0.0
+        by_steps = steps / options.env_steps if options.env_steps else 0.0
+        used = 1.0 if self._stop() else max(by_time, by_steps)
+        if used >= 1 or self.seconds - self._said[0] >= SAY_EVERY:
+            self._say(number)
+        return used
+
+    def _say(self, number: float) -> None:
+        seconds, steps = self._said
+        rate = (self.steps - steps) / max(self.seconds - seconds, 1e-9)
+        self._said = (self.seconds, self.steps)
+        rates = self.worlds.take_successes()
+        what = "loss" if self.options.algorithm == "dagger" else "divergence"
+        print(
+            f"{self.seconds:7.1f} s {self.steps:12,} steps {rate:10,.0f} steps/s  "
+            f"{what} {number:.4f}  {phrase(self.tasks, rates)}",
+            flush=True,
+        )
+        known = {
+            f"success/{task}": round(float(rate), 4)
+            for task, rate in zip(self.tasks, rates, strict=True)
+            if not np.isnan(rate)
+        }
+        row: dict[str, Any] = {"loss": round(number, 5)} if what == "loss" else {}
+        self._metrics.row(
+            phase=self.options.algorithm,
+            env_steps=self.steps,
+            seconds=round(self.seconds, 2),
+            **row,
+            **known,
+        )
+
+    def close(self) -> None:
+        """Close metrics.csv."""
+        self._metrics.close()
+
+
+def validated(learner: Learner) -> float:
+    """Mean success on the starts of validations, on the CPU."""
+    table = evaluate(
+        Acting(learner.policy, learner.tasks),
+        learner.tasks,
+        VALIDATED,
+        conditioning=learner.vectors,
+        known_tasks=learner.known_tasks,
+        seed=VALIDATION_SEED,
+        variants="validation",
+        sensors=learner.sensors,
+        episode_steps=learner.episode_steps,
+    )
+    return summary(table)["mean_success"]
+
+
+def learned(options: argparse.Namespace, learner: Learner, worlds: Worlds) -> dict[str, Any]:
+    """Learn on the device; what results.json says of it."""
+    with moved(learner.policy, worlds.device):
+        settings = wide_config(options)
+        teacher = ALGORITHMS[options.algorithm](learner.policy, worlds, settings, options.seed)
+        progress = Progress(options, worlds, learner.tasks)
+        teacher.run(progress)
+        progress.close()
+    return {
+        "env_steps": progress.steps,
+        "wall_seconds": progress.seconds,
+        "env_steps_per_second": progress.steps / progress.seconds,
+        "seconds": {"learning": progress.seconds},
+    }
+
+
+def evaluate_on_device(options: argparse.Namespace, learner: Learner) -> None:
+    """Print success in a whole episode of as many worlds, of variants that were not trained."""
+    worlds = on_warp(
+        learner, options.num_envs, options.starts, seed=VALIDATION_SEED, variants="validation"
+    )
+    began = time.perf_counter()
+    with moved(learner.policy, worlds.device):
+        rates = worlds.measure(learner.policy.act)
+    seconds = time.perf_counter() - began
+    print(
+        f"on the device, {len(worlds):,} episodes in {seconds:.1f} s: "
+        f"{phrase(learner.tasks, rates)}"
+    )
+
+
+def main() -> None:
+    """Learn, save, measure."""
+    options = parsed()
+    if options.device:
+        os.environ["UNCAP_WARP_DEVICE"] = options.device
+    began = time.perf_counter()
+    job = job_of(options)
+    dagger = options.algorithm == "dagger"
+    try:
+        check(wide_config(options))
+        check(job)
+        learner = learner_of(job, options.seed)
+        worlds = on_warp(
+            learner, options.num_envs, options.starts, expert=dagger, compiler=options.compiler
+        )
+        command = shlex.join(["python", "benchmarks/gpu_train.py", *sys.argv[1:]])
+        experiment.start(options.out, job, options.seed, command)
+    except (EngineUnavailable, ValueError) as error:  # a RunError is one
+        raise SystemExit(f"error: {error}") from None
+    seconds = time.perf_counter() - began
+    place = f"{len(worlds):,} worlds of {len(learner.tasks)} rows on {worlds.device}"
+    print(f"{place}, ready after {seconds:.0f} s", flush=True)
+    trained = learned(options, learner, worlds)
+    if not dagger:
+        learner.algorithm.model.num_timesteps = trained["env_steps"]
+    score = validated(learner)
+    episodes = VALIDATED * len(learner.tasks)
+    print(f"on the CPU, {episodes} episodes: success {score:.3f}", flush=True)
+    learner.save(options.out / "checkpoint", teacher=False, validation=score)
+    runs.update_results(options.out, train=trained, warm_start=None)
+    evaluate_on_device(options, learner)
+
+
+if __name__ == "__main__":
+    main()
