@@ -20,8 +20,9 @@
 #     bash benchmarks/gpu.sh kernels kernels.tar.xz
 #
 # Environment, beside these: BUDGET (seconds in all, 360), PYTHON (python3), SITE (where the wheels
-# are installed), TARGET (Python's version on the machine, 3.12). UNCAP_WARP_DEVICE=cpu rehearses
-# all of it without a GPU: with few ROWS (of parity), SIZES and WORLDS (of speed and trainings).
+# are installed), TARGET (the Python of the machine, 3.12), PART (of the wheels, at most, 60M).
+# UNCAP_WARP_DEVICE=cpu rehearses all of it without a GPU, with few ROWS (of parity), SIZES and
+# WORLDS (of speed and trainings).
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=${PYTHON:-python3}
@@ -35,8 +36,8 @@ fail() {
 # Beforehand
 
 needed() {  # HAVE: the packages of uncap[warp] that are not in that file, as NAME==VERSION
-    "$python" - "$1" <<'PYTHON'
-import re, sys
+    "$python" - "$1" "$root/pyproject.toml" <<'PYTHON'
+import re, sys, tomllib
 from importlib.metadata import distribution
 from pip._vendor.packaging.requirements import Requirement
 
@@ -47,8 +48,8 @@ lines = [line.split("#")[0].strip() for line in open(sys.argv[1])]
 have = {plain(name): version for name, _, version in (line.partition("==") for line in lines)}
 found, seen = {}, set()
 
-def walk(name, extras):
-    for text in distribution(name).requires or ():
+def walk(requirements, extras):
+    for text in requirements:
         wanted = Requirement(text)
         applies = not wanted.marker or any(wanted.marker.evaluate({"extra": e}) for e in extras)
         own = plain(wanted.name)
@@ -58,9 +59,10 @@ def walk(name, extras):
             continue
         seen.add((own, *sorted(wanted.extras)))
         found[own] = distribution(own).version
-        walk(own, ["", *wanted.extras])
+        walk(distribution(own).requires or (), ["", *wanted.extras])
 
-walk("uncap", ["", "warp"])
+project = tomllib.load(open(sys.argv[2], "rb"))["project"]
+walk([*project["dependencies"], *project["optional-dependencies"]["warp"]], [""])
 print(*(f"{name}=={version}" for name, version in sorted(found.items())), sep="\n")
 PYTHON
 }
@@ -93,7 +95,7 @@ pack() {  # FOLDER HAVE
     slim "$work/wheels"
     mkdir -p "$folder" && rm -f "$folder"/wheels.tar.*
     # in parts, for machines that take files of some size only
-    tar cf - -C "$work/wheels" . | split -b 40M - "$folder/wheels.tar." || fail "packing failed"
+    tar cf - -C "$work/wheels" . | split -b "${PART:-60M}" - "$folder/wheels.tar." || fail "packing failed"
     rm -rf "$work"
     du -ch "$folder"/wheels.tar.*
 }
