@@ -9,6 +9,7 @@ import pathlib
 import subprocess
 import sys
 import time
+import zipfile
 
 import pytest
 import torch
@@ -176,3 +177,87 @@ def test_what_is_there_is_not_overwritten(tmp_path):
 def test_the_script_is_one(tmp_path):
     subprocess.run(["bash", "-n", GPU_SH], check=True)
     assert "bash benchmarks/gpu.sh OUT" in run_script().stdout
+
+
+# What is played in place of Python: nothing is simulated
+STUB = """#!/bin/sh
+case "$*" in
+    *warp_parity.py*) echo "Module mujoco_warp"; echo "2 rows, 1 that do not agree: jar"; exit 1;;
+    *mt24*) echo "iteration limit reached"; echo "mt24 4096"; echo kept > {kept}; exec sleep 60;;
+    *) echo fine;;
+esac
+"""
+
+
+def executable(path: pathlib.Path, text: str) -> str:
+    path.write_text(text)
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_a_step_that_fails_or_takes_too_long_does_not_end_the_others(tmp_path):
+    out = tmp_path / "out"
+    python = executable(tmp_path / "python", STUB.format(kept=out / "speed.json"))
+    began = time.monotonic()
+    done = run_script(out, BUDGET="6", PYTHON=python)
+    assert time.monotonic() - began < 20
+    assert done.returncode == 0
+    lines = (out / "summary.txt").read_text().splitlines()
+    assert [line.split()[0] for line in lines] == [
+        *("machine", "parity", "speed", "first", "drawn-256", "composed-128", "pictures", "in")
+    ]
+    assert lines[1].endswith("failed (1): 2 rows, 1 that do not agree: jar")
+    assert "stopped after its 2 s; mt24 4096" in lines[2] or "its 1 s" in lines[2]
+    assert lines[6].endswith("the engine draws no pictures on a GPU yet")
+    assert (out / "parity.log").read_text() == "2 rows, 1 that do not agree: jar\n"
+    assert (out / "speed.log").read_text() == "mt24 4096\n"
+    assert (out / "speed.json").read_text() == "kept\n"
+
+
+# Packages without a network
+
+DOWNLOAD = """#!/bin/sh
+case "$*" in
+    *"pip download"*)
+        while [ $# -gt 0 ]; do
+            case "$1" in --dest) dest=$2;; --requirement) asked=$2;; esac
+            shift
+        done
+        mkdir -p "$dest"; cp {wheels}/*.whl "$dest"; cp "$asked" {asked};;
+    *) exec {python} "$@";;
+esac
+"""
+
+
+def make_wheel(folder: pathlib.Path, name: str, files: tuple[str, ...]):
+    about = f"{name}-1.0.dist-info"
+    texts = {
+        **{file: "# text" for file in files},
+        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+        f"{about}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    texts[f"{about}/RECORD"] = "".join(f"{file},,\n" for file in (*texts, f"{about}/RECORD"))
+    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
+        for file, text in texts.items():
+            wheel.writestr(file, text)
+
+
+def test_what_a_machine_lacks_is_packed_and_installed_without_a_network(tmp_path):
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    make_wheel(wheels, "warp_lang", ("warp/__init__.py", "warp/bin/warp-clang.so"))
+    make_wheel(wheels, "mujoco_warp", ("mujoco_warp/__init__.py",))
+    asked, have, parts, site = (tmp_path / name for name in ("asked", "have", "parts", "site"))
+    have.write_text("matplotlib\nnumpy==1.20.0\nscipy==1.17.0\n")
+    text = DOWNLOAD.format(wheels=wheels, asked=asked, python=sys.executable)
+    python = executable(tmp_path / "python", text)
+    packed = run_script("pack", parts, have, PYTHON=python, PART="1K")
+    assert packed.returncode == 0, packed.stderr
+    names = {line.split("==")[0] for line in asked.read_text().splitlines()}
+    assert {"mujoco-warp", "warp-lang", "mujoco", "gymnasium", "numpy"} <= names  # 1.20 is too old
+    assert not {"matplotlib", "scipy", "torch", "uncap"} & names
+    assert len(list(parts.glob("wheels.tar.*"))) > 1
+    # what is missing on this machine comes after the wheels
+    run_script(tmp_path / "out", PYTHON=python, WHEELS=str(parts), SITE=str(site), BUDGET="20")
+    assert (site / "mujoco_warp/__init__.py").exists()
+    assert [path.name for path in (site / "warp").rglob("*.*")] == ["__init__.py"]
