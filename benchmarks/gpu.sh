@@ -102,18 +102,32 @@ pack() {  # FOLDER HAVE
 
 # On the machine
 
+limited() {  # SECONDS COMMAND...: and end all that it has started when they are over
+    timeout -k 5 "$@" <&0 &
+    echo $! >"$out/runs/.now"
+    wait $!
+}
+
+stop() {  # at Ctrl-C, or SIGTERM: what is being done ends, and what was done is kept
+    kill "$(cat "$out/runs/.now" 2>/dev/null)" 2>/dev/null
+    note "stopped" "after $SECONDS of $budget s"
+    exit 130
+}
+
 install() {  # what WHEELS holds, into SITE
     local wheels=$WHEELS site=${SITE:-$caches/uncap-site}
     if ls "$wheels"/wheels.tar.* >/dev/null 2>&1; then
-        wheels=$(mktemp -d)
+        wheels=$out/runs/wheels
+        mkdir "$wheels"
         cat "$WHEELS"/wheels.tar.* | tar xf - -C "$wheels"
     fi
-    timeout -k 5 "$limit" "$python" -m pip install --quiet --no-index --no-deps --no-compile \
-        --upgrade --target "$site" --find-links "$wheels" "$wheels"/*.whl
+    limited "$limit" "$python" -m pip install --quiet --no-index --no-deps --no-compile \
+        --upgrade --target "$site" --find-links "$wheels" "$wheels"/*.whl || return
+    rm -rf "$out/runs/wheels"
 }
 
 check() {  # one line that says what is missing
-    timeout -k 5 "$limit" "$python" - <<'PYTHON'
+    limited "$limit" "$python" - <<'PYTHON'
 import ctypes, importlib.util, os, sys
 
 needs = "torch numpy scipy numba mujoco mujoco_warp warp gymnasium stable_baselines3 safetensors"
@@ -138,21 +152,22 @@ print(torch.cuda.get_device_name(), "PyTorch", torch.__version__, "CUDA", torch.
 PYTHON
 }
 
-left() {  # seconds of the present step
-    echo $((began + limit - SECONDS))
+left() {  # seconds of the present step, at least one
+    local seconds=$((began + limit - SECONDS))
+    echo $((seconds > 1 ? seconds : 1))
 }
 
 parity() {
     local -a chosen=(${ROWS:+--rows $ROWS})
-    timeout -k 5 "$limit" "$python" "$root/benchmarks/warp_parity.py" --together 60 \
+    limited "$limit" "$python" "$root/benchmarks/warp_parity.py" --together 60 \
         "${chosen[@]}" --out "$out/parity.json"
 }
 
 speed() {
     local -a options=(--sizes ${SIZES:-4096 16384} --steps "${STEPS:-90}" --repeats 2)
-    timeout -k 5 "$limit" "$python" "$root/benchmarks/gpu_speed.py" --task-sets mt24 \
+    limited "$limit" "$python" "$root/benchmarks/gpu_speed.py" --task-sets mt24 \
         "${options[@]}" --out "$out/speed.json" || return
-    timeout -k 5 "$(left)" "$python" "$root/benchmarks/gpu_speed.py" --task-sets composed-64 \
+    limited "$(left)" "$python" "$root/benchmarks/gpu_speed.py" --task-sets composed-64 \
         --no-policy "${options[@]}" --out "$out/speed-composed.json"
 }
 
@@ -162,12 +177,12 @@ train() {  # TASK_SET ALGORITHM: half of the time is learning, the rest is start
         echo "skipped: this checkout has no benchmarks/gpu_train.py"
         return 3
     fi
-    timeout -k 10 $((limit * 3 / 4 + 1)) "$python" "$root/benchmarks/gpu_train.py" \
+    limited $((limit * 3 / 4 + 1)) "$python" "$root/benchmarks/gpu_train.py" \
         --task-set "$1" --algorithm "$2" --num-envs "${WORLDS:-4096}" \
         --minutes "$(awk "BEGIN { print $limit / 120 }")" --out "$run" --device "$device"
     status=$?
     [ -f "$run/config.json" ] || return "$status"
-    timeout -k 5 "$(left)" "$python" "$root/train.py" evaluate "$run" --episodes 5 \
+    limited "$(left)" "$python" "$root/train.py" evaluate "$run" --episodes 5 \
         --out "$scores" && cp "$scores/results.json" "$out/$1.json"
 }
 
@@ -190,8 +205,9 @@ step() {  # NAME WEIGHT COMMAND...: for its share of the time that is left
         note "$name" "$(said "$name")"
         return 1
     fi
-    "$@" </dev/null 2>&1 | quiet >"$out/$name.log"
-    status=${PIPESTATUS[0]}
+    ("$@" </dev/null 2>&1 | quiet >"$out/$name.log") &
+    wait $!
+    status=$?
     words=$(said "$name")
     case $status in
         0 | 3) ;;
@@ -217,6 +233,7 @@ main() {
     mkdir -p "$out/runs" && out=$(cd "$out" && pwd) || fail "cannot write into $out"
     export PYTHONPATH=${SITE:-$caches/uncap-site}:$root${PYTHONPATH:+:$PYTHONPATH}
     export PYTHONUNBUFFERED=1
+    trap stop INT TERM
     if [ -n "${KERNELS:-}" ]; then
         mkdir -p "$caches" && tar xf "$KERNELS" -C "$caches" || fail "cannot unpack $KERNELS"
     fi
@@ -234,6 +251,7 @@ main() {
     step composed-128 14 train composed-128 dagger
     step pictures 1 pictures
     note "in all" "$SECONDS of $budget s"
+    rm -f "$out/runs/.now"
 }
 
 usage() {

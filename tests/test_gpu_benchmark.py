@@ -214,6 +214,29 @@ def test_a_step_that_fails_or_takes_too_long_does_not_end_the_others(tmp_path):
     assert (out / "speed.json").read_text() == "kept\n"
 
 
+def test_a_signal_ends_it_and_what_it_has_started(tmp_path):
+    out = tmp_path / "out"
+    python = executable(tmp_path / "python", STUB.format(kept=out / "speed.json"))
+    settings = {**os.environ, "PYTHON": python, "BUDGET": "90"}
+    process = subprocess.Popen(["bash", GPU_SH, out], env=settings, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 20
+    while not (out / "speed.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    sleeping = int((out / "runs/.now").read_text())
+    os.kill(sleeping, 0)
+    process.terminate()
+    assert process.wait(10) == 130
+    lines = (out / "summary.txt").read_text().splitlines()
+    assert [line.split()[0] for line in lines] == ["machine", "parity", "stopped"]
+    while time.monotonic() < deadline:
+        try:
+            os.kill(sleeping, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    raise AssertionError("it goes on")
+
+
 # Packages without a network
 
 DOWNLOAD = """#!/bin/sh
