@@ -1,0 +1,286 @@
+"""The benchmark for a GPU, on Warp's CPU device: shares of a few worlds; without a GPU, a line."""
+
+import argparse
+import ctypes
+import importlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+import zipfile
+
+import pytest
+import torch
+
+pytest.importorskip("mujoco_warp")
+
+from uncap.envs.batch import ClosureBatch
+from uncap.envs.device.closures import DeviceClosures
+from uncap.envs.device.warp_worlds import WarpWorlds
+
+ROOT = pathlib.Path(__file__).parent.parent
+GPU_SH = ROOT / "benchmarks/gpu.sh"
+ROWS = ("jar", "valve")
+N = 4
+ROBOT = 9  # its joints; a lid that nobody has touched is put back after the physics
+
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(ROOT / "benchmarks")
+    gpu_speed = importlib.import_module("gpu_speed")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def on_the_processor():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UNCAP_WARP_DEVICE", "cpu")
+        yield
+
+
+@pytest.fixture(scope="module")
+def player():
+    batch = ClosureBatch(ROWS, len(ROWS), threads=1)
+    worlds = WarpWorlds(batch, N)
+    return gpu_speed.Player(DeviceClosures(batch, worlds, starts=2), worlds, None)
+
+
+def test_the_command_gives_a_table_and_a_file(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "deeper/speed.json"
+    monkeypatch.setattr(gpu_speed, "WARM_UP", 1)
+    monkeypatch.setattr(gpu_speed, "PROFILED", 1)
+    words = "--task-sets jar,valve: --sizes 4 --steps 1 --repeats 1 --starts 2 --least 2 --out"
+    monkeypatch.setattr(sys, "argv", ["gpu_speed.py", *words.split(), str(out)])
+    with pytest.raises(SystemExit) as end:
+        gpu_speed.main()
+    assert end.value.code == 0
+    (found,) = json.loads(out.read_text())["lines"]
+    assert (found["worlds"], found["rows"], found["memory"]) == (4, 2, {})
+    printed = capsys.readouterr().out.splitlines()
+    for actions in ("random", "policy"):
+        share = found[actions]["share"]
+        assert (
+            0 < share["least"] <= share["median"] <= share["most"] < 3
+        )  # of one step, on any machine
+        assert found[actions]["overflows"] == {}
+        speed = f"{found[actions]['steps_per_second']['median']:,.0f}"
+        (line,) = (line for line in printed if line.split()[2:3] == [actions])
+        assert line.split()[3] == speed and f"{share['median']:.3f}" in line
+    assert found["kernels"]["actions"] == "random"  # below 2 is every share
+    assert found["kernels"]["longest"][0]["milliseconds"] > 0
+
+
+def test_the_same_physics_is_done_twice_and_put_back(player):
+    """The physics alone begins where the control step began, with the controls that it chose."""
+    arrays = player.worlds.arrays
+    seen = {"whole": [], "alone": []}
+    step, now = player.step, {}
+
+    def whole():
+        step()
+        now["qpos"] = arrays["qpos"].clone()
+        seen["whole"].append(now["qpos"][:, :ROBOT])
+
+    def alone():
+        assert not torch.equal(arrays["qpos"], now["qpos"])
+        player.worlds.step()
+        seen["alone"].append(arrays["qpos"][:, :ROBOT].clone())
+
+    player.step = whole
+    try:
+        gpu_speed.seconds_beside_physics(player, alone, 3)
+    finally:
+        del player.step
+    for one, other in zip(seen["whole"], seen["alone"], strict=True):
+        assert torch.equal(one, other)
+    assert not torch.equal(seen["whole"][0], seen["whole"][2])
+    assert torch.equal(arrays["qpos"], now["qpos"])
+
+
+def test_what_is_slow_around_the_physics_lowers_the_share(player):
+    step = player.step
+
+    def slow():
+        step()
+        time.sleep(0.2)
+
+    player.step = slow
+    try:
+        options = argparse.Namespace(steps=1, repeats=2)
+        found = gpu_speed.compared(player, lambda: time.sleep(0.1), options)
+    finally:
+        del player.step
+    assert 0 < found["share"]["least"] <= found["share"]["most"] < 0.5
+    assert found["raw_steps_per_second"]["most"] <= N / 0.1
+    assert found["steps_per_second"]["most"] < N / 0.2
+
+
+def test_episodes_that_end_are_counted(player):
+    player.resets.zero_()
+    player.closures._max_steps.fill_(2)
+    gpu_speed.seconds_beside_physics(player, player.worlds.step, 3)
+    assert int(player.resets) == N
+
+
+def test_worlds_that_lack_room_are_counted_by_kind(player):
+    bits = gpu_speed.overflow_bits(player.worlds)
+    gpu_speed.clear_overflows(player.worlds)
+    assert gpu_speed.overflows(player.worlds) == {}
+    bits[0] = 1 + 512
+    bits[2] = 1
+    assert gpu_speed.overflows(player.worlds) == {"NEFC": 2, "ITERATIONS": 1}
+    gpu_speed.clear_overflows(player.worlds)
+
+
+def run_script(*words: object, **environment: str) -> subprocess.CompletedProcess:
+    settings = {**os.environ, "PYTHON": sys.executable, **environment}
+    settings.pop("UNCAP_WARP_DEVICE")
+    return subprocess.run(
+        ["bash", GPU_SH, *words], env=settings, capture_output=True, text=True, timeout=60
+    )
+
+
+def has_gpu() -> bool:
+    try:
+        return ctypes.CDLL("libcuda.so.1").cuInit(0) == 0
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(has_gpu(), reason="there is a GPU")
+def test_a_machine_without_a_gpu_is_told_what_is_missing(tmp_path):
+    out = tmp_path / "out"
+    done = run_script(out, BUDGET="8")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("gpu.sh: nothing was measured: there is no GPU, or no driver")
+    assert "there is no GPU" in (out / "machine.log").read_text()
+    (line,) = (out / "summary.txt").read_text().splitlines()
+    assert line.startswith("machine ")
+
+
+def test_packages_that_are_missing_are_named(tmp_path):
+    (tmp_path / "python").write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')
+    (tmp_path / "python").chmod(0o755)
+    done = run_script(tmp_path / "out", BUDGET="8", PYTHON=str(tmp_path / "python"))
+    assert done.returncode == 1
+    assert "these packages are missing: torch, numpy, " in done.stderr
+
+
+def test_what_is_there_is_not_overwritten(tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    done = run_script(tmp_path, BUDGET="8")
+    assert done.returncode == 1 and "is not empty" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_the_script_is_one(tmp_path):
+    subprocess.run(["bash", "-n", GPU_SH], check=True)
+    assert "bash benchmarks/gpu.sh OUT" in run_script().stdout
+
+
+# What is played in place of Python: nothing is simulated
+STUB = """#!/bin/sh
+case "$*" in
+    *warp_parity.py*) echo "Module mujoco_warp"; echo "2 rows, 1 that do not agree: jar"; exit 1;;
+    *mt24*) echo "iteration limit reached"; echo "mt24 4096"; echo kept > {kept}; exec sleep 60;;
+    *) echo fine;;
+esac
+"""
+
+
+def executable(path: pathlib.Path, text: str) -> str:
+    path.write_text(text)
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_a_step_that_fails_or_takes_too_long_does_not_end_the_others(tmp_path):
+    out = tmp_path / "out"
+    python = executable(tmp_path / "python", STUB.format(kept=out / "speed.json"))
+    began = time.monotonic()
+    done = run_script(out, BUDGET="6", PYTHON=python)
+    assert time.monotonic() - began < 20
+    assert done.returncode == 0
+    lines = (out / "summary.txt").read_text().splitlines()
+    assert [line.split()[0] for line in lines] == [
+        *("machine", "parity", "speed", "first", "drawn-256", "composed-128", "pictures", "in")
+    ]
+    assert lines[1].endswith("failed (1): 2 rows, 1 that do not agree: jar")
+    assert "stopped after its 2 s; mt24 4096" in lines[2] or "its 1 s" in lines[2]
+    assert lines[6].endswith("the engine draws no pictures on a GPU yet")
+    assert (out / "parity.log").read_text() == "2 rows, 1 that do not agree: jar\n"
+    assert (out / "speed.log").read_text() == "mt24 4096\n"
+    assert (out / "speed.json").read_text() == "kept\n"
+
+
+def test_a_signal_ends_it_and_what_it_has_started(tmp_path):
+    out = tmp_path / "out"
+    python = executable(tmp_path / "python", STUB.format(kept=out / "speed.json"))
+    settings = {**os.environ, "PYTHON": python, "BUDGET": "90"}
+    process = subprocess.Popen(["bash", GPU_SH, out], env=settings, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 20
+    while not (out / "speed.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    sleeping = int((out / "runs/.now").read_text())
+    os.kill(sleeping, 0)
+    process.terminate()
+    assert process.wait(10) == 130
+    lines = (out / "summary.txt").read_text().splitlines()
+    assert [line.split()[0] for line in lines] == ["machine", "parity", "stopped"]
+    while time.monotonic() < deadline:
+        try:
+            os.kill(sleeping, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    raise AssertionError("it goes on")
+
+
+# Packages without a network
+
+DOWNLOAD = """#!/bin/sh
+case "$*" in
+    *"pip download"*)
+        while [ $# -gt 0 ]; do
+            case "$1" in --dest) dest=$2;; --requirement) asked=$2;; esac
+            shift
+        done
+        mkdir -p "$dest"; cp {wheels}/*.whl "$dest"; cp "$asked" {asked};;
+    *) exec {python} "$@";;
+esac
+"""
+
+
+def make_wheel(folder: pathlib.Path, name: str, files: tuple[str, ...]):
+    about = f"{name}-1.0.dist-info"
+    texts = {
+        **{file: "# text" for file in files},
+        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+        f"{about}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    texts[f"{about}/RECORD"] = "".join(f"{file},,\n" for file in (*texts, f"{about}/RECORD"))
+    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
+        for file, text in texts.items():
+            wheel.writestr(file, text)
+
+
+def test_what_a_machine_lacks_is_packed_and_installed_without_a_network(tmp_path):
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    make_wheel(wheels, "warp_lang", ("warp/__init__.py", "warp/bin/warp-clang.so"))
+    make_wheel(wheels, "mujoco_warp", ("mujoco_warp/__init__.py",))
+    asked, have, parts, site = (tmp_path / name for name in ("asked", "have", "parts", "site"))
+    have.write_text("matplotlib\nnumpy==1.20.0\nscipy==1.17.0\n")
+    text = DOWNLOAD.format(wheels=wheels, asked=asked, python=sys.executable)
+    python = executable(tmp_path / "python", text)
+    packed = run_script("pack", parts, have, PYTHON=python, PART="1K")
+    assert packed.returncode == 0, packed.stderr
+    names = {line.split("==")[0] for line in asked.read_text().splitlines()}
+    assert {"mujoco-warp", "warp-lang", "mujoco", "gymnasium", "numpy"} <= names  # 1.20 is too old
+    assert not {"matplotlib", "scipy", "torch", "uncap"} & names
+    assert len(list(parts.glob("wheels.tar.*"))) > 1
+    # what is missing on this machine comes after the wheels
+    run_script(tmp_path / "out", PYTHON=python, WHEELS=str(parts), SITE=str(site), BUDGET="20")
+    assert (site / "mujoco_warp/__init__.py").exists()
+    assert [path.name for path in (site / "warp").rglob("*.*")] == ["__init__.py"]
