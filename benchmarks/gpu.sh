@@ -171,14 +171,10 @@ speed() {
         --no-policy "${options[@]}" --out "$out/speed-composed.json"
 }
 
-train() {  # TASK_SET ALGORITHM: half of the time is learning, the rest is starting and evaluating
+train() {  # TASK_SET ALGORITHM BODY WIDTH: half of the time is learning, the rest is the others'
     local run=$out/runs/$1 scores=$out/runs/$1-evaluation status
-    if [ ! -f "$root/benchmarks/gpu_train.py" ]; then
-        echo "skipped: this checkout has no benchmarks/gpu_train.py"
-        return 3
-    fi
     limited $((limit * 3 / 4 + 1)) "$python" "$root/benchmarks/gpu_train.py" \
-        --task-set "$1" --algorithm "$2" --num-envs "${WORLDS:-4096}" \
+        --task-set "$1" --algorithm "$2" --body "$3" --width "$4" --num-envs "${WORLDS:-4096}" \
         --minutes "$(awk "BEGIN { print $limit / 120 }")" --out "$run" --device "$device"
     status=$?
     [ -f "$run/config.json" ] || return "$status"
@@ -246,9 +242,9 @@ main() {
     weights=85
     step parity 16 parity
     step speed 26 speed
-    step first 14 train first ppo
-    step drawn-256 14 train drawn-256 dagger
-    step composed-128 14 train composed-128 dagger
+    step first 14 train first ppo mlp 256
+    step drawn-256 14 train drawn-256 dagger film 384
+    step composed-128 14 train composed-128 dagger attention 384
     step pictures 1 pictures
     note "in all" "$SECONDS of $budget s"
     rm -f "$out/runs/.now"

@@ -117,7 +117,7 @@ def test_what_is_slow_around_the_physics_lowers_the_share(player):
 
 def test_episodes_that_end_are_counted(player):
     player.resets.zero_()
-    player.closures._max_steps.fill_(2)
+    player.closures.episode_steps.fill_(2)
     gpu_speed.seconds_beside_physics(player, player.worlds.step, 3)
     assert int(player.resets) == N
 
