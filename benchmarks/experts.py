@@ -2,8 +2,8 @@
 
     python benchmarks/experts.py --closures 6 --episodes 4
 
-Each mechanism is opened as several of its closures (those that are held out of training), each
-from several starts. Exit status 1 if a mechanism is below --least.
+Each mechanism is opened as several of its closures (those that are held out of training, or with
+--trained those that are not), each from several starts. Exit status 1 if a mechanism is below --least.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=4, help="of each closure")
     parser.add_argument("--least", type=float, default=0.9, help="success of a mechanism")
     parser.add_argument("--mechanisms", nargs="+", metavar="SEQUENCE", help="default: all")
+    parser.add_argument("--trained", action="store_true", help="closures that sets train on")
     options = parser.parse_args()
     every = [s for length in (1, 2, 3) for s in grammar.sequences(length)]
     if options.mechanisms:
@@ -39,7 +40,8 @@ def main() -> None:
             grammar.refuse_invalid(sequence)
     success = {}
     for first in range(0, len(every), AT_ONCE):
-        success |= opened(every[first : first + AT_ONCE], options.closures, options.episodes)
+        some = every[first : first + AT_ONCE]
+        success |= opened(some, options.closures, options.episodes, not options.trained)
         print(f"\r{len(success)} of {len(every)}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     n = options.closures * options.episodes
@@ -55,10 +57,10 @@ def main() -> None:
 
 
 def opened(
-    sequences: list[grammar.Sequence], closures: int, episodes: int
+    sequences: list[grammar.Sequence], closures: int, episodes: int, unseen: bool
 ) -> dict[grammar.Sequence, float]:
     """Success of the expert by mechanism."""
-    rows = {s: [row_name(s, k, unseen=True) for k in range(closures)] for s in sequences}
+    rows = {s: [row_name(s, k, unseen) for k in range(closures)] for s in sequences}
     names = [name for of_one in rows.values() for name in of_one]
     table = evaluate(BUILT_IN["expert"], names, episodes, conditioning="none")
     found = {}

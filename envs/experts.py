@@ -58,6 +58,7 @@ _DRAG_STEP = 0.025  # m at most that the target leads sideways
 _DRAG_PRESSING = 0.012  # m, likewise, of a lid that is kept down
 _DRAG_BAR = 0.006  # m, likewise, of a bar: it slips out of fingers that press and go fast
 _LIFT_STEP = 0.010  # m that the target leads up, of a lid that does not come off yet
+_SPRUNG = 0.001  # m below its seat from which on a spring throws a lid up out of fast fingers
 _PRESS_DOWN = 0.9  # of _PRESS on a lid that is held and is not down yet
 
 
@@ -243,10 +244,11 @@ def keep_turned(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
 
 
 def lift(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
-    """Lift what is held and free to go up; slower where it does not come off."""
+    """Lift what is held and free to go up; slower on a pressed spring, or where it stays on."""
     ready = ~measured["keeps_twist"] | _is_turned(measured)
     lifting = mine & plan.gripped & ready
-    rise = np.where(measured["comes_off"], STEP_POSITION, _LIFT_STEP)  # (n,) m
+    fast = measured["comes_off"] & (measured["lid"][:, LIFT] > -_SPRUNG)
+    rise = np.where(fast, STEP_POSITION, _LIFT_STEP)  # (n,) m
     np.copyto(plan.move[:, :2], 0.0, where=lifting[:, None])
     np.copyto(plan.move[:, 2], rise, where=lifting)
 

@@ -6,6 +6,7 @@ They can be stopped and go on, and a training that fails does not stop the other
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -242,6 +243,15 @@ def last_line(log: pathlib.Path) -> str:
 
 def budget_used(run: pathlib.Path) -> float:
     """Share of its time that a training has used; 0 while it cannot be told."""
+    try:
+        size = (run / "metrics.csv").stat().st_size
+    except OSError:
+        return 0.0
+    return _budget_used(run, size)
+
+
+@functools.lru_cache(maxsize=64)
+def _budget_used(run: pathlib.Path, size: int) -> float:  # noqa: ARG001 a file of another size is read
     try:
         config = runs.open_run(run)
         text = (run / "metrics.csv").read_text(encoding="utf-8")
