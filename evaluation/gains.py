@@ -104,7 +104,8 @@ def _mean(curves: Sequence[Mapping]) -> list[float]:
 
 def _is_known(curves: Sequence[Mapping]) -> bool:
     """Whether all seeds have outcomes, of equally many starts."""
-    return len({len(curve.get("last", ())) for curve in curves}) == 1 and "last" in curves[0]
+    counts = {len(curve.get("last", ())) for curve in curves}
+    return len(counts) == 1 and counts != {0}
 
 
 def _outcomes(curves: Sequence[Mapping]) -> np.ndarray:
@@ -113,8 +114,12 @@ def _outcomes(curves: Sequence[Mapping]) -> np.ndarray:
 
 
 def _best_control(curves: Curves) -> str | None:
-    """The control that ends best; None without one."""
-    controls = [arm for arm in curves if parted(arm)[0] in CONTROLS]
+    """The control that ends best; None without one. What an expert taught is no control here.
+
+    It is the upper bound: no method has to be better.
+    """
+    rows = {arm: parted(arm)[0] for arm in curves}
+    controls = [arm for arm, row in rows.items() if row in CONTROLS and not CONTROLS[row].taught]
     return max(controls, key=lambda arm: _final(curves[arm]), default=None)
 
 
