@@ -174,13 +174,20 @@ def arm_numbers(entry: Mapping[str, Any], arm: str) -> str:
     """
     parts = [f"{entry['final'][arm]:.2f}" + _ends(entry.get("interval", {}).get(arm))]
     for threshold, times in entry.get("reached", {}).get(arm, {}).items():
-        each = ["never" if steps is None else f"{steps:,.0f}" for steps in times["steps"]]
-        parts.append(f"{threshold} for good after {', '.join(each)} steps")
+        parts.append(f"{threshold} {_when(times['steps'])}")
     if gain := entry.get("gain", {}).get(arm):
         parts.append(f"{gain[0]:+.2f}{_ends(gain[1:])} on {entry['best_control']}")
     if (sources := entry.get("sources", {}).get(arm)) is not None:
         parts.append(f"{sources:.2f} on the source's rows")
     return ", ".join(parts)
+
+
+def _when(steps: Sequence[float | None]) -> str:
+    """When a threshold was reached, a number per seed."""
+    if all(each is None for each in steps):
+        return "never"
+    words = ["never" if each is None else f"{each:,.0f}" for each in steps]
+    return f"for good after {', '.join(words)} steps"
 
 
 def choice_in_words(found: Mapping[str, Any]) -> str:

@@ -130,7 +130,7 @@ def _bars(results: Mapping) -> Mapping[str, Mapping]:
 
 
 def _held_out_section(held_out: Mapping | None) -> str:
-    """Success on each held-out row, without an attempt."""
+    """Success on each held-out row, without training on it."""
     if not held_out:
         return ""
     means = {
@@ -144,7 +144,7 @@ def _held_out_section(held_out: Mapping | None) -> str:
     means |= {f"kind: {kind.replace('_', ' ')}": row["success"] for kind, row in kinds.items()}
     line = ", ".join(f"{words} {percent(x)}" for words, x in means.items() if x is not None)
     return (
-        f"<h2>Held-out rows, without an attempt</h2><p>{line}.</p>"
+        f"<h2>Held-out rows, without training on them</h2><p>{line}.</p>"
         "<details><summary>every row</summary>"
         + _success_table(held_out["per_task"])
         + "</details>"
@@ -168,9 +168,8 @@ def _headline(results: Mapping) -> str:
         )
     if warm_start := results.get("warm_start"):
         text += (
-            f"<p>Warm start: {100 * warm_start['mean_success']:.1f} % (validation starts); "
-            "after reinforcement learning the kept checkpoint has "
-            f"{100 * warm_start['kept']:.1f} % on the same starts.</p>"
+            f"<p>In validation: {100 * warm_start['mean_success']:.1f} % after the warm start, "
+            f"{100 * warm_start['kept']:.1f} % of the checkpoint that was kept.</p>"
         )
     train = results.get("train", {})
     env_steps = train.get("env_steps", 0)

@@ -100,3 +100,10 @@ def test_the_regret_of_a_choice_among_specialists():
     assert gains.choice_in_words(found) == (
         "jar was picked: 0.25 without an attempt; the best, cork, 0.75; regret at the end 0.25"
     )
+
+
+def test_what_is_never_reached_is_said_so():
+    entry = {"final": {"scratch": 0.25}, "reached": {"scratch": {"0.5": {"steps": [None, None]}}}}
+    assert gains.arm_numbers(entry, "scratch") == "0.25, 0.5 never"
+    entry["reached"]["scratch"]["0.5"]["steps"] = [1500.0, None]
+    assert gains.arm_numbers(entry, "scratch") == "0.25, 0.5 for good after 1,500, never steps"
