@@ -17,27 +17,39 @@ from uncap.envs.telling import JOINTS, OF_ORDER, STAGE_SIZE, STAGES_SIZE
 from uncap.envs.vector_env import ClosureVectorEnv
 
 PATIENCE = 12  # control steps without progress, of a lid that is held, until a guess is dropped
+UNHELD = 40  # control steps without holding what the guess would hold, likewise
 PROGRESS = 0.02  # that counts as some
+MOVED = 0.1  # progress with a guess from which on the lid goes that way
 
 
 class Searcher:
     """Opens closures of an environment by trying what they could be.
+
+    A guess with which the lid does not move is dropped for the rest of the trial, and one with
+    which it moves and then stops for the rest of the attempt: some closures open by one guess
+    after the other. What moves the lid one way rules out what would move it the other way.
 
     Args:
         env: rows that look alike are each other's hypotheses; a row without twins is known.
 
     Attributes:
         alive: bool (n, hypotheses), what each closure may still be.
+        useful: bool (n, hypotheses), what has moved its lid in this trial.
         guess: (n,) index among the hypotheses, of what it is taken for now.
     """
 
     def __init__(self, env: ClosureVectorEnv):
         self.env = env
         self.hypotheses = hypotheses(env.tasks)  # (tasks, h) indices of tasks; -1: no more
+        self._opposed = _opposed(env.tasks, self.hypotheses)  # (tasks, h, h)
         n, most = env.num_envs, self.hypotheses.shape[1]
         self.alive = np.zeros((n, most), bool)
+        self.useful = np.zeros((n, most), bool)
         self.guess = np.zeros(n, np.int64)
+        self._left = np.zeros((n, most), bool)  # to be tried in this attempt
         self._stuck = np.zeros(n, np.int64)  # control steps without progress
+        self._unheld = np.zeros(n, np.int64)  # control steps without holding it
+        self._begun = np.zeros(n)  # progress when the present guess was taken up
         self._reached = np.zeros(n)  # progress, of the present guess
         self._trial = np.full((n, 3), -1)  # task, variant, attempt
 
@@ -61,6 +73,7 @@ class Searcher:
         if changed.any():
             measured = self.env.batch.measure_as(self.taken_for)
             self._reached[changed] = measured["progress"][changed]
+            self._begun[changed] = measured["progress"][changed]
         return expert_action(measured)
 
     def _notice_new_episodes(self) -> None:
@@ -70,22 +83,71 @@ class Searcher:
         begins = env.steps == 0  # (n,) an episode
         new_trial = begins & ((now[:, 2] == 0) | (now[:, :2] != self._trial[:, :2]).any(1))
         self.alive[new_trial] = self.hypotheses[env.task[new_trial]] >= 0
-        self.guess[new_trial] = 0
+        self.useful[new_trial] = False
+        self._left[begins] = self.alive[begins]
+        self.guess[begins] = self._next(begins)
         self._stuck[begins] = 0
+        self._unheld[begins] = 0
+        self._begun[begins] = 0.0
         self._reached[begins] = 0.0
         self._trial = now
+
+    def _next(self, which: np.ndarray) -> np.ndarray:
+        """The first guesses of those that are left, those before the others that were useful."""
+        return (self._left[which] * (1 + self.useful[which])).argmax(1)
 
     def _judge(self, measured: dict[str, np.ndarray], followed: np.ndarray | bool) -> None:
         """Drop the guesses that were tried for long enough, without progress."""
         progress = measured["progress"]
         moves = progress > self._reached + PROGRESS
         self._reached = np.where(moves, progress, self._reached)
-        trying = measured["holds"] & (progress < 1.0) & followed
-        self._stuck = np.where(moves, 0, self._stuck + trying)
-        wrong = np.flatnonzero((self._stuck >= PATIENCE) & (self.alive.sum(1) > 1))
-        self.alive[wrong, self.guess[wrong]] = False
-        self.guess[wrong] = self.alive[wrong].argmax(1)
+        trying = (progress < 1.0) & followed
+        self._stuck = np.where(moves, 0, self._stuck + (trying & measured["holds"]))
+        self._unheld = np.where(measured["holds"], 0, self._unheld + trying)
+        self._note_useful(self._reached >= self._begun + MOVED)
+        spent = (self._stuck >= PATIENCE) | (self._unheld >= UNHELD)
+        self._drop(np.flatnonzero(spent & (self.alive.sum(1) > 1)))
+
+    def _note_useful(self, moved: np.ndarray) -> None:
+        """Note which guesses have moved the lid, and what that rules out.
+
+        Args:
+            moved: bool (n,), whether the present guess has.
+        """
+        some = np.flatnonzero(moved)
+        first = some[~self.useful[some].any(1)]  # else the lid may have been on its way back
+        ruled_out = self._opposed[self.env.task[first], self.guess[first]]  # (k, h)
+        self.alive[first] &= ~ruled_out
+        self._left[first] &= ~ruled_out
+        self.useful[some, self.guess[some]] = True
+
+    def _drop(self, wrong: np.ndarray) -> None:
+        """Go on to the next guess, and from the last one to the first again.
+
+        Args:
+            wrong: numbers (k,) of closures.
+        """
+        guess = self.guess[wrong]
+        self.alive[wrong, guess] &= self.useful[wrong, guess]
+        self._left[wrong, guess] = False
+        again = wrong[~self._left[wrong].any(1)]
+        self._left[again] = self.alive[again]
+        self.guess[wrong] = self._next(wrong)
         self._stuck[wrong] = 0
+        self._unheld[wrong] = 0
+
+
+def _opposed(tasks: tuple[str, ...], guesses: np.ndarray) -> np.ndarray:
+    """Which guesses would move the lid the other way first, bool (tasks, h, h).
+
+    Args:
+        tasks: rows of an environment.
+        guesses: (tasks, h), see `hypotheses`.
+    """
+    vectors = np.array([CLOSURES[name].vector for name in tasks])
+    firsts = vectors[:, :JOINTS] * np.sign(vectors[:, JOINTS, None])  # (tasks, joints), -1, 0 or 1
+    signs = firsts[guesses] * (guesses >= 0)[:, :, None]  # (tasks, h, joints)
+    return np.einsum("taj,tbj->tab", signs, signs) < 0
 
 
 def hypotheses(tasks: tuple[str, ...]) -> np.ndarray:

@@ -202,6 +202,25 @@ def test_a_search_remembers_what_it_has_tried():
     assert wiped.max() <= 0.6
 
 
+def test_a_guess_with_which_nothing_can_be_held_is_dropped():
+    rows = ("unseen-push-twist-10", "unseen-press-0")  # a cap that is held, a head that cannot be
+    found = success_by_attempt(rows, 100, attempts=2)
+    assert found[1].mean() >= 0.9
+
+
+def test_what_moves_a_lid_one_way_rules_out_the_other_way():
+    env = ClosureVectorEnv(
+        ("bottle", "bottle-left"), 2, conditioning="none", attempts=2, episode_steps=80
+    )
+    env.reset(seed=0)
+    search = Searcher(env)
+    for _ in range(80):
+        env.step(search.act())
+    assert search.useful.sum(1).tolist() == [1, 1]
+    assert search.alive.sum(1).tolist() == [1, 1]
+    assert search.taken_for.tolist() == [0, 1]
+
+
 def test_what_must_be_pressed_is_tried_first():
     tasks = ("pill-box-plain", "pill-box", "mug")
     env = ClosureVectorEnv(tasks, 3, conditioning="none")
