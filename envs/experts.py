@@ -57,9 +57,11 @@ _LATCH_LEAD = 0.004  # m, likewise, where it latches: less fades, and is hard to
 _DRAG_STEP = 0.025  # m at most that the target leads sideways
 _DRAG_PRESSING = 0.012  # m, likewise, of a lid that is kept down
 _DRAG_BAR = 0.006  # m, likewise, of a bar: it slips out of fingers that press and go fast
-_LIFT_STEP = 0.010  # m that the target leads up, of a lid that does not come off yet
-_SPRUNG = 0.001  # m below its seat from which on a spring throws a lid up out of fast fingers
+_LIFT_OFF = 0.015  # m that the target leads up: with more, lids are lost as they come off
+_LIFT_STEP = 0.010  # m, likewise, of a lid that does not come off yet, or that a spring throws up
+_BELOW = 0.001  # m under its seat from which on a lid was pressed down
 _PRESS_DOWN = 0.9  # of _PRESS on a lid that is held and is not down yet
+_LOWER = 1.3  # of _PRESS on a lid that latches below: with less, friction holds some
 
 
 @dataclasses.dataclass
@@ -244,11 +246,11 @@ def keep_turned(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
 
 
 def lift(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
-    """Lift what is held and free to go up; slower on a pressed spring, or where it stays on."""
+    """Lift what is held and free to go up; slower where it stays on, and under its seat."""
     ready = ~measured["keeps_twist"] | _is_turned(measured)
     lifting = mine & plan.gripped & ready
-    fast = measured["comes_off"] & (measured["lid"][:, LIFT] > -_SPRUNG)
-    rise = np.where(fast, STEP_POSITION, _LIFT_STEP)  # (n,) m
+    fast = measured["comes_off"] & (measured["lid"][:, LIFT] > -_BELOW)
+    rise = np.where(fast, _LIFT_OFF, _LIFT_STEP)  # (n,) m
     np.copyto(plan.move[:, :2], 0.0, where=lifting[:, None])
     np.copyto(plan.move[:, 2], rise, where=lifting)
 
@@ -269,7 +271,7 @@ def hold_up(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
 
 def lower(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
     """Press down a lid that is held."""
-    np.copyto(plan.move[:, 2], -_PRESS_DOWN * _PRESS, where=mine & plan.gripped)
+    np.copyto(plan.move[:, 2], -_LOWER * _PRESS, where=mine & plan.gripped)
 
 
 def swing(measured: Measured, mine: np.ndarray, plan: Plan) -> None:
