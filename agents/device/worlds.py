@@ -154,6 +154,7 @@ def on_warp(
 
     Raises:
         EngineUnavailable: MuJoCo Warp is not installed, or has no such device.
+        ValueError: the learner samples its rows in a way that is on the CPU only.
     """
     from uncap.envs.device.warp_worlds import WarpWorlds
 
@@ -161,20 +162,25 @@ def on_warp(
     if variants != "train":
         stream = lookup(VARIANT_STREAMS, variants, "stream of variants")
         batch = ClosureBatch(learner.tasks, batch.n, variant_seed=stream, wrist=batch.wrist)
+    if learner.sampling != "uniform":
+        raise ValueError(
+            f"worlds on a device practise all rows alike: sampling uniform, not {learner.sampling}"
+        )
     seed = learner.seed if seed is None else seed
     closures = DeviceClosures(
         batch,
         WarpWorlds(batch, num_envs),
-        told=learner.conditioning,
+        told=learner.vectors,
+        known_tasks=learner.known_tasks,
         sensors=learner.sensors,
         reward=learner.config.reward,
         starts=starts,
+        attempts=learner.config.attempts,
+        episode_steps=learner.episode_steps,
         seed=seed,
         expert=expert,
         compiler=compiler,
     )
-    if learner.episode_steps is not None:
-        closures.episode_steps.fill_(learner.episode_steps)
     generator = torch.Generator(closures.task.device).manual_seed(seed)
     return Worlds(closures, len(learner.tasks), generator)
 
