@@ -80,6 +80,7 @@ class DeviceClosures:
         step_of: the control step of all worlds.
         task: (n,) index of the rows.
         attempts: as given.
+        sizes: numbers of a world's observations, by name.
         episode_steps: (n,) control steps of each world's episodes.
 
     Raises:
@@ -115,13 +116,18 @@ class DeviceClosures:
         self._vectors = torch.as_tensor(
             conditioning.vectors(told, batch.names, known_tasks), device=device
         ).to(arrays["qpos"].dtype)
-        self._history = self._history_of(history or conditioning.states(told), arrays["qpos"])
+        if history is None:
+            history = conditioning.states(told)
+        history = checks.integer("history", history, 1, checks.MOST_STATES)
+        self._history = self._history_of(history, arrays["qpos"])
+        self.sizes = self._sizes_with(history)
 
-        starts = checks.integer("the starts of each row", starts, 1)
+        self._batch = batch
+        self._each = checks.integer("the starts of each row", starts, 1)
         self.attempts = checks.integer("attempts", attempts, 1, checks.MOST_ATTEMPTS)
-        seed = checks.seed(seed) or 0
-        self._starts = Starts(draw_starts(batch, starts, seed, self.attempts), arrays)
-        self._generator = torch.Generator(device).manual_seed(seed)
+        self._seed = checks.seed(seed) or 0
+        self._starts = Starts(self._drawn(), arrays)
+        self._generator = torch.Generator(device).manual_seed(self._seed)
         self._turns = Turns(n, len(batch.names), starts, self.attempts, device)
         self.task = self._turns.task
         self.episode_steps = torch.as_tensor(batch.episode_steps, device=device)[self.task]
@@ -141,14 +147,35 @@ class DeviceClosures:
 
     def _history_of(self, length: int, like: Tensor) -> StateHistory | None:
         """The last states of every world, where an observation holds more than the present one."""
-        length = checks.integer("history", length, 1, checks.MOST_STATES)
         if length == 1:
             return None
         size = observations.layout(self.step_of.sensors).size
         return on_device(StateHistory(len(like), length, size), like.device, like.dtype)
 
-    def reset(self) -> tuple[Tensors, Tensors]:
-        """Begin an episode, and a trial, in every world; observations and info, see `step`."""
+    def _sizes_with(self, history: int) -> dict[str, int]:
+        sizes = {"state": history * observations.layout(self.step_of.sensors).size}
+        if self._privileged:
+            sizes["privileged"] = observations.SIZE
+        if self._vectors.shape[-1]:
+            sizes["task"] = self._vectors.shape[-1]
+        return sizes
+
+    def _drawn(self) -> dict[str, np.ndarray]:
+        """Numbers of the seed's starts."""
+        return draw_starts(self._batch, self._each, self._seed, self.attempts)
+
+    def reset(self, seed: int | None = None) -> tuple[Tensors, Tensors]:
+        """Begin an episode, and a trial, in every world.
+
+        Args:
+            seed: the same seed gives the same starts, and draws, from the first on: the CPU draws
+                another seed's starts for it, which takes its time. None: what comes next.
+
+        Returns:
+            Observations and info, see `step`.
+        """
+        if seed is not None:
+            self._rewind(checks.seed(seed) or 0)
         everyone = torch.ones_like(self._done)
         self._done.zero_()
         self.step_of.draws.renew(self._generator)
@@ -156,6 +183,14 @@ class DeviceClosures:
         self.step_of.measure()
         _, info = self.step_of.paid()
         return self._observation(), self._completed(info)
+
+    def _rewind(self, seed: int) -> None:
+        """Go to the beginning of a seed."""
+        if seed != self._seed:
+            self._seed = seed
+            self._starts.replace(self._drawn())
+        self._turns.rewind()
+        self._generator.manual_seed(seed)
 
     def _restart(self, chosen: Tensor, going_on: Tensor) -> None:
         """Begin new episodes in the chosen worlds; some go on with their trial: see `Turns`."""

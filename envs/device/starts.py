@@ -44,6 +44,13 @@ class Starts:
             if name in drawn
         }
 
+    def replace(self, drawn: Mapping[str, np.ndarray]) -> None:
+        """Have other starts, as many, in the same memory."""
+        self.variant.copy_(torch.as_tensor(drawn["variant"]))
+        self._state.replace(drawn)
+        for name, values in self._values.items():
+            values.copy_(torch.as_tensor(drawn[name]))
+
     def write(self, chosen: Array, which: Tensor, variation: Variation) -> None:
         """Put the chosen worlds, bool (n,), where their starts which (n,) are."""
         for name, values in self._state.of(which).items():

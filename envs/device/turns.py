@@ -32,8 +32,13 @@ class Turns:
         self.attempt = torch.zeros_like(self.task)
         self._present = torch.zeros_like(self.task)
         # of the trials of its row, which a world takes next: it shares them with others
-        self._next = torch.as_tensor(world // rows, device=device)
+        self._first = torch.as_tensor(world // rows, device=device)
+        self._next = self._first.clone()
         self._sharing = torch.as_tensor((n - world % rows + rows - 1) // rows, device=device)
+
+    def rewind(self) -> None:
+        """Begin with the first trials again."""
+        self._next.copy_(self._first)
 
     def take(self, chosen: Tensor, going_on: Tensor) -> Tensor:
         """Give the chosen worlds their next starts.
