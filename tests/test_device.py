@@ -712,3 +712,31 @@ def test_what_is_drawn_on_a_device_is_as_often_and_as_far():
 def test_conditions_that_are_not_there_are_refused_in_a_line(choices, words):
     with pytest.raises(ValueError, match=words):
         closures_on_mujoco(("bottle",), 2, **choices)
+
+
+class WarmedUp(OnMuJoCo):
+    """An engine that steps before it is asked to, as one does that captures a graph."""
+
+    def captured(self, advance):
+        for _ in range(3):
+            advance()
+        return advance
+
+
+def test_steps_before_the_first_one_leave_nothing_behind():
+    rows, n = ("bottle", "flip-mug"), 4
+    played = []
+    for kind in (OnMuJoCo, WarmedUp):
+        batch = ClosureBatch(rows, n, threads=1, level="randomised")
+        closures = DeviceClosures(batch, kind(batch), starts=3, history=2, attempts=2)
+        found = []
+        for reset in (False, True):  # it can be stepped as it was made, too
+            if reset:
+                found.append(closures.reset()[0]["state"].numpy().copy())
+            for _ in range(3):
+                observation, reward, *_, info = closures.step(torch.full((n, 5), 0.3))
+                found += [observation["state"].numpy().copy(), reward.numpy().copy()]
+                found += [info[name].numpy().copy() for name in ("steps", "attempt", "progress")]
+        played.append(found)
+    for one, other in zip(*played, strict=True):
+        assert np.array_equal(one, other)

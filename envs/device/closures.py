@@ -144,6 +144,7 @@ class DeviceClosures:
             self._before = fused(self._before, self._action, compiler=compiler)
             self._after = fused(self._after, self._done, compiler=compiler)
         self._advance = engine.captured(self._advance_once)
+        self.reset(self._seed)  # to trace and to capture is to step
 
     def _history_of(self, length: int, like: Tensor) -> StateHistory | None:
         """The last states of every world, where an observation holds more than the present one."""
