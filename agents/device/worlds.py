@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from uncap.agents.device.sums import TaskSums
 from uncap.agents.networks import MultiTaskPolicy
 from uncap.envs.batch import ClosureBatch
 from uncap.envs.device.closures import DeviceClosures
+from uncap.envs.device.states import copies_of
 from uncap.envs.pool import VARIANT_STREAMS
 from uncap.envs.tables import lookup
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # it imports everything that learns
     from uncap.agents.learner import Learner
 
 Tensors = dict[str, Tensor]
+_REMEMBERED = ("_restarting", "_counts", "_episodes", "_successes")  # of `Worlds`, between steps
 
 
 class Outcome(NamedTuple):
@@ -106,6 +108,35 @@ class Worlds:
         self._restarting = outcome.ended
         return outcome
 
+    def snapshot(self) -> dict[str, Any]:
+        """Copies of all that the next step reads, see `DeviceClosures.snapshot`."""
+        own = {name: getattr(self, name) for name in _REMEMBERED}
+        label = {} if self.label is None else {"label": self.label}
+        return {
+            "closures": self.closures.snapshot(),
+            "own": copies_of({**own, **label}),
+            "observation": copies_of(self.observation),
+        }
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Return to a snapshot.
+
+        Raises:
+            ValueError: it is of other worlds.
+        """
+        self.closures.restore(snapshot["closures"])
+        on_device = {
+            name: torch.as_tensor(value, device=self.device)
+            for name, value in snapshot["own"].items()
+        }
+        for name in _REMEMBERED:
+            setattr(self, name, on_device[name])
+        self.label = on_device.get("label")
+        self.observation = {
+            name: torch.as_tensor(value, device=self.device)
+            for name, value in snapshot["observation"].items()
+        }
+
     def take_successes(self) -> np.ndarray:
         """Success rate (tasks,) of the episodes finished since the last call; nan where none."""
         rates = (self._successes / self._episodes).cpu().numpy()
@@ -183,6 +214,11 @@ def on_warp(
     )
     generator = torch.Generator(closures.task.device).manual_seed(seed)
     return Worlds(closures, len(learner.tasks), generator)
+
+
+def tensors_in(arrays: dict[str, np.ndarray]) -> Tensors:
+    """Tensors, on the CPU, of what `states.copies_of` gave."""
+    return {name: torch.as_tensor(value) for name, value in arrays.items()}
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from uncap.envs.batch import ClosureBatch
 from uncap.envs.device.arrays import tensor_of, wrapped
 from uncap.envs.device.fusing import fused
 from uncap.envs.device.starts import Starts, draw_starts
-from uncap.envs.device.states import on_device
+from uncap.envs.device.states import copies_of, on_device, tensors_of, write_back
 from uncap.envs.device.step import DeviceStep
 from uncap.envs.device.turns import Turns
 from uncap.envs.episodes import StateHistory
@@ -215,6 +215,29 @@ class DeviceClosures:
         self._advance()
         assert self._returned is not None  # by the first step
         return self._returned
+
+    def _memory(self) -> Tensors:
+        history = tensors_of(self._history) if self._history is not None else {}
+        return {
+            **self.step_of.memory(),
+            **{f"turns.{name}": value for name, value in self._turns.memory().items()},
+            **{f"history.{name}": value for name, value in history.items()},
+            "done": self._done,
+        }
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """Copies, by name, of all that the next step reads, but for the table of starts."""
+        state = self._generator.get_state()
+        return {**copies_of(self._memory()), "generator": state.numpy().copy()}
+
+    def restore(self, snapshot: Mapping[str, np.ndarray]) -> None:
+        """Return to a snapshot of worlds that were made, and reset, alike.
+
+        Raises:
+            ValueError: it is of others; nothing is changed.
+        """
+        write_back(self._memory(), snapshot)
+        self._generator.set_state(torch.as_tensor(snapshot["generator"]))
 
     def _advance_once(self) -> None:
         self._before(self._action)

@@ -15,6 +15,7 @@ An engine steps its worlds between `control` and `after_physics`:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -35,7 +36,7 @@ from uncap.envs.device.draws import Draws
 from uncap.envs.device.lids import Lids
 from uncap.envs.device.recovery import Recovery
 from uncap.envs.device.starts import Starts
-from uncap.envs.device.states import in_place, on_device
+from uncap.envs.device.states import in_place, on_device, tensors_of
 from uncap.envs.episodes import EpisodeTracker, Squeeze
 from uncap.envs.experts import MOVES, Plan
 from uncap.envs.measures import Containers, Hand, Sideways
@@ -115,6 +116,25 @@ class DeviceStep:
     def _zeros(self, *shape: int) -> Array:
         qpos = tensor_of(self._arrays["qpos"])
         return wrapped(qpos.new_zeros(shape), self._floats)
+
+    def memory(self) -> dict[str, Tensor]:
+        """All that the next control step reads, live, by name."""
+        owners: dict[str, Any] = {
+            "lids": self.lids,
+            "episodes": self.episodes,
+            "variation": self.variation,
+            "squeeze": self._squeeze,
+        }
+        own = {
+            f"{owner}.{name}": tensor
+            for owner, part in owners.items()
+            if part is not None
+            for name, tensor in tensors_of(part).items()
+        }
+        arrays = {f"engine.{name}": tensor_of(array) for name, array in self._arrays.items()}
+        containers = self._containers._asdict()
+        places = {f"container.{name}": tensor_of(array) for name, array in containers.items()}
+        return {**arrays, **own, **places}
 
     def restart(self, chosen: Tensor, starts: Starts, which: Tensor) -> None:
         """Begin new episodes.

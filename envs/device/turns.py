@@ -36,6 +36,10 @@ class Turns:
         self._next = self._first.clone()
         self._sharing = torch.as_tensor((n - world % rows + rows - 1) // rows, device=device)
 
+    def memory(self) -> dict[str, Tensor]:
+        """What is remembered, live, by name."""
+        return {"attempt": self.attempt, "present": self._present, "next": self._next}
+
     def rewind(self) -> None:
         """Begin with the first trials again."""
         self._next.copy_(self._first)
