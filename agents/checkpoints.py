@@ -163,7 +163,7 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, dict[str, np.
     """What an optimizer remembers of each parameter, by the parameter's number."""
     states = optimizer.state_dict()["state"]
     return {
-        str(number): {name: value.numpy() for name, value in state.items()}
+        str(number): {name: value.cpu().numpy() for name, value in state.items()}
         for number, state in states.items()
     }
 

@@ -16,7 +16,11 @@ from uncap.envs.pool import VARIANT_STREAMS
 
 
 def expert_env(
-    meta: Mapping[str, Any], row: str, episodes: int, variants: str = "train"
+    meta: Mapping[str, Any],
+    row: str,
+    episodes: int,
+    variants: str = "train",
+    engine: str = "cpu",
 ) -> ClosureVectorEnv:
     """Where a row's expert plays episodes, with what a policy would see and be told.
 
@@ -25,6 +29,7 @@ def expert_env(
         row: any row.
         episodes: one in each sub-environment.
         variants: from which stream they are drawn, a row of `pool.VARIANT_STREAMS`.
+        engine: what runs the simulations, a row of `engines.ENGINES`.
     """
     return ClosureVectorEnv(
         row,
@@ -36,6 +41,7 @@ def expert_env(
         autoreset_mode="Disabled",
         episode_steps=meta["episode_steps"],
         threads=1,
+        engine=engine,
     )
 
 
@@ -72,7 +78,12 @@ def expert_episodes(
 
 
 def labelled(
-    meta: Mapping[str, Any], row: str, episodes: int, seed: int, perturb: float = 0.0
+    meta: Mapping[str, Any],
+    row: str,
+    episodes: int,
+    seed: int,
+    perturb: float = 0.0,
+    engine: str = "cpu",
 ) -> Tensors:
     """Labelled states of episodes of a row's expert: state, task, index, label, and episode.
 
@@ -82,11 +93,12 @@ def labelled(
         episodes: how many.
         seed: of the starts.
         perturb: see `expert_episodes`.
+        engine: see `expert_env`.
 
     Returns:
         (steps x episodes, ...) each; index is 0, episode (steps x episodes,) is the number.
     """
-    env = expert_env(meta, row, episodes)
+    env = expert_env(meta, row, episodes, engine=engine)
     observations, actions = expert_episodes(env, seed, perturb)
     env.close()
     count = len(actions)

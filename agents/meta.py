@@ -122,6 +122,7 @@ def train(  # noqa: PLR0913 - the parts of meta-learning
     seed: int,
     goes_on: Callable[[float], bool],
     config: MetaConfig | None = None,
+    engine: str = "cpu",
 ) -> bool:
     """Train a policy to adapt to a row from a few of its expert's episodes.
 
@@ -133,6 +134,7 @@ def train(  # noqa: PLR0913 - the parts of meta-learning
         seed: of rows, episodes and minibatches.
         goes_on: called with the share that is done; returns whether to go on.
         config: settings.
+        engine: what runs the experts' simulations, a row of `engines.ENGINES`.
 
     Returns:
         Whether it finished.
@@ -142,7 +144,7 @@ def train(  # noqa: PLR0913 - the parts of meta-learning
     names = _rows(meta["tasks"], config.rows, rng)
     known: list[Tensors] = []
     for number, name in enumerate(names):  # of each, as many again to look at the result
-        known.append(labelled(meta, name, 2 * episodes, SOURCE_SEED))
+        known.append(labelled(meta, name, 2 * episodes, SOURCE_SEED, engine=engine))
         if not goes_on(0.5 * (number + 1) / len(names)):
             return False
     outer = WAYS[way].make(policy.actor, config)

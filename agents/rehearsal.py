@@ -28,6 +28,7 @@ class Before(NamedTuple):
         episodes: of their experts that may be kept, of each.
         sensors: what the policy senses.
         episode_steps: control steps of an episode; None: what each row says.
+        engine: what runs the experts' simulations.
     """
 
     policy: Any
@@ -37,6 +38,7 @@ class Before(NamedTuple):
     episodes: int
     sensors: str
     episode_steps: int | None
+    engine: str = "cpu"
 
 
 def nothing(before: Before) -> None:
@@ -112,6 +114,7 @@ def _expert_episodes(before: Before, name: str, index: int, vector: np.ndarray) 
         sensors=before.sensors,
         episode_steps=before.episode_steps,
         autoreset_mode="Disabled",
+        engine=before.engine,
     )
     observations, actions = expert_episodes(env, _KEPT_SEED)
     env.close()

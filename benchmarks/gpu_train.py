@@ -1,6 +1,7 @@
 """Train a policy with thousands of environments on a GPU, into a run folder.
 
     python benchmarks/gpu_train.py --algorithm dagger --minutes 3 --out runs/gpu
+    python benchmarks/gpu_train.py --resume runs/gpu
     python train.py evaluate runs/gpu
 
 The physics is MuJoCo Warp's; rollouts and updates stay on its device, see `agents/device/`. The
@@ -8,7 +9,7 @@ minutes are those of learning: before them, starts are drawn and kernels are com
 how far it is: seconds, environment steps, steps/s since the line before, and success in the
 training's episodes, in which PPO explores. At the end the policy is saved, and measured on
 variants that were not trained: on the CPU, as trainings validate, and on the device, in a whole
-episode of every world. Ctrl-C ends the learning early.
+episode of every world. Ctrl-C saves the training, and `--resume` goes on with it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+from uncap.agents.checkpoints import CheckpointError  # noqa: E402
 from uncap.agents.config import LearnerConfig, NetworkConfig  # noqa: E402
+from uncap.agents.device import saved  # noqa: E402
 from uncap.agents.device.config import WideConfig  # noqa: E402
 from uncap.agents.device.dagger import DeviceDagger  # noqa: E402
 from uncap.agents.device.ppo import DevicePPO  # noqa: E402
@@ -37,8 +40,8 @@ from uncap.envs.closures import named_set  # noqa: E402
 from uncap.envs.engines import EngineUnavailable  # noqa: E402
 from uncap.evaluation import experiment, runs  # noqa: E402
 from uncap.evaluation.config import JobConfig  # noqa: E402
-from uncap.evaluation.interrupt import Interrupt  # noqa: E402
-from uncap.evaluation.metrics import Metrics  # noqa: E402
+from uncap.evaluation.interrupt import INTERRUPTED, Interrupt  # noqa: E402
+from uncap.evaluation.metrics import Logged, Metrics  # noqa: E402
 from uncap.evaluation.protocol import evaluate, summary  # noqa: E402
 from uncap.evaluation.training import VALIDATION_SEED, phrase  # noqa: E402
 
@@ -46,12 +49,14 @@ ALGORITHMS = {"dagger": DeviceDagger, "ppo": DevicePPO}
 DRAWING = 64  # simulations on the CPU, which draw the starts
 SAY_EVERY = 5.0  # s
 VALIDATED = 25  # episodes per task
+SCRIPT = "benchmarks/gpu_train.py"
+CHANGEABLE = ("--minutes", "--env-steps", "--device", "--compiler")  # in a training that goes on
 
 
-def parsed() -> argparse.Namespace:
-    """The flags."""
+def parser_of() -> argparse.ArgumentParser:
+    """What reads the flags."""
     wide = WideConfig()
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--task-set", default="first")
     parser.add_argument("--algorithm", choices=ALGORITHMS, default="dagger")
     parser.add_argument("--conditioning", default="parameters")
@@ -64,10 +69,47 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", help="cpu, cuda or cuda:1 (default: the first GPU, if any)")
     parser.add_argument("--compiler", help="of the control step, such as inductor; minutes")
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="run folder, a new one")
+    parser.add_argument("--out", type=pathlib.Path, help="run folder, a new one")
+    parser.add_argument(
+        "--resume",
+        type=pathlib.Path,
+        help="go on with a run folder that was stopped, by its own flags; it goes with "
+        f"{', '.join(CHANGEABLE)}",
+    )
+    return parser
+
+
+def parsed() -> argparse.Namespace:
+    """The flags; of a training that goes on, its own, and what is changed in them."""
+    parser = parser_of()
     options = parser.parse_args()
+    if options.resume:
+        options = resumed(parser, options.resume)
+    if not options.out:
+        parser.error("--out names a new run folder, --resume one that was stopped")
     if not options.minutes and not options.env_steps:
         parser.error("--minutes or --env-steps says how long it learns")
+    return options
+
+
+def resumed(parser: argparse.ArgumentParser, run: pathlib.Path) -> argparse.Namespace:
+    """The flags of a run that was stopped, with those of the command line."""
+    given = sys.argv[1:]
+    names = {word.partition("=")[0] for word in given if word.startswith("--")}
+    if wrong := sorted(names - {"--resume", *CHANGEABLE}):
+        parser.error(f"--resume goes with {', '.join(CHANGEABLE)}, not with {', '.join(wrong)}")
+    try:
+        words = shlex.split(str(runs.open_run(run).get("command")))
+    except ValueError as error:
+        parser.error(str(error))
+    if words[1:2] != [SCRIPT]:
+        parser.error(f"{run} was not trained by {SCRIPT}: python train.py --resume {run}")
+    if not saved.exists(run):
+        has_ended = "train" in runs.read_results(run)
+        why = "its training has ended" if has_ended else "nothing was saved in it"
+        parser.error(f"{run} cannot go on: {why}")
+    options = parser.parse_args([*words[2:], *given])
+    options.out = run
     return options
 
 
@@ -116,18 +158,25 @@ class Progress:
         steps: environment steps so far.
     """
 
-    def __init__(self, options: argparse.Namespace, worlds: Worlds, tasks: tuple[str, ...]):
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        worlds: Worlds,
+        tasks: tuple[str, ...],
+        before: dict[str, Any],
+    ):
         self.options = options
         self.worlds = worlds
         self.tasks = tasks
-        self.seconds = 0.0
-        self.steps = 0
-        self._stop = Interrupt(print)
+        self.seconds: float = before.get("seconds", 0.0)
+        self.steps: int = before.get("steps", 0)
+        self.stop = Interrupt(print)
         columns = ["phase", "env_steps", "seconds", "loss", "validation"]
         named = [f"success/{task}" for task in tasks]
-        self._metrics = Metrics(options.out / "metrics.csv", [*columns, *named])
-        self._began = time.perf_counter()
-        self._said = (0.0, 0)  # seconds and steps, at the line before
+        logged = Logged(*before.get("logged", ()))
+        self._metrics = Metrics(options.out / "metrics.csv", [*columns, *named], logged)
+        self._began = time.perf_counter() - self.seconds
+        self._said = (self.seconds, self.steps)  # at the line before
 
     def __call__(self, steps: int, number: float) -> float:
         """The share of the budget that is used."""
@@ -136,8 +185,8 @@ class Progress:
         self.steps = steps
         by_time = self.seconds / 60 / options.minutes if options.minutes else 0.0
         by_steps = steps / options.env_steps if options.env_steps else 0.0
-        used = 1.0 if self._stop() else max(by_time, by_steps)
-        if used >= 1 or self.seconds - self._said[0] >= SAY_EVERY:
+        used = max(by_time, by_steps)
+        if used >= 1 or self.stop() or self.seconds - self._said[0] >= SAY_EVERY:
             self._say(number)
         return used
 
@@ -166,9 +215,11 @@ class Progress:
             **known,
         )
 
-    def close(self) -> None:
-        """Close metrics.csv."""
+    def close(self) -> dict[str, Any]:
+        """Close metrics.csv; what a training that goes on has to know."""
+        logged = self._metrics.sync()
         self._metrics.close()
+        return {"seconds": self.seconds, "steps": self.steps, "logged": logged}
 
 
 def validated(learner: Learner) -> float:
@@ -188,13 +239,21 @@ def validated(learner: Learner) -> float:
 
 
 def learned(options: argparse.Namespace, learner: Learner, worlds: Worlds) -> dict[str, Any]:
-    """Learn on the device; what results.json says of it."""
+    """Learn on the device; what results.json says of it, nothing of a training that was stopped.
+
+    Raises:
+        CheckpointError: what it goes on from is damaged, or of another training.
+    """
     with moved(learner.policy, worlds.device):
         settings = wide_config(options)
         teacher = ALGORITHMS[options.algorithm](learner.policy, worlds, settings, options.seed)
-        progress = Progress(options, worlds, learner.tasks)
-        teacher.run(progress)
-        progress.close()
+        before = saved.restore(options.out, teacher) if options.resume else {}
+        progress = Progress(options, worlds, learner.tasks, before)
+        teacher.run(progress, progress.stop)
+        now = progress.close()
+        if teacher.used < 1:
+            saved.save(options.out, teacher, **now)
+            return {}
     return {
         "env_steps": progress.steps,
         "wall_seconds": progress.seconds,
@@ -218,6 +277,14 @@ def evaluate_on_device(options: argparse.Namespace, learner: Learner) -> None:
     )
 
 
+def stopped(options: argparse.Namespace, learner: Learner) -> None:
+    """Keep the policy as it is, and say how to go on."""
+    learner.save(options.out / "checkpoint", teacher=False)
+    words = sys.argv[1:] if options.resume else ["--resume", str(options.out)]
+    print(f"stopped; go on with: {shlex.join(['python', SCRIPT, *words])}", flush=True)
+    raise SystemExit(INTERRUPTED)
+
+
 def main() -> None:
     """Learn, save, measure."""
     options = parsed()
@@ -233,14 +300,21 @@ def main() -> None:
         worlds = on_warp(
             learner, options.num_envs, options.starts, expert=dagger, compiler=options.compiler
         )
-        command = shlex.join(["python", "benchmarks/gpu_train.py", *sys.argv[1:]])
-        experiment.start(options.out, job, options.seed, command)
+        command = shlex.join(["python", SCRIPT, *sys.argv[1:]])
+        if not options.resume:
+            experiment.start(options.out, job, options.seed, command)
     except (EngineUnavailable, ValueError) as error:  # a RunError is one
         raise SystemExit(f"error: {error}") from None
     seconds = time.perf_counter() - began
     place = f"{len(worlds):,} worlds of {len(learner.tasks)} rows on {worlds.device}"
     print(f"{place}, ready after {seconds:.0f} s", flush=True)
-    trained = learned(options, learner, worlds)
+    try:
+        with runs.writing(options.out, new=not options.resume):
+            trained = learned(options, learner, worlds)
+    except CheckpointError as error:
+        raise SystemExit(f"error: {error}") from None
+    if not trained:
+        stopped(options, learner)
     if not dagger:
         learner.algorithm.model.num_timesteps = trained["env_steps"]
     score = validated(learner)
@@ -248,6 +322,7 @@ def main() -> None:
     print(f"on the CPU, {episodes} episodes: success {score:.3f}", flush=True)
     learner.save(options.out / "checkpoint", teacher=False, validation=score)
     runs.update_results(options.out, train=trained, warm_start=None)
+    saved.forget(options.out)
     evaluate_on_device(options, learner)
 
 

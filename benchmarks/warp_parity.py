@@ -1,6 +1,7 @@
 """Every row on the engine warp: does it go as on the engine cpu, and does its expert open it?
 
     UNCAP_WARP_DEVICE=cpu python benchmarks/warp_parity.py
+    UNCAP_WARP_DEVICE=cpu python benchmarks/warp_parity.py --audit
 
 A line per row: success of the expert on warp and, with the same actions, on cpu; the median over
 episodes of how far lids are apart (m or rad, the worst joint) in the last control step before
@@ -9,6 +10,10 @@ their contacts (of the whole batch), and simulations put back. Rows are all of t
 sample of the composed ones; `--together 60` has them all in one batch, which is faster on a GPU.
 What is done is kept in `--out`: the same command goes on. Exit status 1 if an expert opens less
 than 95 % and less than on cpu, or the median is above `--most`.
+
+`--audit` searches the rows for cheats on warp instead, as `train.py audit` does: plans that were
+tried; successes without a finger on the lid, of which there must be none (exit status 1); honest
+ones; and the most progress that no finger made.
 """
 
 from __future__ import annotations
@@ -18,6 +23,8 @@ import json
 import pathlib
 import sys
 import time
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,9 +33,29 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from uncap.envs import CLOSURES, ClosureVectorEnv, grammar  # noqa: E402
 from uncap.envs.composed import row_name  # noqa: E402
 from uncap.envs.experts import expert_action  # noqa: E402
+from uncap.envs.mechanisms import MECHANISMS  # noqa: E402
+from uncap.evaluation.audit import search  # noqa: E402
 
 LEAST_SUCCESS = 0.95
 COMPOSED = 12  # rows, of mechanisms far apart in their list
+AUDIT_SEED = 7  # as that of `train.py audit`
+Found = dict[str, float]  # of a row
+
+
+class Check(NamedTuple):
+    """What is done with the rows.
+
+    Attributes:
+        measure: gives what is found of rows, by name.
+        line: what is printed of a row.
+        is_wrong: whether a row fails.
+        together: rows that are measured at once.
+    """
+
+    measure: Callable[[list[str]], dict[str, Found]]
+    line: Callable[[str, Found], str]
+    is_wrong: Callable[[Found], bool]
+    together: int
 
 
 def main() -> None:
@@ -39,28 +66,54 @@ def main() -> None:
     parser.add_argument("--together", type=int, default=1, help="rows in one batch")
     parser.add_argument("--minutes", type=float, default=60.0, help="after which no row is begun")
     parser.add_argument("--most", type=float, default=1e-3, help="median difference, m or rad")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/warp_parity.json"))
+    parser.add_argument("--audit", action="store_true", help="search for cheats on warp instead")
+    parser.add_argument("--plans", type=int, default=200, help="of each round of the audit")
+    parser.add_argument("--rounds", type=int, default=10, help="of the audit")
+    parser.add_argument(
+        "--out", type=pathlib.Path, help="default: runs/warp_parity.json, or runs/warp_audit.json"
+    )
     options = parser.parse_args()
+    name = "warp_audit" if options.audit else "warp_parity"
+    options.out = options.out or pathlib.Path("runs") / f"{name}.json"
+    check = audit_of(options) if options.audit else parity_of(options)
     done = json.loads(options.out.read_text()) if options.out.exists() else {}
     began = time.monotonic()
     left = [name for name in options.rows or all_rows() if name not in done]
-    for first in range(0, len(left), options.together):
+    if options.audit:  # of the rows that need contact at all
+        left = [name for name in left if MECHANISMS[CLOSURES[name].mechanism].contact != "none"]
+    for first in range(0, len(left), check.together):
         if time.monotonic() - began > 60 * options.minutes:
             print("the time is over: the same command goes on")
             break
-        found = compared(left[first : first + options.together], options.episodes)
+        found = check.measure(left[first : first + check.together])
         done |= found
-        print(*(line(name, row) for name, row in found.items()), sep="\n", flush=True)
+        print(*(check.line(name, row) for name, row in found.items()), sep="\n", flush=True)
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(done, indent=1))
-    wrong = [
-        name
-        for name, row in done.items()
-        if row["success"] < min(LEAST_SUCCESS, row["success_on_cpu"])
-        or row["median"] > options.most
-    ]
-    print(f"{len(done)} rows, {len(wrong)} that do not agree{': ' if wrong else ''}", *wrong)
+    wrong = [name for name, row in done.items() if check.is_wrong(row)]
+    problem = "with a cheat" if options.audit else "that do not agree"
+    print(f"{len(done)} rows, {len(wrong)} {problem}{': ' if wrong else ''}", *wrong)
     sys.exit(1 if wrong else 0)
+
+
+def parity_of(options: argparse.Namespace) -> Check:
+    """The comparison of the engines."""
+
+    def is_wrong(row: Found) -> bool:
+        least = min(LEAST_SUCCESS, row["success_on_cpu"])
+        return row["success"] < least or row["median"] > options.most
+
+    return Check(lambda names: compared(names, options.episodes), line, is_wrong, options.together)
+
+
+def audit_of(options: argparse.Namespace) -> Check:
+    """The search for cheats on warp."""
+    return Check(
+        lambda names: {name: audited(name, options.plans, options.rounds) for name in names},
+        line_of_audit,
+        lambda row: row["cheats"] > 0,
+        together=1,
+    )
 
 
 def all_rows() -> list[str]:
@@ -70,7 +123,7 @@ def all_rows() -> list[str]:
     return [*CLOSURES, *(row_name(sequence, 0) for sequence in sample)]
 
 
-def compared(names: list[str], episodes: int) -> dict[str, dict[str, float]]:
+def compared(names: list[str], episodes: int) -> dict[str, Found]:
     """The expert's episodes of rows in one batch on warp, and the same actions on cpu; by row."""
     began = time.perf_counter()
     n = episodes * len(names)
@@ -112,8 +165,29 @@ def compared(names: list[str], episodes: int) -> dict[str, dict[str, float]]:
     return found
 
 
-def line(name: str, row: dict[str, float]) -> str:
-    """What is printed of a row."""
+def audited(name: str, plans: int, rounds: int) -> Found:
+    """What a search for cheats in a row finds on warp."""
+    began = time.perf_counter()
+    found = search(name, AUDIT_SEED, plans, rounds, engine="warp")
+    return {
+        "plans": found.candidates,
+        "cheats": found.cheats,
+        "honest": found.honest,
+        "untouched": found.untouched,
+        "seconds": time.perf_counter() - began,
+    }
+
+
+def line_of_audit(name: str, row: Found) -> str:
+    """What is printed of a row of the audit."""
+    return (
+        f"{name:36} plans {row['plans']}  cheats {row['cheats']}  honest {row['honest']}  "
+        f"untouched {row['untouched']:.2f}  {row['seconds']:.0f} s"
+    )
+
+
+def line(name: str, row: Found) -> str:
+    """What is printed of a row of the comparison."""
     return (
         f"{name:36} warp {row['success']:.2f}  cpu {row['success_on_cpu']:.2f}  "
         f"apart {row['median']:.1e} (most {row['most']:.1e})  "

@@ -15,7 +15,7 @@ import numpy as np
 from uncap.envs import checks, disturbances, measures, mechanisms, robot, snapshots
 from uncap.envs.constants import GEOMETRY, constants, stage_constants
 from uncap.envs.cores import default_threads
-from uncap.envs.engines import ENGINES, Scene, open_engine
+from uncap.envs.engines import Scene, engine_row, open_engine
 from uncap.envs.measures import CONTACTS, Containers, Hand, Sideways
 from uncap.envs.mechanisms import LID_JOINTS, LIFT, MOST_STAGES, TWIST
 from uncap.envs.models import MODELS
@@ -198,7 +198,7 @@ class ClosureBatch:
         wrist: bool = False,
         engine: str = "cpu",
     ):
-        lookup(ENGINES, engine, "engine")
+        engine_row(engine)
         self.names = checks.names("tasks", names)
         self.n = checks.integer("the number of simulations", n, 1, checks.MOST_ENVS)
         self._threads = checks.integer("threads", threads, 0, checks.MOST_THREADS)

@@ -123,7 +123,7 @@ def options(value: Any, allowed: Sequence[str]) -> dict[str, Any]:
     """
     if value is None:
         return {}
-    listed = ", ".join(allowed)
+    listed = ", ".join(allowed) or "none"
     if not isinstance(value, Mapping):
         raise ValueError(f"options must be a dictionary, not {brief(value)} (allowed: {listed})")
     for name in value:

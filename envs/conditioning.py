@@ -254,6 +254,13 @@ def vectors(
     return row.vectors(tuple(tasks), known)
 
 
+def states(conditioning: str | Mapping[str, np.ndarray]) -> int:
+    """How many of the last states an observation holds for a conditioning, see `vectors`."""
+    if isinstance(conditioning, Mapping):
+        return 1
+    return lookup(CONDITIONINGS, conditioning, "conditioning").states
+
+
 def _kept_vectors(kept: Mapping[str, np.ndarray], tasks: Tasks) -> np.ndarray:
     """Vectors that were kept, see `vectors`; of other tasks, those of their descriptions."""
     missing = tuple(task for task in tasks if task not in kept)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from uncap.envs.tables import lookup
+from uncap.envs.tables import UnknownName, brief
 
 
 class EngineUnavailable(RuntimeError):
@@ -101,6 +101,18 @@ ENGINES = {
 }
 
 
+def engine_row(name: str) -> EngineRow:
+    """The row of an engine.
+
+    Raises:
+        UnknownName: no such engine; the message says what each of them is.
+    """
+    if isinstance(name, str) and name in ENGINES:
+        return ENGINES[name]
+    allowed = ", ".join(f"{known} ({row.words})" for known, row in ENGINES.items())
+    raise UnknownName(f"unknown engine {brief(name)}: allowed: {allowed}")
+
+
 def open_engine(name: str, scene: Scene, n: int, threads: int) -> Engine:
     """Make n simulations of a scene.
 
@@ -111,8 +123,8 @@ def open_engine(name: str, scene: Scene, n: int, threads: int) -> Engine:
         threads: of the processor; results do not depend on it.
 
     Raises:
-        KeyError: unknown engine; close matches are named.
+        KeyError: unknown engine; all are named.
         EngineUnavailable: what it needs is not there.
     """
-    module, _, made = lookup(ENGINES, name, "engine").make.partition(":")
+    module, _, made = engine_row(name).make.partition(":")
     return getattr(importlib.import_module(module), made)(scene, n, threads)

@@ -199,15 +199,13 @@ class StateHistory:
 
     def append(self, state: np.ndarray) -> None:
         """Add the state (n, size) after a control step; the first of an episode in all places."""
-        self._states[:, :-1] = self._states[:, 1:]
-        self._states[:, -1] = state
+        self._states[:] = np.concatenate((self._states[:, 1:], state[:, None]), 1)
         self.begin(state)
 
     def begin(self, state: np.ndarray) -> None:
         """Fill the places of new episodes with their states, rows of (n, size); the rest stays."""
-        if self._is_new.any():
-            self._states[self._is_new] = state[self._is_new, None]
-            self._is_new[:] = False
+        np.copyto(self._states, state[:, None], where=self._is_new[:, None, None])
+        self._is_new[:] = False
 
     def stacked(self) -> np.ndarray:
         """All states of a sub-environment behind each other, (n, length x size)."""

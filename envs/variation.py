@@ -206,14 +206,23 @@ class Variation:
         """Forces on the hands in this control step, (n, 3) N, world frame; None without any."""
         if "push" not in self.varied:
             return None
-        force = np.zeros((self.n, 3))
+        chance = np.zeros(self.n)
+        way = np.zeros(self.n)  # rad
         for i, rng in enumerate(self._generators()):
-            if rng.random() < _PUSH_PROBABILITY:
-                direction = rng.uniform(-np.pi, np.pi)
-                force[i, :2] = self.values["push"][i] * np.array(
-                    [np.cos(direction), np.sin(direction)]
-                )
-        return force
+            chance[i] = rng.random()
+            if chance[i] < _PUSH_PROBABILITY:
+                way[i] = rng.uniform(-np.pi, np.pi)
+        return self.push_of(chance, way)
+
+    def push_of(self, chance: np.ndarray, way: np.ndarray) -> np.ndarray:
+        """Forces on the hands, (n, 3) N, world frame.
+
+        Args:
+            chance: (n,) drawn from [0, 1).
+            way: (n,) rad, drawn where that is below the probability of a push.
+        """
+        strength = self.values["push"] * (chance < _PUSH_PROBABILITY)  # (n,) N
+        return np.stack((strength * np.cos(way), strength * np.sin(way), 0.0 * strength), 1)
 
     def noise(self, ids: np.ndarray, size: int) -> np.ndarray | None:
         """Noise of the scaled state observation; None without any.
@@ -231,7 +240,11 @@ class Variation:
         rngs = self._generators()
         for i in ids:
             noise[i] = rngs[i].normal(size=size)
-        return self.values["noise"][:, None] * noise
+        return self.noise_of(noise)
+
+    def noise_of(self, normal: np.ndarray) -> np.ndarray:
+        """Noise (n, size) of the scaled states, of draws (n, size) with deviation 1."""
+        return self.values["noise"][:, None] * normal
 
     def pictured(self) -> dict[str, np.ndarray] | None:
         """The values (n,) of the quantities that act on pictures; None where none varies."""

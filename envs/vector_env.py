@@ -13,7 +13,7 @@ from gymnasium.vector.utils import batch_space
 
 from uncap.envs import checks, disturbances, observations, rewards, snapshots
 from uncap.envs.batch import CONTROL_DT, ClosureBatch
-from uncap.envs.conditioning import CONDITIONINGS, told, vectors
+from uncap.envs.conditioning import states, told, vectors
 from uncap.envs.deck import Deck
 from uncap.envs.episodes import EpisodeTracker, Squeeze, StateHistory
 from uncap.envs.frames import MODES, Frames, frames_in
@@ -166,7 +166,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         self.privileged = checks.flag("privileged", privileged)
         mode = _autoreset_mode(autoreset_mode)
         self.task_vectors = vectors(conditioning, self.tasks, known_tasks)
-        history = history or _states_of(conditioning)
+        history = history or states(conditioning)
         self.batch = ClosureBatch(
             self.tasks,
             self.num_envs,
@@ -761,13 +761,6 @@ def of_one_row(
     """
     steps = max_episode_steps if episode_steps is None else episode_steps
     return ClosureVectorEnv(task, num_envs, episode_steps=steps, **choices)
-
-
-def _states_of(conditioning: str | Mapping[str, np.ndarray]) -> int:
-    """How many of the last states an observation holds for a conditioning."""
-    if isinstance(conditioning, str):
-        return lookup(CONDITIONINGS, conditioning, "conditioning").states
-    return 1
 
 
 def _autoreset_mode(value: Any) -> AutoresetMode:

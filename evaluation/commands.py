@@ -446,7 +446,7 @@ def _transfer_job(
         num_envs=config.num_envs or job.transfer.num_envs,
         **{name: str(folder) if folder else None for name, folder in folders.items()},
     )
-    return dataclasses.replace(job, transfer=budget)
+    return dataclasses.replace(job, engine=config.engine or job.engine, transfer=budget)
 
 
 def transfer(config: TransferRunConfig, console: Console) -> None:
@@ -554,7 +554,7 @@ def forecast(config: ForecastConfig, console: Console) -> None:
 
     bars("forecast", 0, total, "")
     with bars.progress:
-        source = forecasts.source_of(config.run, on_row, config.memory)
+        source = forecasts.source_of(config.run, on_row, config.memory, config.engine)
         predicted = {}
         for name in targets:
             predicted[name] = forecasts.predictions(source, name)
@@ -1099,7 +1099,7 @@ def gallery(config: GalleryConfig, console: Console) -> None:
         bars("gallery", done, total, name)
 
     with runs.filling(config.out), bars.progress:
-        page = draw(config.out, config.seed, on_row)
+        page = draw(config.out, config.seed, on_row, config.engine)
     console.print(f"gallery: {page}")
 
 
@@ -1160,6 +1160,10 @@ def demos(config: DemosConfig, console: Console) -> None:
 
     if config.pictures and config.format != "lerobot":
         raise ValueError("--pictures goes with --format lerobot only")
+    if config.pictures and config.engine != "cpu":
+        raise ValueError(
+            "--pictures goes with --engine cpu only: episodes are repeated for them, bit for bit"
+        )
     tasks = named_set(config.task_set).train
     settings, actors = recorded(config, tasks)
     check_installed()

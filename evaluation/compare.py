@@ -289,7 +289,7 @@ def compare(
         RunError: cells failed; the table of the others is written and printed.
         SystemExit: a shard was stopped.
     """
-    grid = read_grid(config.grid, axes)
+    grid = read_grid(config.grid, axes).on(config.engine)
     out = config.out or pathlib.Path("runs") / Configuration(grid.name, ()).folder
     folder = out / "cells"
     _check_folder(out, folder, grid, config.grid)
@@ -306,7 +306,8 @@ def compare(
                 cells.run(bars)
             if not config.shard:
                 found = _write(grid, out, folder, cells.failed, config.seed, console)
-    words = program.command("compare", config.grid, "--out", out)
+    engine = ("--engine", config.engine) if config.engine else ()
+    words = program.command("compare", config.grid, "--out", out, *engine)
     if cells.stopped:
         where = places.words_of(config.ray, config.jobs, config.shard)
         again = " ".join([words, *where])

@@ -39,6 +39,22 @@ THREADS: dict[str, Any] = {
 ENGINE: dict[str, Any] = {
     "help": "what runs the simulations",
     "choices": "uncap.envs.engines:ENGINES",
+    "accepts": "uncap.envs.engines:engine_row",
+}
+# of commands that learn
+LEARNING_ENGINE: dict[str, Any] = {
+    **ENGINE,
+    "help": "what runs the simulations of learning; evaluations have cpu",
+}
+TRANSFER_ENGINE: dict[str, Any] = {
+    **ENGINE,
+    "help": "what runs the simulations of learning (default: the run's engine); evaluations have "
+    "cpu",
+}
+GRID_ENGINE: dict[str, Any] = {
+    **ENGINE,
+    "help": "what runs the simulations of learning where the file does not say it (default: cpu); "
+    "evaluations have cpu",
 }
 
 
@@ -225,10 +241,7 @@ class JobConfig:
     )
     num_envs: int = setting(64, "sub-environments", least=1)
     threads: int = setting(0, **THREADS)
-    engine: str = setting(
-        "cpu",
-        **{**ENGINE, "help": "what runs the simulations of learning; evaluations have cpu"},
-    )
+    engine: str = setting("cpu", **LEARNING_ENGINE)
     episodes: int = setting(50, "evaluation episodes per task", least=1)
     validation_episodes: int = setting(
         25, "episodes per task each time checkpoints are compared", least=1
@@ -343,9 +356,7 @@ class SequenceConfig:
     width: int = setting(256, "units per hidden layer", least=4)
     seed: int = setting(0, "of everything random in it", **SEED)
     threads: int = setting(0, **THREADS)
-    engine: str = setting(
-        "cpu", **{**ENGINE, "help": "what runs the simulations of learning; tests have cpu"}
-    )
+    engine: str = setting("cpu", **LEARNING_ENGINE)
     out: pathlib.Path = setting(
         pathlib.Path("runs/sequence"), "folder; the same goes on", path="folder"
     )
@@ -365,6 +376,7 @@ class TransferRunConfig:
         None, "evaluations along each curve, after the one at 0 steps (default: the run's)", least=1
     )
     num_envs: int | None = setting(None, "sub-environments (default: the run's)", least=1)
+    engine: str | None = setting(None, **TRANSFER_ENGINE)
     seeds: int = setting(1, "learners of each kind", least=1)
     methods: tuple[str, ...] = setting(("fine_tune",), **METHODS)
     controls: tuple[str, ...] | None = setting(
@@ -406,6 +418,7 @@ class TuneTransferConfig:
         None, "evaluations along each curve, after the one at 0 steps (default: the run's)", least=1
     )
     num_envs: int | None = setting(None, "sub-environments (default: the run's)", least=1)
+    engine: str | None = setting(None, **TRANSFER_ENGINE)
     unrelated: pathlib.Path | None = setting(None, **UNRELATED)
     specialists: pathlib.Path | None = setting(None, **SPECIALISTS)
     replace: bool = setting(False, "drop what the run holds of a search, instead of going on")
@@ -427,6 +440,7 @@ class ForecastConfig:
         **{**MEMORY, "help": "run folder of a policy with a memory: its first attempts"},
     )
     seed: int = setting(0, "of the bootstrap", **SEED)
+    engine: str = setting("cpu", **ENGINE)
     out: pathlib.Path | None = setting(
         None, "file for the result, as JSON (default: print only)", path="file"
     )
@@ -606,6 +620,7 @@ class GalleryConfig:
     """Picture every closure, closed and open, with its numbers and the distance matrix."""
 
     seed: int = setting(0, "of the starts", **SEED)
+    engine: str = setting("cpu", **ENGINE)
     out: pathlib.Path = setting(pathlib.Path("runs/gallery"), "folder", path="folder")
 
 
@@ -651,7 +666,9 @@ class DemosConfig:
         choices=("minari", "lerobot"),
     )
     pictures: bool = setting(
-        False, "with --format lerobot: pictures of two cameras, too; it takes OpenGL and time"
+        False,
+        "with --format lerobot and --engine cpu: pictures of two cameras, too; it takes OpenGL and "
+        "time",
     )
     out: pathlib.Path = setting(pathlib.Path("runs/demos"), "folder of the dataset", path="folder")
 
@@ -669,6 +686,7 @@ class CompareConfig:
     )
     jobs: int | None = setting(None, **JOBS)
     ray: str | None = setting(None, **RAY)
+    engine: str | None = setting(None, **GRID_ENGINE)
     shard: str | None = setting(
         None,
         "K/N, such as 2/8: train every Nth cell only, beginning with the Kth, and make no table; "
@@ -698,6 +716,7 @@ class TuneConfig:
     )
     jobs: int | None = setting(None, **JOBS)
     ray: str | None = setting(None, **RAY)
+    engine: str | None = setting(None, **GRID_ENGINE)
     seed: int = setting(0, "of the choice of values", **SEED)
     out: pathlib.Path | None = setting(
         None, "folder (default: runs/<name of the study>)", path="folder"

@@ -24,7 +24,7 @@ from uncap.envs import CLOSURES, Closure
 from uncap.evaluation import arm_settings, beginnings, runs
 from uncap.evaluation.arm_settings import ArmSettings
 from uncap.evaluation.arms import ARMS, Arm, arm_of, parted
-from uncap.evaluation.config import TransferConfig
+from uncap.evaluation.config import JobConfig, TransferConfig
 from uncap.evaluation.protocol import EVALUATION_SEED, Episode, evaluate, spread, summary
 from uncap.evaluation.training import SAVES, Session
 from uncap.evaluation.unseen import position
@@ -82,14 +82,15 @@ def settings_of(config: TransferConfig, which: Which) -> ArmSettings:
     return arm_settings.of_arm(arm_settings.read(pathlib.Path(config.settings)), which.kind)
 
 
-def common(config: TransferConfig, source: Any, arm: Arm | None = None) -> dict[str, Any]:
+def common(job: JobConfig, source: Any, arm: Arm | None = None) -> dict[str, Any]:
     """What curves of one entry have in common.
 
     Args:
-        config: of the transfer.
+        job: with the transfer.
         source: the trained policy.
         arm: of a learner, for what matters to it; None: of all.
     """
+    config = job.transfer
     weights = {name: value.numpy() for name, value in source.state_dict().items()}
     found = {
         "budget": config.env_steps,
@@ -97,6 +98,7 @@ def common(config: TransferConfig, source: Any, arm: Arm | None = None) -> dict[
         "episodes": config.episodes,
         "last_episodes": config.last_episodes,
         "num_envs": config.num_envs,
+        "engine": job.engine,
         "source": checkpoints.digest(weights),
     }
     runs_of = {"unrelated": "unrelated", "specialist": "specialists", "memory": "memory"}
@@ -138,7 +140,7 @@ class Curve:
         self.session = session
         self.config = session.config.transfer
         self.arm_settings = settings_of(self.config, which)
-        self.settings = common(self.config, source, self.arm)
+        self.settings = common(session.config, source, self.arm)
         if which.trial is not None:
             self.settings["arm"] = vars(self.arm_settings)
         self.folder = which.folder(session.run)
@@ -265,7 +267,13 @@ class Curve:
             deviation = self._ppo.warm_deviation
             policy.log_std.data.fill_(float(np.log(deviation)))
         if self.arm.adapts and not meta_learning.train(
-            policy, self.meta, self.arm.adapts, self.number, self.seed, self._goes_on
+            policy,
+            self.meta,
+            self.arm.adapts,
+            self.number,
+            self.seed,
+            self._goes_on,
+            engine=self.session.config.engine,
         ):
             return False
         if self.arm.demos:
@@ -286,7 +294,8 @@ class Curve:
         """Clone episodes of the target's expert into the learner's policy."""
         chosen = self.arm_settings
         seed = self.seed + DEMO_SEED
-        data = labelled(self.meta, self.target, self.number, seed, chosen.perturb)
+        episodes = (self.meta, self.target, self.number, seed, chosen.perturb)
+        data = labelled(*episodes, self.session.config.engine)
         updates, rate = chosen.clone_updates, chosen.clone_rate
         if self.arm.adapts:  # as the inner loop did
             updates = meta_learning.MetaConfig.updates
@@ -554,5 +563,5 @@ def attempts(which: Which, session: Session, source: Any) -> None:
     }
     seconds = time.perf_counter() - began
     arm = arm_of(which.kind)
-    learned = {"settings": common(config, source, arm), "curve": curve, "seconds": seconds}
+    learned = {"settings": common(session.config, source, arm), "curve": curve, "seconds": seconds}
     write_json(which.folder(session.run) / FINISHED, learned)

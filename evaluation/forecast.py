@@ -40,12 +40,14 @@ class Source:
         meta: of its checkpoint, see `policy.load_policy`.
         gradient: (parameters,) of imitation on its own rows.
         memory: a policy with a memory that was trained on the same rows, and its checkpoint's JSON.
+        engine: what runs the simulations, a row of `uncap.envs.engines.ENGINES`.
     """
 
     policy: Any
     meta: Mapping[str, Any]
     gradient: torch.Tensor
     memory: tuple[Any, Mapping[str, Any]] | None = None
+    engine: str = "cpu"
 
 
 class Demonstration(NamedTuple):
@@ -109,6 +111,7 @@ def first_attempt(source: Source, target: str, demo: Demonstration) -> float:
         known_tasks=meta["known"],
         seed=DEMO_SEED,
         variants="validation",
+        engine=source.engine,
         sensors=policy.network.sensors,
         episode_steps=meta["episode_steps"],
     )
@@ -140,14 +143,15 @@ def imitation_gradient(policy: Any, demo: Demonstration) -> torch.Tensor:
     )
 
 
-def demonstration(meta: Mapping[str, Any], row: str) -> Demonstration:
+def demonstration(meta: Mapping[str, Any], row: str, engine: str = "cpu") -> Demonstration:
     """One episode of a row's expert, with what the source's policy would be told.
 
     Args:
         meta: of the source's checkpoint.
         row: any row.
+        engine: what runs the simulation.
     """
-    env = expert_env(meta, row, 1, "validation")
+    env = expert_env(meta, row, 1, "validation", engine)
     observations, actions = expert_episodes(env, DEMO_SEED)
     env.close()
     index = meta["tasks"].index(row) if row in meta["tasks"] else 0
@@ -156,7 +160,10 @@ def demonstration(meta: Mapping[str, Any], row: str) -> Demonstration:
 
 
 def source_of(
-    run: pathlib.Path, on_row: Callable[[str], None], memory: pathlib.Path | None = None
+    run: pathlib.Path,
+    on_row: Callable[[str], None],
+    memory: pathlib.Path | None = None,
+    engine: str = "cpu",
 ) -> Source:
     """The policy of a run, with the gradient of imitation on its own rows.
 
@@ -164,6 +171,7 @@ def source_of(
         run: its folder.
         memory: run of a policy with a memory.
         on_row: called with each row that is looked at.
+        engine: what runs the simulations, a row of `uncap.envs.engines.ENGINES`.
 
     Raises:
         CheckpointError: see `load_policy`.
@@ -174,15 +182,15 @@ def source_of(
         raise ValueError(f"{run} cannot be asked: forecasts need a policy without a memory, of ppo")
     total = torch.zeros(())
     for row in meta["tasks"]:
-        total = total + imitation_gradient(policy, demonstration(meta, row))
+        total = total + imitation_gradient(policy, demonstration(meta, row, engine))
         on_row(row)
     gradient = total / len(meta["tasks"])
-    return Source(policy, meta, gradient, remembering(memory) if memory else None)
+    return Source(policy, meta, gradient, remembering(memory) if memory else None, engine)
 
 
 def predictions(source: Source, target: str) -> dict[str, float]:
     """What each predictor says of a target."""
-    demo = demonstration(source.meta, target)
+    demo = demonstration(source.meta, target, source.engine)
     return {
         name: row.predict(source, target, demo)
         for name, row in PREDICTORS.items()

@@ -51,13 +51,19 @@ _HEADS = (
 )
 
 
-def gallery(out: pathlib.Path, seed: int, on_row: Callable[[int, int, str], None]) -> pathlib.Path:
+def gallery(
+    out: pathlib.Path,
+    seed: int,
+    on_row: Callable[[int, int, str], None],
+    engine: str = "cpu",
+) -> pathlib.Path:
     """Write gallery.jpg, distances.png and gallery.html.
 
     Args:
         out: folder.
         seed: of the starts.
         on_row: called with (done, total, name) after each row.
+        engine: what runs the simulations, a row of `uncap.envs.engines.ENGINES`.
 
     Returns:
         The page.
@@ -68,7 +74,7 @@ def gallery(out: pathlib.Path, seed: int, on_row: Callable[[int, int, str], None
     pictures = []
     shown = (*CLOSURES, *COMPOSED)
     for done, name in enumerate(shown, start=1):
-        pictures.append(_closed_and_open(name, seed))
+        pictures.append(_closed_and_open(name, seed, engine))
         on_row(done, len(shown), name)
     sheet = _sheet(pictures)
     matrix = _distance_figure()
@@ -91,12 +97,13 @@ def gallery(out: pathlib.Path, seed: int, on_row: Callable[[int, int, str], None
     return out / "gallery.html"
 
 
-def _closed_and_open(name: str, seed: int) -> np.ndarray:
+def _closed_and_open(name: str, seed: int, engine: str = "cpu") -> np.ndarray:
     """Two pictures of an expert's episode, (_HEIGHT, 2 * _WIDTH, 3) uint8.
 
     The left one is the last state in which the closure was closed, the right one the end.
     """
-    env = ClosureVectorEnv(name, 1, threads=1, autoreset_mode=AutoresetMode.DISABLED)
+    mode = AutoresetMode.DISABLED
+    env = ClosureVectorEnv(name, 1, threads=1, autoreset_mode=mode, engine=engine)
     env.reset(seed=[seed])
     closed, success = _play(env)
     batch = env.batch

@@ -80,6 +80,22 @@ class Grid:
         """Seed by seed, so that a comparison that was stopped early has all configurations."""
         return [Cell(c, seed) for seed in self.seeds for c in self.configurations]
 
+    def on(self, engine: str | None) -> Grid:
+        """The same on an engine, where a cell says none; None: as it is.
+
+        Raises:
+            ValueError: two cells would be the same.
+        """
+        if engine is None:
+            return self
+        own = ("engine", engine)
+        configurations = [
+            c if "engine" in dict(c.flags) else Configuration(c.label, (own, *c.flags))
+            for c in self.configurations
+        ]
+        _check_different(configurations)
+        return dataclasses.replace(self, configurations=tuple(configurations))
+
 
 def shard_of(cells: Sequence[Cell], shard: str | None) -> list[Cell]:
     """The cells of one shard of a grid.

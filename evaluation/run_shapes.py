@@ -181,6 +181,7 @@ _TRIED = fields({"settings": mapped(anything), "scores": listed(share), "score":
 ARM_SETTINGS: Shape = fields(  # of `tune_transfer`
     {"arms": mapped(fields({"chosen": mapped(anything), "tried": listed(_TRIED)}))},
     {"run": text, "targets": listed(text), "budget": count, "seeds": count, "trials": count}
+    | {"engine": text}
     | {"versions": _FACTS, "machine": _FACTS},
 )
 COSINES: Shape = fields({"tasks": listed(text), "cosines": listed(listed(optional(number)))})

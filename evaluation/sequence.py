@@ -220,6 +220,7 @@ class TaskSequence:
             self.config.kept_episodes,
             learner.sensors,
             learner.episode_steps,
+            self.config.engine,
         )
         rehearse = REHEARSALS[self.config.learner].prepare(before)
         return functools.partial(Rehearsing, rehearse=rehearse) if rehearse else None

@@ -71,7 +71,7 @@ def transfer(
         RunError: an entry, or what goes on, has another budget or source; a process was killed.
         CheckpointError: what goes on is damaged.
     """
-    shared = common(session.config.transfer, source)
+    shared = common(session.config, source)
     trained = [CLOSURES[name] for name in meta["tasks"]]
     parts = [_Target(name, session, shared, entries.get(name, {}), trained) for name in targets]
     by_name = {part.name: part for part in parts}
@@ -106,6 +106,8 @@ def check_same(ours: dict[str, Any], theirs: dict[str, Any], place: str) -> None
     Raises:
         RunError: what differs.
     """
+    if theirs:
+        theirs = {"engine": "cpu", **theirs}  # older ones do not say it
     both = [key for key in ours if key in theirs]
     different = [
         f"{key} {theirs[key]}, now {ours[key]}" for key in both if ours[key] != theirs[key]

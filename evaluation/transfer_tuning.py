@@ -103,7 +103,7 @@ def tune(
         for seed in seeds
     ]
     for which in works:
-        _check_kept(which, session, common(config, source, arm_of(which.kind)))
+        _check_kept(which, session, common(session.config, source, arm_of(which.kind)))
     waiting = [which for which in works if not _file(which, session).exists()]
     if not do_all("settings", learn, waiting, session, lambda which: None):
         return None
@@ -124,6 +124,7 @@ def tune(
         "budget": config.env_steps,
         "seeds": config.seeds,
         "trials": trials,
+        "engine": session.config.engine,
         "versions": runs.versions(),
         "machine": runs.machine(),
     }

@@ -93,6 +93,12 @@ class Study:
         configuration = Configuration(f"trial {trial.number:03}", flags)
         return [Cell(configuration, seed) for seed in self.seeds]
 
+    def on(self, engine: str | None) -> Study:
+        """The same on an engine, where the file says none; None: as it is."""
+        if engine is None or "engine" in self.space:
+            return self
+        return dataclasses.replace(self, common={"engine": engine, **self.common})
+
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
@@ -132,7 +138,7 @@ def tune(
         raise ValueError("--ray needs --jobs here: which values are tried depends on it")
     read_toml(config.grid, STUDY_KEYS)  # what is wrong with the file is said first
     check_installed()
-    study = read_study(config.grid, axes)
+    study = read_study(config.grid, axes).on(config.engine)
     out = config.out or pathlib.Path("runs") / Configuration(study.name, ()).folder
     folder = out / "cells"
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not folder.is_dir())):
@@ -148,8 +154,9 @@ def tune(
                 stopped = _train(batch, study, folder, place, failed, bars)
         found = _write(study, out, begun(study, folder), failed, console)
     if stopped:
+        engine = ("--engine", config.engine) if config.engine else ()
         where = places.words_of(config.ray, config.jobs)
-        words = program.command("tune", config.grid, "--out", out, *where)
+        words = program.command("tune", config.grid, "--out", out, *engine, *where)
         console.print(f"stopped; go on with: {words}", markup=False)
     elif failed:
         raise runs.RunError(

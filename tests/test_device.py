@@ -49,9 +49,12 @@ class Played:
         self.n = n
         self.task = np.arange(n) % len(rows)
         self.rngs = [np.random.default_rng(i) for i in range(n)]
+        self.push = None  # (n, 3) N, of the last control step
         self.tracker = EpisodeTracker(n)
         self.squeeze = Squeeze(n)
-        names = (*STATE, *DERIVED, "eq_active")
+        self._pushes = self.batch.variation.pushes
+        self.batch.variation.pushes = self._keep_pushes
+        names = (*STATE, *DERIVED, "eq_active", "xfrc_applied")
         self.host = {name: self.batch.sim.bind(name) for name in names} | self.batch._expanded
         self.after_physics = {}
         self._rest_untouched = self.batch._rest_untouched
@@ -61,6 +64,10 @@ class Played:
     def _keep_and_rest(self):
         self.after_physics = {name: self.host[name].copy() for name in (*STATE, *DERIVED)}
         self._rest_untouched()
+
+    def _keep_pushes(self):
+        self.push = self._pushes()
+        return self.push
 
     def reset(self, ids):
         self.batch.reset(ids, self.task[ids], [self.rngs[i] for i in ids])
@@ -112,6 +119,14 @@ class Compared:
     def tensor(self, values):
         dtype = self.floats if values.dtype.kind == "f" else None
         return torch.as_tensor(values, dtype=dtype)
+
+    def control(self, action):
+        """Send the action; pushes are those of the CPU."""
+        if self.played.push is not None:
+            push, draws = self.played.push, self.step.draws.uniform
+            draws[:, 0] = torch.as_tensor(1.0 * ~push.any(1))
+            draws[:, 1] = torch.as_tensor((np.arctan2(push[:, 1], push[:, 0]) / np.pi + 1) / 2)
+        self.step.control(self.tensor(action))
 
     def given(self, state):
         for name, values in state.items():
@@ -194,7 +209,7 @@ def play(rows, each, forms, level="default", steps=STEPS):
         chosen = np.zeros(played.n, bool)
         chosen[::3] = k == RESTART_AT
         for each_form in compared.values():
-            each_form.step.control(each_form.tensor(action))
+            each_form.control(action)
             each_form.compare("ctrl", each_form.arrays["ctrl"], played.batch.ctrl)
             each_form.given(played.after_physics)
             each_form.step.after_physics()
@@ -462,7 +477,7 @@ class OnMuJoCo:
     def __init__(self, batch):
         self._sim = batch.sim
         self.arrays = {}
-        names = (*STATE, *DERIVED, "eq_active")
+        names = (*STATE, *DERIVED, "eq_active", "xfrc_applied")
         for name, array in (
             {name: batch.sim.bind(name) for name in names} | batch._expanded
         ).items():
@@ -476,8 +491,9 @@ class OnMuJoCo:
         return advance
 
 
-def closures_on_mujoco(rows, n, **choices):
-    batch = ClosureBatch(rows, n, threads=1)
+def closures_on_mujoco(rows, n, level="default", disturb=None, **choices):
+    wrist = choices.get("sensors", "full") != "full"
+    batch = ClosureBatch(rows, n, threads=1, level=level, disturb=disturb, wrist=wrist)
     return DeviceClosures(batch, OnMuJoCo(batch), **choices)
 
 
@@ -525,7 +541,7 @@ def test_starts_are_taken_in_turn():
     assert (closures.task == torch.tensor([0, 1, 0, 1, 0])).all()
     met = []
     for _ in range(3):
-        which = closures.task * 4 + closures._next % 4
+        which = closures.task * 4 + closures._turns._next % 4
         met.append(which.tolist())
         closures.reset()
     # the constructor took the first: of three worlds of a row, and of two
@@ -551,3 +567,176 @@ def test_a_world_that_diverges_is_put_back_at_rest():
         assert (small.arrays["qvel"][world] == 0).all()
     assert torch.equal(small.arrays["site_xpos"][1], before["site_xpos"][1] + 0.01)
     assert (small.arrays["qvel"][1, :9] == 0.51).all()
+
+
+class Conditions:
+    """A vector environment and its counterpart on tensors, with the same starts and draws."""
+
+    STEPS = 12  # of an episode
+
+    def __init__(self, rows, each, **choices):
+        n = each * len(rows)
+        given = {**choices, "episode_steps": self.STEPS, "attempts": 2}
+        self.env = ClosureVectorEnv(rows, n, threads=1, conditioning="stages", **given)
+        self.closures = closures_on_mujoco(rows, n, told="stages", starts=2 * each, **given)
+        self.closures._starts = Starts(self.starts(rows, each, given), self.closures._engine.arrays)
+        self.closures._turns._next -= (
+            self.closures._turns._sharing
+        )  # the constructor took the first
+        self.closures.step_of.draws.renew = lambda generator: self.draw()
+        variation = self.env.batch.variation
+        self.drawn = {}
+        for name in ("pushes", "noise"):
+            monkey = self._noting(name, getattr(variation, name))
+            setattr(variation, name, monkey)
+
+    def _noting(self, name, function):
+        def called(*args):
+            self.drawn[name] = function(*args)
+            return self.drawn[name]
+
+        return called
+
+    def starts(self, rows, each, given):
+        """Of two trials of two attempts for each world, in the order of `draw_starts`."""
+        n = each * len(rows)
+        env = ClosureVectorEnv(rows, n, threads=1, conditioning="stages", **given)
+        env.reset(seed=0)
+        found = [numbers_of(env.batch)]
+        for _ in range(3):
+            for _ in range(self.STEPS + 1):
+                env.step(np.zeros((n, 5)))
+            found.append(numbers_of(env.batch))
+        stacked = {}
+        for name in found[0]:
+            values = np.stack([own[name] for own in found])  # (trials x attempts, n, ...)
+            values = values.reshape(2, 2, each, len(rows), *values.shape[2:])
+            values = np.moveaxis(values, 3, 0)  # (rows, trials, attempts, worlds, ...)
+            values = np.moveaxis(values, 3, 2)  # (rows, trials, worlds, attempts, ...)
+            stacked[name] = values.reshape(-1, *values.shape[4:])
+        return stacked
+
+    def draw(self):
+        """Give the tensors what the CPU has drawn."""
+        draws, variation = self.closures.step_of.draws, self.env.batch.variation
+        push = self.drawn.get("pushes")
+        if push is not None:
+            draws.uniform[:, 0] = torch.as_tensor(1.0 * ~push.any(1))
+            way = np.arctan2(push[:, 1], push[:, 0])
+            draws.uniform[:, 1] = torch.as_tensor((way / np.pi + 1) / 2)
+        noise = self.drawn.get("noise")
+        if noise is not None:
+            draws.normal[:] = torch.as_tensor(noise / variation.values["noise"][:, None])
+
+
+CONDITIONS = {
+    "pushes, noise and delay": {"level": "randomised", "privileged": True, "sensors": "arm"},
+    "a history of noisy states": {"level": "randomised", "history": 3},
+    "a disturbance": {"disturb": {"push": 2, "delay": 2, "noise": 1, "mass": 2}, "history": 2},
+    "another level": {"level": "tilted", "privileged": True},
+}
+
+
+@pytest.mark.parametrize("named", CONDITIONS)
+def test_conditions_are_those_of_the_vector_environment(named):
+    """Trials, too: in them a variant stays, and starts are new."""
+    rows, each = ("bottle", "radiator-cap", "flip-mug"), 2
+    both = Conditions(rows, each, **CONDITIONS[named])
+    env, closures = both.env, both.closures
+    n = env.num_envs
+    noise = np.random.default_rng(0)
+    want, info = env.reset(seed=0)
+    got, got_info = closures.reset()
+    attempts, variants, pushed, compared = [], [], 0, 0
+    for _ in range(4 * (both.STEPS + 1)):
+        assert set(got) == set(want) and set(got_info) == set(info)
+        alike = ~env.batch.touched  # from there on, contacts make more of rounding
+        compared += alike.sum()
+        for name in want:
+            close = {"atol": 2e-6, "err_msg": name}
+            np.testing.assert_allclose(got[name][alike], want[name][alike], **close)
+        for name in info:
+            close = {"atol": 1e-6, "err_msg": name}
+            np.testing.assert_allclose(got_info[name][alike], info[name][alike], **close)
+        attempts.append(info["attempt"])
+        variants.append(env.batch.variant.copy())
+        action = expert_action(env.batch.measure()) + 0.1 * noise.normal(size=(n, 5))
+        want, _, _, _, info = env.step(action)
+        got, _, _, _, got_info = closures.step(torch.as_tensor(action))
+        if "pushes" in both.drawn and both.drawn["pushes"] is not None:
+            pushed += both.drawn["pushes"].any()
+    assert compared > 100
+    assert np.unique(attempts).tolist() == [0, 1]
+    first, second, third = (variants[k * (both.STEPS + 1)] for k in range(3))
+    assert np.array_equal(first, second) and not np.array_equal(first, third)
+    assert pushed > 3 or named == "another level"
+
+
+def test_what_is_told_by_the_last_states_is_observed():
+    closures = closures_on_mujoco(("bottle",), 2, told="history", starts=1)
+    observation, _ = closures.reset()
+    env = ClosureVectorEnv("bottle", 2, conditioning="history")
+    assert observation["state"].shape == env.observation_space["state"].shape
+    assert set(observation) == {"state"}
+
+
+def test_what_is_drawn_on_a_device_is_as_often_and_as_far():
+    closures = closures_on_mujoco(("bottle",), 64, disturb={"push": 1, "noise": 1}, starts=1)
+    closures.reset()
+    draws = closures.step_of.draws
+    before = draws.normal.clone()
+    chances = []
+    for _ in range(50):
+        draws.renew(closures._generator)
+        chances.append(draws.uniform[:, 0] < 0.05)
+    assert not torch.equal(before, draws.normal)
+    assert 0.03 < torch.stack(chances).float().mean() < 0.07
+    assert abs(float(draws.normal.std()) - 1) < 0.05
+    again = closures_on_mujoco(("bottle",), 64, disturb={"push": 1, "noise": 1}, starts=1)
+    again.reset()
+    assert torch.equal(again.step_of.draws.normal, before)  # the same for a seed
+
+
+@pytest.mark.parametrize(
+    ("choices", "words"),
+    (
+        ({"disturb": {"camera": 1}}, "^camera acts on pictures only, and a state on a device"),
+        ({"attempts": 0}, "^attempts must be"),
+        ({"history": -1}, "^history must be"),
+        ({"starts": 0}, "^the starts of each row must be"),
+        ({"episode_steps": 0}, "^episode_steps must be"),
+        ({"privileged": 1}, "^privileged must be"),
+        ({"told": "one-hot"}, "did you mean 'one_hot'"),
+    ),
+)
+def test_conditions_that_are_not_there_are_refused_in_a_line(choices, words):
+    with pytest.raises(ValueError, match=words):
+        closures_on_mujoco(("bottle",), 2, **choices)
+
+
+class WarmedUp(OnMuJoCo):
+    """An engine that steps before it is asked to, as one does that captures a graph."""
+
+    def captured(self, advance):
+        for _ in range(3):
+            advance()
+        return advance
+
+
+def test_steps_before_the_first_one_leave_nothing_behind():
+    rows, n = ("bottle", "flip-mug"), 4
+    played = []
+    for kind in (OnMuJoCo, WarmedUp):
+        batch = ClosureBatch(rows, n, threads=1, level="randomised")
+        closures = DeviceClosures(batch, kind(batch), starts=3, history=2, attempts=2)
+        found = []
+        for reset in (False, True):  # it can be stepped as it was made, too
+            if reset:
+                found.append(closures.reset()[0]["state"].numpy().copy())
+            for _ in range(3):
+                observation, reward, *_, info = closures.step(torch.full((n, 5), 0.3))
+                found += [observation["state"].numpy().copy(), reward.numpy().copy()]
+                found += [info[name].numpy().copy() for name in ("steps", "attempt", "progress")]
+        played.append(found)
+    for one, other in zip(*played, strict=True):
+        assert np.array_equal(one, other)

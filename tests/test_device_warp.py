@@ -37,3 +37,27 @@ def test_a_row_opens_on_warp_as_on_the_cpu(monkeypatch):
         np.testing.assert_allclose(got_reward, reward, atol=1e-3)
     assert (info["progress"] > 0.1).all()
     np.testing.assert_allclose(got_info["expert"], expert_action(env.batch.measure()), atol=1e-2)
+
+
+def test_pushes_delay_and_noise_act_on_warp(monkeypatch):
+    """One world is pushed, of two that are otherwise alike; and the state has noise."""
+    monkeypatch.setenv("UNCAP_WARP_DEVICE", "cpu")
+    disturb = {"push": 3, "delay": 1, "noise": 1}
+    batch = ClosureBatch(("bottle",), 2, threads=1, disturb=disturb)
+    closures = DeviceClosures(batch, WarpWorlds(batch, 2), starts=1, history=2)
+    draws = closures.step_of.draws
+
+    def renew(generator):
+        draws.uniform[:] = torch.tensor([[0.0, 0.5], [0.9, 0.5]])  # along x, and not at all
+        draws.normal[:] = 1.0
+
+    monkeypatch.setattr(draws, "renew", renew)
+    closures.reset()
+    for _ in range(2):
+        observation, *_ = closures.step(torch.ones(2, 5))
+    hand = closures.step_of.measured["tcp"].tensor
+    assert 1e-3 < hand[0, 0] - hand[1, 0] < 0.1  # m
+    assert observation["state"].shape == (2, 72)
+    assert torch.allclose(observation["state"][:, 35], observation["state"][:, 71])  # the bar's
+    noise = observation["state"][:, 71] - closures.step_of.observe()[:, 35]
+    assert ((noise > 0.004) & (noise < 0.011)).all()

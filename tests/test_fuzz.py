@@ -173,7 +173,7 @@ def ask_go_on_transfer(folder: pathlib.Path, said: Said) -> Any:
     source, meta = load_policy(run / "checkpoint")
     session = Session(run, job, 0, lambda *_: None, lambda: True)
     which = curves.Which(CLOSURES[TARGET], "fine_tune", 0)
-    transfer._check_kept(which.folder(run), curves.common(job.transfer, source))
+    transfer._check_kept(which.folder(run), curves.common(job, source))
     curve = curves.Curve(source, meta, which, session)
     curve._resume()
     return curve.points, curve.learner.policy

@@ -9,7 +9,9 @@ from stable_baselines3.common.buffers import DictRolloutBuffer
 from test_device import closures_on_mujoco
 
 import uncap
+from uncap.agents import checkpoints
 from uncap.agents.config import DaggerConfig, LearnerConfig, NetworkConfig, PPOConfig
+from uncap.agents.device import saved
 from uncap.agents.device.config import WideConfig
 from uncap.agents.device.dagger import DeviceDagger, LabelledStates
 from uncap.agents.device.ppo import DevicePPO
@@ -277,3 +279,85 @@ def test_a_learner_has_worlds_on_warp(monkeypatch):
     assert worlds.measure(learner.policy.act).tolist() == [0.0, 0.0]
     others = on_warp(learner, 3, 1, variants="validation")
     assert not torch.allclose(others.observation["state"], first)
+
+
+class Stopped:
+    """Counts rounds or updates of a budget; asks for a stop after some of them."""
+
+    def __init__(self, total, stop_after=None):
+        self.total, self.stop_after, self.said = total, stop_after, []
+
+    def __call__(self, env_steps, number):
+        self.said.append((env_steps, number))
+        return env_steps / self.total
+
+    def stop(self):
+        return len(self.said) == self.stop_after
+
+
+KINDS = {"dagger": DeviceDagger, "ppo": DevicePPO}
+UPDATES = 5
+
+
+def going_on(kind, run=None, stop_after=None, **choices):
+    """A learner that learns for UPDATES rounds or updates, after what is in a run folder."""
+    learner, worlds = learner_of(), worlds_of(expert=kind == "dagger", **choices)
+    rollout = (TINY.dagger if kind == "dagger" else TINY.ppo).rollout
+    budget = Stopped(UPDATES * rollout * N, stop_after)
+    with moved(learner.policy, worlds.device):
+        teacher = KINDS[kind](learner.policy, worlds, TINY, 0)
+        if run is not None and saved.exists(run):
+            assert saved.restore(run, teacher)["kept"] == "beside"
+        teacher.run(budget, budget.stop)
+        if stop_after:
+            saved.save(run, teacher, kept="beside")
+    return learner, budget.said
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_stopped_goes_on_bit_for_bit(kind, tmp_path):
+    choices = {"level": "randomised", "history": 1}
+    whole, said = going_on(kind, **choices)
+    _, first = going_on(kind, tmp_path, 2, **choices)
+    torch.rand(7)  # what others draw meanwhile
+    learner, then = going_on(kind, tmp_path, **choices)
+    assert len(said) == UPDATES and first + then == said
+    weights = learner.policy.state_dict()
+    for name, value in whole.policy.state_dict().items():
+        assert torch.equal(weights[name], value), name
+    saved.forget(tmp_path)
+    assert not saved.exists(tmp_path)
+
+
+def test_what_goes_on_is_refused_where_it_does_not_fit(tmp_path):
+    going_on("ppo", tmp_path, 1)
+    teacher = DevicePPO(learner_of().policy, worlds_of(privileged=True, history=2), TINY, 0)
+    with pytest.raises(checkpoints.CheckpointError, match="is of another training"):
+        saved.restore(tmp_path, teacher)
+    dagger = DeviceDagger(learner_of().policy, worlds_of(expert=True), TINY, 0)
+    with pytest.raises(checkpoints.CheckpointError, match="is of another training"):
+        saved.restore(tmp_path, dagger)
+
+
+def test_worlds_go_on_from_a_snapshot_in_the_midst_of_trials():
+    choices = {"level": "randomised", "history": 2, "attempts": 2, "sensors": "arm"}
+    worlds = worlds_of(expert=True, episode_steps=9, **choices)
+    for _ in range(7):
+        worlds.step(worlds.label)
+    snapshot = worlds.snapshot()
+
+    def played(own):
+        found = []
+        for _ in range(20):
+            outcome = own.step(own.label)
+            found += [outcome.reward, own.observation["state"].clone(), own.label.clone()]
+        return found, own.take_successes()
+
+    want, successes = played(worlds)
+    other = worlds_of(expert=True, episode_steps=9, **choices)
+    other.step(other.label)
+    other.restore(snapshot)
+    got, again = played(other)
+    for one, two in zip(got, want, strict=True):
+        assert torch.equal(one, two)
+    np.testing.assert_array_equal(again, successes)

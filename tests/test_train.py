@@ -505,11 +505,11 @@ def test_gallery_shows_every_row(tmp_path, within, monkeypatch):
 
     real = gallery._closed_and_open
     seen = real("jar", 0)
-    pictures = {"cork": real, "jar": lambda name, seed: seen}  # of the others, the jar's
+    pictures = {"cork": real, "jar": lambda *_: seen}  # of the others, the jar's
     monkeypatch.setattr(
         gallery,
         "_closed_and_open",
-        lambda name, seed: pictures.get(name, pictures["jar"])(name, seed),
+        lambda name, *others: pictures.get(name, pictures["jar"])(name, *others),
     )
     done = within("gallery --out", tmp_path / "g")
     assert done.returncode == 0, done.stderr

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from uncap.agents import checkpoints
 from uncap.agents.config import PPOConfig
 from uncap.agents.device.config import WideConfig
 from uncap.agents.device.rollout import Rollout, advantages, normalised
 from uncap.agents.device.scale import DeviceReturnScale
-from uncap.agents.device.worlds import Tensors, Worlds
+from uncap.agents.device.worlds import Tensors, Worlds, tensors_in
 from uncap.agents.networks import MultiTaskPolicy
 from uncap.agents.ppo import ACTOR_RATE, SMALLEST_DEVIATION, largest_deviation
+from uncap.envs.device.states import copies_of, write_back
 
 # stable-baselines3's defaults, which PPO has on the CPU
 VALUE_WEIGHT = 0.5
@@ -36,6 +39,7 @@ class DevicePPO:
 
     Attributes:
         env_steps: so far.
+        used: share of the budget so far.
 
     Raises:
         ValueError: a policy or settings that need more than there is here.
@@ -47,6 +51,7 @@ class DevicePPO:
         self.worlds = worlds
         self.config = config.ppo
         self.env_steps = 0
+        self.used = 0.0
         self._scale = DeviceReturnScale(worlds.sums, self.config.gamma)
         self._rollout = Rollout(self.config.rollout)
         torch.manual_seed(seed)
@@ -59,17 +64,46 @@ class DevicePPO:
             groups, lr=self.config.learning_rate, eps=ADAM_EPSILON, fused=True
         )
 
-    def run(self, on_update: Callable[[int, float], float]) -> None:
-        """Learn until the budget is used.
+    def run(
+        self, on_update: Callable[[int, float], float], stop: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Learn until the budget is used, or a stop is asked for.
 
         Args:
             on_update: called with (env steps, approximate KL divergence) after each update;
                 returns the share of the budget that is used. At 1 or more, this was the last one.
+            stop: asked before each rollout; its state can be saved then.
         """
-        used = 0.0
-        while used < 1:
+        while self.used < 1 and not stop():
             last_value = self._collect()
-            used = on_update(self.env_steps, self._update(last_value))
+            self.used = on_update(self.env_steps, self._update(last_value))
+
+    def snapshot(self) -> dict[str, Any]:
+        """All that the next rollout and update read, see `saved.save`."""
+        return {
+            "policy": copies_of(self.policy.state_dict()),
+            "worlds": self.worlds.snapshot(),
+            "scale": copies_of(self._scale.memory()),
+            "optimizer": checkpoints.optimizer_state(self._optimizer),
+            "generator": self._generator.get_state().numpy(),
+            "noise": _noise_state(self.worlds.device).numpy(),
+            "env_steps": self.env_steps,
+            "used": self.used,
+        }
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Return to a snapshot.
+
+        Raises:
+            ValueError, RuntimeError: it is of another policy, or of other worlds.
+        """
+        self.worlds.restore(snapshot["worlds"])
+        self.policy.load_state_dict(tensors_in(snapshot["policy"]))
+        write_back(self._scale.memory(), snapshot["scale"])
+        checkpoints.load_optimizer(self._optimizer, snapshot["optimizer"])
+        self._generator.set_state(torch.as_tensor(snapshot["generator"]))
+        _set_noise_state(self.worlds.device, torch.as_tensor(snapshot["noise"]))
+        self.env_steps, self.used = snapshot["env_steps"], snapshot["used"]
 
     @torch.no_grad()
     def _collect(self) -> Tensor:
@@ -148,6 +182,19 @@ class DevicePPO:
         squared = (batch["target"] - value[:, 0]) ** 2
         divergence = (ratio - 1 - log_ratio).mean()
         return VALUE_WEIGHT * squared.mean() - surrogate.mean(), divergence.item()
+
+
+def _noise_state(device: torch.device) -> Tensor:
+    """State of torch's own generator, which draws the noise of actions on a device."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def _set_noise_state(device: torch.device, state: Tensor) -> None:
+    """Return to what `_noise_state` gave."""
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.set_rng_state(state)
 
 
 def _refuse_unknown(policy: MultiTaskPolicy, config: PPOConfig) -> None:

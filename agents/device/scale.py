@@ -32,6 +32,10 @@ class DeviceReturnScale:
         self.mean = torch.zeros_like(self.count)
         self.m2 = torch.zeros_like(self.count)
 
+    def memory(self) -> dict[str, Tensor]:
+        """What is remembered, by name."""
+        return {name: getattr(self, name) for name in ("returns", "count", "mean", "m2")}
+
     def __call__(self, reward: Tensor, ended: Tensor, running: Tensor) -> Tensor:
         """Scale rewards (n,), and learn from those of the steps that belong to an episode.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from uncap.agents.device.sums import TaskSums
 from uncap.agents.networks import MultiTaskPolicy
 from uncap.envs.batch import ClosureBatch
 from uncap.envs.device.closures import DeviceClosures
+from uncap.envs.device.states import copies_of
 from uncap.envs.pool import VARIANT_STREAMS
 from uncap.envs.tables import lookup
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # it imports everything that learns
     from uncap.agents.learner import Learner
 
 Tensors = dict[str, Tensor]
+_REMEMBERED = ("_restarting", "_counts", "_episodes", "_successes")  # of `Worlds`, between steps
 
 
 class Outcome(NamedTuple):
@@ -106,6 +108,35 @@ class Worlds:
         self._restarting = outcome.ended
         return outcome
 
+    def snapshot(self) -> dict[str, Any]:
+        """Copies of all that the next step reads, see `DeviceClosures.snapshot`."""
+        own = {name: getattr(self, name) for name in _REMEMBERED}
+        label = {} if self.label is None else {"label": self.label}
+        return {
+            "closures": self.closures.snapshot(),
+            "own": copies_of({**own, **label}),
+            "observation": copies_of(self.observation),
+        }
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Return to a snapshot.
+
+        Raises:
+            ValueError: it is of other worlds.
+        """
+        self.closures.restore(snapshot["closures"])
+        on_device = {
+            name: torch.as_tensor(value, device=self.device)
+            for name, value in snapshot["own"].items()
+        }
+        for name in _REMEMBERED:
+            setattr(self, name, on_device[name])
+        self.label = on_device.get("label")
+        self.observation = {
+            name: torch.as_tensor(value, device=self.device)
+            for name, value in snapshot["observation"].items()
+        }
+
     def take_successes(self) -> np.ndarray:
         """Success rate (tasks,) of the episodes finished since the last call; nan where none."""
         rates = (self._successes / self._episodes).cpu().numpy()
@@ -154,6 +185,7 @@ def on_warp(
 
     Raises:
         EngineUnavailable: MuJoCo Warp is not installed, or has no such device.
+        ValueError: the learner samples its rows in a way that is on the CPU only.
     """
     from uncap.envs.device.warp_worlds import WarpWorlds
 
@@ -161,22 +193,32 @@ def on_warp(
     if variants != "train":
         stream = lookup(VARIANT_STREAMS, variants, "stream of variants")
         batch = ClosureBatch(learner.tasks, batch.n, variant_seed=stream, wrist=batch.wrist)
+    if learner.sampling != "uniform":
+        raise ValueError(
+            f"worlds on a device practise all rows alike: sampling uniform, not {learner.sampling}"
+        )
     seed = learner.seed if seed is None else seed
     closures = DeviceClosures(
         batch,
         WarpWorlds(batch, num_envs),
-        told=learner.conditioning,
+        told=learner.vectors,
+        known_tasks=learner.known_tasks,
         sensors=learner.sensors,
         reward=learner.config.reward,
         starts=starts,
+        attempts=learner.config.attempts,
+        episode_steps=learner.episode_steps,
         seed=seed,
         expert=expert,
         compiler=compiler,
     )
-    if learner.episode_steps is not None:
-        closures.episode_steps.fill_(learner.episode_steps)
     generator = torch.Generator(closures.task.device).manual_seed(seed)
     return Worlds(closures, len(learner.tasks), generator)
+
+
+def tensors_in(arrays: dict[str, np.ndarray]) -> Tensors:
+    """Tensors, on the CPU, of what `states.copies_of` gave."""
+    return {name: torch.as_tensor(value) for name, value in arrays.items()}
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -11,9 +11,13 @@ from torch import Tensor
 
 from uncap.envs import checks, conditioning, observations
 from uncap.envs.batch import ClosureBatch
+from uncap.envs.device.arrays import tensor_of, wrapped
 from uncap.envs.device.fusing import fused
 from uncap.envs.device.starts import Starts, draw_starts
+from uncap.envs.device.states import copies_of, on_device, tensors_of, write_back
 from uncap.envs.device.step import DeviceStep
+from uncap.envs.device.turns import Turns
+from uncap.envs.episodes import StateHistory
 
 Tensors = dict[str, Tensor]
 Returned = tuple[Tensors, Tensor, Tensor, Tensor, Tensors]
@@ -51,14 +55,23 @@ class DeviceClosures:
     an episode its world takes its next start; its action is ignored, and its reward 0.
     What a step returns may be overwritten by the next one.
 
+    What varies is what varies in the batch: its level and its disturbances. Formulas are the
+    CPU's; what is drawn in every control step is drawn by a generator on the device.
+
     Args:
         batch: of the closures, on the CPU: it draws the starts.
         engine: the physics of n worlds.
-        told: a row of `conditioning.CONDITIONINGS`.
+        told: a row of `conditioning.CONDITIONINGS`, or the rows' vectors by name.
+        known_tasks: see `ClosureVectorEnv`.
         sensors: a row of `sensors.SENSORS`.
+        privileged: see `ClosureVectorEnv`.
+        history: likewise.
         reward: a row of `rewards.REWARDS`.
-        starts: of each row; a world takes them in turn, beside the other worlds of its row.
-        seed: of the starts.
+        starts: of each row; a world takes them in turn, beside the other worlds of its row. Where
+            there are several attempts: trials.
+        attempts: see `ClosureVectorEnv`.
+        episode_steps: control steps of every episode; by default the row's `steps`.
+        seed: of the starts, and of what is drawn in every control step.
         expert: compute the expert's action in every step, too: `info["expert"]`.
         compiler: a backend of `torch.compile`, such as `inductor`, that fuses what is done around
             the physics into fewer kernels, see `fusing.fused`; minutes, at the first step.
@@ -66,7 +79,14 @@ class DeviceClosures:
     Attributes:
         step_of: the control step of all worlds.
         task: (n,) index of the rows.
+        attempts: as given.
+        sizes: numbers of a world's observations, by name.
         episode_steps: (n,) control steps of each world's episodes.
+
+    Raises:
+        KeyError: unknown conditioning, sensors or reward; close matches are named.
+        ValueError: a number out of range; a conditioning that cannot act on a row; a disturbance
+            of pictures.
     """
 
     def __init__(  # noqa: PLR0913 - choices, most of them by name
@@ -74,10 +94,15 @@ class DeviceClosures:
         batch: ClosureBatch,
         engine: Engine,
         *,
-        told: str = "parameters",
+        told: str | Mapping[str, np.ndarray] = "parameters",
+        known_tasks: Sequence[str] | None = None,
         sensors: str = observations.FULL,
+        privileged: bool = False,
+        history: int | None = None,
         reward: str = "dense",
         starts: int = 64,
+        attempts: int = 1,
+        episode_steps: int | None = None,
         seed: int = 0,
         expert: bool = False,
         compiler: str | None = None,
@@ -86,19 +111,29 @@ class DeviceClosures:
         n, device = len(arrays["qpos"]), arrays["qpos"].device
         self._engine = engine
         self._expert = expert
+        self._privileged = checks.flag("privileged", privileged)
         self.step_of = DeviceStep(batch, arrays, sensors, reward, engine.fields)
-        self._each = checks.integer("the starts of each row", starts, 1)
-        self._starts = Starts(draw_starts(batch, starts, checks.seed(seed) or 0), arrays)
-        self._vectors = torch.as_tensor(conditioning.vectors(told, batch.names), device=device)
-        self._vectors = self._vectors.to(arrays["qpos"].dtype)
+        self._vectors = torch.as_tensor(
+            conditioning.vectors(told, batch.names, known_tasks), device=device
+        ).to(arrays["qpos"].dtype)
+        if history is None:
+            history = conditioning.states(told)
+        history = checks.integer("history", history, 1, checks.MOST_STATES)
+        self._history = self._history_of(history, arrays["qpos"])
+        self.sizes = self._sizes_with(history)
 
-        rows = len(batch.names)
-        world = np.arange(n)
-        self.task = torch.as_tensor(world % rows, device=device)
-        # of the starts of its row, which a world takes next: it shares them with others
-        self._next = torch.as_tensor(world // rows, device=device)
-        self._sharing = torch.as_tensor((n - world % rows + rows - 1) // rows, device=device)
+        self._batch = batch
+        self._each = checks.integer("the starts of each row", starts, 1)
+        self.attempts = checks.integer("attempts", attempts, 1, checks.MOST_ATTEMPTS)
+        self._seed = checks.seed(seed) or 0
+        self._starts = Starts(self._drawn(), arrays)
+        self._generator = torch.Generator(device).manual_seed(self._seed)
+        self._turns = Turns(n, len(batch.names), starts, self.attempts, device)
+        self.task = self._turns.task
         self.episode_steps = torch.as_tensor(batch.episode_steps, device=device)[self.task]
+        if episode_steps is not None:
+            steps = checks.integer("episode_steps", episode_steps, 1, checks.MOST_STEPS)
+            self.episode_steps.fill_(steps)
         self._action = arrays["qpos"].new_zeros(n, 5)
         self._done = torch.zeros(n, dtype=torch.bool, device=device)
         self._returned: Returned | None = None
@@ -109,20 +144,61 @@ class DeviceClosures:
             self._before = fused(self._before, self._action, compiler=compiler)
             self._after = fused(self._after, self._done, compiler=compiler)
         self._advance = engine.captured(self._advance_once)
+        self.reset(self._seed)  # to trace and to capture is to step
 
-    def reset(self) -> tuple[Tensors, Tensors]:
-        """Begin an episode in every world; observations and info, see `step`."""
-        self._restart(torch.ones_like(self._done))
+    def _history_of(self, length: int, like: Tensor) -> StateHistory | None:
+        """The last states of every world, where an observation holds more than the present one."""
+        if length == 1:
+            return None
+        size = observations.layout(self.step_of.sensors).size
+        return on_device(StateHistory(len(like), length, size), like.device, like.dtype)
+
+    def _sizes_with(self, history: int) -> dict[str, int]:
+        sizes = {"state": history * observations.layout(self.step_of.sensors).size}
+        if self._privileged:
+            sizes["privileged"] = observations.SIZE
+        if self._vectors.shape[-1]:
+            sizes["task"] = self._vectors.shape[-1]
+        return sizes
+
+    def _drawn(self) -> dict[str, np.ndarray]:
+        """Numbers of the seed's starts."""
+        return draw_starts(self._batch, self._each, self._seed, self.attempts)
+
+    def reset(self, seed: int | None = None) -> tuple[Tensors, Tensors]:
+        """Begin an episode, and a trial, in every world.
+
+        Args:
+            seed: the same seed gives the same starts, and draws, from the first on: the CPU draws
+                another seed's starts for it, which takes its time. None: what comes next.
+
+        Returns:
+            Observations and info, see `step`.
+        """
+        if seed is not None:
+            self._rewind(checks.seed(seed) or 0)
+        everyone = torch.ones_like(self._done)
         self._done.zero_()
+        self.step_of.draws.renew(self._generator)
+        self._restart(everyone, self._done)
         self.step_of.measure()
         _, info = self.step_of.paid()
-        return self._observation(), self._with_labels(info)
+        return self._observation(), self._completed(info)
 
-    def _restart(self, chosen: Tensor) -> None:
-        """Begin new episodes in the chosen worlds, bool (n,)."""
-        which = self.task * self._each + self._next % self._each
+    def _rewind(self, seed: int) -> None:
+        """Go to the beginning of a seed."""
+        if seed != self._seed:
+            self._seed = seed
+            self._starts.replace(self._drawn())
+        self._turns.rewind()
+        self._generator.manual_seed(seed)
+
+    def _restart(self, chosen: Tensor, going_on: Tensor) -> None:
+        """Begin new episodes in the chosen worlds; some go on with their trial: see `Turns`."""
+        which = self._turns.take(chosen, going_on)
         self.step_of.restart(chosen, self._starts, which)
-        self._next += self._sharing * chosen
+        if self._history is not None:
+            self._history.restart(wrapped(chosen, self._vectors.dtype))
 
     def step(self, action: Tensor) -> Returned:
         """Advance every world by one control step (50 ms).
@@ -135,9 +211,33 @@ class DeviceClosures:
             `ClosureVectorEnv`.
         """
         self._action.copy_(action)
+        self.step_of.draws.renew(self._generator)
         self._advance()
         assert self._returned is not None  # by the first step
         return self._returned
+
+    def _memory(self) -> Tensors:
+        history = tensors_of(self._history) if self._history is not None else {}
+        return {
+            **self.step_of.memory(),
+            **{f"turns.{name}": value for name, value in self._turns.memory().items()},
+            **{f"history.{name}": value for name, value in history.items()},
+            "done": self._done,
+        }
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """Copies, by name, of all that the next step reads, but for the table of starts."""
+        state = self._generator.get_state()
+        return {**copies_of(self._memory()), "generator": state.numpy().copy()}
+
+    def restore(self, snapshot: Mapping[str, np.ndarray]) -> None:
+        """Return to a snapshot of worlds that were made, and reset, alike.
+
+        Raises:
+            ValueError: it is of others; nothing is changed.
+        """
+        write_back(self._memory(), snapshot)
+        self._generator.set_state(torch.as_tensor(snapshot["generator"]))
 
     def _advance_once(self) -> None:
         self._before(self._action)
@@ -160,7 +260,7 @@ class DeviceClosures:
         restarting = done.clone()
         running = ~restarting
         step.after_physics()
-        self._restart(restarting)
+        self._restart(restarting, restarting)
         step.measure()
         step.count(running)
         reward, info = step.paid()
@@ -168,15 +268,27 @@ class DeviceClosures:
         truncated = step.steps >= self.episode_steps
         done.copy_(truncated)
         terminated = torch.zeros_like(truncated)
-        observation, info = self._observation(), self._with_labels(info)
+        observation, info = self._observation(), self._completed(info)
         return observation, reward, terminated, truncated, info
 
     def _observation(self) -> Tensors:
-        """Observations (n, size): `state`, and `task`, what is told, unless that is empty."""
-        told = {"task": self.step_of.told(self._vectors)} if self._vectors.shape[-1] else {}
-        return {"state": self.step_of.observe(), **told}
+        """Observations (n, size) by name: those of `ClosureVectorEnv`."""
+        observation = {"state": self._remembered(self.step_of.sense())}
+        if self._privileged:
+            observation["privileged"] = self.step_of.observe(observations.FULL)
+        if self._vectors.shape[-1]:
+            observation["task"] = self.step_of.told(self._vectors)
+        return observation
 
-    def _with_labels(self, info: Tensors) -> Tensors:
-        """The info with the tasks, and the expert's action where that is asked for."""
+    def _remembered(self, state: Tensor) -> Tensor:
+        """The last states (n, size x history), to which a state (n, size) is added."""
+        if self._history is None:
+            return state
+        self._history.append(wrapped(state, state.dtype))
+        return tensor_of(self._history.stacked())
+
+    def _completed(self, info: Tensors) -> Tensors:
+        """The info with the tasks, the attempts of trials, and the expert's action if asked for."""
+        attempt = {"attempt": self._turns.attempt.clone()} if self.attempts > 1 else {}
         expert = {"expert": self.step_of.expert()} if self._expert else {}
-        return {**info, "task_index": self.task, **expert}
+        return {**attempt, **info, "task_index": self.task, **expert}

@@ -44,6 +44,13 @@ class Starts:
             if name in drawn
         }
 
+    def replace(self, drawn: Mapping[str, np.ndarray]) -> None:
+        """Have other starts, as many, in the same memory."""
+        self.variant.copy_(torch.as_tensor(drawn["variant"]))
+        self._state.replace(drawn)
+        for name, values in self._values.items():
+            values.copy_(torch.as_tensor(drawn[name]))
+
     def write(self, chosen: Array, which: Tensor, variation: Variation) -> None:
         """Put the chosen worlds, bool (n,), where their starts which (n,) are."""
         for name, values in self._state.of(which).items():
@@ -62,16 +69,19 @@ def numbers_of(batch: ClosureBatch) -> dict[str, np.ndarray]:
     return {**state, **values, "variant": batch.variant.copy()}
 
 
-def draw_starts(batch: ClosureBatch, each: int, seed: int) -> dict[str, np.ndarray]:
-    """Numbers of starts of every row, `each` of the first, then of the second, and so on.
+def draw_starts(
+    batch: ClosureBatch, each: int, seed: int, attempts: int = 1
+) -> dict[str, np.ndarray]:
+    """Numbers of trials of every row, `each` of the first, then of the second, and so on.
 
     Args:
         batch: draws them; its simulations are reset.
         each: how many of each row.
         seed: the same seed gives the same starts, for any number of simulations.
+        attempts: starts of each trial, which have the same variant.
 
     Returns:
-        (rows x each, ...) by name.
+        (rows x each x attempts, ...) by name.
     """
     task = np.repeat(np.arange(len(batch.names)), each)
     sequences = np.random.SeedSequence(seed).spawn(len(task))
@@ -79,7 +89,18 @@ def draw_starts(batch: ClosureBatch, each: int, seed: int) -> dict[str, np.ndarr
     for first in range(0, len(task), batch.n):
         own = task[first : first + batch.n]
         rngs = [np.random.default_rng(child) for child in sequences[first : first + batch.n]]
-        batch.reset(np.arange(len(own)), own, rngs)
-        found = numbers_of(batch)
-        rounds.append({name: values[: len(own)] for name, values in found.items()})
+        rounds.append(_draw_trials(batch, own, rngs, attempts))
     return {name: np.concatenate([found[name] for found in rounds]) for name in rounds[0]}
+
+
+def _draw_trials(
+    batch: ClosureBatch, task: np.ndarray, rngs: list[np.random.Generator], attempts: int
+) -> dict[str, np.ndarray]:
+    """Numbers (k x attempts, ...) by name of trials of tasks (k,), one after the other."""
+    k = len(task)
+    found = []
+    for attempt in range(attempts):
+        batch.reset(np.arange(k), task, rngs, np.full(k, attempt > 0))
+        found.append({name: values[:k] for name, values in numbers_of(batch).items()})
+    stacked = {name: np.stack([own[name] for own in found], 1) for name in found[0]}
+    return {name: values.reshape(-1, *values.shape[2:]) for name, values in stacked.items()}

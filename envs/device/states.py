@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,6 +29,37 @@ def on_device(owner: Owner, device: torch.device, floats: torch.dtype) -> Owner:
                 if isinstance(part, np.ndarray):
                     value[key] = _copied(part, device, floats)
     return owner
+
+
+def tensors_of(owner: Any) -> dict[str, torch.Tensor]:
+    """The tensors that stand in the place of an owner's arrays, those in dictionaries, too."""
+    found = {}
+    for name, value in vars(owner).items():
+        parts = (
+            {f"{name}.{key}": part for key, part in value.items()}
+            if isinstance(value, dict)
+            else {name: value}
+        )
+        found |= {key: part.tensor for key, part in parts.items() if isinstance(part, TensorArray)}
+    return found
+
+
+def copies_of(memory: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """Copies of tensors by name, in the processor's memory."""
+    return {name: value.to("cpu", copy=True).numpy() for name, value in memory.items()}
+
+
+def write_back(memory: Mapping[str, torch.Tensor], copies: Mapping[str, np.ndarray]) -> None:
+    """Write what `copies_of` gave over the tensors that it was of.
+
+    Raises:
+        ValueError: another shape, or a tensor that is not among the copies.
+    """
+    for name, value in memory.items():
+        if name not in copies or copies[name].shape != tuple(value.shape):
+            raise ValueError(f"it has no {name} of shape {tuple(value.shape)}")
+    for name, value in memory.items():
+        value.copy_(torch.as_tensor(copies[name]))
 
 
 def in_place(owner: Any, change: Callable[[], Any]) -> Any:

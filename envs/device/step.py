@@ -15,11 +15,12 @@ An engine steps its worlds between `control` and `after_physics`:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from uncap.envs import measures, observations, rewards, robot
+from uncap.envs import disturbances, measures, observations, rewards, robot
 from uncap.envs.batch import (
     MEASURED_CONSTANTS,
     MEASURED_STAGE,
@@ -31,10 +32,11 @@ from uncap.envs.batch import (
 )
 from uncap.envs.device.arm import joint_steps
 from uncap.envs.device.arrays import Array, tensor_of, wrapped
+from uncap.envs.device.draws import Draws
 from uncap.envs.device.lids import Lids
 from uncap.envs.device.recovery import Recovery
 from uncap.envs.device.starts import Starts
-from uncap.envs.device.states import in_place, on_device
+from uncap.envs.device.states import in_place, on_device, tensors_of
 from uncap.envs.episodes import EpisodeTracker, Squeeze
 from uncap.envs.experts import MOVES, Plan
 from uncap.envs.measures import Containers, Hand, Sideways
@@ -56,8 +58,8 @@ class DeviceStep:
             and the places in MuJoCo's arrays, which are the engine's, too.
         arrays: the engine's arrays, (n, ...) by MuJoCo's names. The state and what follows of it:
             qpos, qvel, ctrl, eq_active, mocap_pos, mocap_quat, site_xpos, site_xmat, sensordata,
-            xanchor, xaxis; and the fields of its models that it has for every world. Their type is
-            the one that formulas are computed in.
+            xanchor, xaxis; xfrc_applied where hands are pushed; and the fields of its models that
+            it has for every world. Their type is the one that formulas are computed in.
         sensors: a row of `sensors.SENSORS`; others than `full` need a batch with wrist=True.
         reward: a row of `rewards.REWARDS`.
         fields: (2 x variants, ...) by name, what the engine has of `models.Models.fields`, where
@@ -67,6 +69,10 @@ class DeviceStep:
         lids: what holds them.
         episodes: what is remembered of the present ones.
         measured: what `measure` found last.
+        draws: what is drawn in every control step; `draws.renew` before it.
+
+    Raises:
+        ValueError: a disturbance of pictures: none are drawn.
     """
 
     def __init__(
@@ -85,6 +91,7 @@ class DeviceStep:
         self._variants_per_task = len(batch.pool) // len(batch.names)
         self._reward = lookup(rewards.REWARDS, reward, "reward")
         self._arrays = {name: wrapped(tensor, floats) for name, tensor in arrays.items()}
+        disturbances.refuse_unseen(batch.disturb, "a state on a device")
         drawn = batch.variation
         self.variation = on_device(Variation(drawn.level, n, drawn.disturbed), device, floats)
         if fields is None:
@@ -95,6 +102,11 @@ class DeviceStep:
         if sensors != observations.FULL:
             self._squeeze = on_device(Squeeze(n), device, floats)
         self._hand = Hand.of(batch.model, self._arrays)
+        size = observations.layout(sensors).size
+        self.draws = Draws(self.variation.varied, arrays["qpos"], size)
+        self._push: Array | None = None  # (n, 3) N view, on the hands from outside
+        if self.draws.uniform is not None:
+            self._push = self._arrays["xfrc_applied"][:, batch.model.body("hand").id, :3]
         self._flange = flange_of(batch.model)
         self._recovery = Recovery(arrays)
         self._target_range = batch.model.actuator_ctrlrange[robot.ARM].T.copy()  # (2, 7) rad
@@ -104,6 +116,25 @@ class DeviceStep:
     def _zeros(self, *shape: int) -> Array:
         qpos = tensor_of(self._arrays["qpos"])
         return wrapped(qpos.new_zeros(shape), self._floats)
+
+    def memory(self) -> dict[str, Tensor]:
+        """All that the next control step reads, live, by name."""
+        owners: dict[str, Any] = {
+            "lids": self.lids,
+            "episodes": self.episodes,
+            "variation": self.variation,
+            "squeeze": self._squeeze,
+        }
+        own = {
+            f"{owner}.{name}": tensor
+            for owner, part in owners.items()
+            if part is not None
+            for name, tensor in tensors_of(part).items()
+        }
+        arrays = {f"engine.{name}": tensor_of(array) for name, array in self._arrays.items()}
+        containers = self._containers._asdict()
+        places = {f"container.{name}": tensor_of(array) for name, array in containers.items()}
+        return {**arrays, **own, **places}
 
     def restart(self, chosen: Tensor, starts: Starts, which: Tensor) -> None:
         """Begin new episodes.
@@ -131,6 +162,7 @@ class DeviceStep:
     def control(self, action: Tensor) -> None:
         """Write the targets of an action (n, 5) in [-1, 1], see `ClosureBatch.step`."""
         sent = self.variation.delayed(wrapped(action, self._floats))
+        self._push_hands()
         offsets = within_walls(STEP_POSITION * sent[:, :3], self._hand.position)
         turns = STEP_YAW * sent[:, 3]
         hand = self._hand
@@ -148,6 +180,13 @@ class DeviceStep:
         ctrl[:, robot.ARM] = np.minimum(np.maximum(target, low), high)
         ctrl[:, robot.FINGERS] = FINGER_OPEN / 2 * (sent[:, 4:5] + 1)
         self._recovery.keep()
+
+    def _push_hands(self) -> None:
+        """Push the hands as is drawn, where anything does."""
+        if self._push is not None and self.draws.uniform is not None:
+            uniform = wrapped(self.draws.uniform, self._floats)
+            way = np.pi * (2 * uniform[:, 1] - 1)
+            self._push[:] = self.variation.push_of(uniform[:, 0], way)
 
     def after_physics(self) -> None:
         """Find what the physics did to the lids, and write what holds them from now on."""
@@ -234,10 +273,18 @@ class DeviceStep:
         return reward, {name: tensor_of(value) for name, value in info.items()}
 
     def observe(self, sensors: str | None = None) -> Tensor:
-        """The state observation, (n, size), see `observations.observe`."""
+        """The state (n, size) without noise, see `observations.observe`."""
         held = self.episodes.held_progress
         sensors = sensors or self.sensors
         return tensor_of(observations.observe(self.measured, held, sensors=sensors))
+
+    def sense(self) -> Tensor:
+        """The state (n, size) with its noise, where there is any."""
+        if self.draws.normal is None:
+            return self.observe()
+        noise = self.variation.noise_of(wrapped(self.draws.normal, self._floats))
+        held = self.episodes.held_progress
+        return tensor_of(observations.observe(self.measured, held, noise, self.sensors))
 
     def told(self, task_vectors: Tensor) -> Tensor:
         """What is told of the tasks at their present stages, (n, size).

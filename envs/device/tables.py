@@ -97,9 +97,17 @@ class Gathered:
     ):
         self.targets = {name: targets[name] for name in tables}
         self._sizes = [math.prod(table.shape[1:]) for table in tables.values()]
-        wide = [table.reshape(len(table), -1) for table in tables.values()]
         device = next(iter(self.targets.values())).device
-        self._table = torch.as_tensor(np.concatenate(wide, 1), dtype=floats, device=device)
+        self._table = torch.as_tensor(self._wide(tables), dtype=floats, device=device)
+
+    def _wide(self, tables: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The targets' tables beside each other, (rows, width)."""
+        found = (tables[name] for name in self.targets)
+        return np.concatenate([table.reshape(len(table), -1) for table in found], 1)
+
+    def replace(self, tables: Mapping[str, np.ndarray]) -> None:
+        """Have other values, of tables of the same shapes, in the same memory."""
+        self._table.copy_(torch.as_tensor(self._wide(tables)))
 
     def of(self, rows: Tensor) -> dict[str, Tensor]:
         """Values (n, ...) by name, of rows (n,) int64."""

@@ -1,0 +1,97 @@
+"""The script that trains on a GPU, on Warp's CPU device: it stops, and goes on."""
+
+import importlib
+import json
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mujoco_warp")
+
+from uncap.agents import checkpoints
+from uncap.agents.config import DaggerConfig, PPOConfig
+from uncap.agents.device.config import WideConfig
+from uncap.evaluation.metrics import read_metrics
+
+ROOT = pathlib.Path(__file__).parent.parent
+STEPS = {"dagger": 120, "ppo": 120}  # environment steps: of three rounds or updates
+FLAGS = "--task-set bottle,mug: --width 8 --num-envs 4 --starts 2"
+
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(ROOT / "benchmarks")
+    gpu_train = importlib.import_module("gpu_train")
+
+
+def toy_config(options):
+    dagger = DaggerConfig(rollout=10, updates=5, minibatch=64)
+    ppo = PPOConfig(rollout=10, minibatches=2, epochs=1)
+    return WideConfig(options.num_envs, options.starts, states=1000, dagger=dagger, ppo=ppo)
+
+
+@pytest.fixture
+def train(monkeypatch, capsys):
+    """Runs the script with words; gives its exit status, and what it printed."""
+    monkeypatch.setenv("UNCAP_WARP_DEVICE", "cpu")
+    monkeypatch.setattr(gpu_train, "validated", lambda learner: 0.5)
+    monkeypatch.setattr(gpu_train, "evaluate_on_device", lambda *_: None)
+    monkeypatch.setattr(gpu_train, "SAY_EVERY", 0.0)
+    monkeypatch.setattr(gpu_train, "wide_config", toy_config)
+
+    def called(*words, stop_after=None):
+        asked = []
+
+        def interrupt(say):
+            return lambda: bool(asked.append(1)) or len(asked) == stop_after
+
+        monkeypatch.setattr(gpu_train, "Interrupt", interrupt)
+        monkeypatch.setattr(sys, "argv", ["gpu_train.py", *map(str, words)])
+        status = 0
+        try:
+            gpu_train.main()
+        except SystemExit as end:
+            status = end.code
+        printed = capsys.readouterr()
+        return status, printed.out + printed.err
+
+    return called
+
+
+@pytest.mark.parametrize("algorithm", STEPS)
+def test_a_training_that_was_stopped_goes_on(algorithm, train, tmp_path):
+    words = [*FLAGS.split(), "--algorithm", algorithm, "--env-steps", STEPS[algorithm], "--out"]
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert train(*words, whole)[0] == 0
+    status, printed = train(*words, run, stop_after=3)  # after the first round
+    assert status == 130
+    assert printed.splitlines()[-1] == (
+        f"stopped; go on with: python benchmarks/gpu_train.py --resume {run}"
+    )
+    assert checkpoints.exists(run / "checkpoint")  # the policy as it is
+    status, printed = train("--resume", run)
+    assert status == 0, printed
+    both = [checkpoints.load(folder / "checkpoint")[0] for folder in (whole, run)]
+    for name in both[0]:
+        if name.startswith("policy"):
+            assert np.array_equal(both[0][name], both[1][name]), name
+    assert any(name.startswith("policy") for name in both[0])
+    steps = [
+        [row["env_steps"] for row in read_metrics(folder / "metrics.csv").rows]
+        for folder in (whole, run)
+    ]
+    assert steps[0] == steps[1] and len(steps[0]) > 2
+    results = json.loads((run / "results.json").read_text())
+    assert results["train"]["env_steps"] == STEPS[algorithm]
+    status, printed = train("--resume", run)
+    assert status == 2 and f"{run} cannot go on: its training has ended" in printed
+
+
+def test_what_does_not_go_with_resume_is_named(train, tmp_path):
+    for words, said in (
+        (["--resume", tmp_path, "--width", "8"], "not with --width"),
+        (["--resume", tmp_path / "none"], "none"),
+        (["--minutes", "1"], "--out names a new run folder, --resume one that was stopped"),
+    ):
+        status, printed = train(*words)
+        assert status == 2 and said in printed
