@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from uncap.envs.render import FRONT, Camera, Look, View
+from uncap.envs.sensors import PICTURE_SIZE
 from uncap.envs.structure import Variant
 
 VIEWS = (
@@ -27,7 +28,7 @@ class Pixels:
         RenderingUnavailable: no OpenGL back end works; the message says what to install.
     """
 
-    def __init__(self, pool: list[Variant], size: int = 84):
+    def __init__(self, pool: list[Variant], size: int = PICTURE_SIZE):
         self.pool = pool
         self.size = size
         self._camera: Camera | None = self._make_camera()

@@ -11,13 +11,25 @@ from torch import Tensor
 
 from uncap.envs import checks, conditioning, observations
 from uncap.envs.batch import ClosureBatch
+from uncap.envs.device.arrays import tensor_of
 from uncap.envs.device.fusing import fused
 from uncap.envs.device.starts import Starts, draw_starts
 from uncap.envs.device.step import DeviceStep
+from uncap.envs.sensors import SENSORS
+from uncap.envs.structure import Variant
+from uncap.envs.tables import lookup
 
 Tensors = dict[str, Tensor]
 Returned = tuple[Tensors, Tensor, Tensor, Tensor, Tensors]
 Advance = Callable[[], None]
+
+
+class Pictures(Protocol):
+    """Draws all worlds, see `pictures.Pictures`."""
+
+    def draw(self, variant: Tensor, pictured: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Pictures (n, cameras, height, width, 3) uint8."""
+        ...
 
 
 class Engine(Protocol):
@@ -43,6 +55,10 @@ class Engine(Protocol):
         """
         ...
 
+    def pictures(self, pool: list[Variant]) -> Pictures:
+        """What draws the worlds, of variants in the pool."""
+        ...
+
 
 class DeviceClosures:
     """n worlds, of which world i opens row i % len(rows) in every episode.
@@ -55,7 +71,9 @@ class DeviceClosures:
         batch: of the closures, on the CPU: it draws the starts.
         engine: the physics of n worlds.
         told: a row of `conditioning.CONDITIONINGS`.
-        sensors: a row of `sensors.SENSORS`.
+        sensors: a row of `sensors.SENSORS`; where it has pictures, each step draws all worlds. What
+            the batch disturbs of them (`camera` and `colours` of `disturbances.FACTORS`) is drawn
+            with the starts.
         reward: a row of `rewards.REWARDS`.
         starts: of each row; a world takes them in turn, beside the other worlds of its row.
         seed: of the starts.
@@ -86,6 +104,8 @@ class DeviceClosures:
         n, device = len(arrays["qpos"]), arrays["qpos"].device
         self._engine = engine
         self._expert = expert
+        is_shown = lookup(SENSORS, sensors, "sensors").pictures
+        self._pictures: Pictures | None = engine.pictures(batch.pool) if is_shown else None
         self.step_of = DeviceStep(batch, arrays, sensors, reward, engine.fields)
         self._each = checks.integer("the starts of each row", starts, 1)
         self._starts = Starts(draw_starts(batch, starts, checks.seed(seed) or 0), arrays)
@@ -116,7 +136,7 @@ class DeviceClosures:
         self._done.zero_()
         self.step_of.measure()
         _, info = self.step_of.paid()
-        return self._observation(), self._with_labels(info)
+        return {**self._observation(), **self._drawn()}, self._with_labels(info)
 
     def _restart(self, chosen: Tensor) -> None:
         """Begin new episodes in the chosen worlds, bool (n,)."""
@@ -142,7 +162,8 @@ class DeviceClosures:
     def _advance_once(self) -> None:
         self._before(self._action)
         self._engine.step()
-        self._returned = self._after(self._done)
+        observation, *others = self._after(self._done)
+        self._returned = ({**observation, **self._drawn()}, *others)
 
     def _before_physics(self, action: Tensor) -> None:
         step = self.step_of
@@ -170,6 +191,19 @@ class DeviceClosures:
         terminated = torch.zeros_like(truncated)
         observation, info = self._observation(), self._with_labels(info)
         return observation, reward, terminated, truncated, info
+
+    def _drawn(self) -> Tensors:
+        """The pictures, `rgb` (n, height, width, channels) as `pixels.Pixels` gives them, if any.
+
+        Warp draws them: the compiler that fuses torch's operations has no part in it.
+        """
+        if self._pictures is None:
+            return {}
+        step = self.step_of
+        values = step.variation.pictured()
+        shown = values and {name: tensor_of(value) for name, value in values.items()}
+        pictures = self._pictures.draw(tensor_of(step.lids.variant), shown)
+        return {"rgb": pictures.permute(0, 2, 3, 1, 4).flatten(3)}
 
     def _observation(self) -> Tensors:
         """Observations (n, size): `state`, and `task`, what is told, unless that is empty."""
