@@ -9,24 +9,34 @@ how far it is: seconds, environment steps, steps/s since the line before, and su
 training's episodes, in which PPO explores. At the end the policy is saved, and measured on
 variants that were not trained: on the CPU, as trainings validate, and on the device, in a whole
 episode of every world. Ctrl-C ends the learning early.
+
+    python benchmarks/gpu_train.py --pictures --task-set first --minutes 10 --out runs/seen
+    python train.py evaluate runs/seen --episodes 20 --disturb camera=3 colours=3
+    python train.py video runs/seen --task jar
+
+With `--pictures` a policy sees two cameras and what an arm feels of itself, and is taught by
+DAgger under other colours, lights and cameras in every episode (`--looks`, a strength of
+`disturbances.FACTORS`). It is measured on the device only, where pictures are drawn quickly: as
+they are, and changed at each strength; `OUT/pictures.json` has successes with their intervals.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import pathlib
 import shlex
 import sys
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from uncap.agents.config import LearnerConfig, NetworkConfig  # noqa: E402
-from uncap.agents.device.config import WideConfig  # noqa: E402
+from uncap.agents.device.config import PICTURED, WideConfig  # noqa: E402
 from uncap.agents.device.dagger import DeviceDagger  # noqa: E402
 from uncap.agents.device.ppo import DevicePPO  # noqa: E402
 from uncap.agents.device.worlds import Worlds, moved, on_warp  # noqa: E402
@@ -40,25 +50,38 @@ from uncap.evaluation.config import JobConfig  # noqa: E402
 from uncap.evaluation.interrupt import Interrupt  # noqa: E402
 from uncap.evaluation.metrics import Metrics  # noqa: E402
 from uncap.evaluation.protocol import evaluate, summary  # noqa: E402
+from uncap.evaluation.statistics import wilson  # noqa: E402
 from uncap.evaluation.training import VALIDATION_SEED, phrase  # noqa: E402
 
 ALGORITHMS = {"dagger": DeviceDagger, "ppo": DevicePPO}
 DRAWING = 64  # simulations on the CPU, which draw the starts
 SAY_EVERY = 5.0  # s
 VALIDATED = 25  # episodes per task
+STRENGTHS = (0, 1, 2, 3)  # of other colours, lights and cameras
 
 
 def parsed() -> argparse.Namespace:
     """The flags."""
-    wide = WideConfig()
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    first = argparse.ArgumentParser(add_help=False)
+    first.add_argument(
+        "--pictures", action="store_true", help="the policy sees, and DAgger teaches"
+    )
+    wide = PICTURED if first.parse_known_args()[0].pictures else WideConfig()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], parents=[first])
     parser.add_argument("--task-set", default="first")
     parser.add_argument("--algorithm", choices=ALGORITHMS, default="dagger")
-    parser.add_argument("--conditioning", default="parameters")
+    told = "parameters" if wide is not PICTURED else "one_hot"
+    parser.add_argument("--conditioning", default=told, help=f"(default: {told})")
+    parser.add_argument("--looks", type=int, choices=STRENGTHS, default=2, help="with --pictures")
     parser.add_argument("--body", default=NetworkConfig().body)
     parser.add_argument("--width", type=int, default=NetworkConfig().width)
     parser.add_argument("--num-envs", type=int, default=wide.num_envs)
     parser.add_argument("--starts", type=int, default=wide.starts, help="of each row")
+    parser.add_argument("--states", type=int, default=wide.states, help="of DAgger, kept")
+    for name in ("rollout", "updates", "minibatch"):
+        default = getattr(wide.dagger, name)
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"DAgger's ({default})")
+    parser.add_argument("--episodes", type=int, default=64, help="of each row, with --pictures")
     parser.add_argument("--minutes", type=float, help="of learning")
     parser.add_argument("--env-steps", type=int, help="of learning; the same steps each time")
     parser.add_argument("--seed", type=int, default=0)
@@ -68,12 +91,27 @@ def parsed() -> argparse.Namespace:
     options = parser.parse_args()
     if not options.minutes and not options.env_steps:
         parser.error("--minutes or --env-steps says how long it learns")
+    if options.pictures and options.algorithm != "dagger":
+        parser.error("--pictures goes with --algorithm dagger only")
     return options
 
 
 def wide_config(options: argparse.Namespace) -> WideConfig:
-    """The settings of this width, which are not flags but for two."""
-    return WideConfig(num_envs=options.num_envs, starts=options.starts)
+    """The settings of this width; few of them are flags."""
+    wide = PICTURED if options.pictures else WideConfig()
+    named = {name: getattr(options, name) for name in ("rollout", "updates", "minibatch")}
+    return dataclasses.replace(
+        wide,
+        num_envs=options.num_envs,
+        starts=options.starts,
+        states=options.states,
+        dagger=dataclasses.replace(wide.dagger, **named),
+    )
+
+
+def looks(strength: int) -> dict[str, int]:
+    """Disturbances of pictures, in both factors."""
+    return {"camera": strength, "colours": strength} if strength else {}
 
 
 def job_of(options: argparse.Namespace) -> JobConfig:
@@ -83,6 +121,7 @@ def job_of(options: argparse.Namespace) -> JobConfig:
         task_set=options.task_set,
         warm_start="dagger" if dagger else "none",
         conditioning=options.conditioning,
+        sensors="pictures" if options.pictures else "full",
         env_steps=0 if dagger else options.env_steps,
         minutes=options.minutes,
         num_envs=options.num_envs,
@@ -98,6 +137,7 @@ def learner_of(job: JobConfig, seed: int) -> Learner:
     split = named_set(job.task_set)
     config = LearnerConfig(
         conditioning=job.conditioning,
+        sensors=job.sensors,
         num_envs=DRAWING,
         episode_steps=split.episode_steps,
         network=job.network,
@@ -218,6 +258,51 @@ def evaluate_on_device(options: argparse.Namespace, learner: Learner) -> None:
     )
 
 
+class Seen(NamedTuple):
+    """Success on the device, pictures changed at a strength."""
+
+    strength: int
+    episodes: int
+    success: float
+    low: float  # of the 95 % interval
+    high: float
+    per_task: dict[str, float]
+
+
+def seen_at(strength: int, options: argparse.Namespace, learner: Learner) -> Seen:
+    """Success of a policy that sees, each episode from a start of its own."""
+    number = options.episodes * len(learner.tasks)
+    worlds = on_warp(
+        learner,
+        number,
+        options.episodes,
+        seed=VALIDATION_SEED,
+        variants="validation",
+        disturb=looks(strength),
+    )
+    with moved(learner.policy, worlds.device):
+        rates = worlds.measure(learner.policy.act)
+    opened = round(float(rates.sum()) * options.episodes)
+    named = dict(zip(learner.tasks, rates.tolist(), strict=True))
+    return Seen(strength, number, opened / number, *wilson(opened, number), named)
+
+
+def measure_seen(options: argparse.Namespace, learner: Learner) -> float:
+    """Measure a policy that sees at every strength, and print it; success as pictures are."""
+    found: list[Seen] = []
+    for strength in STRENGTHS:
+        seen = seen_at(strength, options, learner)
+        found.append(seen)
+        print(
+            f"pictures changed at strength {strength}: success {seen.success:.3f} "
+            f"[{seen.low:.3f}, {seen.high:.3f}], {seen.episodes} episodes on the device",
+            flush=True,
+        )
+        kept = {"trained at": options.looks, "seen": [one._asdict() for one in found]}
+        runs.write_json(options.out / "pictures.json", kept)
+    return found[0].success
+
+
 def main() -> None:
     """Learn, save, measure."""
     options = parsed()
@@ -231,7 +316,12 @@ def main() -> None:
         check(job)
         learner = learner_of(job, options.seed)
         worlds = on_warp(
-            learner, options.num_envs, options.starts, expert=dagger, compiler=options.compiler
+            learner,
+            options.num_envs,
+            options.starts,
+            expert=dagger,
+            compiler=options.compiler,
+            disturb=looks(options.looks) if options.pictures else None,
         )
         command = shlex.join(["python", "benchmarks/gpu_train.py", *sys.argv[1:]])
         experiment.start(options.out, job, options.seed, command)
@@ -243,12 +333,23 @@ def main() -> None:
     trained = learned(options, learner, worlds)
     if not dagger:
         learner.algorithm.model.num_timesteps = trained["env_steps"]
+    if options.pictures:
+        keep(options, learner, trained, 0.0)  # whatever becomes of what follows
+        keep(options, learner, trained, measure_seen(options, learner))
+        return
     score = validated(learner)
     episodes = VALIDATED * len(learner.tasks)
     print(f"on the CPU, {episodes} episodes: success {score:.3f}", flush=True)
+    keep(options, learner, trained, score)
+    evaluate_on_device(options, learner)
+
+
+def keep(
+    options: argparse.Namespace, learner: Learner, trained: dict[str, Any], score: float
+) -> None:
+    """Write the policy, with its success in validation, and what results.json says of it."""
     learner.save(options.out / "checkpoint", teacher=False, validation=score)
     runs.update_results(options.out, train=trained, warm_start=None)
-    evaluate_on_device(options, learner)
 
 
 if __name__ == "__main__":
