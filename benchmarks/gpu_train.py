@@ -300,6 +300,8 @@ def measure_seen(options: argparse.Namespace, learner: Learner) -> float:
         )
         kept = {"trained at": options.looks, "seen": [one._asdict() for one in found]}
         runs.write_json(options.out / "pictures.json", kept)
+    rates = ", ".join(f"{seen.success:.3f} at {seen.strength}" for seen in found)
+    print(f"{options.task_set}: success by how pictures are changed: {rates}", flush=True)
     return found[0].success
 
 

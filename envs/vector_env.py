@@ -192,7 +192,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         self._history: StateHistory | None = None
         if kind.state:
             self._history = StateHistory(self.num_envs, history, self._layout.size)
-        self._pixels = Pixels(self.batch.pool) if is_pictured else None
+        self._pixels = Pixels(self.batch.pool, opened=kind.rgb) if is_pictured else None
         self._set_spaces(history)
         self._set_modes(mode, render_mode)
         self._set_episodes(assignment, episode_steps)

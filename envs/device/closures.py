@@ -27,7 +27,7 @@ Advance = Callable[[], None]
 class Pictures(Protocol):
     """Draws all worlds, see `pictures.Pictures`."""
 
-    def draw(self, variant: Tensor, pictured: Mapping[str, Tensor] | None = None) -> Tensor:
+    def draw(self, variant: Tensor, pictured: Mapping[str, Tensor]) -> Tensor:
         """Pictures (n, cameras, height, width, 3) uint8."""
         ...
 
@@ -162,8 +162,9 @@ class DeviceClosures:
     def _advance_once(self) -> None:
         self._before(self._action)
         self._engine.step()
-        observation, *others = self._after(self._done)
-        self._returned = ({**observation, **self._drawn()}, *others)
+        observation, reward, terminated, truncated, info = self._after(self._done)
+        observation = {**observation, **self._drawn()}
+        self._returned = observation, reward, terminated, truncated, info
 
     def _before_physics(self, action: Tensor) -> None:
         step = self.step_of
@@ -201,7 +202,7 @@ class DeviceClosures:
             return {}
         step = self.step_of
         values = step.variation.pictured()
-        shown = values and {name: tensor_of(value) for name, value in values.items()}
+        shown = {name: tensor_of(value) for name, value in (values or {}).items()}
         pictures = self._pictures.draw(tensor_of(step.lids.variant), shown)
         return {"rgb": pictures.permute(0, 2, 3, 1, 4).flatten(3)}
 

@@ -64,7 +64,8 @@ class Pictures:
         self._fovy = float(drawn.vis.global_.fovy)  # degrees
         with warp.ScopedDevice(data.qpos.device):
             self._open(drawn, model, data)
-        packed = warp.to_torch(self._context.rgb_data)  # (n, pixels) uint32: blue, green, red, 255
+        # (n, pixels) of four bytes each: blue, green, red, 255
+        packed = warp.to_torch(self._context.rgb_data.view(warp.int32))
         self._packed = packed.view(torch.uint8).reshape(self.n, len(VIEWS), size, size, 4)
         self._pictures = self._packed.new_zeros(self.n, len(VIEWS), size, size, 3)
 
@@ -114,13 +115,13 @@ class Pictures:
         values.copy_(warp.to_torch(common)[:1].expand_as(values))
         return values
 
-    def draw(self, variant: Tensor, pictured: Tensors | None = None) -> Tensor:
+    def draw(self, variant: Tensor, pictured: Tensors) -> Tensor:
         """Pictures of the worlds as they are.
 
         Args:
             variant: (n,) int64, index of each world's variant in the pool.
             pictured: (n,) values of the quantities that act on pictures, see
-                `Variation.pictured`; None: none does.
+                `Variation.pictured`; empty: none does.
 
         Returns:
             (n, cameras, size, size, 3) uint8: red, green, blue. The next call overwrites it.
@@ -162,31 +163,30 @@ class Pictures:
         target = self._fields["geom_matid"]
         target.index_copy_(1, self._places, own.to(target.dtype))
 
-    def _colours(self, variant: Tensor, pictured: Tensors | None) -> Tensor:
+    def _colours(self, variant: Tensor, pictured: Tensors) -> Tensor:
         """Colours (n, materials, 4): light acts on all of them, a tint not on the robot's."""
         rgba = self._tables["rgba"].index_select(0, variant)
-        if pictured is None:
+        if not pictured:
             return rgba
         tint = torch.stack([pictured[name] for name in ("red", "green", "blue")], 1)  # (n, 3)
         factor = torch.where(self._tinted, tint[:, None], 1.0)  # (n, materials, 3)
         factor = factor * pictured["light"][:, None, None]
         return torch.cat([rgba[..., :3] * factor.to(rgba.dtype), rgba[..., 3:]], -1)
 
-    def _aim(self, variant: Tensor, pictured: Tensors | None) -> None:
+    def _aim(self, variant: Tensor, pictured: Tensors) -> None:
         """Have the cameras of each world look at its closure, see `render.Camera`."""
         target = warp.to_torch(self._data.mocap_pos)[:, 0].clone()  # (n, 3) m
         target[:, 2] += self._tables["looked_at"].index_select(0, variant)
         nothing = torch.zeros_like(target[:, 0])
-        shown = pictured or {}
-        turn = shown.get("camera_azimuth", nothing)
-        rise = shown.get("camera_elevation", nothing)
+        turn = pictured.get("camera_azimuth", nothing)
+        rise = pictured.get("camera_elevation", nothing)
         for number, view in enumerate(VIEWS):
             azimuth = torch.deg2rad(view.azimuth + turn)  # (n,)
             elevation = torch.deg2rad(view.elevation - rise)
             rotation = _looking(azimuth, elevation)  # (n, 3, 3)
             self._cameras["cam_xmat"][:, number] = rotation
             self._cameras["cam_xpos"][:, number] = target + view.distance * rotation[..., 2]
-        field = shown.get("camera_fov", nothing + 1.0)
+        field = pictured.get("camera_fov", nothing + 1.0)
         self._fields["cam_fovy"].copy_((self._fovy * field)[:, None].expand(-1, len(VIEWS)))
 
 
