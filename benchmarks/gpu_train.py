@@ -57,6 +57,7 @@ ALGORITHMS = {"dagger": DeviceDagger, "ppo": DevicePPO}
 DRAWING = 64  # simulations on the CPU, which draw the starts
 SAY_EVERY = 5.0  # s
 VALIDATED = 25  # episodes per task
+TEACHING = ("rollout", "updates", "minibatch", "learning_rate", "lead")  # DAgger's, as flags
 STRENGTHS = (0, 1, 2, 3)  # of other colours, lights and cameras
 
 
@@ -78,9 +79,10 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--num-envs", type=int, default=wide.num_envs)
     parser.add_argument("--starts", type=int, default=wide.starts, help="of each row")
     parser.add_argument("--states", type=int, default=wide.states, help="of DAgger, kept")
-    for name in ("rollout", "updates", "minibatch"):
+    for name in TEACHING:
         default = getattr(wide.dagger, name)
-        parser.add_argument(f"--{name}", type=int, default=default, help=f"DAgger's ({default})")
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, type=type(default), default=default, help=f"DAgger's ({default})")
     parser.add_argument("--episodes", type=int, default=64, help="of each row, with --pictures")
     parser.add_argument("--minutes", type=float, help="of learning")
     parser.add_argument("--env-steps", type=int, help="of learning; the same steps each time")
@@ -99,7 +101,7 @@ def parsed() -> argparse.Namespace:
 def wide_config(options: argparse.Namespace) -> WideConfig:
     """The settings of this width; few of them are flags."""
     wide = PICTURED if options.pictures else WideConfig()
-    named = {name: getattr(options, name) for name in ("rollout", "updates", "minibatch")}
+    named = {name: getattr(options, name) for name in TEACHING}
     return dataclasses.replace(
         wide,
         num_envs=options.num_envs,
