@@ -307,6 +307,14 @@ def measure_seen(options: argparse.Namespace, learner: Learner) -> float:
     return found[0].success
 
 
+def keep(
+    options: argparse.Namespace, learner: Learner, trained: dict[str, Any], score: float
+) -> None:
+    """Write the policy, with its success in validation, and what results.json says of it."""
+    learner.save(options.out / "checkpoint", teacher=False, validation=score)
+    runs.update_results(options.out, train=trained, warm_start=None)
+
+
 def main() -> None:
     """Learn, save, measure."""
     options = parsed()
@@ -346,14 +354,6 @@ def main() -> None:
     print(f"on the CPU, {episodes} episodes: success {score:.3f}", flush=True)
     keep(options, learner, trained, score)
     evaluate_on_device(options, learner)
-
-
-def keep(
-    options: argparse.Namespace, learner: Learner, trained: dict[str, Any], score: float
-) -> None:
-    """Write the policy, with its success in validation, and what results.json says of it."""
-    learner.save(options.out / "checkpoint", teacher=False, validation=score)
-    runs.update_results(options.out, train=trained, warm_start=None)
 
 
 if __name__ == "__main__":

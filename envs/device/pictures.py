@@ -55,12 +55,7 @@ class Pictures:
             for name in ("pos", "quat", "size", "material", "rgba", "looked_at")
         }
         self._tinted = self._tensor(drawings.tinted)[:, None]
-        opacity = drawings.rgba[..., 3]
-        translucent = np.unique(opacity[opacity < 1])
-        if len(translucent) > 1:
-            raise ValueError(f"all that is translucent is equally so, not {translucent}")
-        # a ray meets two walls of a bottle
-        self._opacity = 1 - (1 - float(translucent[0])) ** 2 if len(translucent) else 1.0
+        self._opacity = _opacity_of(drawings)
         self._fovy = float(drawn.vis.global_.fovy)  # degrees
         with warp.ScopedDevice(data.qpos.device):
             self._open(drawn, model, data)
@@ -79,6 +74,7 @@ class Pictures:
         mujoco.mj_forward(drawn, posed)  # pyright: ignore[reportAttributeAccessIssue]
         self._model = mujoco_warp.put_model(drawn)
         self._data = mujoco_warp.make_data(drawn, nworld=self.n, nconmax=1, njmax=1)
+        warp.synchronize_device(data.qpos.device)  # torch reads what Warp has copied
         for name in _KINEMATIC:
             setattr(self._model, name, getattr(model, name))
         for name in _STATE:
@@ -105,11 +101,12 @@ class Pictures:
             enabled_geom_groups=list(GROUPS),
             use_precomputed_rays=False,  # the field of view varies
         )
+        warp.synchronize_device(data.qpos.device)
 
     def _own(self, name: str) -> Tensor:
         """Give each world values of its own in a field of the renderer's model."""
         common = getattr(self._model, name)
-        own = warp.zeros((self.n, *common.shape[1:]), dtype=common.dtype)
+        own = warp.empty((self.n, *common.shape[1:]), dtype=common.dtype)
         setattr(self._model, name, own)
         values = warp.to_torch(own)
         values.copy_(warp.to_torch(common)[:1].expand_as(values))
@@ -132,24 +129,17 @@ class Pictures:
         with _on_torchs_stream(self._device):
             mujoco_warp.kinematics(self._model, self._data)
             mujoco_warp.refit_bvh(self._model, self._data, self._context)
-        solid = self._shot(rgba, 1.0)
+        whole = self._shot(rgba)
         if self._opacity == 1.0:
-            return self._pictures.copy_(solid)
-        with_it = solid.float() * self._opacity
-        without = self._shot(rgba, self._opacity).float() * (1 - self._opacity)
+            return self._pictures.copy_(whole)
+        with_it = whole.float() * self._opacity
+        rgba[..., 3] = torch.where(rgba[..., 3] < 1.0, 0.0, 1.0)  # what is translucent is not there
+        without = self._shot(rgba).float() * (1 - self._opacity)
         return self._pictures.copy_((with_it + without).round_())
 
-    def _shot(self, rgba: Tensor, opaque: float) -> Tensor:
-        """Red, green, blue (n, cameras, size, size, 3) of all that is at least so opaque.
-
-        Args:
-            rgba: (n, materials, 4).
-            opaque: what is not above it is left out; 1: nothing is.
-        """
-        target = self._fields["mat_rgba"]
-        target.copy_(rgba)
-        if opaque < 1.0:
-            target[..., 3] = torch.where(rgba[..., 3] < 1.0, 0.0, 1.0)
+    def _shot(self, rgba: Tensor) -> Tensor:
+        """Red, green, blue (n, cameras, size, size, 3), with colours (n, materials, 4)."""
+        self._fields["mat_rgba"].copy_(rgba)
         with _on_torchs_stream(self._device):
             mujoco_warp.render(self._model, self._data, self._context)
         return self._packed[..., :3].flip(-1)
@@ -188,6 +178,19 @@ class Pictures:
             self._cameras["cam_xpos"][:, number] = target + view.distance * rotation[..., 2]
         field = pictured.get("camera_fov", nothing + 1.0)
         self._fields["cam_fovy"].copy_((self._fovy * field)[:, None].expand(-1, len(VIEWS)))
+
+
+def _opacity_of(drawings: Drawings) -> float:
+    """How opaque what is translucent looks; 1 where nothing is. A ray meets two walls of a glass.
+
+    Raises:
+        ValueError: some of it is more opaque than the rest.
+    """
+    used = np.take_along_axis(drawings.rgba[..., 3], drawings.material, 1)  # (variants, shapes)
+    found = np.unique(used[used < 1])
+    if len(found) > 1:
+        raise ValueError(f"all that is translucent must be equally so, not {found}")
+    return 1 - (1 - float(found[0])) ** 2 if len(found) else 1.0
 
 
 def _looking(azimuth: Tensor, elevation: Tensor) -> Tensor:
