@@ -15,8 +15,10 @@ from stable_baselines3.common.policies import BasePolicy
 from uncap.agents import checkpoints, sb3
 from uncap.agents.config import LearnerConfig, NetworkConfig
 from uncap.agents.networks import TaskNetwork
+from uncap.agents.tables import ALGORITHMS
 from uncap.agents.vec_env import TaskVecEnv
 from uncap.envs.observations import FULL, layout
+from uncap.envs.sensors import SENSORS
 
 
 class Algorithm:
@@ -38,6 +40,7 @@ class Algorithm:
         plain: leaves observations and rewards as the environment gives them.
         guided: can go on to imitate the scripted experts while it learns.
         replays_demonstrations: can learn from recorded transitions.
+        sees_pictures: whether its policies can.
         fixed: flags that it works with at one value only, by their names in grids.
         groups: fields of `LearnerConfig` whose settings it reads: of network, ppo and sac.
     """
@@ -48,6 +51,7 @@ class Algorithm:
     remembers: ClassVar[bool] = False
     plain: ClassVar[bool] = False
     guided: ClassVar[bool] = False
+    sees_pictures: ClassVar[bool] = False
     replays_demonstrations: ClassVar[bool] = False
     fixed: ClassVar[Mapping[str, Any]] = {}
     groups: ClassVar[tuple[str, ...]] = ("network",)
@@ -74,6 +78,11 @@ class Algorithm:
         Raises:
             ValueError: what is wrong.
         """
+        if SENSORS[config.sensors].pictures and not cls.sees_pictures:
+            able = [name for name, row in ALGORITHMS.items() if row.sees_pictures]
+            raise ValueError(
+                f"--algorithm {config.algorithm} sees no pictures: allowed: {', '.join(able)}"
+            )
         with torch.random.fork_rng():  # what is drawn here changes nothing
             network = dataclasses.replace(config.network, sensors=config.sensors)
             TaskNetwork(layout(config.sensors).size, 1, 1, 1, network)

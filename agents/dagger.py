@@ -13,12 +13,14 @@ import torch
 
 from uncap.agents import checkpoints
 from uncap.agents.config import CloneConfig, DaggerConfig
-from uncap.agents.networks import MultiTaskPolicy, TaskNetwork, split_observation
+from uncap.agents.networks import MultiTaskPolicy, TaskNetwork, actor_inputs
 from uncap.agents.vec_env import TaskVecEnv
 
-# Labelled states: state (n, s), task (n, t), index (n,), and label (n, a), the expert's action.
+# Labelled states: state (n, s), task (n, t), index (n,), label (n, a), the expert's action, and
+# where the policy sees pictures, rgb (n, pixels) uint8.
 Labelled = dict[str, np.ndarray]
 Tensors = dict[str, torch.Tensor]  # the same
+INPUTS = ("state", "task", "index", "rgb")  # of an actor, in their order; not all have pictures
 Rehearse = Callable[[Tensors, np.random.Generator], Tensors]
 """rehearse(a minibatch of present states, generator) -> as many labelled states of before"""
 
@@ -233,16 +235,14 @@ class Collector:
 
     def _step(self, expert_share: float) -> Labelled:
         tensors = {name: torch.as_tensor(values) for name, values in self.observation.items()}
-        state, task, index = split_observation(tensors)
+        inputs = actor_inputs(tensors)
         label = self.expert()  # (n, a)
         labelled = {  # copies: the environment may write into its arrays
-            "state": state.numpy().copy(),
-            "task": task.numpy().copy(),
-            "index": index.numpy().copy(),
-            "label": label.astype(np.float32),
+            name: values.numpy().copy() for name, values in zip(INPUTS, inputs, strict=False)
         }
+        labelled["label"] = label.astype(np.float32)
         with torch.no_grad():
-            action = self.actor(state, task, index).numpy()  # (n, a)
+            action = self.actor(*inputs).numpy()  # (n, a)
         expert_acts = self.rng.random(self.env.num_envs) < expert_share  # (n,)
         executed = np.where(expert_acts[:, None], label, action)  # (n, a)
         observation, *_ = self.env.step(executed)
@@ -269,7 +269,8 @@ def fit(
     Args:
         policy: its actor is trained in place.
         optimizer: of the actor's parameters.
-        data: state (n, s), task (n, t), index (n,) and label (n, a).
+        data: state (n, s), task (n, t), index (n,) and label (n, a); and rgb (n, pixels), where
+            the policy sees pictures.
         updates: number of minibatches.
         minibatch: labelled states in each.
         rng: draws minibatches.
@@ -282,11 +283,11 @@ def fit(
     count = math.ceil(minibatch / 2) if rehearse else minibatch
     for _ in range(updates):
         rows = torch.as_tensor(rng.integers(len(data["label"]), size=count))
-        batch = {name: data[name][rows] for name in ("state", "task", "index", "label")}
+        batch = {name: data[name][rows] for name in (*INPUTS, "label") if name in data}
         if rehearse:
             before = rehearse(batch, rng)
             batch = {name: torch.cat([batch[name], before[name]]) for name in batch}
-        action = policy.actor(batch["state"], batch["task"], batch["index"])
+        action = policy.actor(*(batch[name] for name in INPUTS if name in batch))
         loss = (action - batch["label"]).abs().mean()
         optimizer.zero_grad()
         loss.backward()

@@ -89,11 +89,13 @@ def export(
         The largest difference between actions of torch and of the file, over random observations.
 
     Raises:
-        ValueError: the packages are missing; the network cannot be written; or the difference is
-            1e-5 or more.
+        ValueError: the packages are missing; the policy sees pictures; the network cannot be
+            written; or the difference is 1e-5 or more.
     """
     check_installed()
     read_by = reads(policy, meta)
+    if read_by.pictures:
+        raise ValueError("a policy that sees pictures is not exported: uncap.load takes its run")
     names = ("state", *(name for name in _sizes(read_by) if name != "state"))
     network = _Network(policy, names)
     examples = _examples(read_by, names)

@@ -20,10 +20,13 @@ from torch import nn
 
 from uncap.agents.bodies import EMBEDDING
 from uncap.agents.config import NetworkConfig
+from uncap.agents.encoder import PictureEncoder
 from uncap.agents.memory import Memory
 from uncap.agents.tables import BODIES, HEADS, MEMORIES
+from uncap.envs.sensors import SENSORS
 
-# state (n, s), index (n, 1); where there is one, task (n, t), and privileged (n, p) for critics
+# state (n, s), index (n, 1); where there is one, task (n, t), privileged (n, p) for critics, and
+# pictures rgb (n, height, width, channels) uint8
 Observation = dict[str, torch.Tensor]
 DEFAULT_NETWORK = NetworkConfig()
 
@@ -59,6 +62,8 @@ class PerTaskHead(nn.Module):
 class TaskNetwork(nn.Module):
     """A body on state and task, then a head, which may depend on the task index.
 
+    Where the sensors have pictures, what an encoder makes of these joins the state.
+
     Args:
         state_size: size of the state.
         task_size: size of the task vector, 0 where there is none.
@@ -68,6 +73,10 @@ class TaskNetwork(nn.Module):
 
     Attributes:
         given: (task_size,) that takes the place of every task vector, where it is set.
+        encoder: of pictures; None where the sensors have none.
+
+    Raises:
+        ValueError: the body tells the parts of a state apart, and the sensors have pictures.
     """
 
     def __init__(
@@ -82,6 +91,10 @@ class TaskNetwork(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(num_tasks, EMBEDDING) if config.embedding else None
         body_task_size = EMBEDDING if config.embedding else task_size
+        self.encoder = PictureEncoder() if SENSORS[config.sensors].pictures else None
+        if self.encoder:
+            _refuse_reading_parts(config.body)
+            state_size += self.encoder.size
         body = BODIES[config.body]
         # one that tells the parts of a state apart has to know which there are
         layout = {"sensors": config.sensors} if getattr(body, "READS_PARTS", False) else {}
@@ -89,8 +102,23 @@ class TaskNetwork(nn.Module):
         self.head = HEADS[config.head](config.width, outputs, num_tasks)
         self.given: nn.Parameter | None = None
 
-    def forward(self, state: torch.Tensor, task: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        """Map state (n, state_size), task (n, task_size) and index (n,) to (n, outputs)."""
+    def forward(
+        self,
+        state: torch.Tensor,
+        task: torch.Tensor,
+        index: torch.Tensor,
+        rgb: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Map a state to (n, outputs).
+
+        Args:
+            state: (n, state_size).
+            task: (n, task_size).
+            index: (n,).
+            rgb: pictures (n, height, width, channels) uint8, where there is an encoder.
+        """
+        if self.encoder is not None:
+            state = torch.cat([state, self.encoder(rgb)], 1)
         if self.embedding is not None:
             task = self.embedding(index)  # (n, EMBEDDING)
         if self.given is not None:
@@ -98,6 +126,17 @@ class TaskNetwork(nn.Module):
         body_index = torch.zeros_like(index) if self.config.blind else index
         features = self.body(state, task, body_index)  # (n, width)
         return self.head(features, index)
+
+
+def _refuse_reading_parts(body: str) -> None:
+    """Refuse a body that has to know what each number of a state is.
+
+    Raises:
+        ValueError: it has.
+    """
+    able = [name for name in BODIES if not getattr(BODIES[name], "READS_PARTS", False)]
+    if body not in able:
+        raise ValueError(f"the body {body} sees no pictures: allowed: {', '.join(able)}")
 
 
 def input_sizes(observation_space: gym.Space) -> tuple[int, int]:
@@ -140,6 +179,11 @@ def split_observation(
     return state, task, index
 
 
+def actor_inputs(obs: Observation) -> tuple[torch.Tensor, ...]:
+    """What `split_observation` gives, and the pictures `rgb`, where they are observed."""
+    return (*split_observation(obs), *([obs["rgb"]] if "rgb" in obs else []))
+
+
 def split_for_critic(obs: Observation) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The inputs of a critic's `TaskNetwork`: the privileged state, where there is one."""
     state, task, index = split_observation(obs)
@@ -147,9 +191,10 @@ def split_for_critic(obs: Observation) -> tuple[torch.Tensor, torch.Tensor, torc
 
 
 class MultiTaskPolicy(ActorCriticPolicy):
-    """Gaussian actor, and critic, for observations {state, task?, index, privileged?}.
+    """Gaussian actor, and critic, for observations {state, task?, index, privileged?, rgb?}.
 
-    The critic reads `privileged` in place of `state`, where it is observed.
+    The critic reads `privileged` in place of `state`, where it is observed. The actor alone sees
+    pictures.
 
     The critic gives values that are normalised per task, by the buffers `value_mean` and
     `value_std` (tasks,). These are 0 and 1 unless `balance.PopArt` moves them.
@@ -220,7 +265,7 @@ class MultiTaskPolicy(ActorCriticPolicy):
 
     def get_distribution(self, obs: Observation) -> DiagGaussianDistribution:
         """Gaussian over actions for observations (n, ...)."""
-        mean = self.actor(*split_observation(obs))  # (n, a)
+        mean = self.actor(*actor_inputs(obs))  # (n, a)
         return self.action_dist.proba_distribution(mean, self.log_std)
 
     def predict_values(self, obs: Observation) -> torch.Tensor:
@@ -272,7 +317,7 @@ class MultiTaskPolicy(ActorCriticPolicy):
 
     def act(self, obs: Observation) -> torch.Tensor:
         """Mean actions (n, a)."""
-        return self.actor(*split_observation(obs))
+        return self.actor(*actor_inputs(obs))
 
     def adopt(self, source: MultiTaskPolicy, part: str = "") -> None:
         """Copy another policy's weights, see the function `adopt`."""

@@ -18,13 +18,14 @@ import torch
 from uncap.agents import checkpoints
 from uncap.agents.algorithm import Algorithm, load_weights
 from uncap.agents.config import NetworkConfig
+from uncap.agents.encoder import flat_pictures
 from uncap.agents.memory import Recall, told_size
 from uncap.agents.pretrained import located
 from uncap.agents.tables import ALGORITHMS
 from uncap.envs.conditioning import CONDITIONINGS, told, vectors
 from uncap.envs.observations import FULL, LIMIT, SIZE, layout, stage_in
 from uncap.envs.panda import ACTIONS
-from uncap.envs.sensors import SENSORS
+from uncap.envs.sensors import PICTURE_SHAPE, SENSORS
 from uncap.envs.tables import UnknownName, lookup
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ EXPORTED = ".onnx"  # suffix of files that `exported.export` writes
 CHECKPOINT = "checkpoint"  # folder of a run's policy
 Arrays = dict[str, np.ndarray]
 Acts = Callable[[Arrays, bool], tuple[np.ndarray, np.ndarray | None]]
-"""acts({state (n, s), task (n, t), index (n, 1)}, deterministic) -> actions (n, 5), memory
+"""acts({state (n, s), task (n, t), index (n, 1), rgb?}, deterministic) -> actions (n, 5), memory
 
 With a memory, it reads `memory` (n, m), what it kept, and `begins` (n, 1), whether an attempt
 begins, in place of the task; and gives what it keeps now, (n, m)."""
@@ -72,6 +73,11 @@ class Reads:
     def state_size(self) -> int:
         """Numbers of one state."""
         return layout(self.sensors).size
+
+    @property
+    def pictures(self) -> bool:
+        """Whether it sees pictures, which an observation then has as `rgb`."""
+        return SENSORS[self.sensors].pictures
 
     def vector(self, task: str) -> np.ndarray:
         """The vector of a task, as in `vectors`: the one that is kept, or one from the tables.
@@ -152,6 +158,8 @@ class LoadedPolicy:
         else:
             stacked, memory = self._stacked(now, state, episode_start)
             inputs = {"state": stacked, **self._told(observed, task, now)}
+            if self.reads.pictures:
+                inputs["rgb"] = _pictures(observed, len(now))
             actions, _ = self._acts(inputs, deterministic)  # (n, 5)
         return (actions[0] if single else actions), memory
 
@@ -275,6 +283,22 @@ def _finite(name: str, value: Any) -> np.ndarray:
     if not np.isfinite(found).all():
         raise ValueError(f"{name} has numbers that are NaN or infinite")
     return found
+
+
+def _pictures(observed: Mapping[str, Any], n: int) -> np.ndarray:
+    """The pictures of an observation, (n, height, width, channels) uint8.
+
+    Raises:
+        ValueError: there are none, or others.
+    """
+    found = np.asarray(observed.get("rgb", ()))
+    shape = found.shape if found.ndim > len(PICTURE_SHAPE) else (1, *found.shape)
+    if found.dtype != np.uint8 or shape != (n, *PICTURE_SHAPE):
+        raise ValueError(
+            f"this policy sees pictures: rgb must be {(n, *PICTURE_SHAPE)} uint8, as environments "
+            "with sensors='pictures' give it"
+        )
+    return found.reshape(shape)
 
 
 def _flags(name: str, value: Any, n: int) -> np.ndarray:
@@ -466,6 +490,8 @@ def _spaces(meta: Mapping[str, Any], algorithm: type[Algorithm]) -> gym.spaces.D
         for name, size in sizes.items()
         if size
     }
+    if SENSORS[sensors].pictures:
+        spaces["rgb"] = flat_pictures()
     if not algorithm.plain:
         spaces["index"] = gym.spaces.Box(0, len(meta["tasks"]), (1,), np.float32)
     return gym.spaces.Dict(spaces)

@@ -288,6 +288,7 @@ class PPO(Algorithm):
 
     policy_class = MultiTaskPolicy
     guided = True
+    sees_pictures = True
     groups = ("network", "ppo")
     model: MultiTaskPPO
 

@@ -12,6 +12,7 @@ from gymnasium.vector import AutoresetMode, VectorWrapper
 from stable_baselines3.common.vec_env import VecEnv
 
 from uncap.agents import sb3
+from uncap.agents.encoder import flat_pictures
 
 if TYPE_CHECKING:  # so that loading a policy loads no simulation
     from uncap.agents.memory import Recall
@@ -124,6 +125,8 @@ class TaskVecEnv(VecEnv):
             return single
         spaces = dict(single.spaces)
         spaces["index"] = gym.spaces.Box(0, len(self.closures.tasks), (1,), np.float32)
+        if "rgb" in spaces:
+            spaces["rgb"] = flat_pictures()
         if self.expert:
             spaces["label"] = self.closures.single_action_space
         if self.told_size:
@@ -135,6 +138,8 @@ class TaskVecEnv(VecEnv):
         if self.plain:
             return observation
         observation = {**observation, "index": self.closures.task[:, None].astype(np.float32)}
+        if "rgb" in observation:
+            observation["rgb"] = observation["rgb"].reshape(self.num_envs, -1)
         if self.expert:
             observation["label"] = self.expert().astype(np.float32)
         if self.recall:
@@ -215,6 +220,8 @@ class TaskVecEnv(VecEnv):
         terminal = info["final_obs"][i]
         if not self.plain:
             terminal = {**terminal, "index": np.array([task], np.float32)}
+            if "rgb" in terminal:
+                terminal["rgb"] = terminal["rgb"].reshape(-1)
             if self.recall:  # the memory does not see the last state: what it found out before
                 terminal["task"] = self.recall.told[i].copy()
         length = int(info["final_info"]["steps"][i])

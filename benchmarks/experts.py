@@ -3,7 +3,8 @@
     python benchmarks/experts.py --closures 6 --episodes 4
 
 Each mechanism is opened as several of its closures (those that are held out of training, or with
---trained those that are not), each from several starts. Exit status 1 if a mechanism is below --least.
+--trained those that are not), each from several starts. Exit status 1 if a mechanism is below
+--least.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 #
 # In this order: parity of all rows with the engine cpu; speed with 4,096 and 16,384 worlds beside
 # physics alone; trainings of `first`, `drawn-256` and `composed-128`, each with its evaluation;
-# pictures. Every step writes OUT/NAME.log, and OUT/NAME.json where it has figures. Each may take
+# `first` and `mt16` by policies that see, with success under other colours and cameras. Every step writes OUT/NAME.log, and OUT/NAME.json where it has figures. Each may take
 # its share of the time that is left; one that fails or is stopped does not end the others.
 # OUT/summary.txt has a line for each.
 #
@@ -22,7 +22,7 @@
 # Environment, beside these: BUDGET (seconds in all, 360), PYTHON (python3), SITE (where the wheels
 # are installed), TARGET (the Python of the machine, 3.12), PART (of the wheels, at most, 60M).
 # UNCAP_WARP_DEVICE=cpu rehearses all of it without a GPU, with few ROWS (of parity), SIZES and
-# WORLDS (of speed and trainings).
+# WORLDS (of speed and trainings), and few worlds that are SEEING, with few STARTS of each row.
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=${PYTHON:-python3}
@@ -131,7 +131,7 @@ check() {  # one line that says what is missing
 import ctypes, importlib.util, os, sys
 
 needs = "torch numpy scipy numba mujoco mujoco_warp warp gymnasium stable_baselines3 safetensors"
-needs += " filelock tyro rich matplotlib imageio PIL"
+needs += " filelock tyro rich matplotlib imageio PIL gymnasium_robotics"
 missing = [name for name in needs.split() if importlib.util.find_spec(name) is None]
 if missing:
     sys.exit("these packages are missing: " + ", ".join(missing) + " (WHEELS, see gpu.sh)")
@@ -182,9 +182,14 @@ train() {  # TASK_SET ALGORITHM BODY WIDTH: half of the time is learning, the re
         --out "$scores" && cp "$scores/results.json" "$out/$1.json"
 }
 
-pictures() {
-    echo "skipped: the engine draws no pictures on a GPU yet"
-    return 3
+pictures() {  # TASK_SET: half of the time is learning, the rest the measuring on the device
+    local run=$out/runs/seen-$1 status
+    limited "$limit" "$python" "$root/benchmarks/gpu_train.py" --pictures \
+        --task-set "$1" --num-envs "${SEEING:-1024}" --starts "${STARTS:-256}" \
+        --minutes "$(awk "BEGIN { print $limit / 120 }")" --out "$run" --device "$device"
+    status=$?
+    cp "$run/pictures.json" "$out/pictures-$1.json" 2>/dev/null
+    return "$status"
 }
 
 quiet() {  # Warp's lines for every module, and for every step that reached a limit
@@ -239,13 +244,14 @@ main() {
         step install 2 install || fail "the wheels are not installed: $(said install)"
     fi
     step machine "$weights" check || fail "nothing was measured: $(said machine)"
-    weights=85
+    weights=124
     step parity 16 parity
     step speed 26 speed
     step first 14 train first ppo mlp 256
     step drawn-256 14 train drawn-256 dagger film 384
     step composed-128 14 train composed-128 dagger attention 384
-    step pictures 1 pictures
+    step pictures-first 20 pictures first
+    step pictures-mt16 20 pictures mt16
     note "in all" "$SECONDS of $budget s"
     rm -f "$out/runs/.now"
 }

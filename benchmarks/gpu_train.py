@@ -10,17 +10,28 @@ how far it is: seconds, environment steps, steps/s since the line before, and su
 training's episodes, in which PPO explores. At the end the policy is saved, and measured on
 variants that were not trained: on the CPU, as trainings validate, and on the device, in a whole
 episode of every world. Ctrl-C saves the training, and `--resume` goes on with it.
+
+    python benchmarks/gpu_train.py --pictures --task-set first --minutes 10 --out runs/seen
+    python train.py evaluate runs/seen --episodes 20 --disturb camera=3 colours=3
+    python train.py video runs/seen --task jar
+
+With `--pictures` a policy sees two cameras and what an arm feels of itself, and is taught by
+DAgger under other colours, lights and cameras in every episode (`--looks`, a strength of
+`disturbances.FACTORS`). It is measured on the device only, where pictures are drawn quickly: as
+they are, and changed at each strength; `OUT/pictures.json` has successes with their intervals.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import pathlib
 import shlex
 import sys
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,7 +40,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from uncap.agents.checkpoints import CheckpointError  # noqa: E402
 from uncap.agents.config import LearnerConfig, NetworkConfig  # noqa: E402
 from uncap.agents.device import saved  # noqa: E402
-from uncap.agents.device.config import WideConfig  # noqa: E402
+from uncap.agents.device.config import PICTURED, WideConfig  # noqa: E402
 from uncap.agents.device.dagger import DeviceDagger  # noqa: E402
 from uncap.agents.device.ppo import DevicePPO  # noqa: E402
 from uncap.agents.device.worlds import Worlds, moved, on_warp  # noqa: E402
@@ -43,6 +54,7 @@ from uncap.evaluation.config import JobConfig  # noqa: E402
 from uncap.evaluation.interrupt import INTERRUPTED, Interrupt  # noqa: E402
 from uncap.evaluation.metrics import Logged, Metrics  # noqa: E402
 from uncap.evaluation.protocol import evaluate, summary  # noqa: E402
+from uncap.evaluation.statistics import wilson  # noqa: E402
 from uncap.evaluation.training import VALIDATION_SEED, phrase  # noqa: E402
 
 ALGORITHMS = {"dagger": DeviceDagger, "ppo": DevicePPO}
@@ -51,19 +63,39 @@ SAY_EVERY = 5.0  # s
 VALIDATED = 25  # episodes per task
 SCRIPT = "benchmarks/gpu_train.py"
 CHANGEABLE = ("--minutes", "--env-steps", "--device", "--compiler")  # in a training that goes on
+TEACHING = ("rollout", "updates", "minibatch", "learning_rate", "lead")  # DAgger's, as flags
+STRENGTHS = (0, 1, 2, 3)  # of other colours, lights and cameras
 
 
-def parser_of() -> argparse.ArgumentParser:
-    """What reads the flags."""
-    wide = WideConfig()
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+def parser_of(words: Sequence[str]) -> argparse.ArgumentParser:
+    """What reads the flags, some of whose defaults are others for pictures.
+
+    Args:
+        words: of the command line.
+    """
+    first = argparse.ArgumentParser(add_help=False)
+    first.add_argument(
+        "--pictures", action="store_true", help="the policy sees, and DAgger teaches"
+    )
+    wide = PICTURED if first.parse_known_args(words)[0].pictures else WideConfig()
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], allow_abbrev=False, parents=[first]
+    )
     parser.add_argument("--task-set", default="first")
     parser.add_argument("--algorithm", choices=ALGORITHMS, default="dagger")
-    parser.add_argument("--conditioning", default="parameters")
+    told = "parameters" if wide is not PICTURED else "one_hot"
+    parser.add_argument("--conditioning", default=told, help=f"(default: {told})")
+    parser.add_argument("--looks", type=int, choices=STRENGTHS, default=2, help="with --pictures")
     parser.add_argument("--body", default=NetworkConfig().body)
     parser.add_argument("--width", type=int, default=NetworkConfig().width)
     parser.add_argument("--num-envs", type=int, default=wide.num_envs)
     parser.add_argument("--starts", type=int, default=wide.starts, help="of each row")
+    parser.add_argument("--states", type=int, default=wide.states, help="of DAgger, kept")
+    for name in TEACHING:
+        default = getattr(wide.dagger, name)
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, type=type(default), default=default, help=f"DAgger's ({default})")
+    parser.add_argument("--episodes", type=int, default=64, help="of each row, with --pictures")
     parser.add_argument("--minutes", type=float, help="of learning")
     parser.add_argument("--env-steps", type=int, help="of learning; the same steps each time")
     parser.add_argument("--seed", type=int, default=0)
@@ -81,7 +113,7 @@ def parser_of() -> argparse.ArgumentParser:
 
 def parsed() -> argparse.Namespace:
     """The flags; of a training that goes on, its own, and what is changed in them."""
-    parser = parser_of()
+    parser = parser_of(sys.argv[1:])
     options = parser.parse_args()
     if options.resume:
         options = resumed(parser, options.resume)
@@ -89,6 +121,8 @@ def parsed() -> argparse.Namespace:
         parser.error("--out names a new run folder, --resume one that was stopped")
     if not options.minutes and not options.env_steps:
         parser.error("--minutes or --env-steps says how long it learns")
+    if options.pictures and options.algorithm != "dagger":
+        parser.error("--pictures goes with --algorithm dagger only")
     return options
 
 
@@ -108,14 +142,27 @@ def resumed(parser: argparse.ArgumentParser, run: pathlib.Path) -> argparse.Name
         has_ended = "train" in runs.read_results(run)
         why = "its training has ended" if has_ended else "nothing was saved in it"
         parser.error(f"{run} cannot go on: {why}")
-    options = parser.parse_args([*words[2:], *given])
+    options = parser_of(words).parse_args([*words[2:], *given])
     options.out = run
     return options
 
 
 def wide_config(options: argparse.Namespace) -> WideConfig:
-    """The settings of this width, which are not flags but for two."""
-    return WideConfig(num_envs=options.num_envs, starts=options.starts)
+    """The settings of this width; few of them are flags."""
+    wide = PICTURED if options.pictures else WideConfig()
+    named = {name: getattr(options, name) for name in TEACHING}
+    return dataclasses.replace(
+        wide,
+        num_envs=options.num_envs,
+        starts=options.starts,
+        states=options.states,
+        dagger=dataclasses.replace(wide.dagger, **named),
+    )
+
+
+def looks(strength: int) -> dict[str, int]:
+    """Disturbances of pictures, in both factors."""
+    return {"camera": strength, "colours": strength} if strength else {}
 
 
 def job_of(options: argparse.Namespace) -> JobConfig:
@@ -125,6 +172,7 @@ def job_of(options: argparse.Namespace) -> JobConfig:
         task_set=options.task_set,
         warm_start="dagger" if dagger else "none",
         conditioning=options.conditioning,
+        sensors="pictures" if options.pictures else "full",
         env_steps=0 if dagger else options.env_steps,
         minutes=options.minutes,
         num_envs=options.num_envs,
@@ -140,6 +188,7 @@ def learner_of(job: JobConfig, seed: int) -> Learner:
     split = named_set(job.task_set)
     config = LearnerConfig(
         conditioning=job.conditioning,
+        sensors=job.sensors,
         num_envs=DRAWING,
         episode_steps=split.episode_steps,
         network=job.network,
@@ -285,6 +334,61 @@ def stopped(options: argparse.Namespace, learner: Learner) -> None:
     raise SystemExit(INTERRUPTED)
 
 
+class Seen(NamedTuple):
+    """Success on the device, pictures changed at a strength."""
+
+    strength: int
+    episodes: int
+    success: float
+    low: float  # of the 95 % interval
+    high: float
+    per_task: dict[str, float]
+
+
+def seen_at(strength: int, options: argparse.Namespace, learner: Learner) -> Seen:
+    """Success of a policy that sees, each episode from a start of its own."""
+    number = options.episodes * len(learner.tasks)
+    worlds = on_warp(
+        learner,
+        number,
+        options.episodes,
+        seed=VALIDATION_SEED,
+        variants="validation",
+        disturb=looks(strength),
+    )
+    with moved(learner.policy, worlds.device):
+        rates = worlds.measure(learner.policy.act)
+    opened = round(float(rates.sum()) * options.episodes)
+    named = dict(zip(learner.tasks, rates.tolist(), strict=True))
+    return Seen(strength, number, opened / number, *wilson(opened, number), named)
+
+
+def measure_seen(options: argparse.Namespace, learner: Learner) -> float:
+    """Measure a policy that sees at every strength, and print it; success as pictures are."""
+    found: list[Seen] = []
+    for strength in STRENGTHS:
+        seen = seen_at(strength, options, learner)
+        found.append(seen)
+        print(
+            f"pictures changed at strength {strength}: success {seen.success:.3f} "
+            f"[{seen.low:.3f}, {seen.high:.3f}], {seen.episodes} episodes on the device",
+            flush=True,
+        )
+        kept = {"trained at": options.looks, "seen": [one._asdict() for one in found]}
+        runs.write_json(options.out / "pictures.json", kept)
+    rates = ", ".join(f"{seen.success:.3f} at {seen.strength}" for seen in found)
+    print(f"{options.task_set}: success by how pictures are changed: {rates}", flush=True)
+    return found[0].success
+
+
+def keep(
+    options: argparse.Namespace, learner: Learner, trained: dict[str, Any], score: float
+) -> None:
+    """Write the policy, with its success in validation, and what results.json says of it."""
+    learner.save(options.out / "checkpoint", teacher=False, validation=score)
+    runs.update_results(options.out, train=trained, warm_start=None)
+
+
 def main() -> None:
     """Learn, save, measure."""
     options = parsed()
@@ -298,7 +402,12 @@ def main() -> None:
         check(job)
         learner = learner_of(job, options.seed)
         worlds = on_warp(
-            learner, options.num_envs, options.starts, expert=dagger, compiler=options.compiler
+            learner,
+            options.num_envs,
+            options.starts,
+            expert=dagger,
+            compiler=options.compiler,
+            disturb=looks(options.looks) if options.pictures else None,
         )
         command = shlex.join(["python", SCRIPT, *sys.argv[1:]])
         if not options.resume:
@@ -317,11 +426,14 @@ def main() -> None:
         stopped(options, learner)
     if not dagger:
         learner.algorithm.model.num_timesteps = trained["env_steps"]
+    if options.pictures:
+        keep(options, learner, trained, 0.0)  # whatever becomes of what follows
+        keep(options, learner, trained, measure_seen(options, learner))
+        return
     score = validated(learner)
     episodes = VALIDATED * len(learner.tasks)
     print(f"on the CPU, {episodes} episodes: success {score:.3f}", flush=True)
-    learner.save(options.out / "checkpoint", teacher=False, validation=score)
-    runs.update_results(options.out, train=trained, warm_start=None)
+    keep(options, learner, trained, score)
     saved.forget(options.out)
     evaluate_on_device(options, learner)
 

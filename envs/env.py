@@ -35,7 +35,7 @@ class ClosureEnv(gym.Env):
         history: how many of the last states an observation holds.
         level: what varies beside pose and variant, a row of `variation.LEVELS`.
         disturb: what is disturbed beside that, see `ClosureVectorEnv`.
-        sensors: what the state is made of, a row of `sensors.SENSORS`: full, or arm.
+        sensors: what the state is made of, a row of `sensors.SENSORS`: full, arm or pictures.
         episode_steps: control steps of an episode; by default the row's `steps`.
         privileged: observe the `full` state, too, see `ClosureVectorEnv`.
         reward: what a control step is paid, a row of `rewards.REWARDS`.

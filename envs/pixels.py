@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from uncap.envs.render import FRONT, Camera, Look, View
+from uncap.envs.sensors import PICTURE_SIZE
 from uncap.envs.structure import Variant
 
 VIEWS = (
@@ -22,15 +23,17 @@ class Pixels:
     Args:
         pool: every variant of the batch.
         size: height and width of a view in pixels.
+        opened: open the renderer now; else the first picture does. Who learns from pictures of
+            another renderer needs none here.
 
     Raises:
         RenderingUnavailable: no OpenGL back end works; the message says what to install.
     """
 
-    def __init__(self, pool: list[Variant], size: int = 84):
+    def __init__(self, pool: list[Variant], size: int = PICTURE_SIZE, opened: bool = True):
         self.pool = pool
         self.size = size
-        self._camera: Camera | None = self._make_camera()
+        self._camera: Camera | None = self._make_camera() if opened else None
 
     def _make_camera(self) -> Camera:
         return Camera(self.pool[0], self.size, self.size, smooth=False, shadows=False)

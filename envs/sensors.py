@@ -15,11 +15,16 @@ class Sensors(NamedTuple):
     Attributes:
         parts: names of the parts of a state, in their order.
         words: one line.
+        pictures: whether the pictures of two cameras join the state, as `rgb`.
     """
 
     parts: tuple[str, ...]
     words: str
+    pictures: bool = False
 
+
+PICTURE_SIZE = 84  # pixels, height and width of each of two pictures
+PICTURE_SHAPE = (PICTURE_SIZE, PICTURE_SIZE, 6)  # red, green, blue of the first, then the second
 
 SENSORS = {
     "full": Sensors(
@@ -76,5 +81,25 @@ SENSORS = {
         ),
         "what a real arm has: joints, fingers, force and torque at the wrist, and where the "
         "closed container stands",
+    ),
+    "pictures": Sensors(
+        (
+            "joints",
+            "joint_velocities",
+            "fingers",
+            "opening",
+            "finger_speed",
+            "finger_target",
+            "effort",
+            "stalled",
+            "wrist_force",
+            "wrist_torque",
+            "moved",
+            "turned",
+            "lid_turned",
+        ),
+        "two cameras, and what an arm feels of itself: joints, fingers, force and torque at the "
+        "wrist; nothing of where the closure is, or how large",
+        pictures=True,
     ),
 }

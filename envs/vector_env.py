@@ -18,6 +18,7 @@ from uncap.envs.deck import Deck
 from uncap.envs.episodes import EpisodeTracker, Squeeze, StateHistory
 from uncap.envs.frames import MODES, Frames, frames_in
 from uncap.envs.pixels import Pixels
+from uncap.envs.sensors import SENSORS
 from uncap.envs.tables import lookup
 
 ACTION_SIZE = 5  # numbers of an action, see `ClosureBatch.step`
@@ -57,9 +58,10 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
 
     Observations are a Dict: `state` (n, size x history), laid out in
     `observations.LAYOUTS[sensors]`, 36 numbers for `full`, oldest first; `rgb` (n, 84, 84, 6), two
-    cameras; `task` (n, size), the conditioning vector (absent where that is empty); and
-    `privileged` (n, 36) where it is asked for. Actions are (n, 5) in [-1, 1], see
-    `ClosureBatch.step`. Episodes are truncated after the row's `steps`; nothing terminates them.
+    cameras, where the observation or the sensors ask for them; `task` (n, size), the conditioning
+    vector (absent where that is empty); and `privileged` (n, 36) where it is asked for. Actions
+    are (n, 5) in [-1, 1], see `ClosureBatch.step`. Episodes are truncated after the row's `steps`;
+    nothing terminates them.
 
     Info holds numbers only, (n,) by name: the reward's terms, `success`, `success_any`,
     `progress`, `contact_fraction`, `task_index`, `steps`, and of the present episode
@@ -89,7 +91,8 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         attempts: episodes of a trial: they have the same closure, of the same variant, and a new
             start each. Where there are several, info has `attempt`, which one this is, from 0.
         episode_steps: control steps of every episode; by default the row's `steps`.
-        sensors: what the state is made of, a row of `sensors.SENSORS`: full, or arm.
+        sensors: what the state is made of, a row of `sensors.SENSORS`: full, arm, or
+            pictures, which adds those.
         privileged: observe the present `full` state, too, without noise: for a critic, which
             may see in training what a policy may not.
         render_mode: what `render()` gives: None, or a row of `frames.MODES`: rgb_array (a frame
@@ -111,7 +114,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
             matches are named.
         ValueError: a number of another type or out of range; no task; a conditioning that cannot
             act on a task; a disturbance of pictures without any.
-        RenderingUnavailable: `rgb` without OpenGL.
+        RenderingUnavailable: pictures without OpenGL.
         EngineUnavailable: what the engine needs is not installed, or not there.
     """
 
@@ -158,7 +161,8 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         kind = lookup(OBSERVATIONS, observation, "observation")
         lookup(ASSIGNMENTS, assignment, "assignment")
         disturb = disturbances.checked(disturb)
-        if not kind.rgb:
+        is_pictured = kind.rgb or lookup(SENSORS, sensors, "sensors").pictures
+        if not is_pictured:
             disturbances.refuse_unseen(disturb, f"the observation {observation!r}")
         self._reward = lookup(rewards.REWARDS, reward, "reward")
         self._layout = observations.layout(sensors)
@@ -188,7 +192,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         self._history: StateHistory | None = None
         if kind.state:
             self._history = StateHistory(self.num_envs, history, self._layout.size)
-        self._pixels = Pixels(self.batch.pool) if kind.rgb else None
+        self._pixels = Pixels(self.batch.pool, opened=kind.rgb) if is_pictured else None
         self._set_spaces(history)
         self._set_modes(mode, render_mode)
         self._set_episodes(assignment, episode_steps)

@@ -32,6 +32,7 @@ from uncap.envs.closures import guess_ceiling, named_set, spot_name
 from uncap.envs.conditioning import CONDITIONINGS, TRANSFERABLE, UNSEEN, of_twins, vectors
 from uncap.envs.cores import set_threads
 from uncap.envs.opengl import RenderingUnavailable
+from uncap.envs.sensors import SENSORS
 from uncap.envs.tables import lookup
 from uncap.evaluation import compare as comparison
 from uncap.evaluation import (
@@ -122,6 +123,10 @@ def check_job(job: JobConfig) -> None:
         raise ValueError("--env-steps 0 leaves nothing to learn without a warm start")
     if CONDITIONINGS[job.conditioning].memory:
         _check_memory(job)
+        if SENSORS[job.sensors].pictures:
+            raise ValueError(
+                f"--conditioning {job.conditioning} has a memory, and sees no pictures"
+            )
     clones = job.warm_start == "clone"
     takes_demos = clones or algorithm.replays_demonstrations
     if (clones and not job.demos) or (job.demos and not takes_demos):
@@ -734,9 +739,6 @@ class _Evaluated(NamedTuple):
 def _evaluated(config: EvaluateConfig, console: Console) -> _Evaluated:
     """Run the episodes, and print the results."""
     set_threads(config.threads)
-    conditions, skipped = disturb.conditions(config.disturb)
-    for factor in skipped:
-        console.print(f"{factor} is left out: the policy sees no pictures")
     tables: list[list[Episode]] = []  # of trained rows, and of held-out ones
     paired: list[disturb.DisturbedEpisode] = []
     began = time.perf_counter()
@@ -747,6 +749,10 @@ def _evaluated(config: EvaluateConfig, console: Console) -> _Evaluated:
         if config.told == "twin":
             sides = [[_told_of_twins(actor) for actor in side] for side in sides]
         acting = [actor for side in sides for actor in side]
+        is_shown = all(SENSORS[actor.sensors].pictures for actor in acting)
+        conditions, skipped = disturb.conditions(config.disturb, is_shown)
+        for factor in skipped:
+            console.print(f"{factor} is left out: the policy sees no pictures")
         quota = sum(len(actor.tasks) for actor in acting) * config.episodes * (config.attempts or 1)
         watch = Watch(quota * (1 + len(conditions)), bars)
         for side in sides:

@@ -55,15 +55,18 @@ class Comparison:
     p: float  # McNemar's exact test
 
 
-def conditions(words: Sequence[str]) -> tuple[list[Condition], list[str]]:
-    """What `--disturb` asks for, and the factors that are left out: policies are shown states.
+def conditions(words: Sequence[str], is_shown: bool = False) -> tuple[list[Condition], list[str]]:
+    """What `--disturb` asks for, and the factors that are left out.
 
     Args:
         words: `friction=2`, `friction` or `all`.
+        is_shown: whether policies are shown pictures: some factors act on these only.
 
     Raises:
         ValueError: a factor that acts on pictures only is asked for by its name.
     """
+    if is_shown:
+        return chosen(words), []
     named = dict(chosen([word for word in words if word != EVERYTHING]))
     refuse_unseen(named, "what a policy is shown")
     asked = chosen(words)

@@ -18,7 +18,7 @@ import torch
 from scipy.stats import bootstrap, spearmanr
 
 from uncap.agents.episodes import expert_env, expert_episodes
-from uncap.agents.networks import split_observation
+from uncap.agents.networks import actor_inputs
 from uncap.agents.policy import Acting, load_policy
 from uncap.envs import CLOSURES
 from uncap.envs.distances import demands, nearest, unseen
@@ -131,7 +131,7 @@ PREDICTORS = {
 
 def imitation_gradient(policy: Any, demo: Demonstration) -> torch.Tensor:
     """Gradient (parameters,) of the actor's L1 distance from an expert's actions."""
-    action = policy.actor(*split_observation(demo.observation))
+    action = policy.actor(*actor_inputs(demo.observation))
     loss = (action - demo.action).abs().mean()
     parameters = [p for p in policy.actor.parameters() if p.requires_grad]
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)

@@ -51,6 +51,7 @@ class _Episode:
     successes: list[bool] = dataclasses.field(default_factory=list)
     progresses: list[float] = dataclasses.field(default_factory=list)
     beliefs: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    pictures: list[np.ndarray] = dataclasses.field(default_factory=list)  # as it sees them, if any
 
 
 def record(  # noqa: PLR0913 - what a film may choose, nearly all by name
@@ -70,6 +71,8 @@ def record(  # noqa: PLR0913 - what a film may choose, nearly all by name
     engine: str = "cpu",
 ) -> dict[str, Any]:
     """Film one evaluation episode; or all attempts of a trial, with what the policy believes.
+
+    Beside a policy that sees pictures are these.
 
     Args:
         policy: see `protocol.evaluate`.
@@ -150,6 +153,8 @@ def _play(env: ClosureVectorEnv, policy: Policy, seed: int) -> list[_Episode]:
             episode.progresses.append(float(info["progress"][0]))
             action = act(observation, info["task_index"])
             episode.beliefs.append(_believed(act))
+            if "rgb" in observation:
+                episode.pictures.append(observation["rgb"][0].copy())
             observation, _, _, truncated, info = env.step(action)
             done = bool(truncated[0])
         episode.success = bool(info["success"][0])
@@ -178,11 +183,42 @@ def _frames(
             success = episode.successes[k]
             outcome = f"{'open' if success else 'opening'}  {100 * episode.progresses[k]:.0f} %"
             frame = caption(camera.draw(*episode.states[k]), text, of_trial + outcome, success)
-            yield with_belief(frame, episode.beliefs[k])
+            yield _beside(frame, episode, k)
         outcome = of_trial + ("success" if episode.success else "not opened")
         last = caption(camera.draw(*episode.states[-1]), text, outcome, episode.success)
         for _ in range(still):
-            yield with_belief(last, episode.beliefs[-1])
+            yield _beside(last, episode, -1)
+
+
+def _beside(frame: np.ndarray, episode: _Episode, k: int) -> np.ndarray:
+    """A frame beside what the policy believed in control step k, or saw."""
+    if episode.pictures:
+        return with_pictures(frame, episode.pictures[k])
+    return with_belief(frame, episode.beliefs[k])
+
+
+def with_pictures(frame: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """A frame with the pictures that a policy sees at its right, one below the other.
+
+    Args:
+        frame: (height, width, 3) uint8.
+        seen: (size, size, 3 x pictures) uint8.
+
+    Returns:
+        A new frame, wider.
+    """
+    height, width = frame.shape[:2]
+    pictures = np.split(seen, seen.shape[-1] // 3, axis=-1)
+    side = height // len(pictures)  # pixels
+    panel = -(-side // 16) * 16  # films want multiples of 16
+    image = Image.new("RGB", (width + panel, height), _BAR_COLOR[:3])
+    image.paste(Image.fromarray(frame), (0, 0))
+    for k, picture in enumerate(pictures):
+        drawn = Image.fromarray(np.ascontiguousarray(picture)).resize(
+            (side, side), Image.Resampling.NEAREST
+        )
+        image.paste(drawn, (width, k * side))
+    return np.asarray(image)
 
 
 def with_belief(frame: np.ndarray, belief: Mapping[str, float]) -> np.ndarray:

@@ -34,3 +34,10 @@ class WideConfig:
         epochs=4,
         deviations=((0, 0.5), (10_000_000, 0.2), (40_000_000, 0.2), (60_000_000, 0.08)),
     )
+
+
+# With pictures a state takes 42 kB, and a minibatch what a convolutional network makes of it
+PICTURED = WideConfig(
+    states=400_000,
+    dagger=DaggerConfig(rollout=10, updates=50, minibatch=1024, learning_rate=3e-4),
+)

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from uncap.agents import checkpoints
-from uncap.agents.dagger import fit
+from uncap.agents.dagger import INPUTS, fit
 from uncap.agents.device.config import WideConfig
 from uncap.agents.device.worlds import Tensors, Worlds, tensors_in
-from uncap.agents.networks import MultiTaskPolicy, split_observation
+from uncap.agents.networks import MultiTaskPolicy, actor_inputs
 from uncap.envs.device.states import copies_of
 
 LAST_RATE = 0.1  # share of the learning rate at the end, as on the CPU
@@ -160,10 +160,9 @@ class DeviceDagger:
         worlds = self.worlds
         for _ in range(self.config.rollout):
             assert worlds.label is not None
-            state, task, index = split_observation(worlds.observation)
-            label = worlds.label
-            self.states.add({"state": state, "task": task, "index": index, "label": label})
-            action = self.policy.actor(state, task, index)  # (n, a)
+            inputs, label = actor_inputs(worlds.observation), worlds.label
+            self.states.add({**dict(zip(INPUTS, inputs, strict=False)), "label": label})
+            action = self.policy.actor(*inputs)  # (n, a)
             drawn = torch.rand(len(worlds), generator=self._generator, device=worlds.device)
             expert_acts = drawn < expert_share  # (n,)
             worlds.step(torch.where(expert_acts[:, None], label, action))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -55,7 +55,7 @@ class Worlds:
         closures: as given.
         sums: over the worlds of each task.
         observation: state (n, s), task (n, t) where something is told, and index (n, 1), of 32
-            bits; the next step overwrites it.
+            bits; rgb (n, pixels) uint8, where there are pictures; the next step overwrites it.
         label: (n, a), the expert's actions for it, where the closures compute them; likewise.
     """
 
@@ -91,7 +91,10 @@ class Worlds:
         self._counts.zero_()
 
     def _take(self, observation: Tensors, info: Tensors) -> None:
-        self.observation = {name: values.float() for name, values in observation.items()}
+        self.observation = {
+            name: values.flatten(1) if name == "rgb" else values.float()
+            for name, values in observation.items()
+        }
         self.observation["index"] = self._index
         label = info.get("expert")
         self.label = None if label is None else label.float()
@@ -170,6 +173,7 @@ def on_warp(
     variants: str = "train",
     expert: bool = False,
     compiler: str | None = None,
+    disturb: Mapping[str, int] | None = None,
 ) -> Worlds:
     """Worlds of a learner's rows, on MuJoCo Warp's device.
 
@@ -182,6 +186,8 @@ def on_warp(
         variants: which of the rows, a row of `pool.VARIANT_STREAMS`.
         expert: see `DeviceClosures`.
         compiler: likewise.
+        disturb: strengths by factor, see `disturbances.FACTORS`, which `DeviceClosures` has those
+            of that it can: start, camera and colours among them.
 
     Raises:
         EngineUnavailable: MuJoCo Warp is not installed, or has no such device.
@@ -190,9 +196,14 @@ def on_warp(
     from uncap.envs.device.warp_worlds import WarpWorlds
 
     batch = learner.closures.batch
-    if variants != "train":
-        stream = lookup(VARIANT_STREAMS, variants, "stream of variants")
-        batch = ClosureBatch(learner.tasks, batch.n, variant_seed=stream, wrist=batch.wrist)
+    if variants != "train" or disturb:
+        batch = ClosureBatch(
+            learner.tasks,
+            batch.n,
+            variant_seed=lookup(VARIANT_STREAMS, variants, "stream of variants"),
+            disturb=disturb,
+            wrist=batch.wrist,
+        )
     if learner.sampling != "uniform":
         raise ValueError(
             f"worlds on a device practise all rows alike: sampling uniform, not {learner.sampling}"

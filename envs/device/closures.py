@@ -18,10 +18,21 @@ from uncap.envs.device.states import copies_of, on_device, tensors_of, write_bac
 from uncap.envs.device.step import DeviceStep
 from uncap.envs.device.turns import Turns
 from uncap.envs.episodes import StateHistory
+from uncap.envs.sensors import SENSORS
+from uncap.envs.structure import Variant
+from uncap.envs.tables import lookup
 
 Tensors = dict[str, Tensor]
 Returned = tuple[Tensors, Tensor, Tensor, Tensor, Tensors]
 Advance = Callable[[], None]
+
+
+class Pictures(Protocol):
+    """Draws all worlds, see `pictures.Pictures`."""
+
+    def draw(self, variant: Tensor, pictured: Mapping[str, Tensor]) -> Tensor:
+        """Pictures (n, cameras, height, width, 3) uint8."""
+        ...
 
 
 class Engine(Protocol):
@@ -47,6 +58,10 @@ class Engine(Protocol):
         """
         ...
 
+    def pictures(self, pool: list[Variant]) -> Pictures:
+        """What draws the worlds, of variants in the pool."""
+        ...
+
 
 class DeviceClosures:
     """n worlds, of which world i opens row i % len(rows) in every episode.
@@ -63,7 +78,9 @@ class DeviceClosures:
         engine: the physics of n worlds.
         told: a row of `conditioning.CONDITIONINGS`, or the rows' vectors by name.
         known_tasks: see `ClosureVectorEnv`.
-        sensors: a row of `sensors.SENSORS`.
+        sensors: a row of `sensors.SENSORS`; where it has pictures, each step draws all worlds. What
+            the batch disturbs of them (`camera` and `colours` of `disturbances.FACTORS`) is drawn
+            with the starts.
         privileged: see `ClosureVectorEnv`.
         history: likewise.
         reward: a row of `rewards.REWARDS`.
@@ -80,13 +97,14 @@ class DeviceClosures:
         step_of: the control step of all worlds.
         task: (n,) index of the rows.
         attempts: as given.
-        sizes: numbers of a world's observations, by name.
+        sizes: numbers of a world's observations, by name, but for pictures.
+        is_pictured: whether they have pictures: `rgb`, see `sensors.PICTURE_SHAPE`.
         episode_steps: (n,) control steps of each world's episodes.
 
     Raises:
         KeyError: unknown conditioning, sensors or reward; close matches are named.
         ValueError: a number out of range; a conditioning that cannot act on a row; a disturbance
-            of pictures.
+            of pictures, where the sensors have none.
     """
 
     def __init__(  # noqa: PLR0913 - choices, most of them by name
@@ -112,6 +130,8 @@ class DeviceClosures:
         self._engine = engine
         self._expert = expert
         self._privileged = checks.flag("privileged", privileged)
+        self.is_pictured = lookup(SENSORS, sensors, "sensors").pictures
+        self._pictures: Pictures | None = engine.pictures(batch.pool) if self.is_pictured else None
         self.step_of = DeviceStep(batch, arrays, sensors, reward, engine.fields)
         self._vectors = torch.as_tensor(
             conditioning.vectors(told, batch.names, known_tasks), device=device
@@ -183,7 +203,7 @@ class DeviceClosures:
         self._restart(everyone, self._done)
         self.step_of.measure()
         _, info = self.step_of.paid()
-        return self._observation(), self._completed(info)
+        return {**self._observation(), **self._pictured()}, self._completed(info)
 
     def _rewind(self, seed: int) -> None:
         """Go to the beginning of a seed."""
@@ -242,7 +262,9 @@ class DeviceClosures:
     def _advance_once(self) -> None:
         self._before(self._action)
         self._engine.step()
-        self._returned = self._after(self._done)
+        observation, reward, terminated, truncated, info = self._after(self._done)
+        observation = {**observation, **self._pictured()}
+        self._returned = observation, reward, terminated, truncated, info
 
     def _before_physics(self, action: Tensor) -> None:
         step = self.step_of
@@ -270,6 +292,19 @@ class DeviceClosures:
         terminated = torch.zeros_like(truncated)
         observation, info = self._observation(), self._completed(info)
         return observation, reward, terminated, truncated, info
+
+    def _pictured(self) -> Tensors:
+        """The pictures, `rgb` (n, height, width, channels) as `pixels.Pixels` gives them, if any.
+
+        Warp draws them: the compiler that fuses torch's operations has no part in it.
+        """
+        if self._pictures is None:
+            return {}
+        step = self.step_of
+        values = step.variation.pictured()
+        shown = {name: tensor_of(value) for name, value in (values or {}).items()}
+        pictures = self._pictures.draw(tensor_of(step.lids.variant), shown)
+        return {"rgb": pictures.permute(0, 2, 3, 1, 4).flatten(3)}
 
     def _observation(self) -> Tensors:
         """Observations (n, size) by name: those of `ClosureVectorEnv`."""

@@ -42,6 +42,7 @@ from uncap.envs.experts import MOVES, Plan
 from uncap.envs.measures import Containers, Hand, Sideways
 from uncap.envs.models import MODELS
 from uncap.envs.panda import FINGER_OPEN, STEP_POSITION, STEP_YAW
+from uncap.envs.sensors import SENSORS
 from uncap.envs.tables import lookup
 from uncap.envs.variation import Variation
 
@@ -72,7 +73,7 @@ class DeviceStep:
         draws: what is drawn in every control step; `draws.renew` before it.
 
     Raises:
-        ValueError: a disturbance of pictures: none are drawn.
+        ValueError: a disturbance of pictures, where the sensors have none.
     """
 
     def __init__(
@@ -91,7 +92,8 @@ class DeviceStep:
         self._variants_per_task = len(batch.pool) // len(batch.names)
         self._reward = lookup(rewards.REWARDS, reward, "reward")
         self._arrays = {name: wrapped(tensor, floats) for name, tensor in arrays.items()}
-        disturbances.refuse_unseen(batch.disturb, "a state on a device")
+        if not lookup(SENSORS, sensors, "sensors").pictures:
+            disturbances.refuse_unseen(batch.disturb, f"the sensors {sensors!r} on a device")
         drawn = batch.variation
         self.variation = on_device(Variation(drawn.level, n, drawn.disturbed), device, floats)
         if fields is None:

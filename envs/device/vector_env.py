@@ -14,6 +14,7 @@ from torch import Tensor
 from uncap.envs import checks, observations
 from uncap.envs.batch import CONTROL_DT
 from uncap.envs.device.closures import DeviceClosures, Tensors
+from uncap.envs.sensors import PICTURE_SHAPE
 from uncap.envs.vector_env import ACTION_SIZE, Info, Observation
 
 
@@ -38,12 +39,13 @@ class DeviceVectorEnv(gym.vector.VectorEnv):
         limit = observations.LIMIT
         self.closures = closures
         self.num_envs = len(closures.task)
-        self.single_observation_space = gym.spaces.Dict(
-            {
-                name: gym.spaces.Box(-limit, limit, (size,), np.float32)
-                for name, size in closures.sizes.items()
-            }
-        )
+        spaces: dict[str, gym.Space] = {
+            name: gym.spaces.Box(-limit, limit, (size,), np.float32)
+            for name, size in closures.sizes.items()
+        }
+        if closures.is_pictured:
+            spaces["rgb"] = gym.spaces.Box(0, 255, PICTURE_SHAPE, np.uint8)
+        self.single_observation_space = gym.spaces.Dict(spaces)
         self.single_action_space = gym.spaces.Box(-1.0, 1.0, (ACTION_SIZE,), np.float32)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
@@ -93,7 +95,10 @@ class DeviceVectorEnv(gym.vector.VectorEnv):
 
 def _outside(observation: Tensors, info: Tensors) -> tuple[Observation, Info]:
     """Copies in the processor's memory, of the types that the spaces say."""
-    seen = {name: _copied(value).astype(np.float32) for name, value in observation.items()}
+    seen = {
+        name: _copied(value.float() if value.is_floating_point() else value)
+        for name, value in observation.items()
+    }
     return seen, {name: _copied(value) for name, value in info.items()}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import mujoco_warp
 import numpy as np
@@ -11,9 +12,11 @@ import warp
 
 from uncap.envs.batch import ClosureBatch
 from uncap.envs.cores import default_threads
+from uncap.envs.device.pictures import Pictures
 from uncap.envs.device.starts import DERIVED, STATE
 from uncap.envs.engine_warp import WarpEngine
 from uncap.envs.scene import SUBSTEPS
+from uncap.envs.structure import Variant
 
 _WARM_UPS = 2  # calls before a graph is captured: kernels are loaded, constants are copied
 
@@ -39,16 +42,34 @@ class WarpWorlds:
         }
         first = torch.as_tensor(batch.model.eq_active0, device=self.arrays["qpos"].device)
         self.arrays["eq_active"][:] = first.bool()
+        self._recorded: Any = None  # the steps of a control step, on the processor
         warp.synchronize_device(self.engine.device)
 
     def step(self) -> None:
         """See `closures.Engine`."""
         if not self.engine.device.is_cuda:
-            self._advance()
+            self._step_on_processor()
             return
         stream = warp.stream_from_torch(torch.cuda.current_stream())
         with warp.ScopedStream(stream, sync_enter=False):
             self._advance()
+
+    def pictures(self, pool: list[Variant]) -> Pictures:
+        """See `closures.Engine`."""
+        return Pictures(pool, self.engine.model, self.engine.data)
+
+    def _step_on_processor(self) -> None:
+        """The same from the second call on, recorded: launching kernels from Python takes longer.
+
+        The first call loads the kernels, which cannot be loaded while they are recorded.
+        """
+        if self._recorded is not None:
+            warp.capture_launch(self._recorded)
+            return
+        self._advance()
+        with warp.ScopedCapture(device=self.engine.device) as capture:
+            self._advance()  # it is not done
+        self._recorded = capture.graph
 
     def _advance(self) -> None:
         for _ in range(SUBSTEPS):
