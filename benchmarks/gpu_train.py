@@ -9,7 +9,8 @@ minutes are those of learning: before them, starts are drawn and kernels are com
 how far it is: seconds, environment steps, steps/s since the line before, and success in the
 training's episodes, in which PPO explores. At the end the policy is saved, and measured on
 variants that were not trained: on the CPU, as trainings validate, and on the device, in a whole
-episode of every world. Ctrl-C saves the training, and `--resume` goes on with it.
+episode of every world. Ctrl-C saves the training, as `--save-every` does, and `--resume` goes on
+with it.
 
     python benchmarks/gpu_train.py --pictures --task-set first --minutes 10 --out runs/seen
     python train.py evaluate runs/seen --episodes 20 --disturb camera=3 colours=3
@@ -30,7 +31,7 @@ import pathlib
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,7 +63,9 @@ DRAWING = 64  # simulations on the CPU, which draw the starts
 SAY_EVERY = 5.0  # s
 VALIDATED = 25  # episodes per task
 SCRIPT = "benchmarks/gpu_train.py"
-CHANGEABLE = ("--minutes", "--env-steps", "--device", "--compiler")  # in a training that goes on
+SAVE_EVERY = 300.0  # s
+# in a training that goes on
+CHANGEABLE = ("--minutes", "--env-steps", "--save-every", "--device", "--compiler")
 TEACHING = ("rollout", "updates", "minibatch", "learning_rate", "lead")  # DAgger's, as flags
 STRENGTHS = (0, 1, 2, 3)  # of other colours, lights and cameras
 
@@ -99,6 +102,12 @@ def parser_of(words: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, help="of learning")
     parser.add_argument("--env-steps", type=int, help="of learning; the same steps each time")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--save-every",
+        type=float,
+        default=SAVE_EVERY,
+        help=f"seconds, for --resume after a kill; 0: at a stop only (default: {SAVE_EVERY:g})",
+    )
     parser.add_argument("--device", help="cpu, cuda or cuda:1 (default: the first GPU, if any)")
     parser.add_argument("--compiler", help="of the control step, such as inductor; minutes")
     parser.add_argument("--out", type=pathlib.Path, help="run folder, a new one")
@@ -264,11 +273,27 @@ class Progress:
             **known,
         )
 
-    def close(self) -> dict[str, Any]:
-        """Close metrics.csv; what a training that goes on has to know."""
-        logged = self._metrics.sync()
+    def state(self) -> dict[str, Any]:
+        """What a training that goes on from here has to know."""
+        return {"seconds": self.seconds, "steps": self.steps, "logged": self._metrics.sync()}
+
+    def close(self) -> None:
+        """Close metrics.csv."""
         self._metrics.close()
-        return {"seconds": self.seconds, "steps": self.steps, "logged": logged}
+
+
+def saving(options: argparse.Namespace, teacher: Any, progress: Progress) -> Callable[[], bool]:
+    """Asked before each round or update: whether to stop. It also saves the training in between."""
+    saved_at = time.perf_counter()
+
+    def asked() -> bool:
+        nonlocal saved_at
+        if options.save_every and time.perf_counter() - saved_at >= options.save_every:
+            saved.save(options.out, teacher, **progress.state())
+            saved_at = time.perf_counter()
+        return progress.stop()
+
+    return asked
 
 
 def validated(learner: Learner) -> float:
@@ -298,10 +323,11 @@ def learned(options: argparse.Namespace, learner: Learner, worlds: Worlds) -> di
         teacher = ALGORITHMS[options.algorithm](learner.policy, worlds, settings, options.seed)
         before = saved.restore(options.out, teacher) if options.resume else {}
         progress = Progress(options, worlds, learner.tasks, before)
-        teacher.run(progress, progress.stop)
-        now = progress.close()
+        teacher.run(progress, saving(options, teacher, progress))
         if teacher.used < 1:
-            saved.save(options.out, teacher, **now)
+            saved.save(options.out, teacher, **progress.state())
+        progress.close()
+        if teacher.used < 1:
             return {}
     return {
         "env_steps": progress.steps,

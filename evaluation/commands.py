@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import sys
 import time
@@ -20,6 +21,7 @@ import numpy as np
 from rich.console import Console
 
 from uncap.agents import checkpoints, demonstrations, exported
+from uncap.agents.device import saved
 from uncap.agents.files import owned, replacing
 from uncap.agents.gradients import GradientRule
 from uncap.agents.memory import has_memory
@@ -243,6 +245,10 @@ def _resumed(config: TrainConfig, console: Console) -> tuple[pathlib.Path, JobCo
     run = config.resume
     assert run is not None
     stored, before = experiment.stored_job(run)
+    if saved.exists(run):
+        script = shlex.split(stored["command"])[:2]
+        words = shlex.join([*script, "--resume", str(run)])
+        raise ValueError(f"{run} learns on a device: go on with {words}")
     seed = stored["seed"]
     _check_split(run, stored, before)
     say_notes(run, console)

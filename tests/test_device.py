@@ -700,7 +700,10 @@ def test_what_is_drawn_on_a_device_is_as_often_and_as_far():
 @pytest.mark.parametrize(
     ("choices", "words"),
     (
-        ({"disturb": {"camera": 1}}, "^camera acts on pictures only, and the sensors 'full' on a device"),
+        (
+            {"disturb": {"camera": 1}},
+            "^camera acts on pictures only, and the sensors 'full' on a device",
+        ),
         ({"attempts": 0}, "^attempts must be"),
         ({"history": -1}, "^history must be"),
         ({"starts": 0}, "^the starts of each row must be"),

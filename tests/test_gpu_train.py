@@ -1,18 +1,23 @@
 """The script that trains on a GPU, on Warp's CPU device: it stops, and goes on."""
 
 import importlib
+import io
 import json
 import pathlib
+import re
 import sys
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 pytest.importorskip("mujoco_warp")
 
 from uncap.agents import checkpoints
 from uncap.agents.config import DaggerConfig, PPOConfig
 from uncap.agents.device.config import WideConfig
+from uncap.evaluation import commands
+from uncap.evaluation.config import TrainConfig
 from uncap.evaluation.metrics import read_metrics
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -30,6 +35,10 @@ def toy_config(options):
     return WideConfig(options.num_envs, options.starts, states=1000, dagger=dagger, ppo=ppo)
 
 
+class Killed(BaseException):
+    """Ends a training in the midst of it."""
+
+
 @pytest.fixture
 def train(monkeypatch, capsys):
     """Runs the script with words; gives its exit status, and what it printed."""
@@ -39,11 +48,17 @@ def train(monkeypatch, capsys):
     monkeypatch.setattr(gpu_train, "SAY_EVERY", 0.0)
     monkeypatch.setattr(gpu_train, "wide_config", toy_config)
 
-    def called(*words, stop_after=None):
+    def called(*words, stop_after=None, die_after=None):
         asked = []
 
+        def ask():
+            asked.append(1)
+            if len(asked) == die_after:
+                raise Killed
+            return len(asked) == stop_after
+
         def interrupt(say):
-            return lambda: bool(asked.append(1)) or len(asked) == stop_after
+            return ask
 
         monkeypatch.setattr(gpu_train, "Interrupt", interrupt)
         monkeypatch.setattr(sys, "argv", ["gpu_train.py", *map(str, words)])
@@ -85,6 +100,24 @@ def test_a_training_that_was_stopped_goes_on(algorithm, train, tmp_path):
     assert results["train"]["env_steps"] == STEPS[algorithm]
     status, printed = train("--resume", run)
     assert status == 2 and f"{run} cannot go on: its training has ended" in printed
+
+
+def test_a_training_that_was_killed_goes_on_from_what_it_saved(train, tmp_path):
+    words = [*FLAGS.split(), "--env-steps", STEPS["dagger"], "--save-every", 1e-9, "--out"]
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert train(*words, whole)[0] == 0
+    with pytest.raises(Killed):
+        train(*words, run, die_after=3)
+    console = Console(file=io.StringIO())
+    words = re.escape(f"go on with python benchmarks/gpu_train.py --resume {run}")
+    with pytest.raises(ValueError, match=words):
+        commands.train(TrainConfig(resume=run), console)
+    status, printed = train("--resume", run)
+    assert status == 0, printed
+    both = [checkpoints.load(folder / "checkpoint")[0] for folder in (whole, run)]
+    assert all(np.array_equal(both[0][n], both[1][n]) for n in both[0] if n.startswith("policy"))
+    rows = [read_metrics(folder / "metrics.csv").rows for folder in (whole, run)]
+    assert [row["env_steps"] for row in rows[0]] == [row["env_steps"] for row in rows[1]]
 
 
 def test_what_does_not_go_with_resume_is_named(train, tmp_path):

@@ -96,7 +96,7 @@ def quick(monkeypatch):
         on_frame(2, 2)
         return {"success": False, "progress": 0.0}
 
-    def draw(out, seed, on_row):
+    def draw(out, seed, on_row, engine):
         out.mkdir(parents=True, exist_ok=True)
         (out / "gallery.html").write_text("a page")
         return out / "gallery.html"
