@@ -147,10 +147,11 @@ def resumed(parser: argparse.ArgumentParser, run: pathlib.Path) -> argparse.Name
         parser.error(str(error))
     if words[1:2] != [SCRIPT]:
         parser.error(f"{run} was not trained by {SCRIPT}: python train.py --resume {run}")
+    if "train" in runs.read_results(run):
+        saved.forget(run)  # it was killed before it did
+        parser.error(f"{run} cannot go on: its training has ended")
     if not saved.exists(run):
-        has_ended = "train" in runs.read_results(run)
-        why = "its training has ended" if has_ended else "nothing was saved in it"
-        parser.error(f"{run} cannot go on: {why}")
+        parser.error(f"{run} cannot go on: nothing was saved in it")
     options = parser_of(words).parse_args([*words[2:], *given])
     options.out = run
     return options

@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import pathlib
+import runpy
 import shutil
 import signal
 import sys
@@ -24,7 +25,7 @@ from uncap.evaluation.same import compare
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)
-LEFT_OVER = ("latest", "transfer", kept.FILE)  # of a run that is not finished
+LEFT_OVER = ("latest", "transfer", "device", kept.FILE)  # of a run that is not finished
 PATIENCE = 300.0  # s for a process to end
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["warm"])
@@ -41,6 +42,7 @@ class Job:
         begun: a file in OUT that says that it can go on; before, it begins anew.
         finished: a file in OUT that says that it need not; by default it can in any case.
         copied: the job that has made OUT, where this one adds to it.
+        script: a script that is run in place of the command line.
         signals: that kill it.
         differences: a line for everything in which two folders differ.
     """
@@ -50,6 +52,7 @@ class Job:
     begun: str = "config.json"
     finished: str = ""
     copied: str = ""
+    script: str = ""
     signals: tuple[int, ...] = SIGNALS
     differences: Callable[[pathlib.Path, pathlib.Path], Iterable[str]] = compare
 
@@ -215,19 +218,31 @@ JOBS = {
         begun="cells",
     ),
 }
+if importlib.util.find_spec("mujoco_warp"):
+    JOBS["device"] = Job(
+        "--task-set puck,block: --width 8 --num-envs 4 --starts 2 --env-steps 240 --rollout 5 "
+        "--updates 2 --minibatch 32 --save-every 0.001 --device cpu --out OUT",
+        "--resume OUT",
+        begun="device/tensors.safetensors",
+        finished="results.json",
+        script="benchmarks/gpu_train.py",
+    )
 if importlib.util.find_spec("ray"):
     JOBS["ray"] = Job("compare GRID --ray RAY --out OUT", begun="cells")
 
 
-def work(words: list[str], log: pathlib.Path) -> None:
-    """Run the command line in this process, which was forked for it."""
+def work(words: list[str], log: pathlib.Path, script: str = "") -> None:
+    """Run the command line, or a script, in this process, which was forked for it."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # whoever started the fork server
     with open(log, "a") as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
-    sys.argv = ["train.py", *words]
+    sys.argv = [script or "train.py", *words]
+    if script:
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+        return
     from uncap.evaluation.cli import main
 
     main()
@@ -306,7 +321,7 @@ class Killing:
                 shutil.copytree(self.given[job.copied], run)
         text = (begun and job.again) or job.begin
         words = filled(text, {**self.given, "OUT": run})
-        process = _CONTEXT.Process(target=work, args=(words, self._log(run)))
+        process = _CONTEXT.Process(target=work, args=(words, self._log(run), job.script))
         process.start()
         return process
 

@@ -58,6 +58,11 @@ SMALL = LearnerConfig(
 )
 
 
+TRAININGS = [
+    name for name, job in kills.JOBS.items() if job.begin.startswith("-") and not job.script
+]
+
+
 class Killed(BaseException):
     """As sudden as SIGKILL, but for this process."""
 
@@ -561,7 +566,7 @@ def test_ctrl_c_in_other_commands_gets_one_line(monkeypatch, capsys):
 # Whole commands
 
 
-@pytest.mark.parametrize("name", [n for n, job in kills.JOBS.items() if job.begin[0] == "-"])
+@pytest.mark.parametrize("name", TRAININGS)
 def test_every_training_that_is_killed_is_one_that_is_accepted(name):
     words = kills.JOBS[name].begin.split()
     config = command_line.parse(TrainConfig(job=QUICK), words, "train")
