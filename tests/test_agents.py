@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import os
+import subprocess
+import sys
 import tempfile
 import time
 
@@ -607,3 +609,29 @@ def test_adopting_a_policy_for_another_task():
     target.adopt(source)
     assert torch.allclose(target.actor.head.bias[0], source.actor.head.bias.mean(0))
     assert torch.equal(target.actor.body.net[0].weight, source.actor.body.net[0].weight)
+
+
+PLACES = """
+import numpy as np
+import torch
+import uncap.agents.networks
+
+torch.set_num_threads(1)
+rng = np.random.default_rng(0)
+for n, k, m in ((4, 256, 5), (16, 72, 256), (64, 384, 1), (3, 36, 64)):
+    weight = torch.as_tensor(rng.normal(size=(m, k)).astype(np.float32))
+    values = rng.normal(size=(n, k)).astype(np.float32)
+    found = set()
+    for offset in range(0, 64, 4):  # bytes
+        memory = np.zeros(values.nbytes + 128, np.uint8)
+        begin = -memory.ctypes.data % 64 + offset
+        moved = memory[begin : begin + values.nbytes].view(np.float32).reshape(n, k)
+        moved[:] = values
+        found.add((torch.as_tensor(moved) @ weight.T).numpy().tobytes())
+    assert len(found) == 1, (n, k, m)
+"""
+
+
+def test_products_do_not_depend_on_where_arrays_lie():
+    """Else what is resumed, whose arrays lie elsewhere, differs in the last bits."""
+    subprocess.run([sys.executable, "-c", PLACES], check=True)
