@@ -221,9 +221,11 @@ def test_a_signal_ends_it_and_what_it_has_started(tmp_path):
     settings = {**os.environ, "PYTHON": python, "BUDGET": "90"}
     process = subprocess.Popen(["bash", GPU_SH, out], env=settings, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 20
-    while not (out / "speed.json").exists() and time.monotonic() < deadline:
+    now = out / "runs/.now"
+    while not ((out / "speed.json").exists() and now.exists() and now.read_text().strip()):
+        assert time.monotonic() < deadline, "it does not begin"
         time.sleep(0.05)
-    sleeping = int((out / "runs/.now").read_text())
+    sleeping = int(now.read_text())
     os.kill(sleeping, 0)
     process.terminate()
     assert process.wait(10) == 130
