@@ -14,7 +14,7 @@ import numpy as np
 
 from uncap.envs.opengl import RenderingUnavailable, advice, use_backend
 from uncap.envs.robot import MESH_GROUP
-from uncap.envs.scene import build, seat_height
+from uncap.envs.scene import build, looked_at
 from uncap.envs.structure import Variant
 
 
@@ -124,7 +124,7 @@ class Camera:
             mujoco.mj_camlight(model, data)
         azimuth, elevation, distance = view
         seen_from = View(azimuth + look.azimuth, elevation - look.elevation, distance)
-        self._aim(seen_from, mocap_pos[0] + [0, 0, 0.8 * seat_height(variant) + 0.03])
+        self._aim(seen_from, mocap_pos[0] + [0, 0, looked_at(variant)])
         with _looking(self._robot.model, surroundings.model, look):
             self._fill_scene(surroundings)
             return self._renderer.render()

@@ -54,6 +54,11 @@ def seat_height(variant: Variant) -> float:
     return variant.closure.body[1] + variant.closure.neck[1]
 
 
+def looked_at(variant: Variant) -> float:
+    """Height above the table at which cameras look (m)."""
+    return 0.8 * seat_height(variant) + 0.03
+
+
 def base_height(variant: Variant) -> float:
     """Height of the held part's foot above the seat (m)."""
     return DISC_HEIGHT if variant.closure.cap_radius else 0.0

@@ -26,6 +26,22 @@ class Sensors(NamedTuple):
 PICTURE_SIZE = 84  # pixels, height and width of each of two pictures
 PICTURE_SHAPE = (PICTURE_SIZE, PICTURE_SIZE, 6)  # red, green, blue of the first, then the second
 
+# what an arm feels of itself
+_FELT = (
+    "joints",
+    "joint_velocities",
+    "fingers",
+    "opening",
+    "finger_speed",
+    "finger_target",
+    "effort",
+    "stalled",
+    "wrist_force",
+    "wrist_torque",
+    "moved",
+    "turned",
+    "lid_turned",
+)
 SENSORS = {
     "full": Sensors(
         (
@@ -57,19 +73,7 @@ SENSORS = {
     ),
     "arm": Sensors(
         (
-            "joints",
-            "joint_velocities",
-            "fingers",
-            "opening",
-            "finger_speed",
-            "finger_target",
-            "effort",
-            "stalled",
-            "wrist_force",
-            "wrist_torque",
-            "moved",
-            "turned",
-            "lid_turned",
+            *_FELT,
             "container",
             "height",
             "near",
@@ -83,21 +87,7 @@ SENSORS = {
         "closed container stands",
     ),
     "pictures": Sensors(
-        (
-            "joints",
-            "joint_velocities",
-            "fingers",
-            "opening",
-            "finger_speed",
-            "finger_target",
-            "effort",
-            "stalled",
-            "wrist_force",
-            "wrist_torque",
-            "moved",
-            "turned",
-            "lid_turned",
-        ),
+        _FELT,
         "two cameras, and what an arm feels of itself: joints, fingers, force and torque at the "
         "wrist; nothing of where the closure is, or how large",
         pictures=True,

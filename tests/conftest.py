@@ -10,7 +10,7 @@ import gymnasium as gym
 import pytest
 from rows import INK_BOTTLE
 
-from uncap.envs import CLOSURES
+from uncap.envs import CLOSURES, batch
 
 
 def pytest_addoption(parser):
@@ -57,3 +57,25 @@ def table():
 def ink_bottle():
     """The fields of a valid row that is in no table."""
     return dict(INK_BOTTLE)
+
+
+@pytest.fixture(scope="module")
+def warp_on_the_cpu():
+    """Have the engine warp run on Warp's CPU device."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UNCAP_WARP_DEVICE", "cpu")
+        yield
+
+
+@pytest.fixture
+def opened_engines(monkeypatch):
+    """Names of the engines that are opened from now on."""
+    found = []
+    open_engine = batch.open_engine
+
+    def noting(name, *others):
+        found.append(name)
+        return open_engine(name, *others)
+
+    monkeypatch.setattr(batch, "open_engine", noting)
+    return found

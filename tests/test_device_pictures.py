@@ -26,11 +26,7 @@ CHANGED = {"camera": 2, "colours": 2}
 MEAN, FAR, FAR_SHARE = 3.0, 40, 0.03  # of 255; a pixel that is another; how many of them
 
 
-@pytest.fixture(scope="module", autouse=True)
-def on_the_processor():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("UNCAP_WARP_DEVICE", "cpu")
-        yield
+pytestmark = pytest.mark.usefixtures("warp_on_the_cpu")
 
 
 @pytest.fixture(scope="module")

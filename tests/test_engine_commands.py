@@ -12,7 +12,7 @@ import stored
 
 pytest.importorskip("mujoco_warp")
 
-from uncap.envs import CLOSURES, batch
+from uncap.envs import CLOSURES
 from uncap.envs.opengl import RenderingUnavailable
 from uncap.evaluation import audit, cli, commands, gallery, live, processes
 from uncap.evaluation.progress import make_console
@@ -40,23 +40,15 @@ def run(tmp_path):
 
 
 @pytest.fixture
-def opened(run, monkeypatch):
+def opened(run, monkeypatch, opened_engines):
     """The engines that are opened from now on; what takes long is made short."""
-    found = []
-
-    def noting(name, *others):
-        found.append(name)
-        return open_engine(name, *others)
-
-    open_engine = batch.open_engine
     monkeypatch.setenv("UNCAP_WARP_DEVICE", "cpu")
-    monkeypatch.setattr(batch, "open_engine", noting)
     monkeypatch.setattr(processes, "default_threads", lambda: 1)  # all in this process
     monkeypatch.setattr(commands, "inference", lambda *_, **__: {})
     monkeypatch.setattr(audit, "search", functools.partial(audit.search, population=10, rounds=1))
     monkeypatch.setattr(gallery, "COMPOSED", ())
     monkeypatch.setattr(gallery, "CLOSURES", {name: CLOSURES[name] for name in ("cork", "jar")})
-    return found
+    return opened_engines
 
 
 @pytest.mark.parametrize("line", LINES)

@@ -31,11 +31,7 @@ with pytest.MonkeyPatch.context() as patch:
     gpu_speed = importlib.import_module("gpu_speed")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def on_the_processor():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("UNCAP_WARP_DEVICE", "cpu")
-        yield
+pytestmark = pytest.mark.usefixtures("warp_on_the_cpu")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("mujoco_warp")
 
-from uncap.envs import CLOSURES, ClosureVectorEnv, batch
+from uncap.envs import CLOSURES, ClosureVectorEnv
 from uncap.envs.batch import ClosureBatch
 from uncap.envs.contacts import contacts
 from uncap.envs.engines import EngineUnavailable
@@ -31,11 +31,7 @@ N = EACH * len(ROWS)
 STEPS = 110
 
 
-@pytest.fixture(scope="module", autouse=True)
-def on_the_processor():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("UNCAP_WARP_DEVICE", "cpu")
-        yield
+pytestmark = pytest.mark.usefixtures("warp_on_the_cpu")
 
 
 @functools.cache
@@ -352,21 +348,13 @@ TOY = (
 )
 
 
-def test_learning_is_on_warp_and_evaluations_are_on_the_cpu(tmp_path, monkeypatch):
-    opened = []
-
-    def noting(name, *others):
-        opened.append(name)
-        return open_engine(name, *others)
-
-    open_engine = batch.open_engine
-    monkeypatch.setattr(batch, "open_engine", noting)
+def test_learning_is_on_warp_and_evaluations_are_on_the_cpu(tmp_path, opened_engines):
     run = tmp_path / "run"
     cli.run([*TOY.split(), "--engine", "warp", "--out", str(run)], make_console())
     assert json.loads((run / "config.json").read_text())["job"]["engine"] == "warp"
     with open(run / "metrics.csv") as file:
         phases = {row["phase"] for row in csv.DictReader(file)}
     assert phases >= {"dagger", "ppo"}
-    assert opened[0] == "warp" and set(opened[1:]) == {"cpu"}
+    assert opened_engines[0] == "warp" and set(opened_engines[1:]) == {"cpu"}
     results = json.loads((run / "results.json").read_text())
     assert results["train"]["env_steps"] >= 120

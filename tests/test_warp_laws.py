@@ -34,9 +34,7 @@ def sample_of_pairs():
 SAMPLE = sample_of_pairs()
 
 
-@pytest.fixture(autouse=True)
-def on_the_processor(monkeypatch):
-    monkeypatch.setenv("UNCAP_WARP_DEVICE", "cpu")
+pytestmark = pytest.mark.usefixtures("warp_on_the_cpu")
 
 
 def test_every_kind_of_stage_is_in_the_sample():

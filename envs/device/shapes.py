@@ -20,7 +20,7 @@ import numpy as np
 from uncap.envs.drawing import SHAPES
 from uncap.envs.pixels import VIEWS
 from uncap.envs.robot import MESH_GROUP
-from uncap.envs.scene import build, seat_height
+from uncap.envs.scene import build, looked_at
 from uncap.envs.structure import Variant
 
 DRAWN_GROUP = 1  # of shapes that are only drawn
@@ -84,7 +84,7 @@ class Drawings(NamedTuple):
         for own, spec in zip(rgba, specs, strict=True):
             for number, name in enumerate(names):
                 own[number] = spec.material(name).rgba
-        heights = [0.8 * seat_height(variant) + 0.03 for variant in variants]  # as `render.Camera`
+        heights = [looked_at(variant) for variant in variants]
         return cls(
             model,
             np.array([number for of_kind in ids.values() for number in of_kind], np.int64),
