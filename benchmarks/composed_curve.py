@@ -6,8 +6,9 @@
 Keeps one line for each finished training in a CSV file, so that a grid can be trained in parts.
 Prints a table in Markdown: of each number of mechanisms, split and conditioning the success on
 unseen closures of seen mechanisms and on unseen mechanisms by kind of novelty, without an attempt,
-means over seeds; and the share of the neighbouring pairs of the unseen ones that were trained. Of
-what is added, also the neighbouring stages that stay hard where many mechanisms were trained.
+means over seeds; the share of the neighbouring pairs of the unseen ones that were trained; and the
+curve of the figure, means over splits and seeds. Of what is added, also the neighbouring stages
+that stay hard where many mechanisms were trained.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ def main() -> None:
     for cell in cells.values():
         found[cell.point].append(cell.success)
     print_table(found)
+    print_curve(found)
     print_hardest(options.add)
     if options.png:
         draw(found, options.png)
@@ -178,15 +180,34 @@ def print_hardest(folders: list[pathlib.Path]) -> None:
         print(f"\n{conditioning}, {MANY} mechanisms or more, least: {', '.join(words)}")
 
 
+def curves(
+    found: dict[Point, list[dict[str, float]]],
+) -> dict[tuple[str, str], dict[int, list[float]]]:
+    """Success on mechanisms never seen, of each training of both splits.
+
+    Returns:
+        By (conditioning, body), then by the number of mechanisms trained, both in order.
+    """
+    lines = collections.defaultdict(lambda: collections.defaultdict(list))
+    for point in sorted(found, key=lambda point: (point.conditioning, point.body, point.k)):
+        new = [float(np.mean([row[kind] for kind in splits.NOVELTIES])) for row in found[point]]
+        lines[point.conditioning, point.body][point.k] += new
+    return lines
+
+
+def print_curve(found: dict[Point, list[dict[str, float]]]) -> None:
+    """A line for each conditioning: its mean over splits and seeds at each number of mechanisms."""
+    print("\nmechanisms never seen, means over splits and seeds, by mechanisms trained:")
+    for (conditioning, body), by_k in curves(found).items():
+        points = [f"{k}: {np.mean(new):.2f} (n = {len(new)})" for k, new in by_k.items()]
+        print(f"{conditioning} ({body})  {', '.join(points)}")
+
+
 def draw(found: dict[Point, list[dict[str, float]]], path: pathlib.Path) -> None:
     """Success on mechanisms never seen against mechanisms trained: a line per conditioning."""
     figure, axes = new_figure(6.0, 3.6)
-    lines = collections.defaultdict(lambda: collections.defaultdict(list))
-    for point, rows in found.items():
-        new = [np.mean([row[kind] for kind in splits.NOVELTIES]) for row in rows]
-        lines[point.conditioning, point.body][point.k] += new
-    for k, ((conditioning, body), by_k) in enumerate(sorted(lines.items())):
-        at = sorted(by_k)
+    for k, ((conditioning, body), by_k) in enumerate(curves(found).items()):
+        at = list(by_k)
         color, style = curve_look(k)[:2]
         means = [np.mean(by_k[x]) for x in at]
         axes.plot(at, means, style, marker="o", color=color, label=f"{conditioning} ({body})")
