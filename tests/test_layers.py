@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 import sys
 from collections.abc import Iterable, Iterator
 
@@ -113,3 +114,16 @@ def test_only_one_module_names_private_attributes_of_stable_baselines3(package):
 def test_that_module_names_all_of_them():
     assert attributes_of((ROOT / SB3).read_text()) >= PRIVATE
     assert attributes_of("getattr(model, '_last_obs'); model._seeds = 1") >= {"_last_obs", "_seeds"}
+
+
+def map_of(folder: str) -> set[str]:
+    """The modules that docs/design.md names in its part on a folder."""
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    part = re.search(rf"^`{folder}/`(.*?)(?=^`\w[\w/]*/`|^## )", text, re.MULTILINE | re.DOTALL)
+    return set(re.findall(r"`(\w+)`", part.group(1)))
+
+
+@pytest.mark.parametrize("folder", ["envs", "envs/device", "agents", "agents/device", "evaluation"])
+def test_the_map_names_every_module_and_no_other(folder):
+    modules = {path.stem for path in (ROOT / folder).glob("*.py")} - {"__init__"}
+    assert map_of(folder) == modules
