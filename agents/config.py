@@ -36,7 +36,10 @@ class NetworkConfig:
     )
     width: int = setting(256, "units per hidden layer", least=4, flag="width")
     cell: str = setting(
-        "gru", "of a memory, which some conditionings have", choices=("gru", "lstm"), flag="cell"
+        "gru",
+        "kind of recurrent cell, of the conditionings that have a memory",
+        choices=("gru", "lstm"),
+        flag="cell",
     )
     memory_size: int = setting(128, "units of a memory", least=4, flag="memory_size")
     memory_reward: bool = setting(
@@ -67,7 +70,9 @@ class PPOConfig:
 
     learning_rate: float = setting(3e-4, "learning rate of actor and critic", above=0)
     warm_learning_rate: float = setting(
-        5e-5, "of the actor after a warm start; the critic keeps learning_rate", above=0
+        5e-5,
+        "learning rate of the actor after a warm start; the critic keeps learning_rate",
+        above=0,
     )
     rollout: int = setting(80, "control steps per environment and update", least=1)
     warm_rollout: int = setting(
@@ -92,7 +97,7 @@ class PPOConfig:
     )
     correlation: float = setting(
         0.8,
-        "from scratch: of the fingers' noise between control steps",
+        "from scratch: correlation of the fingers' exploration noise between control steps",
         least=0,
         most=1,
     )
@@ -130,7 +135,9 @@ class SACConfig:
 
     learning_rate: float = setting(5e-4, "learning rate of actor and critics", above=0)
     warm_learning_rate: float = setting(
-        5e-5, "of the actor after a warm start; the critics keep learning_rate", above=0
+        5e-5,
+        "learning rate of the actor after a warm start; the critics keep learning_rate",
+        above=0,
     )
     temperature_rate: float = setting(
         3e-3, "learning rate of the temperatures' logarithms", above=0

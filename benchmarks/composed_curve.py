@@ -5,7 +5,7 @@
 
 Keeps one line for each finished training in a CSV file, so that a grid can be trained in parts.
 Prints a table in Markdown: of each number of mechanisms, split and conditioning the success on
-unseen closures of seen mechanisms and on unseen mechanisms by kind of novelty, without an attempt,
+unseen closures of seen mechanisms and on unseen mechanisms by kind of novelty, zero-shot,
 means over seeds; the share of the neighbouring pairs of the unseen ones that were trained; and the
 curve of the figure, means over splits and seeds. Of what is added, also the neighbouring stages
 that stay hard where many mechanisms were trained.

@@ -5,9 +5,10 @@
 #
 # In this order: parity of all rows with the engine cpu; speed with 4,096 and 16,384 worlds beside
 # physics alone; trainings of `first`, `drawn-256` and `composed-128`, each with its evaluation;
-# `first` and `mt16` by policies that see, with success under other colours and cameras. Every step writes OUT/NAME.log, and OUT/NAME.json where it has figures. Each may take
-# its share of the time that is left; one that fails or is stopped does not end the others.
-# OUT/summary.txt has a line for each.
+# `first` and `mt16` by policies that see, with success under other colours and cameras. Every
+# step writes OUT/NAME.log, and OUT/NAME.json where it has figures. Each may take its share of the
+# time that is left; one that fails or is stopped does not end the others. OUT/summary.txt has a
+# line for each.
 #
 # WHEELS has the packages that the machine lacks. Beforehand, with a network and Uncap installed:
 #
@@ -22,7 +23,7 @@
 # Environment, beside these: BUDGET (seconds in all, 360), PYTHON (python3), SITE (where the wheels
 # are installed), TARGET (the Python of the machine, 3.12), PART (of the wheels, at most, 60M).
 # UNCAP_WARP_DEVICE=cpu rehearses all of it without a GPU, with few ROWS (of parity), SIZES and
-# WORLDS (of speed and trainings), and few worlds that are SEEING, with few STARTS of each row.
+# STEPS (of speed), WORLDS (of trainings), and few worlds that are SEEING, with few STARTS each.
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=${PYTHON:-python3}

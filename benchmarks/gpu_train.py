@@ -12,7 +12,8 @@ variants that were not trained: on the CPU, as trainings validate, and on the de
 episode of every world. Ctrl-C saves the training, as `--save-every` does, and `--resume` goes on
 with it.
 
-    python benchmarks/gpu_train.py --pictures --task-set first --minutes 10 --out runs/seen
+    python benchmarks/gpu_train.py --pictures --task-set first --num-envs 1024 --starts 256 \
+        --minutes 10 --out runs/seen
     python train.py evaluate runs/seen --episodes 20 --disturb camera=3 colours=3
     python train.py video runs/seen --task jar
 

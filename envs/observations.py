@@ -157,11 +157,20 @@ _PARTS = (
     Part("tilt", 2, 1, "lid", _joints(TILT_X, 2), "of a free or hinged lid (rad)"),
     Part("released", 1, 1, "released", _COLUMN, "whether the lid is free"),
     Part("axis", 2, 1, "axis", _ALL, "x axis of the container, world frame"),
-    Part("way", 2, 10, "way", _ALL, "left for a lid that moves sideways, world frame (m)"),
+    Part(
+        "way", 2, 10, "way", _ALL, "what a lid that moves sideways still has to go, world frame (m)"
+    ),
     Part("lid_axis", 2, 1, "lid_axis", _ALL, "x axis of the lid, world frame"),
     Part("stage", MOST_STAGES, 1, _stage, _ALL, "one component for each stage: the present one"),
     Part("stage_done", 1, 1, "stage_done", _COLUMN, "fraction of the present stage's way"),
-    Part("down", 1, 1, "down", _COLUMN, "how far down a lid is, of how far it is pressed"),
+    Part(
+        "down",
+        1,
+        1,
+        "down",
+        _COLUMN,
+        "how far down a lid is, as a fraction of how far it has to be pressed",
+    ),
     Part("dimensions", 3, 25, "dimensions", _ALL, "grip radius, grip height, disc radius (m)"),
     Part("bar", 1, 1, "bar", _COLUMN, "whether the grip is a bar"),
     # of an arm's sensors

@@ -32,7 +32,7 @@ class Arm:
         taught: whether the target's expert teaches it, by DAgger.
         reinforces: whether it learns by reinforcement.
         total: whether its budget has the steps of the source's training in it, too.
-        is_dear: whether it is left out unless it is asked for.
+        is_expensive: whether it is left out unless it is asked for.
     """
 
     words: str
@@ -44,7 +44,7 @@ class Arm:
     taught: bool = False
     reinforces: bool = True
     total: bool = False
-    is_dear: bool = False
+    is_expensive: bool = False
 
     @property
     def demos(self) -> bool:
@@ -53,7 +53,7 @@ class Arm:
 
 
 METHODS = {
-    "zero_shot": Arm("the policy as it is, without an attempt", trains="none", reinforces=False),
+    "zero_shot": Arm("the policy as it is", trains="none", reinforces=False),
     "nearest_task": Arm(
         "as it is, told of the most similar row that it was trained on",
         told="nearest",
@@ -115,19 +115,19 @@ CONTROLS = {
         "from nothing, with the source's steps as well: whether learning alone would do",
         begins="nothing",
         total=True,
-        is_dear=True,
+        is_expensive=True,
     ),
     "unrelated": Arm(
         "fine-tuned from a run of unrelated rows: whether any source would do",
         begins="unrelated",
-        is_dear=True,
+        is_expensive=True,
     ),
     "expert_taught": Arm(
         "from nothing, taught by the target's expert: the upper bound",
         begins="nothing",
         taught=True,
         reinforces=False,
-        is_dear=True,
+        is_expensive=True,
     ),
 }
 ARMS = METHODS | CONTROLS
@@ -186,13 +186,13 @@ def control(name: str) -> None:
 
 
 def default_controls(
-    methods: tuple[str, ...], dear: bool, has_unrelated: bool = False
+    methods: tuple[str, ...], expensive: bool, has_unrelated: bool = False
 ) -> tuple[str, ...]:
-    """The controls of methods: all that cost little, and the dear ones where they are asked for.
+    """The controls of methods: all cheap ones, and the expensive ones where asked for.
 
     Args:
         methods: names of arms.
-        dear: with those that train long.
+        expensive: with those that train long.
         has_unrelated: whether a run of unrelated rows is named, without which that control cannot
             be.
     """
@@ -200,10 +200,10 @@ def default_controls(
         row
         for row, arm in CONTROLS.items()
         if not arm.demos
-        and (dear or not arm.is_dear)
+        and (expensive or not arm.is_expensive)
         and (has_unrelated or arm.begins != "unrelated")
     ]
-    if has_unrelated and not dear:
+    if has_unrelated and not expensive:
         found.append("unrelated")
     episodes = sorted({parted(name)[1] for name in methods if arm_of(name).demos})
     return (*found, *(f"demos_from_nothing-{number}" for number in episodes))

@@ -373,7 +373,7 @@ class _Job:
             self.say(GUESS.format(ceiling))
         if held_out := results.get("held_out"):
             self.say(
-                f"held-out rows without an attempt: mean success {held_out['mean_success']:.3f}, "
+                f"held-out rows, zero-shot: mean success {held_out['mean_success']:.3f}, "
                 f"worst {held_out['worst_success']:.2f}"
             )
         return True
@@ -614,7 +614,7 @@ def _print_forecast(
 
 
 def transfer_lines(entries: Mapping[str, dict]) -> list[str]:
-    """Success without an attempt and at the end of each arm, and where the targets lie."""
+    """Zero-shot success and success at the end of each arm, and where the targets lie."""
     found = []
     for name, entry in entries.items():
         others = {arm: rate for arm, rate in entry["final"].items() if arm != "zero_shot"}

@@ -160,7 +160,7 @@ def _scores(label: str, results: Sequence[Mapping], seed: int) -> dict:
 
 
 def _zero_shot(results: Sequence[Mapping]) -> dict:
-    """Success on held-out rows without an attempt, means over seeds: `_HELD_OUT_KEYS`."""
+    """Zero-shot success on held-out rows, means over seeds: `_HELD_OUT_KEYS`."""
     entries = [result.get("held_out") or {} for result in results]
     return {
         key: _mean([entry.get(key) for entry in entries]) if entries else None
@@ -169,7 +169,7 @@ def _zero_shot(results: Sequence[Mapping]) -> dict:
 
 
 def _per_kind(results: Sequence[Mapping]) -> dict[str, float | None]:
-    """Success on each kind of held-out rows without an attempt, means over seeds."""
+    """Zero-shot success on each kind of held-out rows, means over seeds."""
     entries = [(result.get("held_out") or {}).get("per_kind", {}) for result in results]
     return {
         kind: _mean([entry.get(kind, {}).get("success") for entry in entries])
@@ -342,7 +342,7 @@ def _notes(found: Mapping) -> list[str]:
     notes = [
         "IQM: interquartile mean of final success over seeds x tasks, with its 95 % stratified "
         "bootstrap interval (n/a for one seed).",
-        "Unseen rows: success on held-out rows without an attempt, of mechanisms that "
+        "Unseen rows: zero-shot success on held-out rows, of mechanisms that "
         "were trained; worst mechanism: of the one that opens least; new mechanisms: of those that "
         "were left out. n/a: there are none.",
         "The last two columns: the last validation (on starts of its own) at the most seconds, "

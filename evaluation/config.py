@@ -75,8 +75,8 @@ def address_problem(address: str) -> str | None:
 
 
 JOBS: dict[str, Any] = {
-    "help": "trainings at once (default: one; with --ray, as many as the cluster has processors "
-    "for)",
+    "help": "trainings at once (default: one; of compare with --ray, as many as the cluster has "
+    "processors for; tune with --ray needs it)",
     "least": 1,
 }
 RAY: dict[str, Any] = {
@@ -308,9 +308,9 @@ class TrainConfig:
     out: pathlib.Path | None = setting(
         None, "run folder to make (default: runs/<time>)", path="folder"
     )
-    seed: int = setting(0, "of everything random in it", **SEED)
+    seed: int = setting(0, "random seed of all of it", **SEED)
     quick: bool = setting(
-        False, "the same end to end in about a minute, for trying out; poor success"
+        False, "the same end to end in a few minutes, for trying out; poor success"
     )
     resume: pathlib.Path | None = setting(
         None,
@@ -354,7 +354,7 @@ class SequenceConfig:
         "mlp", "how state and task become features", choices="uncap.agents.tables:BODIES"
     )
     width: int = setting(256, "units per hidden layer", least=4)
-    seed: int = setting(0, "of everything random in it", **SEED)
+    seed: int = setting(0, "random seed of all of it", **SEED)
     threads: int = setting(0, **THREADS)
     engine: str = setting("cpu", **LEARNING_ENGINE)
     out: pathlib.Path = setting(
@@ -368,7 +368,7 @@ class TransferRunConfig:
 
     run: pathlib.Path = setting(REQUIRED, **RUN)
     target: str = setting(REQUIRED, "a row that was not trained", **TARGETS)
-    seed: int = setting(0, "of everything random in it", **SEED)
+    seed: int = setting(0, "random seed of all of it", **SEED)
     env_steps: int | None = setting(
         None, "environment steps per learner (default: the run's)", least=1
     )
@@ -383,7 +383,7 @@ class TransferRunConfig:
         None,
         **{**CONTROLS, "help": CONTROLS["help"] + " (default: all that cost little)"},
     )
-    all_controls: bool = setting(False, "the dear ones, too, which train long")
+    all_controls: bool = setting(False, "the expensive ones, too, which train long")
     unrelated: pathlib.Path | None = setting(None, **UNRELATED)
     specialists: pathlib.Path | None = setting(None, **SPECIALISTS)
     memory: pathlib.Path | None = setting(None, **MEMORY)
@@ -410,7 +410,7 @@ class TuneTransferConfig:
     controls: tuple[str, ...] = setting(("scratch",), **CONTROLS)
     trials: int = setting(8, "settings that are tried of each arm", least=1, most=1000)
     seeds: int = setting(1, "learners of each", least=1)
-    seed: int = setting(0, "of everything random in it", **SEED)
+    seed: int = setting(0, "random seed of all of it", **SEED)
     env_steps: int | None = setting(
         None, "environment steps per learner (default: the run's)", least=1
     )
@@ -595,8 +595,7 @@ class BenchmarkConfig:
     num_envs: int = setting(64, "sub-environments", least=1)
     steps: int | None = setting(
         None,
-        "control steps (default: 300, or 20 where pictures are drawn: in software, each takes "
-        "20 ms)",
+        "control steps (default: 300, or 20 where pictures are drawn: slow in software)",
         least=1,
     )
     observation: str = setting(
@@ -642,8 +641,9 @@ class DemosConfig:
     episodes: int = setting(20, "per task", least=1)
     policy: tuple[str, ...] = setting(
         ("expert",),
-        "who acts: expert, random, zero, pretrained, run folders, or single policies that `train "
-        "--checkpoints` kept in them (RUN/checkpoints/...); several take turns, episode by episode",
+        "who acts: expert, search, random, zero, pretrained, pretrained-mt16, run folders, or "
+        "single policies that `train --checkpoints` kept in them (RUN/checkpoints/...); several "
+        "take turns, episode by episode",
     )
     grade: str = setting(
         "final",

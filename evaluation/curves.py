@@ -394,7 +394,7 @@ class Curve:
         return summary(self._evaluated(measured, episodes, self.conditioning))["mean_success"]
 
     def _of_specialists(self) -> dict[str, float]:
-        """Success of each specialist on the target, without an attempt."""
+        """Zero-shot success of each specialist on the target."""
         found = {}
         for name, (policy, meta) in self.specialists.items():
             table = evaluate(

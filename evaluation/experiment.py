@@ -167,7 +167,7 @@ def export_run(run: pathlib.Path, path: pathlib.Path) -> float:
 
 
 def evaluate_run(session: Session, *, zero_shot: bool = True) -> dict:
-    """Final evaluation: on the training rows, and on the held-out ones without an attempt.
+    """Final evaluation: on the training rows, and on the held-out ones, zero-shot.
 
     Writes episodes.csv, of both, and results.json. The training is over: the state to resume
     from is removed. Parts that were done before a kill are kept, see `kept.Kept`.

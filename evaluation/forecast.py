@@ -199,7 +199,7 @@ def predictions(source: Source, target: str) -> dict[str, float]:
 
 
 def outcomes(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """What is known of targets, by its name: success without an attempt, and the gain.
+    """What is known of targets, by its name: zero-shot success, and the gain.
 
     Args:
         results: of the run.

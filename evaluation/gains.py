@@ -33,7 +33,7 @@ def measured(curves: Curves) -> dict[str, Any]:
         zero_shot with Wilson's interval; by arm `final` success with its interval over seeds and
         starts where outcomes are known, `area` under the mean curve, `reached`: steps and seconds
         to each of THRESHOLDS (a number per seed, None where it is not reached, and the median);
-        jumpstart; `specialists`: which was picked, the success of each without an attempt, and
+        jumpstart; `specialists`: which was picked, the zero-shot success of each, and
         the regret of the choice; by arm `sources`: success on the source's rows at the end, where
         that was measured; and by arm `gain`: the final success less that of the best control,
         paired by starts, with its interval.
@@ -72,7 +72,7 @@ def measured(curves: Curves) -> dict[str, Any]:
 def _specialists(curves: Curves) -> dict[str, Any]:
     """How good the choice of a policy among those of single rows was; empty where none was made.
 
-    Regret is what the best of them has more than the one that was picked: without an attempt, and
+    Regret is what the best of them has more than the one that was picked: zero-shot, and
     at the end of the curves of those that were learned with.
     """
     if not curves.get("specialist-1") or "specialists" not in curves["specialist-1"][0]:
@@ -199,7 +199,7 @@ def choice_in_words(found: Mapping[str, Any]) -> str:
     zero_shot = found["zero_shot"]
     best = max(zero_shot, key=lambda row: zero_shot[row])
     text = (
-        f"{found['picked']} was picked: {zero_shot[found['picked']]:.2f} without an attempt; the "
+        f"{found['picked']} was picked: {zero_shot[found['picked']]:.2f} zero-shot; the "
         f"best, {best}, {zero_shot[best]:.2f}"
     )
     if "final_regret" in found:

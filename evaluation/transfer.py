@@ -38,7 +38,7 @@ OnTarget = Callable[[str, dict], None]  # (target, its entry of results.json)
 
 
 def learner_kinds(config: TransferConfig) -> tuple[str, ...]:
-    """The arms of a transfer; success without an attempt is always measured."""
+    """The arms of a transfer; zero-shot success is always measured."""
     return tuple(dict.fromkeys(("zero_shot", *config.methods, *config.controls)))
 
 

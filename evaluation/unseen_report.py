@@ -129,7 +129,7 @@ def _transferred(name: str, entry: Mapping, trained: Sequence[str]) -> _Row:
 
 
 def _episodes(entry: Mapping) -> int:
-    """Of the evaluation without an attempt."""
+    """Of the zero-shot evaluation."""
     return entry.get("zero_shot_episodes", entry["episodes"])
 
 

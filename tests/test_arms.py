@@ -75,7 +75,7 @@ def test_methods_and_controls_are_told_apart():
 
 
 def test_demonstrations_have_a_control_that_uses_them_from_nothing():
-    found = arms.default_controls(("fine_tune", "demos-5", "demos_then_rl-1"), dear=False)
+    found = arms.default_controls(("fine_tune", "demos-5", "demos_then_rl-1"), expensive=False)
     assert found == (
         "scratch",
         "shuffled",
@@ -83,10 +83,12 @@ def test_demonstrations_have_a_control_that_uses_them_from_nothing():
         "demos_from_nothing-1",
         "demos_from_nothing-5",
     )
-    dear = set(arms.default_controls((), dear=True)) - set(arms.default_controls((), dear=False))
+    expensive = set(arms.default_controls((), expensive=True)) - set(
+        arms.default_controls((), expensive=False)
+    )
     of_runs = {name for name, arm in arms.CONTROLS.items() if arm.begins == "unrelated"}
-    assert dear == {name for name, arm in arms.CONTROLS.items() if arm.is_dear} - of_runs
-    assert of_runs <= set(arms.default_controls((), dear=False, has_unrelated=True))
+    assert expensive == {name for name, arm in arms.CONTROLS.items() if arm.is_expensive} - of_runs
+    assert of_runs <= set(arms.default_controls((), expensive=False, has_unrelated=True))
 
 
 # What learns
@@ -218,7 +220,7 @@ def entry(run, settings, tmp_path_factory) -> dict:
         JOB, conditioning="belief", attempts=2, env_steps=0, task_set="bottle,jar:mug"
     )
     memory = stored.make_run(tmp_path_factory.mktemp("memory") / "run", told_nothing)
-    controls = arms.default_controls(METHODS, dear=True, has_unrelated=True)
+    controls = arms.default_controls(METHODS, expensive=True, has_unrelated=True)
     changed = dataclasses.replace(
         JOB.transfer,
         controls=controls,

@@ -98,7 +98,7 @@ def test_the_regret_of_a_choice_among_specialists():
         "final_regret": 0.25,
     }
     assert gains.choice_in_words(found) == (
-        "jar was picked: 0.25 without an attempt; the best, cork, 0.75; regret at the end 0.25"
+        "jar was picked: 0.25 zero-shot; the best, cork, 0.75; regret at the end 0.25"
     )
 
 
