@@ -34,7 +34,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from uncap.envs import structure
+from uncap.envs import checks, structure
 from uncap.envs.checks import MOST_STEPS, integer
 from uncap.envs.structure import Closure
 from uncap.envs.tables import GrowingTable, Maker, brief, lookup
@@ -297,14 +297,11 @@ class TaskSet:
         """Refuse a split whose sides share a row or a reserved range.
 
         Raises:
-            KeyError: a row is unknown.
-            ValueError: what is shared.
+            KeyError: a row, or the range that is reserved for it, is unknown.
+            ValueError: what is shared, or is there twice.
         """
         for side in (self.train, self.held_out):
-            if isinstance(side, str) or not all(isinstance(name, str) for name in side):
-                raise ValueError(
-                    f"task set {brief(self.name)}: rows must be names, not {brief(side)}"
-                )
+            self._check_rows(side)
         if not self.train:
             raise ValueError(f"task set {brief(self.name)}: no row is trained")
         shared = set(self.train) & set(self.held_out)
@@ -312,18 +309,30 @@ class TaskSet:
             raise ValueError(
                 f"task set {brief(self.name)}: {sorted(shared)} is both trained and held out"
             )
-        for name in (*self.train, *self.held_out):
-            lookup(CLOSURES, name, "closure")
         if self.episode_steps is not None:
             integer(
                 f"task set {brief(self.name)}: episode_steps", self.episode_steps, 1, MOST_STEPS
             )
         for held_out, field in self.reserved.items():
+            of_set = f"row held out of {brief(self.name)}"
+            lookup(dict.fromkeys(self.held_out), held_out, of_set)
+            lookup(dict.fromkeys(structure.RANGES), field, f"range of {held_out}")
             self._refuse_overlap(CLOSURES[held_out], field)
         if self.transfers is None:
             object.__setattr__(self, "transfers", self.held_out)
         if further := set(self.transfers or ()) - set(self.held_out):
             raise ValueError(f"task set {brief(self.name)}: {sorted(further)} is not held out")
+
+    def _check_rows(self, side: Any) -> None:
+        """Refuse what is no sequence of different rows."""
+        whose = f"task set {brief(self.name)}: rows"
+        if isinstance(side, str) or not isinstance(side, Sequence):
+            raise ValueError(f"{whose} must be names, not {brief(side)}")
+        listed = checks.names(whose, side) if side else ()
+        if len(set(listed)) < len(listed):
+            raise ValueError(f"{whose} must be different ones: a row is named twice")
+        for name in listed:
+            lookup(CLOSURES, name, "closure")
 
     def _refuse_overlap(self, held_out: Closure, field: str) -> None:
         """Refuse a trained row of the same mechanism whose range overlaps the reserved one."""
@@ -442,10 +451,10 @@ def register(row: Closure | TaskSet) -> None:
     if _is_registered(row, table):
         return
     if isinstance(row, Closure):
-        for twin in CLOSURES.values():
-            if twin.group_name == row.group_name:
-                structure.refuse_unlike(row, twin)
-    table[row.name] = row
+        for twin in _of_group(row.group_name):
+            structure.refuse_unlike(row, twin)
+    if row.name not in table:  # a drawn one is there as soon as it is asked for
+        table[row.name] = row
     if isinstance(row, Closure):
         gym.register(
             row.gym_id,
@@ -458,13 +467,20 @@ def register(row: Closure | TaskSet) -> None:
         gym.register(
             row.gym_id,
             entry_point="uncap.envs.env:of_set",
-            vector_entry_point="uncap.envs.vector_env:ClosureVectorEnv",
+            vector_entry_point="uncap.envs.vector_env:of_set",
             kwargs={"tasks": row.train, "episode_steps": row.episode_steps},
         )
 
 
+def _of_group(name: str) -> list[Closure]:
+    """The rows of a group; the one that it is named after may be drawn."""
+    listed = [row for row in CLOSURES.values() if row.group_name == name]
+    drawn = [CLOSURES[name]] if name in CLOSURES else []
+    return [*listed, *drawn]
+
+
 def _is_registered(row: Closure | TaskSet, table: Mapping[str, Any]) -> bool:
-    """Whether the very same row is in its table.
+    """Whether the very same row is in its table, and its id in Gymnasium's.
 
     Raises:
         ValueError: another row has the name, or the id; a name that cannot be one.
@@ -473,7 +489,7 @@ def _is_registered(row: Closure | TaskSet, table: Mapping[str, Any]) -> bool:
     structure.check_name(kind, row.name)
     if row.name in table:
         if table[row.name] == row:
-            return True
+            return row.gym_id in gym.registry
         raise ValueError(f"{row.name!r} is already registered, as another {kind}")
     if row.gym_id in gym.registry:
         raise ValueError(
@@ -496,6 +512,8 @@ def named_set(name: str) -> TaskSet:
         KeyError: no such task set, or no such row in it.
         ValueError: rows that make no set.
     """
+    if not isinstance(name, str):
+        return lookup(TASK_SETS, name, "task set")
     whole, _, row = name.partition("/")
     found = _on_the_spot(whole) if ":" in whole else lookup(TASK_SETS, whole, "task set")
     if not row:
@@ -531,9 +549,6 @@ def _on_the_spot(name: str) -> TaskSet:
     sides = [tuple(filter(None, side.split(","))) for side in name.split(":")]
     if len(sides) != 2:
         raise ValueError(f"task set {brief(name)}: needed is one colon, as in jar,mug:thermos")
-    for side in sides:
-        if len(set(side)) < len(side):
-            raise ValueError(f"task set {brief(name)}: a row is named twice")
     train, held_out = sides
     return TaskSet(name, train, held_out, "rows named on the spot")
 

@@ -264,14 +264,21 @@ def states(conditioning: str | Mapping[str, np.ndarray]) -> int:
 def _kept_vectors(kept: Mapping[str, np.ndarray], tasks: Tasks) -> np.ndarray:
     """Vectors that were kept, see `vectors`; of other tasks, those of their descriptions."""
     missing = tuple(task for task in tasks if task not in kept)
-    encoded = dict(zip(missing, language(missing, ()), strict=True)) if missing else {}
+    try:
+        encoded = dict(zip(missing, language(missing, ()), strict=True)) if missing else {}
+    except ValueError as error:  # no encoder
+        raise ValueError(f"no vector is given of {', '.join(missing)}, and {error}") from None
     by_task = {**kept, **encoded}
     try:
         stacked = np.stack([np.asarray(by_task[task], np.float32) for task in tasks])
     except (TypeError, ValueError):
         stacked = np.empty(0)
-    if stacked.ndim not in (2, 3) or not np.isfinite(stacked).all():
-        raise ValueError("the vectors of a conditioning must be finite numbers, all of one size")
+    fits = stacked.ndim == 2 or (stacked.ndim == 3 and stacked.shape[1] == MOST_STAGES + 1)
+    if not fits or not np.isfinite(stacked).all():
+        raise ValueError(
+            "the vectors of a conditioning must be finite numbers, all of one size; where they "
+            f"change with the stage, {MOST_STAGES + 1} for each task"
+        )
     return stacked
 
 

@@ -244,9 +244,7 @@ class WarpEngine:
         with self._running():
             self._launch(f"step {steps}", lambda: self._advance(steps))
             self._fetch([*self._outputs, *_STEPPED], slice(None))
-            overflown = self.data.overflow.numpy() & _OVERFLOWS
-            if overflown.any():
-                self._count(overflown)
+            self.count_overflows()
         self._diverged |= self._is_off()
         self._has_stepped = True
 
@@ -269,8 +267,11 @@ class WarpEngine:
             self._send()
         warp.capture_launch(self._graphs[name])
 
-    def _count(self, overflown: np.ndarray) -> None:
-        """Count worlds (n,) that had too little room, and say it once."""
+    def count_overflows(self) -> None:
+        """Count the worlds that had too little room since the last call; the first time, say it."""
+        overflown = self.data.overflow.numpy() & _OVERFLOWS  # (n,)
+        if not overflown.any():
+            return
         if not self.overflows:
             warnings.warn(
                 "a simulation had more contacts or constraints than the engine warp has room for: "

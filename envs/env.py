@@ -178,6 +178,9 @@ def without_limit(task: str, **choices: Any) -> ClosureEnv:
 def of_set(tasks: Sequence[str], **choices: Any) -> ClosureEnv:
     """The environment of a task set for `gymnasium.make`; it ends episodes as each row says.
 
+    Gymnasium's `max_episode_steps` can only make episodes shorter: it cuts them from outside.
+    `episode_steps` sets their length.
+
     Args:
         tasks: the rows.
         choices: see `ClosureEnv`.

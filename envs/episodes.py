@@ -72,8 +72,9 @@ class EpisodeTracker:
         counted_gain = np.where(counts, gain, np.minimum(0, gain))
         held_progress = np.minimum(np.maximum(self.held_progress + counted_gain, 0), 1)
         self.held_progress = held_progress * running
-        self.last_progress = measured["progress"].copy()
-        self.last_contact = measured["contact"].copy()
+        # a step that began an episode leaves what `restart` does: nothing gained, nothing touched
+        self.last_progress = measured["progress"] * running
+        self.last_contact = measured["contact"] & running
         is_open = rewards.is_open(measured, self.held_progress)
         self.open_steps = np.where(is_open & running, self.open_steps + 1, 0)
         self.succeeded |= self.success

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -71,8 +72,8 @@ def sample_closure(
     Raises:
         KeyError: unknown mechanism or row.
         ValueError: a distance without `near`, or one that this mechanism cannot have
-            from `near`: the message says what was reached; an axis without numbers, or beside
-            another mechanism than that of `near`.
+            from `near`: the message says what was reached; an axis without numbers, or without
+            any that the row uses, or beside another mechanism than that of `near`.
     """
     if not isinstance(rng, np.random.Generator):
         raise ValueError(f"rng must be a generator, as np.random.default_rng(0), not {brief(rng)}")
@@ -163,12 +164,23 @@ def _sample_at_distance(
 
 def _random_ray(rng: np.random.Generator, seed: Closure, strides: Ray) -> Ray:
     """A random direction through those numbers with strides that the seed uses."""
-    used = [field for field in strides if any(getattr(seed, field))]
+    used = _used(seed, strides)
+    if not used:
+        axes = [axis for axis, fields in _AXIS_NUMBERS.items() if _used(seed, fields)]
+        raise ValueError(
+            f"a {seed.mechanism} uses none of {', '.join(strides)}, which this axis draws: "
+            f"allowed: {', '.join(axes)}"
+        )
     direction = rng.normal(size=len(used))
     direction /= np.linalg.norm(direction)
     return {
         field: float(share * strides[field]) for field, share in zip(used, direction, strict=True)
     }
+
+
+def _used(seed: Closure, fields: Iterable[str]) -> list[str]:
+    """Those of the fields that are not zero in a row."""
+    return [field for field in fields if any(getattr(seed, field))]
 
 
 def _point_on_ray(seed: Closure, ray: Ray, length: float) -> Closure | None:

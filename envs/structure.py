@@ -22,6 +22,13 @@ Range = tuple[float, float]  # low, high
 Color = tuple[float, float, float]  # red, green, blue in [0, 1]
 
 
+def _plain(value: Any) -> Any:
+    """Tuples for lists, Python's numbers for NumPy's: rows are keys, and are written as JSON."""
+    if isinstance(value, tuple | list):
+        return tuple(_plain(part) for part in value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
 @dataclasses.dataclass(frozen=True)
 class Variant:
     """One draw from a row's ranges, in SI units.
@@ -134,9 +141,8 @@ class Closure:
         """
         for rule in RULES:
             rule(self)
-        for field in _LENGTHS:
-            object.__setattr__(self, field, tuple(getattr(self, field)))  # of lists: rows are keys
-        object.__setattr__(self, "ways", tuple(tuple(way) for way in self.ways))
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, _plain(getattr(self, field.name)))
 
     @property
     def separates(self) -> bool:
@@ -225,6 +231,8 @@ BOUNDS: dict[str, Range] = {
 # Numbers in each field that is no single one
 _LENGTHS = {"body": 2, "neck": 2, "color": 3, "accent": 3, **dict.fromkeys(RANGES, 2)}
 _WIDEST = 0.5  # m, of any size: beyond the hand's reach
+_LEAST = 0.001  # m, of body, neck and bar: what is thinner is nothing to simulate
+_HIGHEST_SEAT = 0.27  # m: raised by 10 cm, the hand's starts above it are within its walls
 HINGE_ANGLE = 1.1  # rad, at most: the hand opens a hinged lid without tilting itself
 HINGE_TORQUE = 0.05  # N m, at least: the friction that holds a hinged lid where it was left
 
@@ -301,10 +309,26 @@ def _numbers_are_numbers(closure: Closure) -> None:
         value = getattr(closure, field)
         if not _are_finite((value,), 1):
             raise ValueError(f"{closure.name}: {field} must be a number, not {brief(value)}")
-    sizes = (*closure.body, *closure.neck, closure.cap_radius, closure.bar_half)
-    if min(sizes) < 0 or max(*sizes, abs(closure.offset)) > _WIDEST or closure.body[0] <= 0:
-        raise ValueError(f"{closure.name}: sizes must lie in [0, {_WIDEST}] m, the body's above 0")
+    _sizes_fit(closure)
     integer(f"{closure.name}: steps", closure.steps, 1, MOST_STEPS)
+
+
+def _sizes_fit(closure: Closure) -> None:
+    """There is a body and a neck, no higher than the hand can reach in every level."""
+    built = (*closure.body, *closure.neck)
+    sizes = (*built, closure.cap_radius, closure.bar_half, abs(closure.offset))
+    if min(sizes) < 0 or max(sizes) > _WIDEST or min(built) < _LEAST:
+        raise ValueError(
+            f"{closure.name}: sizes must lie in [0, {_WIDEST}] m, those of body and neck at least "
+            f"{_LEAST}"
+        )
+    if closure.grip == "bar" and closure.bar_half < _LEAST:
+        raise ValueError(f"{closure.name}: bar_half of a bar must be at least {_LEAST} m")
+    if closure.seat_height > _HIGHEST_SEAT:
+        raise ValueError(
+            f"{closure.name}: body and neck together must be at most {_HIGHEST_SEAT} m high, not "
+            f"{closure.seat_height:g}: the hand reaches no higher where the container is raised"
+        )
 
 
 def _are_finite(values: Any, length: int) -> bool:
@@ -401,6 +425,11 @@ def _thread_has_a_lead(closure: Closure) -> None:
     threaded = MECHANISMS[closure.mechanism].threaded
     if threaded and closure.lead[0] * closure.lead[1] <= 0:
         raise ValueError(f"{closure.name}: a {closure.mechanism} needs a lead, of one sign")
+    if threaded and closure.clockwise:
+        raise ValueError(
+            f"{closure.name}: a {closure.mechanism} opens by its thread: one that opens clockwise "
+            "has a negative lead, not clockwise"
+        )
 
 
 RULES: tuple[Callable[[Closure], None], ...] = (

@@ -73,7 +73,8 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
     Args:
         tasks: rows of the table of closures.
         num_envs: number of sub-environments.
-        conditioning: a row of `conditioning.CONDITIONINGS`, or the tasks' vectors by name.
+        conditioning: a row of `conditioning.CONDITIONINGS`, or the vectors by name of the task; of
+            one without a vector, its description is encoded, as `language` does.
         threads: threads of the physics; 0: as many as the process has cores. Results do not
             depend on it.
         seed: seed of the first reset, unless that gets one.
@@ -229,7 +230,8 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
             spaces["rgb"] = gym.spaces.Box(0, 255, self._pixels.shape, np.uint8)
         if self._has_task_vectors:
             size = self.task_vectors.shape[-1]
-            spaces["task"] = gym.spaces.Box(-limit, limit, (size,), np.float32)
+            most = max(limit, float(np.abs(self.task_vectors).max()))  # what is told is not cut off
+            spaces["task"] = gym.spaces.Box(-most, most, (size,), np.float32)
         self.single_observation_space = gym.spaces.Dict(spaces)
         self.single_action_space = gym.spaces.Box(-1.0, 1.0, (ACTION_SIZE,), np.float32)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
@@ -278,6 +280,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
             shape = (len(self.tasks),)
             if value.shape != shape or not ((value >= 0).all() and np.isclose(value.sum(), 1)):
                 raise ValueError(f"probabilities must be of shape {shape}, not negative, sum 1")
+            value = value / value.sum()  # NumPy's draws allow less than a float32's rounding
         self._probabilities = value
 
     @property
@@ -765,6 +768,27 @@ def of_one_row(
     """
     steps = max_episode_steps if episode_steps is None else episode_steps
     return ClosureVectorEnv(task, num_envs, episode_steps=steps, **choices)
+
+
+def of_set(
+    tasks: Sequence[str],
+    num_envs: int = 1,
+    *,
+    max_episode_steps: int | None = None,
+    episode_steps: int | None = None,
+    **choices: Any,
+) -> ClosureVectorEnv:
+    """The vector environment of a task set, as `gymnasium.make_vec` asks for it.
+
+    Args:
+        tasks: its trained rows.
+        num_envs: number of sub-environments.
+        max_episode_steps: control steps of an episode, by Gymnasium's name.
+        episode_steps: the same, by ours; by default what the set or each row says.
+        choices: see `ClosureVectorEnv`.
+    """
+    steps = episode_steps if max_episode_steps is None else max_episode_steps
+    return ClosureVectorEnv(tasks, num_envs, episode_steps=steps, **choices)
 
 
 def _autoreset_mode(value: Any) -> AutoresetMode:

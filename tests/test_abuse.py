@@ -26,6 +26,7 @@ from uncap.envs import (
     sample_closure,
 )
 from uncap.envs.batch import ClosureBatch
+from uncap.envs.closures import named_set
 from uncap.envs.contacts import contacts
 from uncap.envs.opengl import RenderingUnavailable
 
@@ -249,6 +250,11 @@ CALLS = {  # what must be refused, and words of the line that refuses it
     "a range of text": (row(mass="ab"), "mass must be 2 numbers"),
     "half a step": (row(steps=80.5), "steps must be a whole number"),
     "a huge body": (row(body=(30.0, 70.0)), "sizes must lie in"),
+    "no neck": (row(neck=(0.015, 0.0)), "those of body and neck at least 0.001"),
+    "a body without a height": (row(body=(0.03, 0.0)), "those of body and neck at least"),
+    "a lid above the hand's reach": (row(body=(0.03, 0.4)), "must be at most 0.27 m high"),
+    "a bar of no length": (row(grip="bar", bar_half=0.0), "bar_half of a bar must be"),
+    "a thread that opens clockwise": (row(clockwise=True), "has a negative lead, not clockwise"),
     "register a number": (lambda: register(5), "must be a Closure or a TaskSet"),
     "a closure with a set's id": (
         lambda: register(Closure(**{**ROW, "name": "first"})),
@@ -267,6 +273,21 @@ CALLS = {  # what must be refused, and words of the line that refuses it
         "the name of a task set must be",
     ),
     "a set of nothing": (lambda: TaskSet("x", (), (), ""), "no row is trained"),
+    "a set of no rows": (lambda: TaskSet("x", None, (), ""), "rows must be names"),
+    "a set with a row twice": (lambda: TaskSet("x", ("jar", "jar"), (), ""), "is named twice"),
+    "a range reserved for no row": (
+        lambda: TaskSet("x", ("jar",), ("mug",), "", reserved={"mugg": "grip_radius"}),
+        "did you mean 'mug'",
+    ),
+    "a range that does not exist": (
+        lambda: TaskSet("x", ("jar",), ("mug",), "", reserved={"mug": "grip_radios"}),
+        "did you mean 'grip_radius'",
+    ),
+    "no name of a set": (lambda: named_set(None), "task set must be a name"),
+    "a drawn row's group": (
+        lambda: register(Closure(**{**ROW, "group": "drawn-screw-3"})),
+        "must be that of drawn-screw-3, of its group",
+    ),
     "a set whose rows are text": (lambda: TaskSet("x", "jar", (), ""), "rows must be names"),
     "distance of a number": (lambda: distance(3, "jar"), "closure must be a name"),
     "distance on no axis": (lambda: distance("jar", "mug", "size"), "unknown axis 'size'"),
@@ -278,6 +299,14 @@ CALLS = {  # what must be refused, and words of the line that refuses it
     "a distance that is not finite": (
         lambda: sample_closure(RNG, near="jar", distance=np.nan),
         "a distance needs",
+    ),
+    "an axis that the row has no numbers of": (
+        lambda: sample_closure(RNG, near="composed-right-ccw-up-0", distance=0.3, axis="motion"),
+        "allowed: geometry, dynamics",
+    ),
+    "vectors of too few stages": (
+        make(conditioning=dict.fromkeys(("jar", "mug"), np.zeros((2, 5)))),
+        "4 for each task",
     ),
     "an unknown mechanism": (lambda: sample_closure(RNG, "skrew"), "did you mean 'screw'"),
 }

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 import pathlib
 import runpy
 import shutil
@@ -175,6 +176,28 @@ def strokes(variant) -> list:
     draw_container(pen, variant)
     draw_lid(pen, variant, 0.006)
     return pen.mock_calls
+
+
+def test_a_row_of_numpys_numbers_is_one_of_pythons(ink_bottle):
+    plain = Closure(**ink_bottle)
+    of_numpy = {
+        name: [*np.asarray(value)] if isinstance(value, tuple) else value
+        for name, value in ink_bottle.items()
+    }
+    row = Closure(**{**of_numpy, "steps": np.int64(plain.steps)})
+    assert row == plain
+    assert "np." not in repr(row)  # sets are hashed by it
+    assert json.loads(json.dumps(dataclasses.asdict(row)))["steps"] == plain.steps
+
+
+@pytest.mark.parametrize("name", ["drawn-screw-7", "composed-right-ccw-up-7"])
+def test_a_drawn_row_gets_an_id_where_it_is_registered(name):
+    row = lookup(CLOSURES, name, "closure")
+    assert row.gym_id not in gym.registry
+    register(row)
+    register(row)  # which changes nothing
+    assert gym.make_vec(row.gym_id, 1).unwrapped.tasks == (name,)
+    gym.registry.pop(row.gym_id)
 
 
 @pytest.mark.parametrize(("look", "grip"), itertools.product(LOOKS, GRIPS))

@@ -487,6 +487,9 @@ class OnMuJoCo:
     def step(self):
         self._sim.step(SUBSTEPS)
 
+    def check(self):
+        pass
+
     def captured(self, advance):
         return advance
 
@@ -715,6 +718,31 @@ def test_what_is_drawn_on_a_device_is_as_often_and_as_far():
 def test_conditions_that_are_not_there_are_refused_in_a_line(choices, words):
     with pytest.raises(ValueError, match=words):
         closures_on_mujoco(("bottle",), 2, **choices)
+
+
+def test_a_reward_on_tensors_knows_the_task_and_gives_numbers(monkeypatch):
+    def own(info):
+        return np.where(info["task_index"] == 0, info["attempt"] + 2.0, info["success"])
+
+    monkeypatch.setitem(REWARDS, "own", Reward(own, ""))
+    monkeypatch.setitem(REWARDS, "one", Reward(lambda info: 1.0, ""))
+    closures = closures_on_mujoco(("bottle", "mug"), 2, reward="own", attempts=2)
+    _, reward, *_ = closures.step(torch.zeros(2, 5))
+    assert reward.tolist() == [2.0, 0.0]
+    with pytest.raises(ValueError, match=r"must be numbers of shape \(2,\).*not 1.0"):
+        closures_on_mujoco(("bottle", "mug"), 2, reward="one")
+
+
+def test_a_snapshot_of_other_worlds_is_refused_before_anything_changes():
+    closures = closures_on_mujoco(("bottle", "mug"), 2)
+    before = closures.snapshot()
+    of_others = closures_on_mujoco(("bottle", "jar"), 2).snapshot()
+    without = {name: value for name, value in before.items() if name != "generator"}
+    for snapshot, words in ((of_others, "worlds of other rows"), (without, "no generator")):
+        with pytest.raises(ValueError, match=words):
+            closures.restore(snapshot)
+    after = closures.snapshot()
+    assert all(np.array_equal(after[name], before[name]) for name in before)
 
 
 class WarmedUp(OnMuJoCo):

@@ -6,7 +6,7 @@ import torch
 
 pytest.importorskip("mujoco_warp")
 
-from uncap.envs import ClosureVectorEnv
+from uncap.envs import ClosureVectorEnv, engine_warp
 from uncap.envs.batch import ClosureBatch
 from uncap.envs.device.closures import DeviceClosures
 from uncap.envs.device.starts import Starts, numbers_of
@@ -61,3 +61,18 @@ def test_pushes_delay_and_noise_act_on_warp(monkeypatch):
     assert torch.allclose(observation["state"][:, 35], observation["state"][:, 71])  # the bar's
     noise = observation["state"][:, 71] - closures.step_of.observe()[:, 35]
     assert ((noise > 0.004) & (noise < 0.011)).all()
+
+
+def test_worlds_without_room_for_their_contacts_are_said(monkeypatch):
+    monkeypatch.setenv("UNCAP_WARP_DEVICE", "cpu")
+    monkeypatch.setattr(engine_warp, "CONTACTS", 0)
+    monkeypatch.setattr(engine_warp, "LEAST_CONTACTS", 1)
+    worlds = WarpWorlds(ClosureBatch(("jar",), 2, threads=1), 2)
+    closures = DeviceClosures(ClosureBatch(("jar",), 2, threads=1), worlds, starts=1, expert=True)
+    _, info = closures.reset()
+    closures.check()
+    for _ in range(12):  # until it is held
+        _, _, _, _, info = closures.step(info["expert"])
+    with pytest.warns(UserWarning, match="more contacts or constraints"):
+        closures.check()
+    assert worlds.engine.overflows > 0

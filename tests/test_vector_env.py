@@ -110,6 +110,49 @@ def test_autoreset_in_the_next_step():
     assert (first[4]["steps"] == 1).all()
 
 
+def test_an_episode_after_an_autoreset_counts_progress_as_the_first_does():
+    """The hand of a control starts part of the way: what it has then is counted, or never can be.
+
+    A row of closures starts at 0, and shows nothing of it.
+    """
+    env = ClosureVectorEnv("reach", 8, episode_steps=2)
+    env.reset(seed=0)
+    still = np.zeros((8, 5))
+    _, _, _, _, first = env.step(still)
+    env.step(still)  # the last of the episode
+    _, _, _, _, restarted = env.step(still)
+    assert (restarted["steps"] == 0).all()
+    assert (restarted["progress"] > 0.1).any()
+    assert not env._tracker.last_progress.any()
+    _, _, _, _, second = env.step(still)
+    for info in (first, second):
+        np.testing.assert_allclose(info["contact_fraction"][info["progress"] > 0.1], 1.0)
+
+
+def test_probabilities_may_be_rounded_as_a_networks_are():
+    env = ClosureVectorEnv(TASKS, 2, threads=1)
+    rounded = np.full(3, 1 / 3, np.float32)
+    assert float(rounded.astype(float).sum()) != 1.0
+    env.probabilities = rounded
+    env.reset(seed=0)  # draws tasks
+    rounded[:] = 0
+    assert env.probabilities is not None
+    assert env.probabilities.sum() == pytest.approx(1, abs=1e-12)
+
+
+def test_what_is_told_lies_inside_its_space():
+    told = {"jar": np.array([10.0, -0.5], np.float32)}
+    env = ClosureVectorEnv("jar", 2, conditioning=told, threads=1)
+    observation, _ = env.reset(seed=0)
+    assert env.observation_space.contains(observation)
+
+
+def test_a_set_takes_gymnasiums_word_for_the_length_of_episodes():
+    env = gym.make_vec("Uncap/First-v0", 2, max_episode_steps=7)
+    assert (env.unwrapped.task_steps == 7).all()
+    assert (gym.make_vec("Uncap/Alike-v0", 2).unwrapped.task_steps == 50).all()
+
+
 def test_terms_are_named_and_bounded():
     env = ClosureVectorEnv(tuple(CLOSURES), 20)
     env.reset(seed=0)

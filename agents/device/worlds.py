@@ -142,6 +142,7 @@ class Worlds:
 
     def take_successes(self) -> np.ndarray:
         """Success rate (tasks,) of the episodes finished since the last call; nan where none."""
+        self.closures.check()
         rates = (self._successes / self._episodes).cpu().numpy()
         self._episodes.zero_()
         self._successes.zero_()

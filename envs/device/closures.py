@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -56,6 +57,10 @@ class Engine(Protocol):
 
         It may call `advance` before. What that computes is in the same memory at every call.
         """
+        ...
+
+    def check(self) -> None:
+        """Warn where worlds lacked room for their contacts; it waits for the device."""
         ...
 
     def pictures(self, pool: list[Variant]) -> Pictures:
@@ -142,6 +147,12 @@ class DeviceClosures:
         self._history = self._history_of(history, arrays["qpos"])
         self.sizes = self._sizes_with(history)
 
+        identity = repr(
+            (batch.identity, self.step_of.sensors, told if isinstance(told, str) else "")
+        )
+        self._identity = np.frombuffer(
+            hashlib.sha256(identity.encode()).digest(), np.uint8
+        )  # (32,)
         self._batch = batch
         self._each = checks.integer("the starts of each row", starts, 1)
         self.attempts = checks.integer("attempts", attempts, 1, checks.MOST_ATTEMPTS)
@@ -202,7 +213,7 @@ class DeviceClosures:
         self.step_of.draws.renew(self._generator)
         self._restart(everyone, self._done)
         self.step_of.measure()
-        _, info = self.step_of.paid()
+        _, info = self.step_of.paid(self._told_of_tasks())
         return {**self._observation(), **self._pictured()}, self._completed(info)
 
     def _rewind(self, seed: int) -> None:
@@ -236,6 +247,10 @@ class DeviceClosures:
         assert self._returned is not None  # by the first step
         return self._returned
 
+    def check(self) -> None:
+        """Warn where worlds lacked room for their contacts; it waits for the device."""
+        self._engine.check()
+
     def _memory(self) -> Tensors:
         history = tensors_of(self._history) if self._history is not None else {}
         return {
@@ -248,7 +263,8 @@ class DeviceClosures:
     def snapshot(self) -> dict[str, np.ndarray]:
         """Copies, by name, of all that the next step reads, but for the table of starts."""
         state = self._generator.get_state()
-        return {**copies_of(self._memory()), "generator": state.numpy().copy()}
+        own = {"generator": state.numpy().copy(), "identity": self._identity}
+        return {**copies_of(self._memory()), **own}
 
     def restore(self, snapshot: Mapping[str, np.ndarray]) -> None:
         """Return to a snapshot of worlds that were made, and reset, alike.
@@ -256,6 +272,10 @@ class DeviceClosures:
         Raises:
             ValueError: it is of others; nothing is changed.
         """
+        if not np.array_equal(snapshot.get("identity", ()), self._identity):
+            raise ValueError("the snapshot is of worlds of other rows, variants, level or sensors")
+        if "generator" not in snapshot:
+            raise ValueError("the snapshot has no generator")
         write_back(self._memory(), snapshot)
         self._generator.set_state(torch.as_tensor(snapshot["generator"]))
 
@@ -285,7 +305,7 @@ class DeviceClosures:
         self._restart(restarting, restarting)
         step.measure()
         step.count(running)
-        reward, info = step.paid()
+        reward, info = step.paid(self._told_of_tasks())
         reward = torch.where(restarting, 0.0, reward)
         truncated = step.steps >= self.episode_steps
         done.copy_(truncated)
@@ -322,8 +342,11 @@ class DeviceClosures:
         self._history.append(wrapped(state, state.dtype))
         return tensor_of(self._history.stacked())
 
-    def _completed(self, info: Tensors) -> Tensors:
-        """The info with the tasks, the attempts of trials, and the expert's action if asked for."""
+    def _told_of_tasks(self) -> Tensors:
+        """What info says of the worlds' tasks and trials, (n,) by name."""
         attempt = {"attempt": self._turns.attempt.clone()} if self.attempts > 1 else {}
-        expert = {"expert": self.step_of.expert()} if self._expert else {}
-        return {**attempt, **info, "task_index": self.task, **expert}
+        return {"task_index": self.task, **attempt}
+
+    def _completed(self, info: Tensors) -> Tensors:
+        """The info with the expert's action, if asked for."""
+        return {**info, "expert": self.step_of.expert()} if self._expert else info

@@ -31,7 +31,7 @@ from uncap.envs.batch import (
     within_walls,
 )
 from uncap.envs.device.arm import joint_steps
-from uncap.envs.device.arrays import Array, tensor_of, wrapped
+from uncap.envs.device.arrays import Array, TensorArray, tensor_of, wrapped
 from uncap.envs.device.draws import Draws
 from uncap.envs.device.lids import Lids
 from uncap.envs.device.recovery import Recovery
@@ -43,7 +43,7 @@ from uncap.envs.measures import Containers, Hand, Sideways
 from uncap.envs.models import MODELS
 from uncap.envs.panda import FINGER_OPEN, STEP_POSITION, STEP_YAW
 from uncap.envs.sensors import SENSORS
-from uncap.envs.tables import lookup
+from uncap.envs.tables import brief, lookup
 from uncap.envs.variation import Variation
 
 Measured = dict[str, Array]
@@ -254,14 +254,19 @@ class DeviceStep:
         """Whether each closure has been open for the last 5 control steps, bool (n,)."""
         return tensor_of(self.episodes.success)
 
-    def paid(self) -> tuple[Tensor, dict[str, Tensor]]:
+    def paid(self, tasks: Mapping[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """What the control step is paid, (n,); and the info of it, (n,) by name.
 
-        The info is that of `ClosureVectorEnv`, but for its tasks and trials.
+        Args:
+            tasks: what the info says of tasks and trials, (n,) by name.
+
+        Raises:
+            ValueError: a reward of one's own gives no numbers (n,).
         """
         episodes = self.episodes
         progress = self.measured["progress"]
         info = {
+            **{name: wrapped(tensor, self._floats) for name, tensor in (tasks or {}).items()},
             **rewards.reward_terms(self.measured, episodes.held_progress, episodes.success),
             "success": episodes.success,
             "success_any": episodes.succeeded,
@@ -271,8 +276,15 @@ class DeviceStep:
             "invalid_action": episodes.invalid_actions,
             "diverged": episodes.divergences,
         }
-        reward = tensor_of(self._reward.of(info)).to(self._floats)
-        return reward, {name: tensor_of(value) for name, value in info.items()}
+        reward = self._reward.of(info)
+        if not isinstance(reward, TensorArray) or reward.shape != progress.shape:
+            raise ValueError(
+                f"the reward must be numbers of shape {tuple(progress.shape)} that NumPy's "
+                f"functions make of the info, not {brief(reward)}"
+            )
+        return tensor_of(reward).to(self._floats), {
+            name: tensor_of(value) for name, value in info.items()
+        }
 
     def observe(self, sensors: str | None = None) -> Tensor:
         """The state (n, size) without noise, see `observations.observe`."""

@@ -54,6 +54,10 @@ class WarpWorlds:
         with warp.ScopedStream(stream, sync_enter=False):
             self._advance()
 
+    def check(self) -> None:
+        """See `closures.Engine`."""
+        self.engine.count_overflows()
+
     def pictures(self, pool: list[Variant]) -> Pictures:
         """See `closures.Engine`."""
         return Pictures(pool, self.engine.model, self.engine.data)
