@@ -720,8 +720,7 @@ class ClosureBatch:
 
     def present_stage(self) -> np.ndarray:
         """Index (n,) of the present stages; MOST_STAGES once a lid is free, or has latched open."""
-        is_open = self.released | (self.now["done_before"] >= 1.0)
-        return np.where(is_open, MOST_STAGES, self.stage)
+        return measures.present_stage(self.released, self.now["done_before"], self.stage)
 
     def _measure_lid(self) -> dict[str, np.ndarray]:
         lid = measures.Lid(

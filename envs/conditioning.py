@@ -273,7 +273,7 @@ def _kept_vectors(kept: Mapping[str, np.ndarray], tasks: Tasks) -> np.ndarray:
         stacked = np.stack([np.asarray(by_task[task], np.float32) for task in tasks])
     except (TypeError, ValueError):
         stacked = np.empty(0)
-    fits = stacked.ndim == 2 or (stacked.ndim == 3 and stacked.shape[1] == MOST_STAGES + 1)
+    fits = stacked.ndim == 2 or (stacked.ndim == 3 and len(stacked[0]) == MOST_STAGES + 1)
     if not fits or not np.isfinite(stacked).all():
         raise ValueError(
             "the vectors of a conditioning must be finite numbers, all of one size; where they "
@@ -287,7 +287,7 @@ def of_twins(
     tasks: Sequence[str],
     known: Sequence[str] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Vectors by task, of the next task of its group each: what it is not, but looks like.
+    """Vectors of the wrong row: each task is told the next one of those that look like it.
 
     Args:
         conditioning: see `vectors`.

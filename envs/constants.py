@@ -14,7 +14,7 @@ import numpy as np
 from uncap.envs import mechanisms
 from uncap.envs.mechanisms import LIFT, MOST_STAGES, TWIST, Stage, X
 from uncap.envs.rewards import TERMS
-from uncap.envs.scene import grip_height, mechanism_of, seat_height
+from uncap.envs.scene import grip_height, mechanism_of
 from uncap.envs.stages import Gate, StageNumbers, lid_stages, sink, way_down
 from uncap.envs.structure import Variant
 from uncap.envs.tables import lookup
@@ -225,7 +225,7 @@ def _geometry(variant: Variant) -> dict[str, Any]:
     closure = variant.closure
     return {
         "foot": closure.body[0],  # radius of the container
-        "seat": seat_height(variant),
+        "seat": variant.closure.seat_height,
         "grip_radius": variant.grip_radius,
         "grip_height": variant.grip_height,
         "dimensions": (variant.grip_radius, variant.grip_height, closure.cap_radius),

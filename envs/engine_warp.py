@@ -23,6 +23,7 @@ import mujoco
 import numpy as np
 
 from uncap.envs.engines import EngineUnavailable, Scene
+from uncap.envs.scene import DIVERGES, LARGEST
 from uncap.envs.warp_scene import WarpScene
 
 try:
@@ -38,7 +39,6 @@ DEVICE = "UNCAP_WARP_DEVICE"  # environment variable: cpu, cuda, cuda:1
 CONTACTS = 24  # of a world on average; all share them
 LEAST_CONTACTS = 256  # of all worlds together
 CONSTRAINTS = 80  # of each world
-LARGEST = mujoco.mjMAXVAL  # above it a position, velocity or acceleration has diverged
 QUIET_SECONDS = 10.0  # that a call may take before it is said why, until the first step is made
 COMPILING = "compiling MuJoCo Warp's kernels: minutes the first time, seconds from then on\n"
 _STATE = {  # by name, in the order of `mjSTATE_INTEGRATION`
@@ -54,8 +54,7 @@ _STATE = {  # by name, in the order of `mjSTATE_INTEGRATION`
     "mocap_quat": mujoco.mjtState.mjSTATE_MOCAP_QUAT,
 }
 # Of the state, what a step changes; the rest stays as it was written, without Warp's rounding
-_STEPPED = ("time", "qpos", "qvel", "qacc_warmstart")
-_DIVERGES = ("qpos", "qvel", "qacc_warmstart")
+_STEPPED = ("time", *DIVERGES)
 _PLACED = {"site_xpos", "site_xmat", "xpos", "xquat", "xmat", "xanchor", "xaxis"}  # by kinematics
 # Model fields that Warp has once for all worlds, or not at all, and does without
 _SHARED = {
@@ -284,7 +283,7 @@ class WarpEngine:
     def _is_off(self) -> np.ndarray:
         """Which simulations have a number that is not finite, or too large, bool (n,)."""
         fine = np.ones(self.n, bool)
-        for name in _DIVERGES:
+        for name in DIVERGES:
             fine &= (np.abs(self._parts[name]) < LARGEST).all(1)
         return ~fine
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from uncap.envs import rewards
+from uncap.envs.measures import wrap
 
 Measured = dict[str, np.ndarray]
 
@@ -128,9 +129,10 @@ class Squeeze:
         n: number of sub-environments.
 
     Attributes:
-        began: (n, 4) where the hand was then: m, and its yaw in rad; where it is now, if the
-            fingers do not squeeze.
-        last: (n, 2) the hand's last yaw (rad), and whether its fingers were stalled then.
+        began: (n, 4) where the hand was when its fingers began to squeeze: m, and its yaw in rad;
+            where it is now, if they do not squeeze.
+        last: (n, 2) the hand's yaw (rad) after the last control step, and whether its fingers
+            were stalled.
         turned: (n,) rad, by stalled fingers in this episode.
     """
 
@@ -156,11 +158,11 @@ class Squeeze:
         stays = squeezes(measured) & ~self._is_new
         self.began = np.where(stays[:, None], self.began, pose)
         moved = pose - self.began
-        moved[:, 3] = _wrapped(moved[:, 3])
+        moved[:, 3] = wrap(moved[:, 3])
         holds = stalled(measured)
         held = holds & (self.last[:, 1] > 0) & ~self._is_new
         turned = np.where(self._is_new, 0.0, self.turned)
-        self.turned = turned + held * _wrapped(yaw - self.last[:, 0])
+        self.turned = turned + held * wrap(yaw - self.last[:, 0])
         self.last = np.stack((yaw, holds), 1)
         self._is_new[:] = False
         return np.concatenate((moved, self.turned[:, None]), 1)
@@ -174,11 +176,6 @@ class Squeeze:
         self.began, self.last = numbers[:, :4].copy(), numbers[:, 4:6].copy()
         self.turned = numbers[:, 6].copy()
         self._is_new[:] = False
-
-
-def _wrapped(angle: np.ndarray) -> np.ndarray:
-    """Angle in [-pi, pi)."""
-    return (angle + np.pi) % (2 * np.pi) - np.pi
 
 
 class StateHistory:

@@ -266,6 +266,17 @@ def measure_arm(
     }
 
 
+def present_stage(released: np.ndarray, done_before: np.ndarray, stage: np.ndarray) -> np.ndarray:
+    """Index (n,) of the present stages; MOST_STAGES once a lid is free, or has latched open.
+
+    Args:
+        released: bool (n,), whether the lid is free.
+        done_before: (n,) share of the way to open that the stages before it have made.
+        stage: (n,) index of the stage that is not done yet.
+    """
+    return np.where(released | (done_before >= 1.0), MOST_STAGES, stage)
+
+
 def wrap(angle: np.ndarray) -> np.ndarray:
     """Angle in [-pi, pi)."""
     return (angle + np.pi) % (2 * np.pi) - np.pi

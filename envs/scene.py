@@ -40,6 +40,10 @@ HELD_AT = 0.6  # of the held part's height, where the fingers take it
 CONTACT_FRICTION = (0.8, 0.005, 0.0001)  # sliding, torsional (m), rolling (m)
 TABLE_FRICTION = (1.0, 0.005, 0.001)  # the last one stops a lid that rolls on its rim
 SEAT_GAP = 0.0005  # m between the collision shapes of a closed lid and its container
+# What the physics changes, and which has diverged where a number is larger: positions, velocities,
+# accelerations
+DIVERGES = ("qpos", "qvel", "qacc_warmstart")
+LARGEST = mujoco.mjMAXVAL  # pyright: ignore[reportAttributeAccessIssue]
 WORKSPACE = (0.50, 0.0)  # m, centre of the containers' poses
 COLLISION_GROUP = 3  # of geoms that a visual scene does not draw
 
@@ -49,14 +53,9 @@ def mechanism_of(variant: Variant) -> Mechanism:
     return MECHANISMS[variant.closure.mechanism]
 
 
-def seat_height(variant: Variant) -> float:
-    """Height of the lid's seat above the table (m)."""
-    return variant.closure.body[1] + variant.closure.neck[1]
-
-
 def looked_at(variant: Variant) -> float:
     """Height above the table at which cameras look (m)."""
-    return 0.8 * seat_height(variant) + 0.03
+    return 0.8 * variant.closure.seat_height + 0.03
 
 
 def base_height(variant: Variant) -> float:
@@ -178,7 +177,7 @@ def _add_container(spec: mujoco.MjSpec, variant: Variant) -> mujoco.MjsBody:
         "neck",
         radius=closure.neck[0],
         bottom=closure.body[1] - room,
-        top=seat_height(variant) - SEAT_GAP - room,
+        top=variant.closure.seat_height - SEAT_GAP - room,
         bit=CONTAINER_BIT,
     )
     return container
@@ -189,7 +188,7 @@ def _add_lid(
 ) -> mujoco.MjsBody:
     """The lid's body: joints, inertia, disc, held part, and the site that the hand goes to."""
     closure = variant.closure
-    lid = container.add_body(name="lid", pos=(0, 0, seat_height(variant)))
+    lid = container.add_body(name="lid", pos=(0, 0, variant.closure.seat_height))
     hinge = -closure.cap_radius
     add_lid_joints(lid, mechanism_of(variant), variant, first, free, hinge)
     _set_inertia(lid, variant)

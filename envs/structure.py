@@ -452,11 +452,13 @@ def distance(a: Closure, b: Closure, axis: str | None = None) -> float:
     Each number is in units of a difference that asks for another strategy, so that
     the four axes can be added:
 
-    - mechanism: 1 per joint that is free in one and locked in the other, and per
-      thread, spring, gate or release that only one has;
+    - mechanism: 1 per joint that is free in one and locked in the other, per thread, spring,
+      gate or release that only one has, and between a control and a closure; 0.5 between a
+      touch and a hold, or no contact;
     - motion: 1 per half turn, 20 mm of pressing or lifting, 100 mm of sliding,
       10 mm of lead; opening the other way round is twice the amount;
-    - geometry: 1 for the widest grip against none, for a bar against a cap;
+    - geometry: 1 for the widest grip against none, for a bar against a cap, per 40 mm of the
+      held part's height, or of its way from the lid's axis;
     - dynamics: 1 per 1 N m, 20 N, 100 g, about the range of the table.
 
     Args:

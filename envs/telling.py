@@ -77,7 +77,7 @@ def _stages(closure: Closure) -> np.ndarray:
 
 
 def _twists_to_come(closure: Closure, k: int) -> list[float]:
-    """The lowest and the highest twist from stage k on, from where that begins (2 rad)."""
+    """The lowest and the highest twist from stage k on, from where that begins, in 2 rad."""
     low = high = at = 0.0
     stages = MECHANISMS[closure.mechanism].stages
     for j in range(k, len(stages)):

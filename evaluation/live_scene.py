@@ -14,7 +14,7 @@ from uncap.envs.batch import ClosureBatch
 from uncap.envs.contacts import contacts
 from uncap.envs.render import FRONT
 from uncap.envs.robot import MESH_GROUP
-from uncap.envs.scene import WORKSPACE, build, seat_height
+from uncap.envs.scene import WORKSPACE, build
 from uncap.envs.structure import Variant
 
 _DISTANCE = 1.1  # m of the camera: hand and forearm are seen
@@ -152,7 +152,7 @@ def _aim(server: Any, batch: ClosureBatch) -> None:
         np.cos(elevation) * np.sin(azimuth),
         np.sin(elevation),
     ]
-    target = np.array([*WORKSPACE, seat_height(batch.pool[0]) + 0.08])
+    target = np.array([*WORKSPACE, batch.pool[0].closure.seat_height + 0.08])
     server.initial_camera.position = target - _DISTANCE * np.array(ahead)
     server.initial_camera.look_at = target
     server.initial_camera.fov = np.radians(_FIELD)

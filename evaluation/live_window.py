@@ -17,7 +17,7 @@ import mujoco
 
 from uncap.envs.batch import CONTROL_DT
 from uncap.envs.render import FRONT
-from uncap.envs.scene import WORKSPACE, build, seat_height
+from uncap.envs.scene import WORKSPACE, build
 from uncap.evaluation.live import Live
 from uncap.evaluation.live_page import STILL
 
@@ -88,7 +88,7 @@ def look(live: Live, say: Callable[[str], object]) -> None:
         with mujoco.viewer.launch_passive(
             model, data, key_callback=keys, show_left_ui=False, show_right_ui=False
         ) as window:
-            _aim(window, seat_height(variant))
+            _aim(window, variant.closure.seat_height)
             _play(live, keys, window, data)
     finally:  # the window's own thread draws until it has seen that it shall close
         for thread in set(threading.enumerate()) - others:

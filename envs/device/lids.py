@@ -191,13 +191,12 @@ class Lids:
 
     def measured(self) -> measures.Lid:
         """The state of the lids, as measurements are made of it."""
-        is_open = self.released | (self.now["done_before"] >= 1.0)
         return measures.Lid(
             joints=self.held.joints,
             velocity=self.held.velocity,
             progress=self.progress,
             released=self.released,
-            stage=np.where(is_open, MOST_STAGES, self.stage),
+            stage=measures.present_stage(self.released, self.now["done_before"], self.stage),
             travelled=self.travelled_now(),
         )
 

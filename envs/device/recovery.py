@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import mujoco
 import torch
 from torch import Tensor
 
 from uncap.envs.device.starts import DERIVED, STATE
-
-# Above it MuJoCo takes a position, velocity or acceleration for diverged
-LARGEST = mujoco.mjMAXVAL  # pyright: ignore[reportAttributeAccessIssue]
-_STEPPED = ("qpos", "qvel", "qacc_warmstart")  # that the physics changes, and can diverge
+from uncap.envs.scene import DIVERGES, LARGEST
 
 
 class Recovery:
@@ -37,7 +33,7 @@ class Recovery:
 
     def recover(self) -> Tensor:
         """Put back the worlds that have diverged; bool (n,), which they are."""
-        stepped = [self._arrays[name] for name in _STEPPED if name in self._arrays]
+        stepped = [self._arrays[name] for name in DIVERGES if name in self._arrays]
         # NaN is not below it, either
         diverged = ~(torch.cat(stepped, 1).abs() < LARGEST).all(1)
         for name, array in self._arrays.items():
