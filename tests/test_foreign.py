@@ -147,6 +147,13 @@ def test_a_memory_begins_anew_with_every_episode(here, monkeypatch):
     assert found["per_task"]["pump"]["success"] == 0.0
 
 
+@pytest.mark.parametrize(("wiped", "of_second"), [(False, [4, 5, 6, 7]), (True, [0, 1, 2, 3])])
+def test_a_memory_lasts_over_the_attempts_of_a_trial_unless_it_is_wiped(here, wiped, of_second):
+    told("theirs:counting", attempts=2, episode_steps=4, wiped=wiped)
+    seen = np.array(sys.modules["theirs"].seen)  # (steps, 1)
+    assert seen[:, 0].tolist() == [0, 1, 2, 3, *of_second]
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_bad_policies_get_one_line(here, name):
     with pytest.raises(PolicyError, match=BAD[name]) as refused:
