@@ -23,7 +23,7 @@ from uncap.envs.experts import expert_action
 from uncap.envs.pool import VARIANT_STREAMS
 from uncap.envs.searching import Searcher
 from uncap.envs.tables import lookup
-from uncap.evaluation.statistics import wilson
+from uncap.evaluation.statistics import pooled, wilson
 
 Act = Callable[[dict[str, np.ndarray], np.ndarray], np.ndarray]
 """act(observation, task index (n,)) -> actions (n, 5) in [-1, 1]"""
@@ -363,14 +363,12 @@ def by_mechanism(per_task: Mapping[str, Mapping]) -> dict[str, dict]:
 
 def together(rows: Sequence[Mapping]) -> dict:
     """Success over the episodes of some rows of a summary, with its 95 % Wilson interval."""
-    episodes = sum(row["episodes"] for row in rows)
-    successes = sum(round(row["success"] * row["episodes"]) for row in rows)
-    low, high = wilson(successes, episodes)
+    success, low, high = pooled((row["success"], row["episodes"]) for row in rows)
     return {
-        "success": successes / episodes,
+        "success": success,
         "low": low,
         "high": high,
-        "episodes": episodes,
+        "episodes": sum(row["episodes"] for row in rows),
         "rows": len(rows),
     }
 
