@@ -255,6 +255,11 @@ def _joined(parts: list[Labelled]) -> Labelled:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
+def inputs_of(data: Tensors) -> tuple[torch.Tensor, ...]:
+    """The inputs of an actor among labelled states."""
+    return tuple(data[name] for name in INPUTS if name in data)
+
+
 def fit(
     policy: MultiTaskPolicy,
     optimizer: torch.optim.Optimizer,
@@ -287,7 +292,7 @@ def fit(
         if rehearse:
             before = rehearse(batch, rng)
             batch = {name: torch.cat([batch[name], before[name]]) for name in batch}
-        action = policy.actor(*(batch[name] for name in INPUTS if name in batch))
+        action = policy.actor(*inputs_of(batch))
         loss = (action - batch["label"]).abs().mean()
         optimizer.zero_grad()
         loss.backward()

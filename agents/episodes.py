@@ -85,7 +85,7 @@ def labelled(
     perturb: float = 0.0,
     engine: str = "cpu",
 ) -> Tensors:
-    """Labelled states of episodes of a row's expert: state, task, index, label, and episode.
+    """Labelled states of episodes of a row's expert: state, task, index, label, episode, and rgb.
 
     Args:
         meta: of the policy's checkpoint, see `policy.load_policy`.
@@ -96,16 +96,19 @@ def labelled(
         engine: see `expert_env`.
 
     Returns:
-        (steps x episodes, ...) each; index is 0, episode (steps x episodes,) is the number.
+        (steps x episodes, ...) each; index is 0, episode (steps x episodes,) is the number, rgb
+        (steps x episodes, pixels) uint8 is there where the policy sees pictures.
     """
     env = expert_env(meta, row, episodes, engine=engine)
     observations, actions = expert_episodes(env, seed, perturb)
     env.close()
     count = len(actions)
+    seen = {"rgb": observations["rgb"].flatten(1)} if "rgb" in observations else {}
     return {
         "state": observations["state"],
         "task": observations.get("task", torch.zeros(count, 0)),
         "index": torch.zeros(count, dtype=torch.long),
         "label": actions,
         "episode": torch.arange(count) % episodes,
+        **seen,
     }

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from uncap.agents.dagger import Tensors, fit
+from uncap.agents.dagger import Tensors, fit, inputs_of
 from uncap.agents.episodes import labelled
 
 SOURCE_SEED = 6_000_000  # of the rows' episodes: no evaluation's
@@ -81,8 +81,7 @@ def fomaml(actor: nn.Module, config: MetaConfig) -> Outer:
     optimizer = torch.optim.Adam(actor.parameters(), config.outer_rate)
 
     def step(adapted: nn.Module, others: Tensors, done: float) -> None:
-        action = adapted(others["state"], others["task"], others["index"])
-        loss = (action - others["label"]).abs().mean()
+        loss = (adapted(*inputs_of(others)) - others["label"]).abs().mean()
         gradients = torch.autograd.grad(loss, list(adapted.parameters()), allow_unused=True)
         for mine, gradient in zip(actor.parameters(), gradients, strict=True):
             mine.grad = gradient

@@ -272,7 +272,8 @@ class MultiTaskSAC(sb3.Timed, stable_baselines3.SAC):
             )
         tensors = {name: torch.as_tensor(column) for name, column in data.items()}
         now = {name: tensors[name] for name in names}
-        following = {**now, "state": tensors["next_state"]}
+        changing = {name: tensors[f"next_{name}"] for name in names if name != "index"}
+        following = {**now, **changing}
         self.replay_buffer.demos = DictReplayBufferSamples(
             now, tensors["action"], following, tensors["done"], tensors["reward"]
         )
@@ -354,8 +355,9 @@ def demonstration_transitions(
         task_vectors: conditioning vectors, see `conditioning.vectors`.
 
     Returns:
-        `state`, `next_state` (n, s), `task` (n, t), `index` (n, 1) in `tasks`, `action` (n, a),
-        `reward` (n, 1), unscaled, and `done` (n, 1), ends that are no time limits.
+        `state`, `next_state` (n, s), `task`, `next_task` (n, t), what is told in these, `index`
+        (n, 1) in `tasks`, `action` (n, a), `reward` (n, 1), unscaled, and `done` (n, 1), ends that
+        are no time limits.
 
     Raises:
         ValueError: see `demonstrations.load`; or it lacks a task.
@@ -372,10 +374,12 @@ def demonstration_transitions(
     following, action, reward, done = (
         np.concatenate(column) for column in zip(*steps, strict=True)
     )
+    vectors = np.asarray(task_vectors)
     columns = {
         "state": data["state"],
         "next_state": following,
-        "task": told(np.asarray(task_vectors), index, stage_in(data["state"])),
+        "task": told(vectors, index, stage_in(data["state"])),
+        "next_task": told(vectors, index, stage_in(following)),
         "index": index[:, None],
         "action": action,
         "reward": reward[:, None],

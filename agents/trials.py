@@ -221,8 +221,12 @@ class TrialCollector(Collector):
         return labelled
 
     def _begin_attempts(self, expert_share: float) -> None:
-        """Draw where an expert leads in the attempts that begin, and what it goes by."""
+        """Draw where an expert leads in the attempts that begin, and what it goes by.
+
+        Nothing of the trial before is left: a saved state, in which all trials begin, has none.
+        """
         begins = self.env.closures.steps == 0
+        self.followed[begins & (self.env.closures.attempt == 0)] = True
         self.is_led[begins] = self.rng.random(begins.sum()) < expert_share
         self.led_by[begins] = self._drawn()[begins]
 

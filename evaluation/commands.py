@@ -689,11 +689,16 @@ def actors(
         raise runs.RunError(f"{run} is missing: install Uncap again")
     if not run.exists() and run.parent in (pathlib.Path(), pathlib.Path(os.path.abspath("."))):
         names = (*BUILT_IN, *NAMES)
+        if re.fullmatch(MODULE, run.name):
+            raise runs.RunError(
+                f"{run.name} is a policy of your own, which evaluate alone takes (allowed here: a "
+                f"run folder, an {EXPORTED} file, {', '.join(names)})"
+            )
         close = difflib.get_close_matches(run.name, names, n=1)
         hint = f": did you mean {close[0]}?" if close else ""
         raise runs.RunError(
             f"there is no run folder {run} and no policy {run.name}{hint} (policies: "
-            f"{', '.join(names)}; of your own: module:name)"
+            f"{', '.join(names)}; evaluate takes your own, module:name)"
         )
     stored = runs.open_run(run)
     if stored.get("job", {}).get("alone") is True:
@@ -841,7 +846,7 @@ def _told_of_twins(actor: Actor) -> Actor:
     Raises:
         ValueError: a row without one, or a policy that is told nothing by a vector.
     """
-    if not actor.trained:
+    if actor.policy in BUILT_IN.values():
         raise ValueError("--told twin: a built-in policy is not told of its task")
     return actor._replace(conditioning=of_twins(actor.conditioning, actor.tasks, actor.known_tasks))
 

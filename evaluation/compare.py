@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import os
 import pathlib
 import signal
@@ -197,11 +196,21 @@ def _record_file(run: pathlib.Path) -> pathlib.Path:
 def record_of(run: pathlib.Path) -> dict:
     """What was noted when a cell was started: flags, seed, trainings at once; empty before.
 
+    Flags are as a grid gives them: tuples, where JSON has lists.
+
     Raises:
         RunError: it is damaged.
     """
     path = _record_file(run)
-    return runs.read_shaped(path, RECORD, f"delete it, and {run}, to train the cell again")
+    found = runs.read_shaped(path, RECORD, f"delete it, and {run}, to train the cell again")
+    if "flags" in found:
+        found["flags"] = {key: _as_tuples(value) for key, value in found["flags"].items()}
+    return found
+
+
+def _as_tuples(value: Any) -> Any:
+    """A value of JSON whose lists, nested ones, too, are tuples."""
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
 
 
 def is_training(run: pathlib.Path) -> bool:
@@ -346,7 +355,7 @@ def _check_folder(out: pathlib.Path, folder: pathlib.Path, grid: Grid, path: pat
         raise runs.RunError(f"{out} exists and is no comparison: choose another --out")
     for cell in grid.cells:
         run = folder / cell.name
-        flags = json.loads(json.dumps(dict(cell.configuration.flags)))
+        flags = dict(cell.configuration.flags)
         if (run / "config.json").exists() and record_of(run).get("flags", flags) != flags:
             raise runs.RunError(
                 f"{run} was trained with other flags than {path} gives it now: choose another "

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from uncap.envs.disturbances import EVERYTHING, FACTORS, chosen, refuse_unseen
 from uncap.evaluation import listing
-from uncap.evaluation.protocol import Episode, write_rows
+from uncap.evaluation.protocol import Episode, last_attempts, write_rows
 from uncap.evaluation.statistics import mcnemar, paired_difference, wilson
 
 Condition = tuple[str, int]  # factor and strength
@@ -94,7 +94,8 @@ def paired(
 
 
 def _row(episode: Episode, twin: Episode, factor: str, strength: int) -> DisturbedEpisode:
-    if (episode.task, episode.start) != (twin.task, twin.start):
+    of_one = (episode.task, episode.start, episode.attempt)
+    if of_one != (twin.task, twin.start, twin.attempt):
         raise ValueError(f"{episode} and {twin} are no pair")
     return DisturbedEpisode(
         **dataclasses.asdict(episode),
@@ -105,9 +106,12 @@ def _row(episode: Episode, twin: Episode, factor: str, strength: int) -> Disturb
 
 
 def compared(rows: Sequence[DisturbedEpisode]) -> list[Comparison]:
-    """The table: a row per condition, in their order, over the tasks of `rows`."""
+    """The table: a row per condition, in their order, over the tasks of `rows`.
+
+    Of trials with several attempts it is that of the last ones.
+    """
     by_condition: dict[Condition, list[DisturbedEpisode]] = {}
-    for row in rows:
+    for row in last_attempts(rows):
         if row.strength:
             by_condition.setdefault((row.factor, row.strength), []).append(row)
     return [_compare(condition, found) for condition, found in by_condition.items()]

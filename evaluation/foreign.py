@@ -148,7 +148,8 @@ class Played:
 
         def act(observation: Observation, task: np.ndarray) -> np.ndarray:
             nonlocal state, step
-            starts = step % env.max_steps == 0  # (n,): nothing but its length ends an episode
+            # (n,): a memory lasts over the attempts of a trial; what was just made has none
+            starts = (env.steps == 0) & ((env.attempt == 0) | (step == 0))
             own = {name: value.copy() for name, value in observation.items()}
             names = [env.tasks[index] for index in task.tolist()]
             step += 1

@@ -15,7 +15,7 @@ from uncap.agents.files import FileError, read_json
 from uncap.envs import TaskSet, rewards
 from uncap.evaluation import listing, runs
 from uncap.evaluation.run_shapes import MEASURED
-from uncap.evaluation.statistics import wilson
+from uncap.evaluation.statistics import Interval, pooled
 
 FORMAT = 1  # of what is measured
 RESULTS = "results.json"
@@ -128,11 +128,9 @@ def ranked(paths: Sequence[pathlib.Path]) -> list[dict[str, Any]]:
     return sorted(entries, key=lambda entry: entry["rank"])
 
 
-def _pooled(per_task: Mapping[str, Mapping]) -> tuple[float, float, float]:
-    """Success over the episodes of all rows, with its 95 % Wilson interval."""
-    episodes = sum(row["episodes"] for row in per_task.values())
-    successes = sum(round(row["success"] * row["episodes"]) for row in per_task.values())
-    return successes / episodes, *wilson(successes, episodes)
+def _pooled(per_task: Mapping[str, Mapping]) -> Interval:
+    """Success over the episodes of all rows, see `pooled`."""
+    return pooled((row["success"], row["episodes"]) for row in per_task.values())
 
 
 def show(entries: Sequence[Mapping[str, Any]], console: Console) -> None:

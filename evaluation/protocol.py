@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
@@ -23,7 +23,7 @@ from uncap.envs.experts import expert_action
 from uncap.envs.pool import VARIANT_STREAMS
 from uncap.envs.searching import Searcher
 from uncap.envs.tables import lookup
-from uncap.evaluation.statistics import wilson
+from uncap.evaluation.statistics import pooled, wilson
 
 Act = Callable[[dict[str, np.ndarray], np.ndarray], np.ndarray]
 """act(observation, task index (n,)) -> actions (n, 5) in [-1, 1]"""
@@ -59,6 +59,9 @@ class Episode:
     diverged: int = 0  # times that the simulation was put back
     invalid_actions: int = 0  # control steps whose action was not finite
     attempt: int = 0  # number of the episode in its trial
+
+
+AnyEpisode = TypeVar("AnyEpisode", bound=Episode)
 
 
 class Zero:
@@ -360,14 +363,12 @@ def by_mechanism(per_task: Mapping[str, Mapping]) -> dict[str, dict]:
 
 def together(rows: Sequence[Mapping]) -> dict:
     """Success over the episodes of some rows of a summary, with its 95 % Wilson interval."""
-    episodes = sum(row["episodes"] for row in rows)
-    successes = sum(round(row["success"] * row["episodes"]) for row in rows)
-    low, high = wilson(successes, episodes)
+    success, low, high = pooled((row["success"], row["episodes"]) for row in rows)
     return {
-        "success": successes / episodes,
+        "success": success,
         "low": low,
         "high": high,
-        "episodes": episodes,
+        "episodes": sum(row["episodes"] for row in rows),
         "rows": len(rows),
     }
 
@@ -381,13 +382,18 @@ def by_attempt(table: Sequence[Episode]) -> list[dict]:
     return found
 
 
+def last_attempts(table: Sequence[AnyEpisode]) -> list[AnyEpisode]:
+    """The last attempt of each trial: attempts at one closure are not independent episodes."""
+    last = max((episode.attempt for episode in table), default=0)
+    return [episode for episode in table if episode.attempt == last]
+
+
 def summary(table: Sequence[Episode]) -> dict:
     """Success per task with 95 % Wilson intervals, mean and worst over tasks.
 
     Of trials with several attempts it is that of the last ones.
     """
-    last = max((episode.attempt for episode in table), default=0)
-    table = [episode for episode in table if episode.attempt == last]
+    table = last_attempts(table)
     per_task = {}
     for name in dict.fromkeys(episode.task for episode in table):
         per_task[name] = _task_summary([episode for episode in table if episode.task == name])

@@ -249,6 +249,8 @@ def _of_rows(metrics: Sequence[Mapping[str, str]], part: str) -> list[str]:
 def _learning_figure(metrics: Sequence[Mapping[str, str]], part: str) -> Figure:
     """Success of every row and the mean of validations, over environment steps.
 
+    Over seconds, where there were no steps: cloning takes none.
+
     Args:
         metrics: rows of metrics.csv.
         part: "success", of the episodes in which it learned, or "validation".
@@ -258,36 +260,42 @@ def _learning_figure(metrics: Sequence[Mapping[str, str]], part: str) -> Figure:
     lines = len(columns) + 1 if named else 1  # of the legend, beside the curves
     figure, axes = new_figure(WIDTH, max(3.2, 0.17 * lines + 0.6))
     learned = part == "success"
+    spent, xlabel = _spent(metrics)
     for k, column in enumerate(columns):
-        steps, success = _curve(metrics, column)
+        x, success = _curve(metrics, column, spent)
         color, style = curve_look(k)
         name = column.removeprefix(f"{part}/") if named else None
         values = _smooth(success) if learned else success
-        axes.plot(steps, values, style, color=color, lw=1, alpha=0.7, label=name)
-    steps, validation = _curve(metrics, "validation")
-    axes.plot(steps, validation, "ko-", ms=4, lw=2, label="validation, mean")
-    warm_start = [_thousand_steps(m) for m in metrics if m["phase"] in WARM_STARTS]
+        axes.plot(x, values, style, color=color, lw=1, alpha=0.7, label=name)
+    x, validation = _curve(metrics, "validation", spent)
+    axes.plot(x, validation, "ko-", ms=4, lw=2, label="validation, mean")
+    phases = [m["phase"] for m in metrics]
+    warm_start = [x for x, phase in zip(spent, phases, strict=True) if phase in WARM_STARTS]
     if warm_start:
         axes.axvline(warm_start[-1], color=GREY, ls="--", lw=1)
-        middle = (_thousand_steps(metrics[0]) + _thousand_steps(metrics[-1])) / 2
+        middle = (spent[0] + spent[-1]) / 2
         side = "right" if warm_start[-1] > middle else "left"  # within the axes
         axes.text(warm_start[-1], 1.04, " warm start ends ", color=GREY, fontsize=8, ha=side)
     ylabel = f"success (rows: last {_SMOOTHING} updates)" if learned else "success in validation"
-    axes.set(xlabel="environment steps (thousands)", ylabel=ylabel, ylim=(-0.02, 1.1))
+    axes.set(xlabel=xlabel, ylabel=ylabel, ylim=(-0.02, 1.1))
     axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.02))
     return figure
 
 
-def _curve(metrics: Sequence[Mapping[str, str]], column: str) -> tuple[list[float], list[float]]:
-    """Thousands of environment steps and a column's numbers, where it has one."""
-    filled = [m for m in metrics if m.get(column)]
-    steps = [_thousand_steps(m) for m in filled]
-    values = [float(m[column]) for m in filled]
-    return steps, values
+def _spent(metrics: Sequence[Mapping[str, str]]) -> tuple[list[float], str]:
+    """What was spent at each row of metrics.csv, and in what: a figure's horizontal axis."""
+    thousands = [float(m["env_steps"]) / 1000 for m in metrics]
+    if any(thousands):
+        return thousands, "environment steps (thousands)"
+    return [float(m.get("seconds") or 0) for m in metrics], "seconds"
 
 
-def _thousand_steps(metrics_row: Mapping[str, str]) -> float:
-    return float(metrics_row["env_steps"]) / 1000
+def _curve(
+    metrics: Sequence[Mapping[str, str]], column: str, spent: Sequence[float]
+) -> tuple[list[float], list[float]]:
+    """What was spent and a column's numbers, where it has one."""
+    filled = [(x, float(m[column])) for x, m in zip(spent, metrics, strict=True) if m.get(column)]
+    return [x for x, _ in filled], [value for _, value in filled]
 
 
 def _smooth(values: Sequence[float]) -> list[float]:

@@ -240,16 +240,16 @@ class TaskSequence:
         self.report("sequence", number + min(1.0, share), len(self.rows), text)
 
     def _write(self) -> None:
-        """Write what was found out so far."""
+        """Write what was found out so far; last what a further session goes by."""
         found = {"settings": self.settings, "outcomes": self.outcomes}
         if len(self.outcomes) > len(self.rows):
             found["measures"] = measures(np.array(self.outcomes))
-        write_json(self.out / FILE, found)
         write_text(self.out / TABLE, as_csv(self.rows, self.outcomes))
         with replacing(self.out / PICTURE) as temporary:
             picture(self.rows, self.outcomes, self.config.learner).savefig(
                 temporary, format="png", dpi=130
             )
+        write_json(self.out / FILE, found)
 
 
 def measures(outcomes: np.ndarray) -> dict[str, list[float]]:

@@ -13,7 +13,7 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -48,6 +48,22 @@ def wilson(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
     spread = math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
     half_width = z / shrinkage * spread
     return max(0.0, centre - half_width), min(1.0, centre + half_width)
+
+
+def pooled(rates: Iterable[tuple[float, int]]) -> Interval:
+    """Success over the episodes of some rows together, with its 95 % Wilson interval.
+
+    Args:
+        rates: success and number of episodes of each row.
+
+    Raises:
+        ValueError: no episodes.
+    """
+    rows = list(rates)
+    episodes = sum(of_row for _, of_row in rows)
+    successes = sum(round(success * of_row) for success, of_row in rows)
+    low, high = wilson(successes, episodes)
+    return successes / episodes, low, high
 
 
 def mcnemar(lost: int, gained: int) -> float:

@@ -318,7 +318,7 @@ class Training:
         label = f"warm start, {progress.done} of {progress.total}"
         score = self.best.validate_when_due(label)
         phase = self.session.config.warm_start
-        self._row(phase, progress.done, rates, score, loss=round(progress.loss, 5))
+        self._row(phase, progress.env_steps, rates, score, loss=round(progress.loss, 5))
         self._save_when_due(WARM, max(progress.done / progress.total, self.budget.used()))
         self.session.report("warm start", progress.done, progress.total, phrase(self.tasks, rates))
         return not self.session.stop() and self.budget.used() < 1

@@ -233,7 +233,10 @@ def _distribution(key: str, given: Any, axes: Axes) -> BaseDistribution:
 
     where = "[tune]"
     if isinstance(given, list) and given:
-        return CategoricalDistribution([flag_value(key, value, axes, where) for value in given])
+        values = [flag_value(key, value, axes, where) for value in given]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of tuples: Optuna stores nothing here
+            return CategoricalDistribution(values)
     if not isinstance(given, dict) or not {"low", "high"} <= set(given) <= set(_RANGE):
         raise ValueError(
             f"{where} {key} must be a list of values, or a range such as "

@@ -27,7 +27,7 @@ from uncap.evaluation.pages import (
     picture,
     table,
 )
-from uncap.evaluation.statistics import wilson
+from uncap.evaluation.statistics import pooled
 from uncap.evaluation.unseen import news, position
 
 _MOST_NAMED = 10  # rows that are named in the figure and in the table; more are grouped
@@ -116,7 +116,6 @@ def _kinds(config: Mapping) -> dict[str, str]:
 
 def _transferred(name: str, entry: Mapping, trained: Sequence[str]) -> _Row:
     """A target of a transfer."""
-    final = {kind: _final(curves) for kind, curves in entry["curves"].items() if curves}
     return _Row(
         name,
         _where(name, entry, trained),
@@ -124,17 +123,13 @@ def _transferred(name: str, entry: Mapping, trained: Sequence[str]) -> _Row:
         entry["zero_shot_low"],
         entry["zero_shot_high"],
         _episodes(entry),
-        final,
+        entry["final"],
     )
 
 
 def _episodes(entry: Mapping) -> int:
     """Of the zero-shot evaluation."""
     return entry.get("zero_shot_episodes", entry["episodes"])
-
-
-def _final(curves: Sequence[Mapping]) -> float:
-    return float(np.mean([curve["success"][-1] for curve in curves]))
 
 
 def _evaluated(name: str, task: Mapping, trained: Sequence[str]) -> _Row:
@@ -280,9 +275,7 @@ def _grouped(rows: Sequence[_Row]) -> str:
 
 def _success_of(group: Sequence[_Row]) -> str:
     """Success over the episodes of rows, with Wilson's interval."""
-    episodes = sum(row.episodes for row in group)
-    successes = sum(round(row.zero_shot * row.episodes) for row in group)
-    return _zero_shot(successes / episodes, *wilson(successes, episodes))
+    return _zero_shot(*pooled((row.zero_shot, row.episodes) for row in group))
 
 
 def _mechanism_table(rows: Sequence[_Row]) -> str:

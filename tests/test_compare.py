@@ -42,6 +42,7 @@ class Options:
     env_steps: int = setting(100, "steps")
     rate: float = setting(1.0, "a number")
     videos: bool = setting(True, "a switch")
+    deviations: tuple[tuple[int, float], ...] = setting(((0, 0.5),), "pairs")
 
 
 AXES = {flag.key: flag for flag in flags(Options())}
@@ -393,6 +394,14 @@ def test_a_grid_that_changed_its_flags_is_refused(job):
     job()
     with pytest.raises(RunError, match="other flags"):
         job(GRID.replace("false", "true"))
+
+
+def test_a_grid_with_flags_that_are_lists_of_pairs_goes_on(job):
+    grid = "[common]\ndeviations = [[0, 0.5], [9, 0.1]]\n[vary]\nrate = [1]\n"
+    job(grid)
+    job(grid)
+    with pytest.raises(RunError, match="other flags"):
+        job(grid.replace("0.1", "0.2"))
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):

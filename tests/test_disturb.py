@@ -22,7 +22,7 @@ from uncap.evaluation import commands, disturb
 from uncap.evaluation.config import EvaluateConfig
 from uncap.evaluation.flags import parse
 from uncap.evaluation.progress import make_console
-from uncap.evaluation.protocol import Episode
+from uncap.evaluation.protocol import Episode, summary
 from uncap.evaluation.statistics import mcnemar, paired_difference
 
 TASK = "pill-box"
@@ -241,8 +241,8 @@ def test_negative_pairs_are_refused():
 # The table
 
 
-def episode(start, success):
-    return Episode("jar", start, success, success, 1.0, 3, 1.0, 5.0)
+def episode(start, success, attempt=0):
+    return Episode("jar", start, success, success, 1.0, 3, 1.0, 5.0, attempt=attempt)
 
 
 def test_the_table_counts_pairs():
@@ -256,6 +256,21 @@ def test_the_table_counts_pairs():
     assert (row.difference, row.p) == (pytest.approx(-0.2), 1.0)
     with pytest.raises(ValueError, match="are no pair"):
         disturb.paired([replace(disturbed[0], start=9)], twins[:1], ("mass", 2))
+
+
+def test_of_trials_the_last_attempts_are_pairs():
+    trials = [(start, attempt) for start in range(4) for attempt in range(3)]
+    twins = [episode(start, attempt > 0, attempt) for start, attempt in trials]
+    disturbed = [episode(start, attempt == 2 and start > 0, attempt) for start, attempt in trials]
+    rows = disturb.paired(disturbed, twins, ("mass", 2))
+    assert len(rows) == 12
+    [row] = disturb.compared(rows)
+    assert (row.pairs, row.lost, row.gained) == (4, 1, 0)
+    assert (row.undisturbed, row.disturbed) == (summary(twins)["mean_success"], 0.75)
+    [found] = disturb.results(rows)
+    assert found["per_task"]["jar"]["pairs"] == 4
+    with pytest.raises(ValueError, match="are no pair"):
+        disturb.paired(disturbed[:1], twins[1:2], ("mass", 2))
 
 
 def test_the_table_is_ruled_on_a_terminal_only():

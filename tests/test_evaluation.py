@@ -31,6 +31,7 @@ from uncap.evaluation.statistics import (
     difference_interval,
     mean_interval,
     median_time,
+    pooled,
     steps_to_threshold,
     wilson,
 )
@@ -166,6 +167,14 @@ def test_a_comparison_shows_unseen_rows_and_new_mechanisms(tmp_path):
     heading, line, *_ = text.splitlines()
     assert "unseen rows  worst mechanism  new mechanisms" in heading
     assert line.split()[9:12] == ["0.625", "n/a", "0.125"]
+
+
+def test_success_of_rows_together_is_over_their_episodes():
+    success, low, high = pooled([(1.0, 1), (0.0, 9), (1 / 3, 3)])
+    assert success == 2 / 13
+    assert (low, high) == wilson(2, 13)
+    with pytest.raises(ValueError):
+        pooled([])
 
 
 def test_wilson_matches_published_values():

@@ -16,11 +16,13 @@ from stable_baselines3.common.vec_env import VecExtractDictObs
 from uncap.agents.files import FileError, sealed, write_json
 from uncap.agents.vec_env import TaskVecEnv
 from uncap.envs import TASK_SETS, ClosureVectorEnv
+from uncap.envs.conditioning import vectors
 from uncap.evaluation import cli, commands, foreign, measured
 from uncap.evaluation.config import EvaluateConfig, TableConfig
 from uncap.evaluation.flags import parse
 from uncap.evaluation.foreign import PolicyError, Told
 from uncap.evaluation.protocol import BUILT_IN, EVALUATION_SEED, Episode, evaluate
+from uncap.evaluation.runs import RunError
 
 ROOT = pathlib.Path(__file__).parent.parent
 MODULE = '''
@@ -36,6 +38,11 @@ def zero(observation):
 def named(observation, task):
     seen.append((sorted(observation), list(task)))
     return [[0.0] * 5] * len(task)
+
+
+def vectors(observation):
+    seen.append(observation["task"])
+    return np.zeros((len(observation["task"]), 5))
 
 
 class Counting:
@@ -138,6 +145,12 @@ def test_a_policy_is_told_its_tasks_and_what_it_asks_for(here):
     assert seen[0] == (["state"], ["pump"])
 
 
+def test_a_policy_is_told_of_twins(here):
+    rows = ("bottle", "bottle-left")
+    told("theirs:vectors", tasks=rows, told="twin")
+    assert np.allclose(sys.modules["theirs"].seen[0], vectors("parameters", rows[::-1]))
+
+
 def test_a_memory_begins_anew_with_every_episode(here, monkeypatch):
     found, _ = told("theirs:counting", tasks=("pump", "flip-mug"))
     seen = np.array(sys.modules["theirs"].seen)  # (steps, 2)
@@ -145,6 +158,13 @@ def test_a_memory_begins_anew_with_every_episode(here, monkeypatch):
     assert seen[:, 0].tolist() == [*range(80), *range(20)]
     assert seen[:, 1].tolist() == [*range(100)]
     assert found["per_task"]["pump"]["success"] == 0.0
+
+
+@pytest.mark.parametrize(("wiped", "of_second"), [(False, [4, 5, 6, 7]), (True, [0, 1, 2, 3])])
+def test_a_memory_lasts_over_the_attempts_of_a_trial_unless_it_is_wiped(here, wiped, of_second):
+    told("theirs:counting", attempts=2, episode_steps=4, wiped=wiped)
+    seen = np.array(sys.modules["theirs"].seen)  # (steps, 1)
+    assert seen[:, 0].tolist() == [0, 1, 2, 3, *of_second]
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -170,6 +190,14 @@ def test_bad_policies_get_one_line(here, name):
 def test_what_cannot_be_used_gets_one_line(here, run, said, words):
     with pytest.raises(PolicyError, match=words) as refused:
         told(run, **said)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("command", ["video", "view"])
+def test_a_command_that_takes_no_policy_of_ones_own_says_which_does(here, command):
+    words = "^theirs:zero is a policy of your own, which evaluate alone takes"
+    with pytest.raises(RunError, match=words) as refused:
+        cli.run((command, "theirs:zero", "--task", "jar"), Console(quiet=True))
     assert "\n" not in str(refused.value)
 
 

@@ -16,7 +16,8 @@ from uncap.agents.learner import Learner
 from uncap.agents.memory import Recall
 from uncap.agents.policy import Acting, load, load_policy
 from uncap.agents.tables import MEMORIES
-from uncap.envs import CLOSURES, ClosureVectorEnv, named_set
+from uncap.agents.trials import TrialCollector
+from uncap.envs import CLOSURES, ClosureVectorEnv, named_set, searching
 from uncap.envs.closures import groups
 from uncap.envs.conditioning import REMEMBERING, vectors
 from uncap.envs.observations import SIZE
@@ -206,6 +207,21 @@ def test_what_is_interrupted_ends_the_same(kind, tmp_path):
     learner.learn(2 * UPDATE, lambda: True)
     for name, value in whole.policy.state_dict().items():
         assert torch.equal(value, learner.policy.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("kind", ["belief_search", "recurrent"])
+def test_a_trial_is_labelled_the_same_however_the_last_one_ended(kind, monkeypatch):
+    monkeypatch.setattr(searching, "UNHELD", 2)  # control steps: fewer than an attempt has
+    trials = []
+    for followed in (True, False):
+        learner = made(kind)
+        rng = np.random.default_rng(0)
+        collector = TrialCollector(learner.env, lambda: np.zeros((5, 5)), learner.policy, rng)
+        collector.observation = learner.env.reset()
+        collector.followed[:] = followed
+        trials += collector.collect(STEPS * ATTEMPTS, 1.0)
+    for name, values in trials[0].items():
+        assert np.array_equal(values, trials[1][name]), name
 
 
 def test_reinforcement_goes_on_from_what_the_memory_says():

@@ -1,12 +1,14 @@
 """The report of a run: what a reader meets first, and where it leads."""
 
+import dataclasses
 import re
 
 import numpy as np
 import pytest
 import stored
 
-from uncap.evaluation import pages, report, runs, video
+from uncap.agents.warm_starts import Progress
+from uncap.evaluation import experiment, pages, report, runs, training, video
 from uncap.evaluation.metrics import Metrics
 
 
@@ -90,6 +92,38 @@ def test_validation_has_a_curve_for_every_row(run, monkeypatch):
     assert any({*tasks, "validation, mean"} <= names for names in labels)
     legends = [figure.axes[0].get_legend() for figure in drawn if figure.axes[0].get_legend()]
     assert legends
+
+
+def test_cloning_takes_no_environment_steps(tmp_path, monkeypatch):
+    def clone(learner, settings, on_progress):
+        for epoch in (1, 2, 3):
+            assert on_progress(Progress(epoch, 3, 0.5, env_steps=0))
+
+    monkeypatch.setattr(training, "WARM_STARTS", {"clone": clone})
+    job = dataclasses.replace(
+        stored.TINY, task_set="unrelated", warm_start="clone", env_steps=16, validation_episodes=1
+    )
+    experiment.start(tmp_path / "run", job, 0, "a test")
+    session = training.Session(tmp_path / "run", job, 0, lambda *_: None, lambda: False)
+    assert training.Training(session, resume=False).run()
+    rows = runs.read_run_metrics(tmp_path / "run").rows
+    steps = [int(row["env_steps"]) for row in rows]
+    assert steps == sorted(steps) and steps[-1] == 16
+    assert [n for n, row in zip(steps, rows, strict=True) if row["phase"] == "clone"] == [0] * 4
+
+
+def test_learning_without_steps_is_drawn_over_seconds():
+    rows = [
+        {"phase": "clone", "env_steps": "0", "seconds": f"{k}", "validation": f"{0.1 * k}"}
+        for k in (1, 2, 3)
+    ]
+    axes = report._learning_figure(rows, "success").axes[0]
+    assert axes.get_xlabel() == "seconds"
+    assert axes.lines[0].get_xdata().tolist() == [1.0, 2.0, 3.0]
+    rows.append({"phase": "ppo", "env_steps": "2000", "seconds": "4", "validation": "0.5"})
+    axes = report._learning_figure(rows, "success").axes[0]
+    assert "environment steps" in axes.get_xlabel()
+    assert axes.lines[0].get_xdata().tolist() == [0.0, 0.0, 0.0, 2.0]
 
 
 def test_a_caption_ends_with_a_word():

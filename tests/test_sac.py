@@ -17,7 +17,8 @@ from uncap.agents.sac import SAC, demonstration_transitions
 from uncap.agents.tables import BODIES
 from uncap.agents.vec_env import TaskVecEnv
 from uncap.envs import ClosureVectorEnv, telling
-from uncap.envs.observations import SIZE
+from uncap.envs.mechanisms import MOST_STAGES
+from uncap.envs.observations import SIZE, stage_in
 
 TASKS = ("bottle", "mug")
 NUM_ENVS = 8
@@ -91,6 +92,7 @@ def transitions(n=40, tasks=2, reward=7.0) -> dict[str, np.ndarray]:
         "action": rng.uniform(-1, 1, (n, ACTIONS)),
         "reward": np.full((n, 1), reward),
         "done": np.zeros((n, 1)),
+        "next_task": rng.normal(size=(n, telling.SIZE)),
     }
     return {name: array.astype(np.float32) for name, array in arrays.items()}
 
@@ -244,7 +246,8 @@ def test_a_share_of_each_batch_is_demonstrations(share):
     drawn = {
         "state": batch.observations["state"],
         "next_state": batch.next_observations["state"],
-        "task": batch.next_observations["task"],
+        "task": batch.observations["task"],
+        "next_task": batch.next_observations["task"],
         "action": batch.actions,
     }
     drawn = {name: column[shown].numpy() for name, column in drawn.items()}
@@ -444,6 +447,8 @@ def test_demonstrations_are_what_was_executed(tmp_path):
     config = DemoConfig(episodes=2, seed=1, perturb=0.4)
     demonstrations.record(tmp_path, "two-v0", recorded, config)
     vectors = np.arange(4.0).reshape(2, 2)
+    staged = np.arange(2.0 * (MOST_STAGES + 1)).reshape(2, MOST_STAGES + 1, 1)  # (rows, stages, 1)
+    told_stages = demonstration_transitions(tmp_path, ("mug", "flip-mug"), staged)
     data = demonstration_transitions(tmp_path, ("mug", "flip-mug"), vectors)
     for column in data.values():
         assert len(column) == 2 * (80 + 100)
@@ -458,7 +463,12 @@ def test_demonstrations_are_what_was_executed(tmp_path):
         assert np.array_equal(data["reward"][own, 0], episode.rewards.astype(np.float32))
         assert (data["index"][own] == index).all()
         assert (data["task"][own] == vectors[index]).all()
+        assert (data["next_task"][own] == vectors[index]).all()
+        stages = stage_in(episode.observations["state"])  # (steps + 1,)
+        assert np.array_equal(told_stages["task"][own], staged[index, stages[:-1]])
+        assert np.array_equal(told_stages["next_task"][own], staged[index, stages[1:]])
         start += len(episode)
+    assert (told_stages["task"] != told_stages["next_task"]).any()
     assert not data["done"].any()  # time limits only
     assert len(demonstration_transitions(tmp_path, ("mug",), vectors[:1])["reward"]) == 160
     with pytest.raises(ValueError, match="no demonstrations of cork"):

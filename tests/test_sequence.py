@@ -206,6 +206,22 @@ def test_a_kill_between_two_rows_loses_nothing(moment, tmp_path, monkeypatch):
     assert policy and all(np.array_equal(ours[name], theirs[name]) for name in policy)
 
 
+def test_a_kill_while_results_are_written_leaves_no_older_table_for_good(tmp_path, monkeypatch):
+    one = TaskSequence(tmp_path, SMALL, quiet, never)
+    one.outcomes = np.zeros((3, 3, 2), int).tolist()
+    one._write()
+    one.outcomes.append(one.outcomes[0])
+
+    def dies(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sequence, "picture", dies)
+    with pytest.raises(KeyboardInterrupt):
+        one._write()
+    again = TaskSequence(tmp_path, SMALL, quiet, never)
+    assert len(again.outcomes) == 3  # the last row is tested and written again
+
+
 def test_orders_go_by_distance():
     config = SequenceConfig(task_set="first", order="near")
     near = sequence.rows_of(config)

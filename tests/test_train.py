@@ -222,6 +222,7 @@ def check_cloned(run: pathlib.Path) -> None:
     assert losses[-1] < 0.8 * losses[0]
     phases = [row["phase"] for row in rows]
     assert phases.count("clone") == 11  # ten epochs, and their validation
+    assert {row["env_steps"] for row in rows if row["phase"] == "clone"} == {"0"}
     assert phases[-1] == "ppo"
 
 

@@ -19,6 +19,7 @@ from uncap.agents.config import DaggerConfig, LearnerConfig, NetworkConfig, PPOC
 from uncap.agents.learner import Learner
 from uncap.agents.policy import load_policy
 from uncap.envs import CLOSURES
+from uncap.envs.opengl import RenderingUnavailable
 from uncap.evaluation import arm_settings, arms, cli, curves, runs, transfer_tuning
 from uncap.evaluation.arm_settings import ArmSettings
 from uncap.evaluation.config import TransferConfig
@@ -176,6 +177,32 @@ def test_a_critic_warms_up_on_the_rows_of_the_source(run):
         assert curve.learner.env_steps == 0  # no part of the budget
         critics[updates] = curve.learner.policy.critic.state_dict()
     assert not all(torch.equal(critics[0][n], v) for n, v in critics[2].items())
+
+
+@pytest.mark.parametrize("way", list(meta_learning.WAYS))
+def test_a_policy_that_sees_pictures_clones_what_it_sees(way):
+    config = LearnerConfig(
+        num_envs=1, sensors="pictures", warm=True, network=NetworkConfig(width=8)
+    )
+    try:
+        policy = Learner(("jar",), config, 0).policy
+    except RenderingUnavailable as error:
+        pytest.skip(str(error))
+    meta = {
+        "tasks": ("jar",),
+        "known": ("jar",),
+        "conditioning": "parameters",
+        "sensors": "pictures",
+        "episode_steps": 3,
+    }
+    data = meta_learning.labelled(meta, "jar", 2, 0)
+    assert data["rgb"].shape == (6, 84 * 84 * 6)
+    encoder = policy.actor.encoder
+    before = [weights.clone() for weights in encoder.parameters()]
+    small = meta_learning.MetaConfig(iterations=1, updates=1, minibatch=4)
+    assert meta_learning.train(policy, meta, way, 1, 0, lambda _: True, small)
+    after = encoder.parameters()
+    assert not all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 @pytest.mark.parametrize("way", list(meta_learning.WAYS))

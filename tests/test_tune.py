@@ -94,6 +94,20 @@ def test_a_trial_that_was_not_finished_is_finished_with_its_own_values(job):
     assert "--resume" in job.command_lines()[-1]
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "[common]\ndeviations = [[0, 0.5], [9, 0.1]]\n[tune]\nrate = [1.0]\n",
+        "[tune]\ndeviations = [[[0, 0.5], [9, 0.1]], [[0, 0.2]]]\n",
+    ],
+)
+def test_flags_that_are_lists_of_pairs_belong_to_their_study(flags, job):
+    found = job(f"trials = 2\n{flags}")
+    assert [trial["score"] for trial in found["trials"]] == pytest.approx([1.0, 1.0])
+    assert job(f"trials = 2\n{flags}") == found
+
+
 def test_several_trials_are_trained_at_once(job):
     found = job(jobs=4)
     assert len(found["trials"]) == 6
