@@ -156,12 +156,12 @@ def _reached(curves: Sequence[Mapping]) -> dict[str, dict[str, Any]]:
     for unit in ("steps", "seconds"):
         if any(unit not in curve for curve in curves):
             continue
-        limit = max(curve[unit][-1] for curve in curves)
+        limits = [curve[unit][-1] for curve in curves]
         for threshold in THRESHOLDS:
             times = [steps_to_threshold(c[unit], c["success"], threshold) for c in curves]
             key = str(threshold)
             found.setdefault(key, {})[unit] = times
-            found[key][f"median_{unit}"] = median_time(times, limit)
+            found[key][f"median_{unit}"] = median_time(times, limits)
     return found
 
 

@@ -201,15 +201,15 @@ def steps_to_threshold(
     return found
 
 
-def median_time(times: Sequence[float | None], limit: float) -> float | None:
+def median_time(times: Sequence[float | None], limits: Sequence[float]) -> float | None:
     """Median of times of which some are censored (Kaplan and Meier, 1958), by scipy.
 
     Args:
-        times: of each run; None: not within the limit.
-        limit: at which the others were given up.
+        times: of each run; None: not within its limit.
+        limits: of each run: when it was given up.
 
     Returns:
-        The first time by which half of the runs are there; None if that is not within the limit.
+        The first time by which half of the runs are there; None if that is not within the limits.
 
     Raises:
         ValueError: no times.
@@ -219,7 +219,7 @@ def median_time(times: Sequence[float | None], limit: float) -> float | None:
     there = [time for time in times if time is not None]
     if not there:
         return None
-    censored = [limit] * (len(times) - len(there))
+    censored = [limit for time, limit in zip(times, limits, strict=True) if time is None]
     survival = ecdf(CensoredData(uncensored=there, right=censored)).sf
     reached = survival.quantiles[survival.probabilities <= 0.5 + 1e-9]
     return float(reached[0]) if len(reached) else None

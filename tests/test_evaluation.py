@@ -200,13 +200,13 @@ def test_thresholds_and_areas():
 
 def test_the_median_counts_who_never_gets_there():
     """Kaplan and Meier's estimate falls by 1/n at each time, where none was given up before."""
-    assert median_time([10, 30, 20], 100) == 20
-    assert median_time([10, None, 20], 100) == 20
-    assert median_time([10, None, None], 100) is None
-    assert median_time([10, 20, None, None], 100) == 20
-    assert median_time([None], 100) is None
+    assert median_time([10, 30, 20], [100] * 3) == 20
+    assert median_time([10, None, 20], [100] * 3) == 20
+    assert median_time([10, None, None], [100] * 3) is None
+    assert median_time([10, 20, None, None], [100] * 4) == 20
+    assert median_time([None], [100]) is None
     with pytest.raises(ValueError, match="at least one"):
-        median_time([], 100)
+        median_time([], [])
 
 
 def test_intervals_over_seeds_and_starts():

@@ -55,6 +55,21 @@ def test_seeds_that_never_get_there_are_censored_and_not_left_out():
     assert of_two["reached"]["fine_tune"]["0.8"]["median_steps"] is None
 
 
+def test_a_seed_that_was_given_up_early_counts_until_then():
+    """Two at risk at 100 s, of whom one arrives: Kaplan and Meier's 1 x (1 - 1/2) is one half."""
+
+    def timed(last, *success):
+        return curve(*success) | {"seconds": [0.0, last]}
+
+    found = gains.measured(
+        {"zero_shot": [ONCE], "fine_tune": [timed(100, 0, 1), timed(120, 0, 1), timed(60, 0, 0)]}
+    )
+    times = found["reached"]["fine_tune"]["0.8"]
+    assert times["seconds"] == [100, 120, None]
+    assert times["median_seconds"] == 100
+    assert times["median_steps"] == 1000  # three at risk, of whom two arrive at once: 1/3
+
+
 def test_the_upper_bound_is_not_the_best_control():
     found = gains.measured(
         {
