@@ -6,9 +6,10 @@ A new way is one function and one row.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
@@ -114,25 +115,44 @@ def train_only(policy: Any, way: str, vector: torch.Tensor) -> None:
             of_actor.append(parameter)
 
 
-def leash(policy: Any, share: float) -> None:
-    """Pull the weights of a policy's actor back to what they are now, after each gradient step.
+class Leash:
+    """Pulls the weights of a policy's actor back to where they began, after each gradient step.
 
     The distance shrinks by `share` at each step: L2-SP (Li et al., 2018), decoupled from the
-    gradient as weight decay is by Loshchilov and Hutter (2019).
+    gradient as weight decay is by Loshchilov and Hutter (2019). They begin where they are when it
+    is made, or where `begin` finds them.
 
     Args:
         policy: its optimizer is told to do so.
         share: of the distance, in [0, 1); 0: nothing is done.
     """
-    if not share:
-        return
-    learning = [parameter for parameter in policy.actor.parameters() if parameter.requires_grad]
-    began = [parameter.detach().clone() for parameter in learning]
 
-    def pull(*_: Any) -> None:
-        moved = [p for p in zip(learning, began, strict=True) if p[0].grad is not None]
+    def __init__(self, policy: Any, share: float):
+        self.share = share
+        self._learning = {
+            name: parameter
+            for name, parameter in policy.actor.named_parameters()
+            if share and parameter.requires_grad
+        }
+        self._began: dict[str, torch.Tensor] = {}
+        self.begin()
+        if share:
+            policy.optimizer.register_step_post_hook(self._pull)
+
+    def begin(self) -> None:
+        """Note the weights to which they are pulled from now on: those that there are."""
+        self._began = {name: value.detach().clone() for name, value in self._learning.items()}
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Where they began, by the weights' names; empty where nothing is done."""
+        return {name: value.numpy().copy() for name, value in self._began.items()}
+
+    def load(self, state: Mapping[str, np.ndarray]) -> None:
+        """Return to a state; an empty one changes nothing."""
+        self._began |= {name: torch.tensor(value) for name, value in state.items()}
+
+    def _pull(self, *_: Any) -> None:
         with torch.no_grad():
-            for parameter, start in moved:
-                parameter.lerp_(start, share)
-
-    policy.optimizer.register_step_post_hook(pull)
+            for name, parameter in self._learning.items():
+                if parameter.grad is not None:
+                    parameter.lerp_(self._began[name], self.share)

@@ -32,7 +32,9 @@ class ArmSettings:
     deviation: float | None = setting(None, "of the actions, at first", above=0)
     rollout: int | None = setting(None, "control steps per environment and update", least=1)
     falls: bool = setting(False, "whether the rate falls to a tenth over the budget")
-    leash: float = setting(0.0, "pull of the weights back to where they began", least=0)
+    leash: float = setting(
+        0.0, "share of the way back to where they began that weights are pulled", least=0, below=1
+    )
     critic_warmup: int | None = setting(
         None, "updates on the target that train the critic alone", least=0
     )

@@ -164,9 +164,9 @@ class Curve:
             self.trains = self.arm_settings.trains or "all"
         if self.arm.reinforces or self.arm.demos:
             adaptation.train_only(self.learner.policy, self.trains, self._vector())
-            adaptation.leash(self.learner.policy, self.arm_settings.leash)
         self.told = self._told()
         self._best = _Best(self.learner.policy.actor)
+        self._leash = adaptation.Leash(self.learner.policy, self.arm_settings.leash)
 
     def _beginning(self, source: Any) -> Any:
         """The policy that it begins with; the source, where that is nothing."""
@@ -283,6 +283,7 @@ class Curve:
             if self.session.stop():  # in the midst of it
                 return False
         self._best.begin()
+        self._leash.begin()
         return True
 
     def _goes_on(self, share: float) -> bool:
@@ -425,14 +426,16 @@ class Curve:
             "seconds": time.perf_counter() - self._began,
             "evaluating": self._evaluating,
         }
-        best = self._best.state() if self.arm_settings.keep_best else {}
-        self.learner.save(self.folder, beside=best, transfer=state)
+        beside = self._best.state() if self.arm_settings.keep_best else {}
+        beside["leash"] = self._leash.state()
+        self.learner.save(self.folder, beside=beside, transfer=state)
 
     def _resume(self) -> None:
         """Return to the saved state."""
         meta = self.learner.resume(self.folder)
         kept = meta["transfer"]
         self._best.load(meta["beside"])
+        self._leash.load(meta["beside"].get("leash", {}))  # older states have none
         self.points = [tuple(point) for point in kept["points"]]
         self.last = kept["last"]
         self.diverged = kept["diverged"]

@@ -122,10 +122,43 @@ def test_a_leash_keeps_the_weights_near_and_lets_go_of_none():
     for share in (0.0, 0.3):
         agent = learner()
         before = {n: v.clone() for n, v in agent.policy.actor.state_dict().items()}
-        adaptation.leash(agent.policy, share)
+        adaptation.Leash(agent.policy, share)
         agent.learn(64, lambda: True)
         found.append(moved(agent, before))
     assert 0 < found[1] < 0.7 * found[0]
+
+
+def test_a_leash_pulls_back_to_what_was_cloned_and_remembers_it(run):
+    """Also where a learner goes on whose weights have moved since."""
+    source, meta = load_policy(run / "checkpoint")
+    which = curves.Which(
+        CLOSURES["mug"], "demos_then_rl-1", 0, ArmSettings(leash=0.5, clone_updates=2, rollout=8)
+    )
+    session = Session(run, JOB, 0, lambda *_: None, lambda: False)
+    torch.manual_seed(0)
+    curve = curves.Curve(source, meta, which, session)
+    assert curve._begin()
+    actor = curve.learner.policy.actor
+    cloned = {name: value.detach().clone() for name, value in actor.named_parameters()}
+    assert any(not torch.equal(source.actor.get_parameter(n), v) for n, v in cloned.items())
+
+    def pulled(learner: Learner) -> dict[str, torch.Tensor]:
+        """The weights after a step whose gradient is none."""
+        for parameter in learner.policy.actor.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+            parameter.data += 1.0
+        for group in learner.policy.optimizer.param_groups:
+            group["lr"] = 0.0
+        learner.policy.optimizer.step()
+        return dict(learner.policy.actor.named_parameters())
+
+    curve._save()
+    again = curves.Curve(source, meta, which, session)
+    again._resume()
+    for learner in (curve.learner, again.learner):
+        found = pulled(learner)
+        for name, value in cloned.items():
+            torch.testing.assert_close(found[name].detach(), value + 0.5)
 
 
 def test_the_rate_falls_to_a_tenth():
@@ -303,6 +336,7 @@ def test_a_search_that_cannot_be_gets_one_line(run, words, says):
     [
         ({"rate": -1.0}, "fine_tune: --rate must be above 0"),
         ({"rate": "fast"}, "fine_tune: --rate must be a number"),
+        ({"leash": 1.0}, "fine_tune: --leash must be below 1, not 1.0"),
         ({"speed": 1.0}, "fine_tune: .*speed"),
         ({"body": "mpl"}, "unknown body 'mpl'"),
     ],
