@@ -7,8 +7,10 @@ clones expert episodes first, and whether it learns by reinforcement. A new one 
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from collections.abc import Collection, Sequence
+from typing import Any, Literal, NamedTuple
 
+from uncap.envs.conditioning import CONDITIONINGS, TRANSFERABLE
 from uncap.envs.tables import lookup
 
 # What the number at the end of an arm's name counts, and the largest
@@ -185,25 +187,104 @@ def control(name: str) -> None:
     lookup(CONTROLS, row, "control")
 
 
-def default_controls(
-    methods: tuple[str, ...], expensive: bool, has_unrelated: bool = False
-) -> tuple[str, ...]:
-    """The controls of methods: all cheap ones, and the expensive ones where asked for.
+class Source(NamedTuple):
+    """What decides which arms can be.
+
+    Attributes:
+        conditioning: what the source is told of its task, a row of CONDITIONINGS.
+        rows: how many it was trained on.
+        runs: what is named beside it, of RUNS.
+    """
+
+    conditioning: str
+    rows: int
+    runs: Collection[str] = ()
+
+
+class Run(NamedTuple):
+    """A row of RUNS: a run that an arm begins with, where that is not the source.
+
+    Attributes:
+        setting: that names its folder.
+        words: what it is.
+    """
+
+    setting: str
+    words: str
+
+
+RUNS = {
+    "unrelated": Run("unrelated", "a run of unrelated rows"),
+    "specialist": Run("specialists", "a run that was trained with --alone"),
+    "memory": Run("memory", "a run with a memory"),
+}
+# What can be exchanged for another vector, and what can be learned as one that stays
+TOLD = tuple(name for name in TRANSFERABLE if CONDITIONINGS[name].task_input == "vector")
+TOLD_ONCE = tuple(name for name in TOLD if not CONDITIONINGS[name].staged)
+
+
+def named_runs(config: Any) -> tuple[str, ...]:
+    """The rows of RUNS whose folders a configuration names."""
+    return tuple(begins for begins, run in RUNS.items() if getattr(config, run.setting, None))
+
+
+def check(names: Sequence[str], source: Source, prefix: str = "--") -> None:
+    """Refuse arms that cannot be.
+
+    Args:
+        names: of arms.
+        source: what it is transferred from.
+        prefix: of the flags that name runs.
+
+    Raises:
+        ValueError: what the first of them needs.
+    """
+    if source.conditioning not in TRANSFERABLE:
+        raise ValueError(
+            f"a transfer needs a source of --conditioning {', '.join(TRANSFERABLE)}: this one has "
+            f"{source.conditioning}"
+        )
+    for name in names:
+        if problem := why_not(name, source, prefix):
+            raise ValueError(problem)
+
+
+def why_not(name: str, source: Source, prefix: str = "--") -> str | None:
+    """Why an arm cannot be, in one line; None if it can, see `check`."""
+    arm, given = arm_of(name), source.conditioning
+    if arm.told != "own" and given not in TOLD:
+        return (
+            f"{name} needs a source that is told of its task by a vector (--conditioning "
+            f"{', '.join(TOLD)}): this one has {given}"
+        )
+    if arm.trains == "conditioning" and given not in TOLD_ONCE:
+        return (
+            f"{name} needs a source that is told of its task by a vector that stays "
+            f"(--conditioning {', '.join(TOLD_ONCE)}): this one has {given}"
+        )
+    if arm.told == "another" and source.rows < 2:
+        return f"{name} needs a source that was trained on two rows or more: this one has one"
+    if arm.begins in RUNS and arm.begins not in source.runs:
+        run = RUNS[arm.begins]
+        return f"{name} needs {prefix}{run.setting} RUN, {run.words}"
+    return None
+
+
+def default_controls(methods: Sequence[str], expensive: bool, source: Source) -> tuple[str, ...]:
+    """The controls of methods: all cheap ones that can be, and the expensive ones where asked for.
 
     Args:
         methods: names of arms.
-        expensive: with those that train long.
-        has_unrelated: whether a run of unrelated rows is named, without which that control cannot
-            be.
+        expensive: with those that train long; a run of unrelated rows that is named asks for its
+            own.
+        source: what it is transferred from.
     """
     found = [
         row
         for row, arm in CONTROLS.items()
         if not arm.demos
-        and (expensive or not arm.is_expensive)
-        and (has_unrelated or arm.begins != "unrelated")
+        and (expensive or not arm.is_expensive or arm.begins == "unrelated")
+        and why_not(row, source) is None
     ]
-    if has_unrelated and not expensive:
-        found.append("unrelated")
     episodes = sorted({parted(name)[1] for name in methods if arm_of(name).demos})
     return (*found, *(f"demos_from_nothing-{number}" for number in episodes))

@@ -3,106 +3,139 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from uncap.agents.memory import has_memory
 from uncap.agents.policy import load_policy
 from uncap.envs import CLOSURES
 from uncap.envs.structure import distance
 from uncap.evaluation import runs
+from uncap.evaluation.arms import RUNS, arm_of, parted
 from uncap.evaluation.config import TransferConfig
 from uncap.evaluation.rows import restore
 
-Loaded = tuple[Any, dict]  # a policy, and the JSON part of its checkpoint
+Loaded = tuple[Any, Mapping[str, Any]]  # a policy, and the JSON part of its checkpoint
 _SAME = ("sensors", "algorithm", "network")  # of two policies that are exchanged
 
 
-def unrelated(config: TransferConfig, meta: Mapping[str, Any]) -> Any:
+class Beginning(NamedTuple):
+    """What a learner begins with.
+
+    Attributes:
+        policy: its weights.
+        meta: the JSON part of its checkpoint.
+        specialists: those among which it was picked, by their rows, the nearest first.
+    """
+
+    policy: Any
+    meta: Mapping[str, Any]
+    specialists: Mapping[str, Loaded]
+
+
+def beginning(name: str, config: TransferConfig, target: str, source: Loaded) -> Beginning:
+    """What an arm begins with; the source, where that is nothing.
+
+    Args:
+        name: of the arm.
+        config: names the runs.
+        target: a row.
+        source: the policy that is transferred.
+
+    Raises:
+        RunError: a run is not what the arm needs, or has seen the target.
+    """
+    begins, meta = arm_of(name).begins, source[1]
+    if begins not in RUNS:
+        return Beginning(*source, {})
+    run = pathlib.Path(getattr(config, RUNS[begins].setting))
+    if begins == "unrelated":
+        return Beginning(*unrelated(run, target, meta), {})
+    if begins == "memory":
+        return Beginning(*remembering(run, (target,)), {})
+    found = specialists(run, target, meta)
+    _, number = parted(name)
+    if number > len(found):
+        raise runs.RunError(f"{name} needs as many rows: {run} has {len(found)}")
+    return Beginning(*list(found.values())[number - 1], found)
+
+
+def unrelated(run: pathlib.Path, target: str, meta: Mapping[str, Any]) -> Loaded:
     """The policy of a run of unrelated rows.
 
     Args:
-        config: names the run.
+        run: its folder.
+        target: a row.
         meta: of the source's checkpoint, see `policy.load_policy`.
 
     Raises:
-        RunError: none is named, or it is not made as the source is.
+        RunError: it is not made as the source is, or shares rows with it.
     """
-    if config.unrelated is None:
-        raise runs.RunError("the control unrelated needs --unrelated RUN, a run of unrelated rows")
-    policy, other = load_policy(pathlib.Path(config.unrelated) / "checkpoint")
-    _refuse_other(config.unrelated, other, meta)
+    policy, other = load_policy(run / "checkpoint")
+    _refuse_other(run, other, meta)
     if shared := set(other["tasks"]) & set(meta["tasks"]):
-        raise runs.RunError(
-            f"{config.unrelated} was trained on {', '.join(sorted(shared))}, as the source was"
-        )
-    return policy
+        raise runs.RunError(f"{run} was trained on {', '.join(sorted(shared))}, as the source was")
+    return policy, other
 
 
-def specialists(config: TransferConfig, target: str, meta: Mapping[str, Any]) -> dict[str, Loaded]:
+def specialists(run: pathlib.Path, target: str, meta: Mapping[str, Any]) -> dict[str, Loaded]:
     """The policies of a run that has one per row, by row, the nearest row first.
 
     Which is the most likely to transfer is told by the structural distance to the target, before
     any step on it.
 
     Args:
-        config: names the run.
+        run: its folder.
         target: a row.
         meta: of the source's checkpoint, see `policy.load_policy`.
 
     Raises:
-        RunError: none is named; it has no policy per row; the target is among them; or they are
-            not made as the source is.
+        RunError: it has no policy per row; the target is among them; or they are not made as the
+            source is.
     """
-    if config.specialists is None:
-        raise runs.RunError(
-            "the method specialist needs --specialists RUN, a run that was trained with --alone"
-        )
-    run = pathlib.Path(config.specialists)
     stored = runs.open_run(run)
     folders = {name: run / runs.PARTS / name for name in stored["train"]}
     if not all((folder / "checkpoint").is_dir() for folder in folders.values()):
         raise runs.RunError(
             f"{run} has no policy for each of its rows: train one with --alone, to its end"
         )
-    if target in folders:
-        raise runs.RunError(f"{run} was trained on {target}: a target must be unseen")
+    runs.check_unseen(f"{run} was trained on", folders, (target,))
     restore(run, stored)
     to = CLOSURES[target]
     ranked = sorted(folders, key=lambda name: distance(to, CLOSURES[name]))
     found = {}
     for name in ranked:
         policy, other = load_policy(folders[name] / "checkpoint")
-        _refuse_other(str(folders[name]), other, meta)
+        _refuse_other(folders[name], other, meta)
         found[name] = policy, other
     return found
 
 
-def remembering(run: pathlib.Path | str | None) -> Loaded:
+def remembering(run: pathlib.Path, targets: Sequence[str]) -> Loaded:
     """The policy of a run with a memory.
 
     Args:
-        run: its folder; None where none was named.
+        run: its folder.
+        targets: rows.
 
     Raises:
-        RunError: none is named, or it has no memory.
+        RunError: it has no memory, or has seen a target.
     """
-    if run is None:
-        raise runs.RunError("the method attempts needs --memory RUN, a run with a memory")
-    policy, meta = load_policy(pathlib.Path(run) / "checkpoint")
+    policy, meta = load_policy(run / "checkpoint")
     if not has_memory(policy):
         raise runs.RunError(f"{run} has no memory: train one with --conditioning belief")
+    runs.check_unseen(f"{run} was trained on", meta["tasks"], targets)
     return policy, meta
 
 
-def _refuse_other(run: str, other: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
+def _refuse_other(run: pathlib.Path, other: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
     """Refuse a policy that is not made as the source is.
 
     Raises:
         RunError: what is different.
     """
     different = [name for name in _SAME if other[name] != meta[name]]
-    if _told(other) != _told(meta):
+    if told(other) != told(meta):
         different.insert(0, "conditioning")
     if different:
         raise runs.RunError(
@@ -111,7 +144,7 @@ def _refuse_other(run: str, other: Mapping[str, Any], meta: Mapping[str, Any]) -
         )
 
 
-def _told(meta: Mapping[str, Any]) -> str:
+def told(meta: Mapping[str, Any]) -> str:
     """The name of what a policy is told."""
     given = meta["conditioning"]
     return given if isinstance(given, str) else "language"

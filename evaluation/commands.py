@@ -14,7 +14,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -36,8 +36,8 @@ from uncap.envs.cores import set_threads
 from uncap.envs.opengl import RenderingUnavailable
 from uncap.envs.sensors import SENSORS
 from uncap.envs.tables import lookup
-from uncap.evaluation import compare as comparison
 from uncap.evaluation import (
+    arms,
     disturb,
     experiment,
     foreign,
@@ -51,7 +51,7 @@ from uncap.evaluation import (
     tuning,
     unseen,
 )
-from uncap.evaluation.arms import arm_of, default_controls, spaced
+from uncap.evaluation import compare as comparison
 from uncap.evaluation.benchmark import benchmark as measure_speed
 from uncap.evaluation.benchmark import inference
 from uncap.evaluation.config import (
@@ -80,7 +80,7 @@ from uncap.evaluation.config import (
     resolved,
 )
 from uncap.evaluation.curves import CRITIC_SEED
-from uncap.evaluation.effects import check_effects, job_to_resume, note_changes
+from uncap.evaluation.effects import check_effects, job_to_resume, note_changes, targets_of
 from uncap.evaluation.gains import arm_numbers, choice_in_words
 from uncap.evaluation.interrupt import INTERRUPTED, Interrupt
 from uncap.evaluation.loggers import LOGGERS, require
@@ -100,6 +100,7 @@ from uncap.evaluation.protocol import (
 )
 from uncap.evaluation.report import write_report
 from uncap.evaluation.training import LATEST, Report, Session, Training, learner_config
+from uncap.evaluation.transfer import learner_kinds
 from uncap.evaluation.watch import Watch
 
 MOST_NAMED = 30  # rows in a line
@@ -146,9 +147,31 @@ def check_job(job: JobConfig) -> None:
             f"--demos FOLDER goes with --reward dense only in {job.algorithm}, not with "
             f"{job.reward}: it replays the rewards that were recorded"
         )
+    _check_transfer(job)
     for name in LOGGERS:
         if getattr(job, name):
             require(name)
+
+
+def _check_transfer(job: JobConfig) -> None:
+    """Refuse arms that cannot be, where a job transfers.
+
+    Raises:
+        ValueError: see `arms.check`.
+    """
+    if targets_of(job):
+        source = _source(job, arms.named_runs(job.transfer))
+        arms.check(learner_kinds(job.transfer), source, "--transfer.")
+
+
+def _source(job: JobConfig, named: Collection[str]) -> arms.Source:
+    """A job's policy as the source of a transfer.
+
+    Args:
+        job: of the run.
+        named: runs beside it, see `arms.named_runs`.
+    """
+    return arms.Source(job.conditioning, len(named_set(job.task_set).train), named)
 
 
 def _check_memory(job: JobConfig) -> None:
@@ -193,7 +216,7 @@ def check_seeds(seed: int, config: TransferConfig) -> None:
     Raises:
         ValueError: the largest that is allowed.
     """
-    clones = any(arm_of(name).demos for name in (*config.methods, *config.controls))
+    clones = any(arms.arm_of(name).demos for name in (*config.methods, *config.controls))
     further = CRITIC_SEED if clones or config.settings else 0
     allowed = LARGEST_SEED - (config.seeds - 1) - further
     if seed > allowed:
@@ -380,15 +403,13 @@ class _Job:
 
     def _targets(self) -> tuple[str, ...]:
         """Held-out rows to transfer to."""
-        if not self.config.transfer.env_steps or not self.split.transfers:
-            return ()
-        if self.config.conditioning not in TRANSFERABLE:
+        asked = self.config.transfer.env_steps and self.split.transfers
+        if asked and self.config.conditioning not in TRANSFERABLE:
             self.say(
                 f"no transfer with {self.config.conditioning}: use --conditioning "
                 f"{', '.join(TRANSFERABLE)}"
             )
-            return ()
-        return () if self.config.alone else self.split.transfers or ()
+        return targets_of(self.config)
 
     def _transfer(self, targets: Sequence[str]) -> None:
         """Transfer to the targets that are not done, and say where all of them lie."""
@@ -467,7 +488,8 @@ def transfer(config: TransferRunConfig, console: Console) -> None:
     refuse_alone(run, job)
     controls = config.controls
     if controls is None:
-        controls = default_controls(config.methods, config.all_controls, bool(config.unrelated))
+        source = _source(job, arms.named_runs(config))
+        controls = arms.default_controls(config.methods, config.all_controls, source)
     elif config.all_controls:
         raise ValueError("--all-controls has no effect here: --controls names those that there are")
     job = _transfer_job(config, job, controls, config.memory, config.settings)
@@ -551,8 +573,7 @@ def forecast(config: ForecastConfig, console: Console) -> None:
     targets = config.targets or tuple(stored["held_out"])
     if not targets:
         raise ValueError(f"{config.run} has no held-out rows: name some by --targets")
-    if known := [name for name in targets if name in trained]:
-        raise ValueError(f"{known[0]} was trained in this run: targets must be unseen")
+    runs.check_unseen(f"{config.run} was trained on", trained, targets)
     say_notes(config.run, console)
     bars = Bars(console)
     total = len(trained) + len(targets)
@@ -565,7 +586,7 @@ def forecast(config: ForecastConfig, console: Console) -> None:
 
     bars("forecast", 0, total, "")
     with bars.progress:
-        source = forecasts.source_of(config.run, on_row, config.memory, config.engine)
+        source = forecasts.source_of(config.run, on_row, config.memory, config.engine, targets)
         predicted = {}
         for name in targets:
             predicted[name] = forecasts.predictions(source, name)
@@ -619,7 +640,7 @@ def transfer_lines(entries: Mapping[str, dict]) -> list[str]:
     for name, entry in entries.items():
         others = {arm: rate for arm, rate in entry["final"].items() if arm != "zero_shot"}
         success = ", ".join(
-            f"{spaced(arm)} {rate:.2f}"
+            f"{arms.spaced(arm)} {rate:.2f}"
             for arm, rate in {"zero-shot": entry["zero_shot"], **others}.items()
         )
         where = f"{unseen.place(entry)}; {unseen.news(entry)}" if "distance" in entry else ""
@@ -631,7 +652,7 @@ def arm_lines(entry: Mapping[str, Any]) -> list[str]:
     """A line for each arm of a target: its last success, when it rose, and what the arm does."""
     width = max(map(len, entry["final"]))
     lines = [
-        f"{name:{width}}  {arm_numbers(entry, name)}: {arm_of(name).words}"
+        f"{name:{width}}  {arm_numbers(entry, name)}: {arms.arm_of(name).words}"
         for name in entry["final"]
     ]
     if "specialists" in entry:

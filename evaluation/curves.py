@@ -23,7 +23,7 @@ from uncap.agents.policy import Acting
 from uncap.envs import CLOSURES, Closure
 from uncap.evaluation import arm_settings, beginnings, runs
 from uncap.evaluation.arm_settings import ArmSettings
-from uncap.evaluation.arms import ARMS, Arm, arm_of, parted
+from uncap.evaluation.arms import ARMS, RUNS, Arm, arm_of, named_runs, parted
 from uncap.evaluation.config import JobConfig, TransferConfig
 from uncap.evaluation.protocol import EVALUATION_SEED, Episode, evaluate, spread, summary
 from uncap.evaluation.training import SAVES, Session
@@ -101,11 +101,10 @@ def common(job: JobConfig, source: Any, arm: Arm | None = None) -> dict[str, Any
         "engine": job.engine,
         "source": checkpoints.digest(weights),
     }
-    runs_of = {"unrelated": "unrelated", "specialist": "specialists", "memory": "memory"}
-    for begins, name in runs_of.items():
-        named = getattr(config, name)
-        if named and (arm is None or arm.begins == begins):
-            found[name] = named
+    for begins in named_runs(config):
+        if arm is None or arm.begins == begins:
+            setting = RUNS[begins].setting
+            found[setting] = getattr(config, setting)
     if config.settings and (arm is None or arm_settings.space(arm)):
         found["settings"] = hashlib.sha256(pathlib.Path(config.settings).read_bytes()).hexdigest()
     return found
@@ -154,8 +153,8 @@ class Curve:
         self.budget = self.config.env_steps
         if self.arm.total:
             self.budget += runs.read_results(session.run).get("train", {}).get("env_steps", 0)
-        self.specialists: dict[str, beginnings.Loaded] = {}
-        self.source = self._beginning(source)
+        begins = beginnings.beginning(which.kind, self.config, self.target, (source, meta))
+        self.source, self.specialists = begins.policy, begins.specialists
         self.learner = self._make_learner()
         if self.arm.begins != "nothing":
             self.learner.policy.adopt(self.source)
@@ -167,21 +166,6 @@ class Curve:
         self.told = self._told()
         self._best = _Best(self.learner.policy.actor)
         self._leash = adaptation.Leash(self.learner.policy, self.arm_settings.leash)
-
-    def _beginning(self, source: Any) -> Any:
-        """The policy that it begins with; the source, where that is nothing."""
-        if self.arm.begins == "unrelated":
-            return beginnings.unrelated(self.config, self.meta)
-        if self.arm.begins == "specialist":
-            self.specialists = beginnings.specialists(self.config, self.target, self.meta)
-            ranked = list(self.specialists.values())
-            if self.number > len(ranked):
-                raise runs.RunError(
-                    f"specialist-{self.number} needs as many rows: {self.config.specialists} has "
-                    f"{len(ranked)}"
-                )
-            return ranked[self.number - 1][0]
-        return source
 
     def _make_learner(self) -> Learner:
         """The learner on the target, before it is given what it begins with."""
@@ -235,20 +219,11 @@ class Curve:
         return torch.as_tensor(vectors[0] if stays else vectors[0, :0].reshape(-1))
 
     def _told(self) -> Any:
-        """What the environments of evaluations tell: the conditioning, or a vector of the arm's.
-
-        Raises:
-            RunError: the policy is told nothing by a vector.
-        """
+        """What the environments of evaluations tell: the conditioning, or a vector of the arm's."""
         if self.arm.told == "own":
             return self.conditioning
         trained = {name: np.asarray(self.meta["vectors"][name]) for name in self.meta["tasks"]}
         known = np.stack(list(trained.values()))  # (rows, ..., t)
-        if not known.size:
-            raise runs.RunError(
-                "nearest_task, shuffled and noise need a policy that is told of its task by a "
-                f"vector: this one is told {self.conditioning}"
-            )
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, 3]))
         if self.arm.told == "nearest":
             found = trained[
@@ -517,7 +492,7 @@ class _Best:
         self.success = state.get("success", -1.0)
 
 
-def attempts(which: Which, session: Session, source: Any) -> None:
+def attempts(which: Which, session: Session, source: beginnings.Loaded) -> None:
     """The curve of a policy with a memory: its success in each attempt of the trials.
 
     Its steps are those of the attempts before; nothing is trained.
@@ -525,18 +500,14 @@ def attempts(which: Which, session: Session, source: Any) -> None:
     Args:
         which: the learner.
         session: the job.
-        source: the source's policy, which the settings of the curve name.
+        source: the policy that is transferred, which the settings of the curve name.
 
     Raises:
-        RunError: see `beginnings.remembering`; or it was trained on the target.
+        RunError: see `beginnings.remembering`.
     """
     config = session.config.transfer
     began = time.perf_counter()
-    policy, meta = beginnings.remembering(config.memory)
-    if which.target.name in meta["tasks"]:
-        raise runs.RunError(
-            f"{config.memory} was trained on {which.target.name}: a target must be unseen"
-        )
+    policy, meta, _ = beginnings.beginning(which.kind, config, which.target.name, source)
     _, number = parted(which.kind)
     table = evaluate(
         Acting(policy, meta["tasks"]),
@@ -566,5 +537,6 @@ def attempts(which: Which, session: Session, source: Any) -> None:
     }
     seconds = time.perf_counter() - began
     arm = arm_of(which.kind)
-    learned = {"settings": common(session.config, source, arm), "curve": curve, "seconds": seconds}
+    settings = common(session.config, source[0], arm)
+    learned = {"settings": settings, "curve": curve, "seconds": seconds}
     write_json(which.folder(session.run) / FINISHED, learned)

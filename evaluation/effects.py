@@ -41,10 +41,14 @@ def _is_warm(config: TrainConfig) -> bool:
     return config.job.warm_start != "none"
 
 
+def targets_of(job: JobConfig) -> tuple[str, ...]:
+    """Held-out rows that a job transfers to."""
+    possible = job.transfer.env_steps and job.conditioning in TRANSFERABLE and not job.alone
+    return (named_set(job.task_set).transfers or ()) if possible else ()
+
+
 def _transfers(config: TrainConfig) -> bool:
-    job = config.job
-    possible = bool(job.transfer.env_steps) and job.conditioning in TRANSFERABLE and not job.alone
-    return possible and bool(named_set(job.task_set).transfers)
+    return bool(targets_of(config.job))
 
 
 def _reinforces(config: TrainConfig) -> bool:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 from uncap.agents import checkpoints, exported
-from uncap.agents.memory import has_belief, has_memory
+from uncap.agents.memory import has_belief
 from uncap.agents.policy import Acting, load_policy
 from uncap.envs import TaskSet, rewards
 from uncap.envs.closures import named_set
@@ -33,7 +33,8 @@ from uncap.evaluation.protocol import (
 from uncap.evaluation.rows import restore, stored_rows
 from uncap.evaluation.shapes import as_settings
 from uncap.evaluation.training import LATEST, Session
-from uncap.evaluation.transfer import transfer
+from uncap.evaluation.transfer import check as check_transfer
+from uncap.evaluation.transfer import learner_kinds, transfer
 from uncap.evaluation.watch import Watch
 
 NOTE_EVERY = 10.0  # s
@@ -242,7 +243,8 @@ def transfer_run(session: Session, target: str, replace: bool = False) -> dict |
         replace: drop what there is of this target, instead of adding to it.
 
     Raises:
-        RunError: the target was trained; or there are results of it with another budget.
+        RunError: see `transfer_rows`.
+        ValueError: the same.
     """
     done = transfer_rows(session, (target,), replace)
     return runs.read_results(session.run) if done else None
@@ -257,23 +259,12 @@ def transfer_rows(session: Session, targets: Sequence[str], replace: bool = Fals
         replace: drop what there is of them, instead of adding to it.
 
     Raises:
-        RunError: a target was trained; or there are results of it with another budget.
+        RunError: see `transfer.check`; or there are results of a target with another budget.
+        ValueError: see `transfer.check`.
     """
     run = session.run
     source, meta = load_policy(run / "checkpoint")
-    if meta.get("acts_only"):
-        raise runs.RunError(f"{run} has no critic to transfer: train a run of your own")
-    if has_memory(source):
-        raise runs.RunError(
-            f"{run} has a memory, which is not transferred: `evaluate --attempts` measures what it "
-            "finds out of an unseen closure"
-        )
-    for target in targets:
-        if target in meta["tasks"]:
-            trained = ", ".join(meta["tasks"])
-            raise runs.RunError(
-                f"{target} was trained in this run: a target must be unseen (trained: {trained})"
-            )
+    check_transfer(session, source, meta, targets, learner_kinds(session.config.transfer))
     if replace:
         for target in targets:
             forget_transfer(run, target)

@@ -164,28 +164,32 @@ def source_of(
     on_row: Callable[[str], None],
     memory: pathlib.Path | None = None,
     engine: str = "cpu",
+    targets: Sequence[str] = (),
 ) -> Source:
     """The policy of a run, with the gradient of imitation on its own rows.
 
     Args:
         run: its folder.
-        memory: run of a policy with a memory.
         on_row: called with each row that is looked at.
+        memory: run of a policy with a memory.
         engine: what runs the simulations, a row of `uncap.envs.engines.ENGINES`.
+        targets: rows that it will be asked about, which a memory must not have seen.
 
     Raises:
         CheckpointError: see `load_policy`.
+        RunError: see `beginnings.remembering`.
         ValueError: it has no actor whose gradient could be taken, or it has a memory.
     """
     policy, meta = load_policy(run / "checkpoint")
     if not hasattr(policy, "actor") or getattr(policy, "memory", None) is not None:
         raise ValueError(f"{run} cannot be asked: forecasts need a policy without a memory, of ppo")
+    remembers = remembering(memory, targets) if memory else None
     total = torch.zeros(())
     for row in meta["tasks"]:
         total = total + imitation_gradient(policy, demonstration(meta, row, engine))
         on_row(row)
     gradient = total / len(meta["tasks"])
-    return Source(policy, meta, gradient, remembering(memory) if memory else None, engine)
+    return Source(policy, meta, gradient, remembers, engine)
 
 
 def predictions(source: Source, target: str) -> dict[str, float]:

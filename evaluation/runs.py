@@ -8,7 +8,7 @@ import itertools
 import pathlib
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from uncap.agents.files import LOCK, OWNER, FileError, is_owned, owned, read_json, write_json
@@ -157,6 +157,21 @@ def open_run(path: pathlib.Path) -> dict:
     if problem := CONFIG(config, ""):
         raise RunError(f"{file} is damaged: {problem}; {remedy}")
     return config
+
+
+def check_unseen(what: str, seen: Collection[str], targets: Sequence[str]) -> None:
+    """Refuse targets that are not unseen.
+
+    Args:
+        what: was done, up to the names of rows: `RUN was trained on`.
+        seen: rows of which that is so.
+        targets: rows.
+
+    Raises:
+        RunError: some are among them.
+    """
+    if known := [name for name in targets if name in seen]:
+        raise RunError(f"{what} {', '.join(known)}: a target must be unseen")
 
 
 def read_shaped(path: pathlib.Path, shape: Shape, remedy: str) -> dict:

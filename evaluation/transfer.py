@@ -22,10 +22,10 @@ import torch
 
 from uncap.agents import checkpoints
 from uncap.agents.files import owned
+from uncap.agents.memory import has_memory
 from uncap.agents.policy import load_policy
 from uncap.envs import CLOSURES, Closure, register
-from uncap.evaluation import gains, runs
-from uncap.evaluation.arms import arm_of
+from uncap.evaluation import arms, beginnings, gains, runs
 from uncap.evaluation.config import TransferConfig
 from uncap.evaluation.curves import FINISHED, Curve, Which, attempts, common
 from uncap.evaluation.processes import do_all
@@ -86,6 +86,42 @@ def transfer(
 
     waiting = [which for part in parts for which in part.waiting()]
     return do_all("transfer", learn, waiting, session, on_done)
+
+
+def check(
+    session: Session,
+    source: Any,
+    meta: Mapping[str, Any],
+    targets: Sequence[str],
+    names: Sequence[str],
+) -> None:
+    """Refuse a transfer that cannot be, before anything is made.
+
+    Args:
+        session: the job.
+        source: the trained policy.
+        meta: the JSON part of its checkpoint.
+        targets: rows.
+        names: of arms.
+
+    Raises:
+        RunError: the policy cannot be transferred, or a run that is named beside it; a target was
+            trained.
+        ValueError: see `arms.check`.
+    """
+    run, config = session.run, session.config.transfer
+    if meta.get("acts_only"):
+        raise runs.RunError(f"{run} has no critic to transfer: train a run of your own")
+    if has_memory(source):
+        raise runs.RunError(
+            f"{run} has a memory, which is not transferred: `evaluate --attempts` measures what it "
+            "finds out of an unseen closure"
+        )
+    runs.check_unseen(f"{run} was trained on", meta["tasks"], targets)
+    beside = arms.named_runs(config)
+    arms.check(names, arms.Source(beginnings.told(meta), len(meta["tasks"]), beside))
+    for name, target in itertools.product(names, targets):
+        beginnings.beginning(name, config, target, (source, meta))
 
 
 def missing(config: TransferConfig, first_seed: int, entry: dict) -> list[tuple[int, str]]:
@@ -226,7 +262,7 @@ def learn(which: Which, session: Session) -> bool:
     folder = which.folder(session.run)
     folder.mkdir(parents=True, exist_ok=True)
     with owned(folder):
-        if arm_of(which.kind).begins == "memory":
-            attempts(which, session, source)
+        if arms.arm_of(which.kind).begins == "memory":
+            attempts(which, session, (source, meta))
             return True
         return Curve(source, meta, which, session).measure()

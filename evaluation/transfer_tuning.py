@@ -26,7 +26,7 @@ from uncap.evaluation.curves import FINISHED, Which, common
 from uncap.evaluation.processes import do_all
 from uncap.evaluation.run_shapes import LEARNED
 from uncap.evaluation.training import Session
-from uncap.evaluation.transfer import check_same, learn
+from uncap.evaluation.transfer import check, check_same, learn
 
 FOLDER = runs.SETTINGS
 
@@ -87,11 +87,11 @@ def tune(
         What the file of settings holds, see `arm_settings.read`.
 
     Raises:
-        RunError: a target was trained; or what goes on has other settings.
+        RunError: see `transfer.check`; or what goes on has other settings.
+        ValueError: see `transfer.check`.
     """
     source, meta = load_policy(session.run / "checkpoint")
-    if known := [name for name in targets if name in meta["tasks"]]:
-        raise runs.RunError(f"{known[0]} was trained in this run: a target must be unseen")
+    check(session, source, meta, targets, names)
     config = session.config.transfer
     seeds = range(session.seed, session.seed + config.seeds)
     tried = {name: drawn(name, trials, session.seed) for name in names}

@@ -74,8 +74,12 @@ def test_methods_and_controls_are_told_apart():
         arms.control("fine_tune")
 
 
+TOLD = arms.Source("parameters", 2)
+
+
 def test_demonstrations_have_a_control_that_uses_them_from_nothing():
-    found = arms.default_controls(("fine_tune", "demos-5", "demos_then_rl-1"), expensive=False)
+    methods = ("fine_tune", "demos-5", "demos_then_rl-1")
+    found = arms.default_controls(methods, False, TOLD)
     assert found == (
         "scratch",
         "shuffled",
@@ -83,12 +87,59 @@ def test_demonstrations_have_a_control_that_uses_them_from_nothing():
         "demos_from_nothing-1",
         "demos_from_nothing-5",
     )
-    expensive = set(arms.default_controls((), expensive=True)) - set(
-        arms.default_controls((), expensive=False)
-    )
+    cheap = arms.default_controls((), False, TOLD)
+    expensive = set(arms.default_controls((), True, TOLD)) - set(cheap)
     of_runs = {name for name, arm in arms.CONTROLS.items() if arm.begins == "unrelated"}
     assert expensive == {name for name, arm in arms.CONTROLS.items() if arm.is_expensive} - of_runs
-    assert of_runs <= set(arms.default_controls((), expensive=False, has_unrelated=True))
+    beside = TOLD._replace(runs=("unrelated",))
+    assert arms.default_controls((), False, beside) == (*cheap, *of_runs)
+
+
+@pytest.mark.parametrize(
+    ("source", "controls"),
+    [
+        (arms.Source("none", 8), ("scratch",)),
+        (arms.Source("history", 8), ("scratch",)),
+        (arms.Source("stages", 8), ("scratch", "shuffled", "noise")),
+        (arms.Source("parameters", 1), ("scratch", "noise")),
+    ],
+)
+def test_controls_that_cannot_be_are_none_of_the_defaults(source, controls):
+    assert arms.default_controls(("fine_tune",), False, source) == controls
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "says"),
+    [
+        ("shuffled", arms.Source("none", 8), "told .* by a vector .--conditioning parameters, .*"),
+        ("noise", arms.Source("history", 8), "noise needs .*: this one has history"),
+        ("nearest_task", arms.Source("none", 8), "nearest_task needs a source that is told"),
+        ("shuffled", arms.Source("parameters", 1), "trained on two rows or more"),
+        (
+            "conditioning_only",
+            arms.Source("stage", 8),
+            "a vector that stays .*: this one has stage",
+        ),
+        ("attempts-3", arms.Source("parameters", 8), "attempts-3 needs --memory RUN, a run with"),
+        ("specialist-1", arms.Source("parameters", 8, ["memory"]), "needs --specialists RUN"),
+        (
+            "fine_tune",
+            arms.Source("one_hot", 8),
+            "of --conditioning none, .*: this one has one_hot",
+        ),
+        ("fine_tune", arms.Source("belief", 8), "of --conditioning none, .*: this one has belief"),
+    ],
+)
+def test_an_arm_that_cannot_be_gets_one_line(name, source, says):
+    with pytest.raises(ValueError, match=says):
+        arms.check(("zero_shot", name), source)
+
+
+def test_what_arms_need_is_there():
+    beside = arms.Source("parameters", 2, tuple(arms.RUNS))
+    arms.check([name + "-1" * bool(arm.counts) for name, arm in arms.ARMS.items()], beside)
+    assert set(arms.RUNS) == {a.begins for a in arms.ARMS.values()} - {"source", "nothing"}
+    assert arms.named_runs(TransferConfig(memory="m", unrelated="u")) == ("unrelated", "memory")
 
 
 # What learns
@@ -220,7 +271,8 @@ def entry(run, settings, tmp_path_factory) -> dict:
         JOB, conditioning="belief", attempts=2, env_steps=0, task_set="bottle,jar:mug"
     )
     memory = stored.make_run(tmp_path_factory.mktemp("memory") / "run", told_nothing)
-    controls = arms.default_controls(METHODS, expensive=True, has_unrelated=True)
+    beside = arms.Source(JOB.conditioning, len(TASKS), ("unrelated",))
+    controls = arms.default_controls(METHODS, True, beside)
     changed = dataclasses.replace(
         JOB.transfer,
         controls=controls,
@@ -319,7 +371,7 @@ def test_a_run_that_is_no_unrelated_one_gets_one_line(run, tmp_path):
         ValueError, match="was trained on block, button, puck, reach, as the source"
     ):
         said(*words, "--unrelated", str(run))
-    with pytest.raises(ValueError, match="the control unrelated needs --unrelated RUN"):
+    with pytest.raises(ValueError, match="unrelated needs --unrelated RUN, a run of"):
         said(*words, "--controls", "unrelated")
     wider = dataclasses.replace(
         JOB, task_set="bottle,valve:mug", network=NetworkConfig(width=8), env_steps=32
@@ -327,6 +379,38 @@ def test_a_run_that_is_no_unrelated_one_gets_one_line(run, tmp_path):
     other = stored.make_run(tmp_path / "other", wider)
     with pytest.raises(ValueError, match="with another network than the source"):
         said(*words, "--unrelated", str(other))
+
+
+@pytest.mark.parametrize(
+    ("conditioning", "words", "says"),
+    [
+        ("none", "transfer --replace --target mug --controls noise", "noise needs a source that"),
+        ("one_hot", "transfer --replace --target mug", "of --conditioning none, .*has one_hot"),
+        ("one_hot", "tune_transfer --targets mug", "of --conditioning none, .*has one_hot"),
+        ("none", "tune_transfer --targets mug --methods conditioning_only", "vector that stays"),
+        ("none", "transfer --target mug --methods attempts-2", "attempts-2 needs --memory RUN"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_made(tmp_path, conditioning, words, says):
+    run = stored.make_run(tmp_path / "run", dataclasses.replace(JOB, conditioning=conditioning))
+    (run / "transfer" / TARGET).mkdir(parents=True)
+    before = sorted(run.rglob("*"))
+    command, *flags = words.split()
+    with pytest.raises(ValueError, match=says):
+        said(command, str(run), *flags)
+    assert sorted(run.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arm", "flag"),
+    [("attempts-3", "memory"), ("specialist-1", "specialists"), ("unrelated", "unrelated")],
+)
+def test_the_main_job_asks_for_runs_before_it_learns(tmp_path, arm, flag):
+    kind = "--transfer.controls" if arm in arms.CONTROLS else "--transfer.methods"
+    words = ("train", "--quick", "--out", str(tmp_path / "run"), kind, arm)
+    with pytest.raises(ValueError, match=f"{arm} needs --transfer.{flag} RUN"):
+        said(*words)
+    assert not (tmp_path / "run").exists()
 
 
 def test_every_way_of_training_is_a_row():

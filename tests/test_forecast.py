@@ -50,10 +50,10 @@ def test_first_attempts_of_a_memory_are_asked_where_there_is_one(run, source, tm
     assert "first_attempt" not in forecast.predictions(source, "jar")
     job = dataclasses.replace(stored.TINY, task_set="bottle,valve:reach", conditioning="belief")
     memory = stored.make_run(tmp_path / "memory", job)
-    with_memory = dataclasses.replace(source, memory=beginnings.remembering(memory))
+    with_memory = dataclasses.replace(source, memory=beginnings.remembering(memory, ("reach",)))
     assert forecast.predictions(with_memory, "reach")["first_attempt"] == 0.0
     with pytest.raises(ValueError, match="has no memory"):
-        beginnings.remembering(run)
+        beginnings.remembering(run, ())
 
 
 def test_a_gradient_is_that_of_the_actors_distance(source):
@@ -131,7 +131,7 @@ def test_the_command_says_how_right_it_was_where_that_is_known(run, tmp_path):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--targets", "bottle"), "bottle was trained in this run: targets must be unseen"),
+        (("--targets", "bottle"), "was trained on bottle: a target must be unseen"),
         (("--targets", "botle"), "unknown"),
     ],
 )

@@ -318,7 +318,7 @@ def test_a_search_that_was_stopped_goes_on_to_the_same_file(run, tmp_path):
     ("words", "says"),
     [
         (("--methods", "zero_shot", "--controls", "noise"), "learn nothing: there is nothing"),
-        (("--targets", "puck"), "puck was trained in this run: a target must be unseen"),
+        (("--targets", "puck"), "was trained on puck: a target must be unseen"),
         (("--targets", "bottel"), "unknown .*'bottel'"),
         (("--trials", "0"), "must be at least 1"),
         (("--methods", "demos"), "demos needs a number of expert episodes"),
