@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from uncap.agents.config import NetworkConfig, PPOConfig
@@ -149,11 +149,8 @@ def read(path: pathlib.Path) -> dict[str, ArmSettings]:
     Raises:
         RunError: there is none, or it is damaged.
     """
-    found = runs.read_shaped(path, ARM_SETTINGS, REMEDY)
-    if not found:
-        raise runs.RunError(f"there is no {path}: {REMEDY}")
     chosen = {}
-    for name, tried in found["arms"].items():
+    for name, tried in _stored(path)["arms"].items():
         try:
             parted(name)
             chosen[name] = as_settings(ArmSettings, tried["chosen"])
@@ -161,6 +158,28 @@ def read(path: pathlib.Path) -> dict[str, ArmSettings]:
             problem = " ".join(str(error).split())
             raise runs.RunError(f"{path} is damaged: {name}: {problem}; {REMEDY}") from None
     return chosen
+
+
+def check_targets(path: pathlib.Path, targets: Sequence[str]) -> None:
+    """Refuse targets on which a file's settings were chosen.
+
+    Args:
+        path: of the file; an older one does not say its own targets.
+        targets: of a transfer.
+
+    Raises:
+        RunError: they were; or see `read`.
+    """
+    read(path)
+    runs.check_unseen(f"{path} was chosen on", _stored(path).get("targets", ()), targets)
+
+
+def _stored(path: pathlib.Path) -> dict[str, Any]:
+    """What is in a file of `tune_transfer`, see `read`."""
+    found = runs.read_shaped(path, ARM_SETTINGS, REMEDY)
+    if not found:
+        raise runs.RunError(f"there is no {path}: {REMEDY}")
+    return found
 
 
 def of_arm(chosen: Mapping[str, ArmSettings], name: str) -> ArmSettings:

@@ -10,13 +10,34 @@ from uncap.agents.memory import has_memory
 from uncap.agents.policy import load_policy
 from uncap.envs import CLOSURES
 from uncap.envs.structure import distance
-from uncap.evaluation import runs
+from uncap.evaluation import arm_settings, runs
 from uncap.evaluation.arms import RUNS, arm_of, parted
 from uncap.evaluation.config import TransferConfig
 from uncap.evaluation.rows import restore
 
 Loaded = tuple[Any, Mapping[str, Any]]  # a policy, and the JSON part of its checkpoint
 _SAME = ("sensors", "algorithm", "network")  # of two policies that are exchanged
+
+
+def check_files(config: TransferConfig, names: Sequence[str], targets: Sequence[str]) -> None:
+    """Refuse runs and settings that have seen a target, by what their files say.
+
+    There need be no source yet. What its policies are, `beginning` finds out.
+
+    Args:
+        config: names the files.
+        names: of arms.
+        targets: rows.
+
+    Raises:
+        RunError: which has seen which; or it is damaged.
+    """
+    for begins in dict.fromkeys(arm_of(name).begins for name in names):
+        if begins in RUNS:
+            run = pathlib.Path(getattr(config, RUNS[begins].setting))
+            runs.check_unseen(f"{run} was trained on", runs.open_run(run).get("train", ()), targets)
+    if config.settings:
+        arm_settings.check_targets(pathlib.Path(config.settings), targets)
 
 
 class Beginning(NamedTuple):
@@ -69,10 +90,11 @@ def unrelated(run: pathlib.Path, target: str, meta: Mapping[str, Any]) -> Loaded
         meta: of the source's checkpoint, see `policy.load_policy`.
 
     Raises:
-        RunError: it is not made as the source is, or shares rows with it.
+        RunError: it is not made as the source is, shares rows with it, or has seen the target.
     """
     policy, other = load_policy(run / "checkpoint")
     _refuse_other(run, other, meta)
+    runs.check_unseen(f"{run} was trained on", other["tasks"], (target,))
     if shared := set(other["tasks"]) & set(meta["tasks"]):
         raise runs.RunError(f"{run} was trained on {', '.join(sorted(shared))}, as the source was")
     return policy, other

@@ -38,6 +38,7 @@ from uncap.envs.sensors import SENSORS
 from uncap.envs.tables import lookup
 from uncap.evaluation import (
     arms,
+    beginnings,
     disturb,
     experiment,
     foreign,
@@ -198,8 +199,10 @@ def _check_memory(job: JobConfig) -> None:
 def check_installed(job: JobConfig) -> None:
     """Refuse what needs a package or a recording that is missing, before anything is made.
 
+    Also what a transfer at the end would begin with and must not.
+
     Raises:
-        ValueError: what is missing.
+        ValueError: what is missing, or see `beginnings.check_files`.
     """
     tasks = named_set(job.task_set).train
     vectors(job.conditioning, tasks[:1])  # an encoder may be missing
@@ -208,6 +211,8 @@ def check_installed(job: JobConfig) -> None:
         demonstrations.task_indices(pathlib.Path(job.demos), tasks)
     if job.ppo.rule != JobConfig().ppo.rule:
         GradientRule(job.ppo.rule, len(tasks))
+    if targets := targets_of(job):
+        beginnings.check_files(job.transfer, learner_kinds(job.transfer), targets)
 
 
 def check_seeds(seed: int, config: TransferConfig) -> None:

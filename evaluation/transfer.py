@@ -120,6 +120,7 @@ def check(
     runs.check_unseen(f"{run} was trained on", meta["tasks"], targets)
     beside = arms.named_runs(config)
     arms.check(names, arms.Source(beginnings.told(meta), len(meta["tasks"]), beside))
+    beginnings.check_files(config, names, targets)
     for name, target in itertools.product(names, targets):
         beginnings.beginning(name, config, target, (source, meta))
 

@@ -17,7 +17,7 @@ from uncap.agents.config import DaggerConfig, LearnerConfig, NetworkConfig, PPOC
 from uncap.agents.learner import Learner
 from uncap.agents.policy import load_policy
 from uncap.envs import CLOSURES
-from uncap.evaluation import arms, cli, curves, experiment, report, runs, single_task
+from uncap.evaluation import arms, beginnings, cli, curves, experiment, report, runs, single_task
 from uncap.evaluation.config import TransferConfig
 from uncap.evaluation.training import Session
 
@@ -379,6 +379,40 @@ def test_a_run_that_is_no_unrelated_one_gets_one_line(run, tmp_path):
     other = stored.make_run(tmp_path / "other", wider)
     with pytest.raises(ValueError, match="with another network than the source"):
         said(*words, "--unrelated", str(other))
+
+
+def test_nothing_that_has_seen_a_target_stands_beside_it(run, tmp_path):
+    job = dataclasses.replace(JOB, task_set="bottle,mug:cork")
+    seen = stored.make_run(tmp_path / "seen", job)
+    settings = tmp_path / "settings.json"
+    settings.write_text(json.dumps({"arms": {}, "targets": ["mug", "cork"]}))
+    says = {
+        ("--unrelated", str(seen)): f"{seen} was trained on mug: a target must be unseen",
+        ("--settings", str(settings)): f"{settings} was chosen on mug: a target must be unseen",
+    }
+    for words, line in says.items():
+        with pytest.raises(ValueError, match=line):
+            said("transfer", str(run), "--target", "mug", *words)
+    _, meta = load_policy(run / "checkpoint")
+    with pytest.raises(ValueError, match="seen was trained on mug: a target must be unseen"):
+        beginnings.unrelated(seen, "mug", meta)  # also by what the policy says of itself
+
+
+def test_the_main_job_refuses_before_it_learns_what_has_seen_a_target(tmp_path):
+    job = dataclasses.replace(JOB, task_set="bottle,thermos:cork")
+    seen = str(stored.make_run(tmp_path / "seen", job))
+    settings = tmp_path / "settings.json"
+    settings.write_text(json.dumps({"arms": {}, "targets": ["thermos"]}))
+    words = ("train", "--quick", "--out", str(tmp_path / "run"))
+    for flags in (
+        ("--transfer.controls", "unrelated", "--transfer.unrelated", seen),
+        ("--transfer.methods", "attempts-2", "--transfer.memory", seen),
+        ("--transfer.methods", "specialist-1", "--transfer.specialists", seen),
+        ("--transfer.settings", str(settings)),
+    ):
+        with pytest.raises(ValueError, match="on thermos: a target must be unseen"):
+            said(*words, *flags)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

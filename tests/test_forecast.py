@@ -54,6 +54,10 @@ def test_first_attempts_of_a_memory_are_asked_where_there_is_one(run, source, tm
     assert forecast.predictions(with_memory, "reach")["first_attempt"] == 0.0
     with pytest.raises(ValueError, match="has no memory"):
         beginnings.remembering(run, ())
+    asked: list[str] = []
+    with pytest.raises(ValueError, match="memory was trained on valve: a target must be unseen"):
+        forecast.source_of(run, asked.append, memory, targets=("reach", "valve"))
+    assert not asked  # before anything is looked at
 
 
 def test_a_gradient_is_that_of_the_actors_distance(source):
