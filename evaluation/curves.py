@@ -21,6 +21,8 @@ from uncap.agents.files import write_json
 from uncap.agents.learner import Learner
 from uncap.agents.policy import Acting
 from uncap.envs import CLOSURES, Closure
+from uncap.envs.closures import named_set
+from uncap.envs.conditioning import vectors
 from uncap.evaluation import arm_settings, beginnings, runs
 from uncap.evaluation.arm_settings import ArmSettings
 from uncap.evaluation.arms import ARMS, RUNS, Arm, arm_of, named_runs, parted
@@ -34,6 +36,7 @@ FINISHED = "curve.json"  # in a learner's folder, in place of its state
 DEMO_SEED = 10_000  # added to the seed of a learner that clones, for the starts of the episodes
 CRITIC_SEED = 20_000  # the same, for the source's rows on which its critic warms up
 _MOST_ROWS = 64  # of the source, drawn, on which a critic warms up
+_TABLE = "mt24"  # all rows of the table, look-alikes apart, whatever else is registered
 _CLONE_BATCH = 512  # labelled states per minibatch of cloning
 Weights = dict[str, np.ndarray]
 
@@ -214,9 +217,9 @@ class Curve:
 
     def _vector(self) -> torch.Tensor:
         """What is told of the target, (t,), where it is a vector that stays; else of no size."""
-        vectors = self.learner.closures.task_vectors
-        stays = vectors.ndim == 2 and not self.learner.policy.network.embedding
-        return torch.as_tensor(vectors[0] if stays else vectors[0, :0].reshape(-1))
+        told = self.learner.closures.task_vectors
+        stays = told.ndim == 2 and not self.learner.policy.network.embedding
+        return torch.as_tensor(told[0] if stays else told[0, :0].reshape(-1))
 
     def _told(self) -> Any:
         """What the environments of evaluations tell: the conditioning, or a vector of the arm's."""
@@ -232,8 +235,16 @@ class Curve:
         elif self.arm.told == "another":
             found = known[rng.integers(len(known))]
         else:
-            found = rng.normal(known.mean(0), known.std(0))
+            found = rng.normal(known.mean(0), self._spread(known))
         return {self.target: found.astype(np.float32)}
+
+    def _spread(self, known: np.ndarray) -> np.ndarray:
+        """Deviation of task vectors (rows, ..., t); one alone has that of the table's."""
+        if len(known) > 1:
+            return known.std(0)
+        table = named_set(_TABLE)
+        rows = (*table.train, *table.held_out)
+        return vectors(self.conditioning, rows, self.meta["known"]).std(0)
 
     def _begin(self) -> bool:
         """Give the learner what it begins with; False if stopped."""

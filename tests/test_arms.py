@@ -329,6 +329,25 @@ def test_an_arm_that_is_told_something_else_is_told_that(run):
     assert not any(np.allclose(found["noise"][TARGET], known) for known in trained)
 
 
+@pytest.mark.parametrize("conditioning", ["parameters", "stages"])
+def test_noise_of_a_source_of_one_row_is_noise(tmp_path, conditioning):
+    """One vector has no deviation: that of the table's is taken, in place of none."""
+    job = dataclasses.replace(JOB, task_set="bottle:mug", conditioning=conditioning)
+    source, meta = load_policy(stored.make_run(tmp_path / "run", job) / "checkpoint")
+    session = Session(tmp_path / "run", job, 0, always, lambda: False)
+    found = []
+    for seed in (0, 0, 1):
+        which = curves.Which(CLOSURES[TARGET], "noise", seed)
+        found.append(curves.Curve(source, meta, which, session).told[TARGET])
+    known = np.asarray(meta["vectors"]["bottle"])
+    assert found[0].shape == known.shape
+    assert np.array_equal(found[0], found[1])
+    apart = [np.linalg.norm(noise - known) for noise in found]
+    others = np.linalg.norm(np.asarray(CLOSURES["valve"].vector) - CLOSURES["bottle"].vector)
+    assert min(apart) > 0.5 * others
+    assert not np.allclose(found[0], found[2])
+
+
 def test_results_of_older_versions_are_read(run, tmp_path):
     old = {
         **stored.TRANSFER,
