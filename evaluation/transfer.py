@@ -29,12 +29,17 @@ from uncap.evaluation import arms, beginnings, gains, runs
 from uncap.evaluation.config import TransferConfig
 from uncap.evaluation.curves import FINISHED, Curve, Which, attempts, common
 from uncap.evaluation.processes import do_all
+from uncap.evaluation.program import PROGRAM
 from uncap.evaluation.rows import restore
 from uncap.evaluation.run_shapes import LEARNED
 from uncap.evaluation.training import Session
 from uncap.evaluation.unseen import position
 
 OnTarget = Callable[[str, dict], None]  # (target, its entry of results.json)
+# What curves had that do not say it: older ones the engine, others a file that there was none of
+ABSENT: dict[str, Any] = {"engine": "cpu", "settings": None}
+WORDS = {"settings": "file of settings"}
+REPLACE = f"`{PROGRAM} transfer --replace` drops what there is of the target"
 
 
 def learner_kinds(config: TransferConfig) -> tuple[str, ...]:
@@ -71,9 +76,8 @@ def transfer(
         RunError: an entry, or what goes on, has another budget or source; a process was killed.
         CheckpointError: what goes on is damaged.
     """
-    shared = common(session.config, source)
     trained = [CLOSURES[name] for name in meta["tasks"]]
-    parts = [_Target(name, session, shared, entries.get(name, {}), trained) for name in targets]
+    parts = [_Target(name, session, source, entries.get(name, {}), trained) for name in targets]
     by_name = {part.name: part for part in parts}
     for part in parts:
         if part.is_done():
@@ -137,23 +141,41 @@ def missing(config: TransferConfig, first_seed: int, entry: dict) -> list[tuple[
     return [learner for learner in wanted if learner not in there]
 
 
-def check_same(ours: dict[str, Any], theirs: dict[str, Any], place: str) -> None:
-    """Refuse curves of other settings; what is not known of the others counts as the same.
+def check_same(ours: Mapping[str, Any], theirs: Mapping[str, Any], place: str, remedy: str) -> None:
+    """Refuse curves of other settings.
+
+    What is not known of one side counts as the same, but for ABSENT, which is what it was then.
+
+    Args:
+        ours: see `curves.common`.
+        theirs: the same, of what is there; empty where nothing is.
+        place: where theirs are.
+        remedy: what drops them.
 
     Raises:
         RunError: what differs.
     """
-    if theirs:
-        theirs = {"engine": "cpu", **theirs}  # older ones do not say it
+    if not theirs:
+        return
+    ours, theirs = ABSENT | dict(ours), ABSENT | dict(theirs)
     both = [key for key in ours if key in theirs]
     different = [
-        f"{key} {theirs[key]}, now {ours[key]}" for key in both if ours[key] != theirs[key]
+        f"{WORDS.get(key, key)} {_said(key, theirs[key])}, now {_said(key, ours[key])}"
+        for key in both
+        if ours[key] != theirs[key]
     ]
     if different:
         raise runs.RunError(
             f"{place} is a transfer with other settings ({'; '.join(different)}): give it the same "
-            "ones to add to it, or --replace to begin anew"
+            f"ones to add to it; {remedy}"
         )
+
+
+def _said(key: str, value: Any) -> Any:
+    """A setting's value for a message."""
+    if value is None:
+        return "none"
+    return value[:8] if key == "settings" else value  # of the file's SHA-256
 
 
 class _Target:
@@ -162,7 +184,7 @@ class _Target:
     Args:
         name: of the target.
         session: the job.
-        common: what the curves have in common, see `curves.common`.
+        source: the trained policy.
         entry: of results.json, to add to.
         trained: the source's rows.
 
@@ -175,21 +197,22 @@ class _Target:
         self,
         name: str,
         session: Session,
-        common: dict[str, Any],
+        source: Any,
         entry: dict,
         trained: Sequence[Closure],
     ):
         self.name = name
         self.run = session.run
         self.config = session.config.transfer
-        self.common = common
+        self.common = common(session.config, source)
         self.before = entry
         self.trained = trained
-        check_same(common, entry, "what the results hold")
+        check_same(self.common, entry, "what the results hold", REPLACE)
         row, seeds = CLOSURES[name], missing(self.config, session.seed, entry)
         self.learners = [Which(row, kind, seed) for seed, kind in seeds]
         for which in self.learners:
-            _check_kept(which.folder(self.run), common)
+            ours = common(session.config, source, arms.arm_of(which.kind))
+            _check_kept(which.folder(self.run), ours)
 
     def waiting(self) -> list[Which]:
         """Learners that are not finished."""
@@ -207,7 +230,9 @@ class _Target:
             learned = _learned(which.folder(self.run))
             curves.setdefault(which.kind, []).append(learned["curve"])
             seconds += learned["seconds"]
+        beside = [run.setting for run in arms.RUNS.values() if run.setting in self.before]
         return {
+            **{setting: self.before[setting] for setting in beside},
             **self.common,
             **position(CLOSURES[self.name], self.trained),
             **gains.measured(curves),
@@ -231,23 +256,26 @@ def _learned(folder: pathlib.Path) -> dict[str, Any]:
     return runs.read_shaped(folder / FINISHED, LEARNED, remedy)
 
 
-def _check_kept(folder: pathlib.Path, common: dict[str, Any]) -> None:
+def _check_kept(folder: pathlib.Path, ours: Mapping[str, Any]) -> None:
     """Refuse what a learner has kept of other settings.
+
+    Args:
+        folder: of the learner.
+        ours: what matters to its arm, see `curves.common`.
 
     Raises:
         RunError: see `check_same`.
         CheckpointError: it is damaged, or of another version.
     """
+    remedy = f"remove {folder} to drop it, or: {REPLACE}"
     if _is_finished(folder):
-        check_same(common, _learned(folder)["settings"], str(folder))
+        check_same(ours, _learned(folder)["settings"], str(folder), remedy)
     elif checkpoints.exists(folder):
         try:
             kept = checkpoints.load(folder)[1]["transfer"]
         except checkpoints.CheckpointError as error:
-            raise checkpoints.CheckpointError(
-                f"{error}; --replace begins the transfer anew"
-            ) from None
-        check_same(common, kept["settings"], str(folder))
+            raise checkpoints.CheckpointError(f"{error}; {remedy}") from None
+        check_same(ours, kept["settings"], str(folder), remedy)
 
 
 def learn(which: Which, session: Session) -> bool:

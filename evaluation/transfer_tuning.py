@@ -152,7 +152,8 @@ def _check_kept(which: Which, session: Session, ours: Mapping[str, Any]) -> None
         theirs = checkpoints.load(folder)[1]["transfer"]["settings"]
     else:
         return
-    check_same({**ours, "arm": vars(which.settings)}, theirs, str(folder))
+    remedy = "--replace drops what there is of the search"
+    check_same({**ours, "arm": vars(which.settings)}, theirs, str(folder), remedy)
 
 
 def _learned(which: Which, session: Session) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What is killed goes on as if it had not been: learners, transfers, metrics, whole commands."""
 
 import dataclasses
+import json
 import multiprocessing
 import os
 import pathlib
@@ -374,13 +375,17 @@ def quick_points(monkeypatch):
     monkeypatch.setattr(curves, "evaluate", evaluate)
 
 
+def entry_of(results: dict | None) -> dict:
+    """The entry of mug."""
+    assert results is not None
+    return results["transfer"]["mug"]
+
+
 def success_of(results: dict | None) -> dict:
     """The curves of mug."""
-    assert results is not None
-    curves = results["transfer"]["mug"]["curves"]
     return {
         arm: [{key: value for key, value in one.items() if key != "seconds"} for one in found]
-        for arm, found in curves.items()
+        for arm, found in entry_of(results)["curves"].items()
     }
 
 
@@ -450,6 +455,54 @@ def test_a_transfer_of_another_budget_is_refused_unless_told(run, quick_points):
     assert runs.read_results(run)["transfer"] == (first or {})["transfer"]
     second = experiment.transfer_run(session(run, env_steps=24), "mug", replace=True)
     assert success_of(second)["scratch"][0]["steps"] == [0, 24]
+
+
+@pytest.fixture
+def settings(tmp_path) -> str:
+    """A file of settings of arms."""
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps({"arms": {"fine_tune": {"chosen": {"rate": 1e-4}, "tried": []}}}))
+    return str(path)
+
+
+def test_curves_with_a_file_of_settings_are_not_put_beside_those_without(
+    run, settings, quick_points
+):
+    without = experiment.transfer_run(session(run), "mug")
+    says = r"file of settings none, now [0-9a-f]{8}\): .*--replace"
+    for seeds in (1, 2):
+        with pytest.raises(runs.RunError, match=says):
+            experiment.transfer_run(session(run, settings=settings, seeds=seeds), "mug")
+    assert entry_of(runs.read_results(run)) == entry_of(without)
+    experiment.transfer_run(session(run, settings=settings), "mug", replace=True)
+    says = r"file of settings [0-9a-f]{8}, now none\): .*--replace"
+    with pytest.raises(runs.RunError, match=says):
+        experiment.transfer_run(session(run, seeds=2), "mug")
+
+
+def test_a_transfer_with_a_file_of_settings_goes_on_with_it_only(run, settings, quick_points):
+    """Of some arms the settings matter not; these have none, and go on all the same."""
+    folder = run / "transfer" / "mug"
+
+    def kill(*_) -> None:
+        if (folder / "fine_tune-0" / checkpoints.FILE).exists():
+            raise Killed
+
+    with pytest.raises(Killed):
+        experiment.transfer_run(session(run, kill, settings=settings), "mug")
+    assert (folder / "zero_shot-0" / curves.FINISHED).exists()
+    says = f"^{folder / 'fine_tune-0'} is .*, now none.*remove {folder / 'fine_tune-0'} .*--replace"
+    with pytest.raises(runs.RunError, match=says):
+        experiment.transfer_run(session(run), "mug")
+    assert experiment.transfer_run(session(run, settings=settings), "mug") is not None
+
+
+def test_runs_beside_a_transfer_are_remembered_where_learners_are_added(run, quick_points):
+    first = experiment.transfer_run(session(run, memory="there"), "mug")
+    added = experiment.transfer_run(session(run, seeds=2), "mug")
+    assert [entry_of(found)["memory"] for found in (first, added)] == ["there", "there"]
+    with pytest.raises(runs.RunError, match="memory there, now elsewhere"):
+        experiment.transfer_run(session(run, memory="elsewhere"), "mug")
 
 
 # Loggers
