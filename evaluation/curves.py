@@ -72,6 +72,13 @@ class Which(NamedTuple):
         return run / FOLDER / self.target.name / f"{self.kind}-{self.seed}"
 
 
+def half_done(run: pathlib.Path) -> list[pathlib.Path]:
+    """Folders of the targets to which a run's transfers have begun, and are not finished."""
+    kept = (checkpoints.FILE, FINISHED)
+    files = (file for name in kept for file in (run / FOLDER).glob(f"*/*/{name}"))
+    return sorted({file.parent.parent for file in files})
+
+
 def settings_of(config: TransferConfig, which: Which) -> ArmSettings:
     """The settings of a learner's arm.
 

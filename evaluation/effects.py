@@ -13,13 +13,13 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
-from uncap.agents import checkpoints
 from uncap.agents.settings import Flag, flags, replaced
 from uncap.agents.tables import ALGORITHMS
 from uncap.envs.closures import named_set
 from uncap.envs.conditioning import REMEMBERING, TRANSFERABLE
 from uncap.evaluation import runs
 from uncap.evaluation.config import JobConfig, TrainConfig
+from uncap.evaluation.curves import half_done
 from uncap.evaluation.program import PROGRAM
 
 
@@ -241,10 +241,10 @@ def _half_done(key: str, run: pathlib.Path) -> str | None:
     """Why a flag of a transfer cannot be changed while one is half done: curves of two kinds."""
     if key == "transfer.seeds" or not _is_one_of(key, WHILE_TRANSFERRING):
         return None
-    begun = next((run / runs.TRANSFERS).glob(f"*/{checkpoints.FILE}"), None)
-    if begun is None:
+    begun = half_done(run)
+    if not begun:
         return None
-    target = begun.parent
+    target, *_ = begun
     return (
         f"the transfer to {target.name} is half done: finish it, or remove {target} to begin anew"
     )

@@ -8,12 +8,12 @@ import json
 import pathlib
 
 import pytest
-from stored import TRANSFER
+import stored
 
-from uncap.agents import checkpoints
 from uncap.agents.settings import Flag, flags, load, replaced
 from uncap.agents.tables import ALGORITHMS
-from uncap.evaluation import effects, experiment
+from uncap.envs import CLOSURES
+from uncap.evaluation import curves, effects, experiment, transfer
 from uncap.evaluation import flags as command_line
 from uncap.evaluation.cli import COMMANDS
 from uncap.evaluation.commands import check_job, check_seeds, train
@@ -21,6 +21,7 @@ from uncap.evaluation.config import JobConfig, TrainConfig, TransferConfig
 from uncap.evaluation.grid import axes, read_grid
 from uncap.evaluation.loggers import LOGGERS
 from uncap.evaluation.progress import make_console
+from uncap.evaluation.training import Session
 
 ROOT = pathlib.Path(__file__).parent.parent
 TRAIN_FLAGS = {flag.key: flag for flag in flags(TrainConfig())}
@@ -259,11 +260,11 @@ def start(folder: pathlib.Path, **changes) -> pathlib.Path:
 
 def resumed(run: pathlib.Path, values: dict) -> JobConfig:
     """The job of a run that goes on with flags by their keys."""
-    stored, before = experiment.stored_job(run)
+    kept, before = experiment.stored_job(run)
     given = replaced(TrainConfig(), {TRAIN_FLAGS[key].path: values[key] for key in values})
     config = dataclasses.replace(given, resume=run, given=frozenset({*values, "resume"}))
-    job = effects.job_to_resume(run, before, stored["seed"], config)
-    effects.note_changes(run, stored, before, job)
+    job = effects.job_to_resume(run, before, kept["seed"], config)
+    effects.note_changes(run, kept, before, job)
     return job
 
 
@@ -294,9 +295,9 @@ def test_a_flag_of_a_run_that_goes_on_is_changed_and_noted_or_refused(flag, tmp_
     value = another(flag)
     if flag.key in CHANGEABLE:
         assert TRAIN_FLAGS[flag.key].get(TrainConfig(job=resumed(run, {flag.key: value}))) == value
-        stored, job = experiment.stored_job(run)
+        kept, job = experiment.stored_job(run)
         assert TRAIN_FLAGS[flag.key].get(TrainConfig(job=job)) == value
-        assert list(stored["changed"][0]["flags"]) == [flag.key]
+        assert list(kept["changed"][0]["flags"]) == [flag.key]
     else:
         with pytest.raises(ValueError, match=f"^{flag.name} cannot be changed in"):
             resumed(run, {flag.key: value})
@@ -322,21 +323,25 @@ def test_what_is_done_cannot_be_changed(results, key, says, tmp_path):
     run = start(tmp_path)
     held_out = experiment.stored_job(run)[0]["held_out"]
     if "transfer" in results:
-        results = {"transfer": dict.fromkeys(held_out, TRANSFER)}
+        results = {"transfer": dict.fromkeys(held_out, stored.TRANSFER)}
     (run / "results.json").write_text(json.dumps(results))
     with pytest.raises(ValueError, match=says):
         resumed(run, {key: another(TRAIN_FLAGS[key])})
 
 
-def test_the_curves_of_a_transfer_that_is_half_done_keep_their_settings(tmp_path):
-    run = start(tmp_path)
-    state = run / "transfer" / "thermos"
-    state.mkdir(parents=True)
-    resumed(run, {"transfer_steps": 640})  # killed before it was saved
-    (state / checkpoints.FILE).touch()
+@pytest.mark.parametrize("arm", ["zero_shot", "scratch"])
+def test_the_curves_of_a_transfer_that_is_half_done_keep_their_settings(arm, tmp_path):
+    """An arm that had finished when the transfer was stopped, and one that had not."""
+    job = dataclasses.replace(stored.TINY, task_set="reach,puck:mug")
+    run = stored.make_run(tmp_path / "run", job)
+    resumed(run, {"transfer_steps": 32})  # nothing is saved yet
+    which = curves.Which(CLOSURES["mug"], arm, 0)
+    session = Session(run, experiment.stored_job(run)[1], 0, lambda *_: None, lambda: True)
+    assert transfer.learn(which, session) == (arm == "zero_shot")
     before = (run / "config.json").read_bytes()
+    target = run / "transfer" / "mug"
     for key in ("transfer_steps", "transfer.points", "transfer.methods"):
-        says = f"cannot be changed in .*thermos is half done: finish it, or remove {state}"
+        says = f"cannot be changed in .*mug is half done: finish it, or remove {target} to begin"
         with pytest.raises(ValueError, match=says):
             resumed(run, {key: another(TRAIN_FLAGS[key])})
     assert (run / "config.json").read_bytes() == before
