@@ -288,6 +288,7 @@ def fit(
     count = math.ceil(minibatch / 2) if rehearse else minibatch
     for _ in range(updates):
         rows = torch.as_tensor(rng.integers(len(data["label"]), size=count))
+        rows = rows.to(data["label"].device)
         batch = {name: data[name][rows] for name in (*INPUTS, "label") if name in data}
         if rehearse:
             before = rehearse(batch, rng)
@@ -297,5 +298,5 @@ def fit(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(loss.item())
-    return float(np.mean(losses)) if losses else math.nan
+        losses.append(loss.detach())  # to read it would wait for an accelerator
+    return float(np.mean([loss.item() for loss in losses])) if losses else math.nan

@@ -21,7 +21,7 @@
 #     bash benchmarks/gpu.sh kernels kernels.tar.xz
 #
 # Environment, beside these: BUDGET (seconds in all, 360), PYTHON (python3), SITE (where the wheels
-# are installed), TARGET (the Python of the machine, 3.12), PART (of the wheels, at most, 60M).
+# are installed), TARGET (the Python of the machine, 3.12), PART (of the wheels, at most, 54M).
 # UNCAP_WARP_DEVICE=cpu rehearses all of it without a GPU, with few ROWS (of parity), SIZES and
 # STEPS (of speed), WORLDS (of trainings), and few worlds that are SEEING, with few STARTS each.
 set -uo pipefail
@@ -96,7 +96,7 @@ pack() {  # FOLDER HAVE
     slim "$work/wheels"
     mkdir -p "$folder" && rm -f "$folder"/wheels.tar.*
     # in parts, for machines that take files of some size only
-    tar cf - -C "$work/wheels" . | split -b "${PART:-60M}" - "$folder/wheels.tar." || fail "packing failed"
+    tar cf - -C "$work/wheels" . | split -b "${PART:-54M}" - "$folder/wheels.tar." || fail "packing failed"
     rm -rf "$work"
     du -ch "$folder"/wheels.tar.*
 }
@@ -145,10 +145,14 @@ except OSError:
     is_there = False
 if not is_there:
     sys.exit("there is no GPU, or no driver for it (UNCAP_WARP_DEVICE=cpu rehearses without)")
-import torch
+import torch, warp
 
 if not torch.cuda.is_available():
     sys.exit(f"PyTorch {torch.__version__} finds no GPU: it needs a build for CUDA")
+warp.config.quiet = True
+warp.init()
+if not warp.is_cuda_available():
+    sys.exit(f"Warp {warp.__version__} finds no GPU, and PyTorch does: its wheel is another's")
 print(torch.cuda.get_device_name(), "PyTorch", torch.__version__, "CUDA", torch.version.cuda)
 PYTHON
 }
@@ -160,7 +164,7 @@ left() {  # seconds of the present step, at least one
 
 parity() {
     local -a chosen=(${ROWS:+--rows $ROWS})
-    limited "$limit" "$python" "$root/benchmarks/warp_parity.py" --together 60 \
+    limited "$limit" "$python" "$root/benchmarks/warp_parity.py" --together 26 \
         "${chosen[@]}" --out "$out/parity.json"
 }
 
@@ -172,22 +176,24 @@ speed() {
         --no-policy "${options[@]}" --out "$out/speed-composed.json"
 }
 
-train() {  # TASK_SET ALGORITHM BODY WIDTH: half of the time is learning, the rest is the others'
+train() {  # TASK_SET ALGORITHM BODY WIDTH STARTS: start and learning, then what measures them
     local run=$out/runs/$1 scores=$out/runs/$1-evaluation status
     limited $((limit * 3 / 4 + 1)) "$python" "$root/benchmarks/gpu_train.py" \
         --task-set "$1" --algorithm "$2" --body "$3" --width "$4" --num-envs "${WORLDS:-4096}" \
-        --minutes "$(awk "BEGIN { print $limit / 120 }")" --out "$run" --device "$device"
+        --starts "${STARTS:-$5}" --minutes-in-all "$(awk "BEGIN { print $limit / 110 }")" \
+        --no-state --out "$run" --device "$device"
     status=$?
     [ -f "$run/config.json" ] || return "$status"
     limited "$(left)" "$python" "$root/train.py" evaluate "$run" --episodes 5 \
         --out "$scores" && cp "$scores/results.json" "$out/$1.json"
 }
 
-pictures() {  # TASK_SET: half of the time is learning, the rest the measuring on the device
+pictures() {  # TASK_SET: half of the time is start and learning, the rest measures on the device
     local run=$out/runs/seen-$1 status
     limited "$limit" "$python" "$root/benchmarks/gpu_train.py" --pictures \
         --task-set "$1" --num-envs "${SEEING:-1024}" --starts "${STARTS:-256}" \
-        --minutes "$(awk "BEGIN { print $limit / 120 }")" --out "$run" --device "$device"
+        --minutes-in-all "$(awk "BEGIN { print $limit / 110 }")" --episodes 32 --no-state \
+        --out "$run" --device "$device"
     status=$?
     cp "$run/pictures.json" "$out/pictures-$1.json" 2>/dev/null
     return "$status"
@@ -235,6 +241,7 @@ main() {
     mkdir -p "$out/runs" && out=$(cd "$out" && pwd) || fail "cannot write into $out"
     export PYTHONPATH=${SITE:-$caches/uncap-site}:$root${PYTHONPATH:+:$PYTHONPATH}
     export PYTHONUNBUFFERED=1
+    export UNCAP_WARP_DEVICE=${UNCAP_WARP_DEVICE:-cuda}  # rather an error than the processor
     trap stop INT TERM
     if [ -n "${KERNELS:-}" ]; then
         mkdir -p "$caches" && tar xf "$KERNELS" -C "$caches" || fail "cannot unpack $KERNELS"
@@ -248,9 +255,9 @@ main() {
     weights=124
     step parity 16 parity
     step speed 26 speed
-    step first 14 train first ppo mlp 256
-    step drawn-256 14 train drawn-256 dagger film 384
-    step composed-128 14 train composed-128 dagger attention 384
+    step first 14 train first ppo mlp 256 128
+    step drawn-256 14 train drawn-256 dagger film 384 16
+    step composed-128 14 train composed-128 dagger attention 384 16
     step pictures-first 20 pictures first
     step pictures-mt16 20 pictures mt16
     note "in all" "$SECONDS of $budget s"

@@ -65,10 +65,18 @@ SAY_EVERY = 5.0  # s
 VALIDATED = 25  # episodes per task
 SCRIPT = "benchmarks/gpu_train.py"
 SAVE_EVERY = 300.0  # s
+LEAST_MINUTES = 0.05  # of learning, where the start took all of the time
 # in a training that goes on
-CHANGEABLE = ("--minutes", "--env-steps", "--save-every", "--device", "--compiler")
+CHANGEABLE = (
+    "--minutes",
+    "--minutes-in-all",
+    "--env-steps",
+    "--save-every",
+    "--device",
+    "--compiler",
+)
 TEACHING = ("rollout", "updates", "minibatch", "learning_rate", "lead")  # DAgger's, as flags
-STRENGTHS = (0, 1, 2, 3)  # of other colours, lights and cameras
+STRENGTHS = (0, 2, 3, 1)  # of other colours, lights and cameras, as they are measured
 
 
 def parser_of(words: Sequence[str]) -> argparse.ArgumentParser:
@@ -101,6 +109,11 @@ def parser_of(words: Sequence[str]) -> argparse.ArgumentParser:
         parser.add_argument(flag, type=type(default), default=default, help=f"DAgger's ({default})")
     parser.add_argument("--episodes", type=int, default=64, help="of each row, with --pictures")
     parser.add_argument("--minutes", type=float, help="of learning")
+    parser.add_argument(
+        "--minutes-in-all",
+        type=float,
+        help="in place of --minutes: with the start, which takes its time; learning has the rest",
+    )
     parser.add_argument("--env-steps", type=int, help="of learning; the same steps each time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -108,6 +121,11 @@ def parser_of(words: Sequence[str]) -> argparse.ArgumentParser:
         type=float,
         default=SAVE_EVERY,
         help=f"seconds, for --resume after a kill; 0: at a stop only (default: {SAVE_EVERY:g})",
+    )
+    parser.add_argument(
+        "--no-state",
+        action="store_true",
+        help="save no state for --resume, which with pictures has gigabytes; a stop ends it",
     )
     parser.add_argument("--device", help="cpu, cuda or cuda:1 (default: the first GPU, if any)")
     parser.add_argument("--compiler", help="of the control step, such as inductor; minutes")
@@ -129,8 +147,10 @@ def parsed() -> argparse.Namespace:
         options = resumed(parser, options.resume)
     if not options.out:
         parser.error("--out names a new run folder, --resume one that was stopped")
-    if not options.minutes and not options.env_steps:
-        parser.error("--minutes or --env-steps says how long it learns")
+    if not options.minutes and not options.minutes_in_all and not options.env_steps:
+        parser.error("--minutes, --minutes-in-all or --env-steps says how long it learns")
+    if options.minutes and options.minutes_in_all:
+        parser.error("--minutes-in-all is in place of --minutes")
     if options.pictures and options.algorithm != "dagger":
         parser.error("--pictures goes with --algorithm dagger only")
     return options
@@ -290,7 +310,8 @@ def saving(options: argparse.Namespace, teacher: Any, progress: Progress) -> Cal
 
     def asked() -> bool:
         nonlocal saved_at
-        if options.save_every and time.perf_counter() - saved_at >= options.save_every:
+        due = options.save_every and not options.no_state
+        if due and time.perf_counter() - saved_at >= options.save_every:
             saved.save(options.out, teacher, **progress.state())
             saved_at = time.perf_counter()
         return progress.stop()
@@ -326,7 +347,7 @@ def learned(options: argparse.Namespace, learner: Learner, worlds: Worlds) -> di
         before = saved.restore(options.out, teacher) if options.resume else {}
         progress = Progress(options, worlds, learner.tasks, before)
         teacher.run(progress, saving(options, teacher, progress))
-        if teacher.used < 1:
+        if teacher.used < 1 and not options.no_state:
             saved.save(options.out, teacher, **progress.state())
         progress.close()
         if teacher.used < 1:
@@ -341,9 +362,8 @@ def learned(options: argparse.Namespace, learner: Learner, worlds: Worlds) -> di
 
 def evaluate_on_device(options: argparse.Namespace, learner: Learner) -> None:
     """Print success in a whole episode of as many worlds, of variants that were not trained."""
-    worlds = on_warp(
-        learner, options.num_envs, options.starts, seed=VALIDATION_SEED, variants="validation"
-    )
+    starts = min(options.starts, max(1, options.num_envs // len(learner.tasks)))  # one a world
+    worlds = on_warp(learner, options.num_envs, starts, seed=VALIDATION_SEED, variants="validation")
     began = time.perf_counter()
     with moved(learner.policy, worlds.device):
         rates = worlds.measure(learner.policy.act)
@@ -357,6 +377,9 @@ def evaluate_on_device(options: argparse.Namespace, learner: Learner) -> None:
 def stopped(options: argparse.Namespace, learner: Learner) -> None:
     """Keep the policy as it is, and say how to go on."""
     learner.save(options.out / "checkpoint", teacher=False)
+    if options.no_state:
+        print("stopped; the policy is kept as it is", flush=True)
+        raise SystemExit(INTERRUPTED)
     words = sys.argv[1:] if options.resume else ["--resume", str(options.out)]
     print(f"stopped; go on with: {shlex.join(['python', SCRIPT, *words])}", flush=True)
     raise SystemExit(INTERRUPTED)
@@ -417,6 +440,20 @@ def keep(
     runs.update_results(options.out, train=trained, warm_start=None)
 
 
+def measure(options: argparse.Namespace, learner: Learner, trained: dict[str, Any]) -> None:
+    """Keep the policy, measure it, and keep what it is worth."""
+    keep(options, learner, trained, 0.0)  # whatever becomes of what follows
+    if options.pictures:
+        keep(options, learner, trained, measure_seen(options, learner))
+        return
+    score = validated(learner)
+    episodes = VALIDATED * len(learner.tasks)
+    print(f"on the CPU, {episodes} episodes: success {score:.3f}", flush=True)
+    keep(options, learner, trained, score)
+    saved.forget(options.out)
+    evaluate_on_device(options, learner)
+
+
 def main() -> None:
     """Learn, save, measure."""
     options = parsed()
@@ -438,6 +475,10 @@ def main() -> None:
             disturb=looks(options.looks) if options.pictures else None,
         )
         command = shlex.join(["python", SCRIPT, *sys.argv[1:]])
+        if options.minutes_in_all:
+            taken = (time.perf_counter() - began) / 60
+            options.minutes = max(options.minutes_in_all - taken, LEAST_MINUTES)
+            job = job_of(options)
         if not options.resume:
             experiment.start(options.out, job, options.seed, command)
     except (EngineUnavailable, ValueError) as error:  # a RunError is one
@@ -454,16 +495,7 @@ def main() -> None:
         stopped(options, learner)
     if not dagger:
         learner.algorithm.model.num_timesteps = trained["env_steps"]
-    if options.pictures:
-        keep(options, learner, trained, 0.0)  # whatever becomes of what follows
-        keep(options, learner, trained, measure_seen(options, learner))
-        return
-    score = validated(learner)
-    episodes = VALIDATED * len(learner.tasks)
-    print(f"on the CPU, {episodes} episodes: success {score:.3f}", flush=True)
-    keep(options, learner, trained, score)
-    saved.forget(options.out)
-    evaluate_on_device(options, learner)
+    measure(options, learner, trained)
 
 
 if __name__ == "__main__":

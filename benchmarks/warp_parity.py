@@ -7,7 +7,7 @@ A line per row: success of the expert on warp and, with the same actions, on cpu
 episodes of how far lids are apart (m or rad, the worst joint) in the last control step before
 they come off, and the most; how many control steps latched otherwise; worlds without room for
 their contacts (of the whole batch), and simulations put back. Rows are all of the table and a
-sample of the composed ones; `--together 60` has them all in one batch, which is faster on a GPU.
+sample of the composed ones; `--together 26` has them in two batches, which is faster on a GPU.
 What is done is kept in `--out`: the same command goes on. Exit status 1 if an expert opens less
 than 95 % and less than on cpu, or the median is above `--most`.
 

@@ -128,3 +128,24 @@ def test_what_does_not_go_with_resume_is_named(train, tmp_path):
     ):
         status, printed = train(*words)
         assert status == 2 and said in printed
+
+
+def test_a_training_that_saves_no_state_keeps_its_policy(train, tmp_path):
+    run = tmp_path / "run"
+    words = [*FLAGS.split(), "--env-steps", STEPS["dagger"], "--no-state", "--save-every", 1e-9]
+    status, printed = train(*words, "--out", run, stop_after=3)
+    assert status == 130
+    assert printed.splitlines()[-1] == "stopped; the policy is kept as it is"
+    assert checkpoints.exists(run / "checkpoint")
+    status, printed = train("--resume", run)
+    assert status == 2 and f"{run} cannot go on: nothing was saved in it" in printed
+
+
+def test_minutes_in_all_are_those_of_the_start_too(train, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    monkeypatch.setattr(gpu_train, "LEAST_MINUTES", 1e-4)
+    assert train(*FLAGS.split(), "--minutes-in-all", 1e-4, "--out", run)[0] == 0
+    config = json.loads((run / "config.json").read_text())
+    assert config["job"]["minutes"] == 1e-4  # the start took more than there was
+    status, printed = train("--minutes", 1, "--minutes-in-all", 1, "--out", tmp_path / "other")
+    assert status == 2 and "--minutes-in-all is in place of --minutes" in printed

@@ -17,6 +17,7 @@ import warp
 from torch import Tensor
 
 from uncap.envs.device.shapes import GROUPS, Drawings
+from uncap.envs.device.streams import on_torchs_stream
 from uncap.envs.pixels import VIEWS
 from uncap.envs.sensors import PICTURE_SIZE
 from uncap.envs.structure import Variant
@@ -79,6 +80,7 @@ class Pictures:
             setattr(self._model, name, getattr(model, name))
         for name in _STATE:
             setattr(self._data, name, getattr(data, name))
+        self._mocap_pos = warp.to_torch(self._data.mocap_pos)  # (n, 1, 3) m
         self._fields = {
             name: self._own(name)
             for name in ("geom_pos", "geom_quat", "geom_size", "geom_matid", "mat_rgba", "cam_fovy")
@@ -106,7 +108,7 @@ class Pictures:
     def _own(self, name: str) -> Tensor:
         """Give each world values of its own in a field of the renderer's model."""
         common = getattr(self._model, name)
-        own = warp.empty((self.n, *common.shape[1:]), dtype=common.dtype)
+        own = warp.empty((self.n, *common.shape[1:]), dtype=common.dtype, device=common.device)
         setattr(self._model, name, own)
         values = warp.to_torch(own)
         values.copy_(warp.to_torch(common)[:1].expand_as(values))
@@ -126,7 +128,7 @@ class Pictures:
         self._take_shapes(variant)
         rgba = self._colours(variant, pictured)
         self._aim(variant, pictured)
-        with _on_torchs_stream(self._device):
+        with on_torchs_stream(self._device):
             mujoco_warp.kinematics(self._model, self._data)
             mujoco_warp.refit_bvh(self._model, self._data, self._context)
         whole = self._shot(rgba)
@@ -140,7 +142,7 @@ class Pictures:
     def _shot(self, rgba: Tensor) -> Tensor:
         """Red, green, blue (n, cameras, size, size, 3), with colours (n, materials, 4)."""
         self._fields["mat_rgba"].copy_(rgba)
-        with _on_torchs_stream(self._device):
+        with on_torchs_stream(self._device):
             mujoco_warp.render(self._model, self._data, self._context)
         return self._packed[..., :3].flip(-1)
 
@@ -165,7 +167,7 @@ class Pictures:
 
     def _aim(self, variant: Tensor, pictured: Tensors) -> None:
         """Have the cameras of each world look at its closure, see `render.Camera`."""
-        target = warp.to_torch(self._data.mocap_pos)[:, 0].clone()  # (n, 3) m
+        target = self._mocap_pos[:, 0].clone()  # (n, 3) m
         target[:, 2] += self._tables["looked_at"].index_select(0, variant)
         nothing = torch.zeros_like(target[:, 0])
         turn = pictured.get("camera_azimuth", nothing)
@@ -207,11 +209,3 @@ def _looking(azimuth: Tensor, elevation: Tensor) -> Tensor:
     above = torch.stack([-up * along, -up * across, level], -1)
     back = torch.stack([-level * along, -level * across, -up], -1)
     return torch.stack([right, above, back], -1)
-
-
-def _on_torchs_stream(device: torch.device) -> Any:
-    """Have Warp use torch's present stream, as a CUDA graph needs."""
-    if device.type != "cuda":
-        return warp.ScopedDevice("cpu")
-    stream = warp.stream_from_torch(torch.cuda.current_stream())
-    return warp.ScopedStream(stream, sync_enter=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +16,7 @@ from uncap.envs.batch import ClosureBatch
 from uncap.envs.cores import default_threads
 from uncap.envs.device.pictures import Pictures
 from uncap.envs.device.starts import DERIVED, STATE
+from uncap.envs.device.streams import on_torchs_stream
 from uncap.envs.engine_warp import WarpEngine
 from uncap.envs.scene import SUBSTEPS
 from uncap.envs.structure import Variant
@@ -42,16 +45,17 @@ class WarpWorlds:
         }
         first = torch.as_tensor(batch.model.eq_active0, device=self.arrays["qpos"].device)
         self.arrays["eq_active"][:] = first.bool()
-        self._recorded: Any = None  # the steps of a control step, on the processor
+        self._recorded: Any = None  # the steps of a control step, where they are a graph alone
+        self._captured: Any = None  # Warp's part of the graph of a control step: it holds kernels
+        self._is_alone = not self.engine.device.is_cuda  # the physics is a graph of its own
         warp.synchronize_device(self.engine.device)
 
     def step(self) -> None:
         """See `closures.Engine`."""
-        if not self.engine.device.is_cuda:
-            self._step_on_processor()
+        if self._is_alone:
+            self._step_recorded()
             return
-        stream = warp.stream_from_torch(torch.cuda.current_stream())
-        with warp.ScopedStream(stream, sync_enter=False):
+        with on_torchs_stream(self.arrays["qpos"].device):
             self._advance()
 
     def check(self) -> None:
@@ -62,8 +66,10 @@ class WarpWorlds:
         """See `closures.Engine`."""
         return Pictures(pool, self.engine.model, self.engine.data)
 
-    def _step_on_processor(self) -> None:
+    def _step_recorded(self) -> None:
         """The same from the second call on, recorded: launching kernels from Python takes longer.
+
+        It is on Warp's own stream, which on a GPU waits for torch's default one, and that for it.
 
         The first call loads the kernels, which cannot be loaded while they are recorded.
         """
@@ -85,16 +91,37 @@ class WarpWorlds:
             return advance
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
+        stream = warp.stream_from_torch(side)
+        # dead graphs are not freed while another is captured: that would end the capture
+        gc.collect()
+        gc.disable()
+        try:
+            with warp.ScopedStream(stream, sync_enter=False):
+                return self._capture(advance, side, stream)
+        except RuntimeError as error:
+            warnings.warn(
+                f"no CUDA graph of whole control steps: {' '.join(str(error).split())}; the "
+                "physics is one of its own, and the rest is launched anew in every step",
+                stacklevel=2,
+            )
+            self._is_alone = True
+            return advance
+        finally:
+            gc.enable()
+
+    def _capture(
+        self, advance: Callable[[], None], side: torch.cuda.Stream, stream: Any
+    ) -> Callable[[], None]:
+        """The graph of `advance`, captured on torch's stream, which Warp has as its own."""
         with torch.cuda.stream(side):
             for _ in range(_WARM_UPS):
                 advance()
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
-        stream = warp.stream_from_torch(side)
         with (
             torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"),
-            warp.ScopedStream(stream, sync_enter=False),
-            warp.ScopedCapture(stream=stream, external=True),
+            warp.ScopedCapture(stream=stream, external=True) as capture,
         ):
             advance()
+        self._captured = capture.graph
         return graph.replay
