@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from uncap.envs import rewards
-from uncap.envs.measures import wrap
+from uncap.envs.angles import wrap
 
 Measured = dict[str, np.ndarray]
 

@@ -15,6 +15,7 @@ import mujoco
 import numpy as np
 
 from uncap.envs import robot
+from uncap.envs.angles import wrap
 from uncap.envs.constants import MARK
 from uncap.envs.mechanisms import LIFT, MOST_STAGES, TWIST
 
@@ -275,8 +276,3 @@ def present_stage(released: np.ndarray, done_before: np.ndarray, stage: np.ndarr
         stage: (n,) index of the stage that is not done yet.
     """
     return np.where(released | (done_before >= 1.0), MOST_STAGES, stage)
-
-
-def wrap(angle: np.ndarray) -> np.ndarray:
-    """Angle in [-pi, pi)."""
-    return (angle + np.pi) % (2 * np.pi) - np.pi
