@@ -418,7 +418,12 @@ def _numbers(name: str) -> str:
 
 
 CLOSURES: GrowingTable[Closure] = GrowingTable(
-    Maker("uncap.envs.drawn:row", "uncap.envs.drawn:ROW_NAMES", ("drawn-", "unseen-")),
+    Maker(
+        "uncap.envs.drawn:row",
+        "uncap.envs.drawn:ROW_NAMES",
+        ("drawn-", "unseen-"),
+        why_not="uncap.envs.drawn:why_not",
+    ),
     Maker(
         "uncap.envs.composed:row",
         "uncap.envs.composed:ROW_NAMES",

@@ -34,9 +34,13 @@ _TESTED = 6  # held-out rows of each mechanism, where all are trained
 _TESTED_SEEN = 4  # the same, of the others, where one is left out
 _TESTED_LEFT_OUT = 16  # held-out rows of a mechanism that is left out
 _ROW = re.compile(r"(drawn|unseen)-([a-z]+(?:-twist)?)-(0|[1-9]\d{0,2})")
+_NEARLY = re.compile(r"(drawn|unseen)-([a-z_-]+)-(\d{1,3})")  # not as a row is spelled
 _SET = re.compile(r"drawn-([1-9]\d{0,2})(?:-without-([a-z_]+?)(-but-1|-composed)?)?")
 
-ROW_NAMES = f"drawn-MECHANISM-K and unseen-MECHANISM-K, K from 0 to {MOST - 1}"
+ROW_NAMES = (
+    f"drawn-MECHANISM-K and unseen-MECHANISM-K, K from 0 to {MOST - 1}, "
+    f"MECHANISM one of {', '.join(mechanism.replace('_', '-') for mechanism in SEEDS)}"
+)
 SET_NAMES = (
     "drawn-N, drawn-N-without-MECHANISM, drawn-N-without-MECHANISM-but-1 and "
     "drawn-N-without-MECHANISM-composed, "
@@ -61,6 +65,16 @@ def row(name: str) -> Closure | None:
     entropy = [_ENTROPY[kind], int(number), *mechanism.encode()]
     seeds = [closures.CLOSURES[seed] for seed in SEEDS[mechanism]]
     return generator.sample_from(np.random.default_rng(entropy), seeds, name)
+
+
+def why_not(name: str) -> str | None:
+    """How a row's name is spelled that was nearly hit, such as `unseen-push_twist-0`."""
+    if nearly := _NEARLY.fullmatch(name):
+        kind, words, number = nearly.groups()
+        spelled = _row_name(kind, words, int(number))
+        if row(spelled):
+            return f"did you mean {spelled!r}?"
+    return None
 
 
 @functools.lru_cache(maxsize=64)

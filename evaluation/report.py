@@ -82,14 +82,19 @@ def _title(name: str, config: Mapping) -> str:
 
 
 def _success_section(results: Mapping) -> str:
+    """A figure of final success and a table; of many rows the figure shows their mechanisms."""
     if "mean_success" not in results:
         return ""
-    per_task = results["per_task"]
-    return (
-        "<h2>Success on the trained rows</h2>"
-        + picture(_success_figure(_bars(results)))
-        + _success_table(per_task)
-    )
+    rows = results["per_task"]
+    many = len(rows) > _MOST_BARS
+    mechanisms = results.get("per_mechanism") if many else None
+    figure = _success_figure(mechanisms or rows, "mechanisms" if mechanisms else "rows")
+    section = "<h2>Success on the trained rows</h2>" + picture(figure)
+    return section + (_folded(_success_table(rows)) if many else _success_table(rows))
+
+
+def _folded(content: str) -> str:
+    return f"<details><summary>every row</summary>{content}</details>"
 
 
 def _attempts_section(results: Mapping, believed: Mapping) -> str:
@@ -123,12 +128,6 @@ def _with_interval(row: Mapping) -> str:
     return f"{percent(row['success'])} [{percent(row['low'])}, {percent(row['high'])}]"
 
 
-def _bars(results: Mapping) -> Mapping[str, Mapping]:
-    """What has a bar: the tasks, or their mechanisms where there are many tasks."""
-    many = len(results["per_task"]) > _MOST_BARS
-    return results.get("per_mechanism", results["per_task"]) if many else results["per_task"]
-
-
 def _held_out_section(held_out: Mapping | None) -> str:
     """Success on each held-out row, without training on it."""
     if not held_out:
@@ -145,9 +144,7 @@ def _held_out_section(held_out: Mapping | None) -> str:
     line = ", ".join(f"{words} {percent(x)}" for words, x in means.items() if x is not None)
     return (
         f"<h2>Held-out rows, without training on them</h2><p>{line}.</p>"
-        "<details><summary>every row</summary>"
-        + _success_table(held_out["per_task"])
-        + "</details>"
+        + _folded(_success_table(held_out["per_task"]))
     )
 
 
@@ -187,18 +184,46 @@ def _worst(results: Mapping) -> str:
     return f"{words} {percent(results['worst_success'])}"
 
 
-def _success_figure(per_task: Mapping[str, Mapping]) -> Figure:
-    """A bar of final success per task with its interval; the first task is on top."""
-    names = list(per_task)[::-1]  # bars are drawn from the bottom
-    tasks = [per_task[name] for name in names]
-    success = [task["success"] for task in tasks]
-    below = [max(0, task["success"] - task["low"]) for task in tasks]
-    above = [max(0, task["high"] - task["success"]) for task in tasks]
+def _success_figure(parts: Mapping[str, Mapping], what: str) -> Figure:
+    """Final success of each part with its interval: a bar each, or a point each of many.
+
+    Args:
+        parts: success and its interval of each row, or of each mechanism.
+        what: what they are, in the plural.
+    """
+    if len(parts) > _MOST_BARS:
+        return _sorted_success_figure(parts, what)
+    names = list(parts)[::-1]  # bars are drawn from the bottom; the first one is on top
+    success, interval = _with_errors([parts[name] for name in names])
     figure, axes = new_figure(WIDTH, 0.36 * len(names) + 0.9)
     error_style = {"ecolor": BLACK, "capsize": 3}
-    axes.barh(names, success, color=BLUE, xerr=[below, above], error_kw=error_style)
+    axes.barh(names, success, color=BLUE, xerr=interval, error_kw=error_style)
     axes.set(xlim=(0, 1.02), xlabel="final success (bars: 95 % Wilson interval)")
     return figure
+
+
+def _sorted_success_figure(parts: Mapping[str, Mapping], what: str) -> Figure:
+    """A point of final success for each part with its interval, the least successful one first."""
+    in_order = sorted(parts.values(), key=lambda part: part["success"])
+    success, interval = _with_errors(in_order)
+    figure, axes = new_figure(WIDTH, 3.2)
+    axes.errorbar(
+        range(1, len(in_order) + 1), success, yerr=interval, fmt=".", color=BLUE, ecolor=GREY
+    )
+    axes.set(
+        ylim=(0, 1.02),
+        xlabel=f"{len(in_order)} {what}, the least successful one first",
+        ylabel="final success\n(bars: 95 % Wilson interval)",
+    )
+    return figure
+
+
+def _with_errors(parts: Sequence[Mapping]) -> tuple[list[float], list[list[float]]]:
+    """Success of each part, and how far its interval reaches below and above it."""
+    success = [part["success"] for part in parts]
+    below = [max(0, part["success"] - part["low"]) for part in parts]
+    above = [max(0, part["high"] - part["success"]) for part in parts]
+    return success, [below, above]
 
 
 def _success_table(per_task: Mapping[str, Mapping]) -> str:

@@ -90,6 +90,12 @@ def test_names_of_rows_are_taken_on_the_command_line(tmp_path):
     words[-1] = "unseen-screw-900000"
     with pytest.raises(ValueError, match="unknown closure 'unseen-screw-900000'"):
         parse(TransferRunConfig, words, "transfer")
+    words[-1] = "unseen-push_twist-03"
+    with pytest.raises(ValueError, match="did you mean 'unseen-push-twist-3'?"):
+        parse(TransferRunConfig, words, "transfer")
+    words[-1] = "unseen-flop-3"
+    with pytest.raises(ValueError, match="MECHANISM one of pull, screw, turn, push-twist"):
+        parse(TransferRunConfig, words, "transfer")
 
 
 def test_rows_are_made_when_they_are_asked_for():

@@ -154,3 +154,11 @@ def test_attempts_are_set_beside_the_control_whose_memory_is_wiped(run):
     text = report.write_report(run).read_text("utf-8")
     assert "memory wiped before each" in text
     assert "after attempts 1 to 2 it believes" in text
+
+
+def test_hundreds_of_rows_are_points_in_one_figure():
+    row = {"success": 1.0, "low": 0.8, "high": 1.0}
+    few = report._success_figure({f"row {i}": row for i in range(30)}, "rows")
+    many = report._success_figure({f"row {i}": row for i in range(300)}, "rows")
+    assert many.get_figheight() < few.get_figheight()
+    assert many.axes[0].get_xlabel() == "300 rows, the least successful one first"
