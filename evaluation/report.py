@@ -142,9 +142,8 @@ def _held_out_section(held_out: Mapping | None) -> str:
     kinds = held_out.get("per_kind", {})
     means |= {f"kind: {kind.replace('_', ' ')}": row["success"] for kind, row in kinds.items()}
     line = ", ".join(f"{words} {percent(x)}" for words, x in means.items() if x is not None)
-    return (
-        f"<h2>Held-out rows, without training on them</h2><p>{line}.</p>"
-        + _folded(_success_table(held_out["per_task"]))
+    return f"<h2>Held-out rows, without training on them</h2><p>{line}.</p>" + _folded(
+        _success_table(held_out["per_task"])
     )
 
 
