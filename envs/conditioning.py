@@ -77,18 +77,18 @@ def stage(tasks: Tasks, known: Tasks) -> np.ndarray:
 
 
 def shuffled(tasks: Tasks, known: Tasks) -> np.ndarray:
-    """As `parameters`, but of each closure the stages of another mechanism, (tasks, 36).
+    """As `parameters`, but of each closure what is told of another mechanism, (tasks, 36).
 
-    A control: the other mechanism follows from the closure's name. What is told tells closures
-    apart, and says nothing of how they open.
+    A control: the other mechanism follows from the closure's name. Sizes and forces are the
+    closure's own. What is told tells closures apart, and says nothing of how they open.
     """
     found = parameters(tasks, known)
-    found[:, : telling.OF_ORDER] = [_of_another(task) for task in tasks]
+    found[:, : telling.OF_MECHANISM] = [_of_another(task) for task in tasks]
     return found
 
 
 def _of_another(task: str) -> np.ndarray:
-    """What is told of the stages of a mechanism that is not the closure's."""
+    """What is told of a mechanism that is not the closure's: a composed row's numbers."""
     own = grammar.sequence_of_row(lookup(CLOSURES, task, "closure"))
     rng = np.random.default_rng([0x5AF, *task.encode()])
     while True:
@@ -96,7 +96,7 @@ def _of_another(task: str) -> np.ndarray:
         other = among[rng.integers(len(among))]
         if other != own:
             row = CLOSURES[composed.row_name(other, 0)]
-            return row.vector[: telling.OF_ORDER]
+            return row.vector[: telling.OF_MECHANISM]
 
 
 def language(tasks: Tasks, known: Tasks) -> np.ndarray:
@@ -120,7 +120,8 @@ def _clauses(task: str) -> list[str]:
     if sequence is None:
         return [row.description] * (MOST_STAGES + 1)
     words = row.description.split(", then ")
-    if len(words) != len(sequence):  # of a named closure
+    is_composed = row.mechanism == "-".join(sequence)
+    if not is_composed or len(words) != len(sequence):
         words = [grammar.clause(kind) for kind in sequence]
     return words + [OPEN] * (MOST_STAGES + 1 - len(words))
 
@@ -168,7 +169,7 @@ CONDITIONINGS = {
         shuffled,
         task_input="vector",
         unseen=True,
-        words="a control: as parameters, but the stages are another mechanism's",
+        words="a control: as parameters, but of another mechanism",
     ),
     "language": Conditioning(
         language,

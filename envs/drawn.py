@@ -126,11 +126,10 @@ def _further(left_out: str, further: str | None, n: int) -> tuple[tuple[str, ...
 def _is_same(sequence: grammar.Sequence, own: set[grammar.Sequence | None]) -> bool:
     """Whether a composed mechanism is the one whose closures have these sequences, or holds it.
 
-    A single stage is held by every longer mechanism that has it: that does not count. The grammar
-    has no `press`, which is kept down: `down`, which latches, stands for it.
+    A single stage is held by every longer mechanism that has it: that does not count.
     """
     pairs = set(itertools.pairwise(sequence))
-    return bool({sequence, *pairs} & own) or (None in own and sequence == ("down",))
+    return bool({sequence, *pairs} & own)
 
 
 def _first(kind: str, mechanisms: tuple[str, ...], n: int) -> tuple[str, ...]:

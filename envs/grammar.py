@@ -271,7 +271,7 @@ def sequence_of(mechanism: Mechanism, direction: float = 1.0) -> Sequence | None
     """The kinds of a mechanism's stages; None where the grammar has no such stage.
 
     Those of a named mechanism are the ones that ask the same of the hand: of a bayonet, `ccw`
-    and `up`.
+    and `up`; of `press`, which has to be kept down, `down`, which latches.
 
     Args:
         mechanism: a row of MECHANISMS.

@@ -21,7 +21,9 @@ _DOT = 0.0009  # m, radius of a dot
 _PITCH = 0.017  # m from one sign to the next
 _LABEL_GAP = 0.0010  # m that the label stands off the wall
 _LABEL_HALF = 0.010  # m, half the label's height
-_FACING = (-0.6, 2.54)  # rad, where the signs are: the first is seen by the camera of films
+# Where the signs are (rad), the first seen by the camera of films; and whether `right` there is to
+# the right (1), or, on the far side, to the left (-1)
+_FACING = ((-0.6, 1), (2.54, -1))
 
 _LINE = [(t, 0.0) for t in np.linspace(-1, 1, 9)]
 _HEAD = [(0.72, 0.28), (0.72, -0.28), (0.45, 0.55), (0.45, -0.55)]
@@ -45,27 +47,27 @@ def draw_signs(pen: Pen, closure: Closure) -> None:
     label = radius + _LABEL_GAP
     pen.cylinder(label, middle - _LABEL_HALF, middle + _LABEL_HALF, "label")
     n = len(mechanism.stages)
-    for facing in _FACING:
+    for facing, side in _FACING:
         for k, stage in enumerate(mechanism.stages):
             along = _PITCH * (k - (n - 1) / 2)  # m
-            for right, up in _sign(stage) * _HALF:
+            for right, up in _sign(stage, side) * _HALF:
                 angle = facing + (along + right) / label
                 place = (label * np.cos(angle), label * np.sin(angle), middle + up)
                 pen.shape("sphere", place, (_DOT, 0, 0), "ink")
 
 
-def _sign(stage: Stage) -> np.ndarray:
-    """The dots (n, 2) of a stage's sign."""
-    sign = _plain_sign(stage)
+def _sign(stage: Stage, side: int) -> np.ndarray:
+    """The dots (n, 2) of a stage's sign, on a side of `_FACING`."""
+    sign = _plain_sign(stage, side)
     if not stage.pressed:
         return sign
     press = 0.5 * _ARROW[:, ::-1] * (1, -1) + (0, 0.9)  # downwards, above the rest
     return np.concatenate([0.75 * sign - (0, 0.45), press])
 
 
-def _plain_sign(stage: Stage) -> np.ndarray:
+def _plain_sign(stage: Stage, side: int) -> np.ndarray:
     if stage.joint == X:
-        return _ARROW * (stage.sign, 1)
+        return _ARROW * (stage.sign * side, 1)
     if stage.joint == LIFT:
         return _ARROW[:, ::-1] * (1, stage.sign)
     if stage.joint == TILT_Y:

@@ -1,5 +1,6 @@
 """Task sets of composed mechanisms: what is trained, what is held out, and why it is new."""
 
+import hashlib
 import itertools
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from uncap.envs import CLOSURES, TASK_SETS, ClosureVectorEnv, named_set
+from uncap.envs import CLOSURES, TASK_SETS, ClosureVectorEnv, named_set, pictograms
 from uncap.envs.closures import TaskSet
 from uncap.envs.grammar import KINDS, is_valid, sequence_of_row
 from uncap.envs.splits import NOVELTIES, OF_EACH, PARTS, SPLITS, shares_seen, split
@@ -47,6 +48,12 @@ def test_what_is_held_out_is_of_kinds(name):
         assert not mechanisms(kinds[kind]) & trained
         assert all(found.is_of_new_mechanism(row) for row in kinds[kind])
     assert not any(found.is_of_new_mechanism(row) for row in kinds["seen"])
+
+
+@pytest.mark.parametrize(("name", "digest"), [("a", "fb8237b57e9b41d3"), ("b", "cb148329339f7d65")])
+def test_splits_are_fixed(name, digest):
+    """Another kind of stage or rule would draw them anew: figures would be of other mechanisms."""
+    assert hashlib.sha256(repr(split(name)).encode()).hexdigest()[:16] == digest
 
 
 @every_split
@@ -148,3 +155,21 @@ def test_one_batch_holds_composed_and_named_rows():
             observation, *_ = env.step(action)
         states.append(observation["state"][0])
     assert np.array_equal(*states)  # the jar is the same beside the others
+
+
+def test_a_slide_is_drawn_towards_where_it_goes_on_both_sides_of_the_container():
+    places = []
+
+    class Pen:
+        def cylinder(self, *_):
+            pass
+
+        def shape(self, _, place, *__):
+            places.append(place)
+
+    pictograms.draw_signs(Pen(), CLOSURES["composed-left-ccw-0"])  # type: ignore[arg-type]
+    signs = np.split(np.array(places), len(pictograms._FACING))
+    for sign in signs:  # the arrow comes first: its line, then its head
+        line = sign[: len(pictograms._LINE)]
+        head = sign[len(pictograms._LINE) : len(pictograms._ARROW)]
+        assert head[:, 0].mean() < line[:, 0].mean()  # to the left: x falls

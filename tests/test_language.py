@@ -65,6 +65,11 @@ def test_the_clause_at_hand_is_that_of_the_present_stage(monkeypatch):
     assert np.array_equal(found[2, 0], found[2, 3])  # a control has no stages
 
 
+def test_named_closures_of_one_stage_are_told_it_in_a_clause():
+    assert conditioning._clauses("cork")[:2] == [KINDS["up"].wordings[0], OPEN]
+    assert conditioning._clauses("drawn-screw-0")[0] == KINDS["screwccw"].wordings[0]
+
+
 @pytest.mark.parametrize("name", ["language", "clause"])
 def test_a_training_without_an_encoder_is_refused_in_one_line(monkeypatch, name):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)

@@ -408,7 +408,7 @@ def test_the_shuffled_control_tells_of_another_mechanism():
     own = ClosureVectorEnv(names, 1, conditioning="parameters").task_vectors
     shuffled = ClosureVectorEnv(names, 1, conditioning="shuffled").task_vectors
     stages = slice(0, telling.STAGES_SIZE)
-    assert (own[:, telling.OF_ORDER :] == shuffled[:, telling.OF_ORDER :]).all()
+    assert (own[:, telling.OF_MECHANISM :] == shuffled[:, telling.OF_MECHANISM :]).all()
     assert (own[:, stages] != shuffled[:, stages]).any(1).all()
     alone = ClosureVectorEnv(names[3:4], 1, conditioning="shuffled").task_vectors
     assert np.array_equal(alone[0], shuffled[3])  # whatever else there is
