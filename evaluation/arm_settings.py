@@ -14,7 +14,7 @@ from typing import Any
 from uncap.agents.config import NetworkConfig, PPOConfig
 from uncap.agents.settings import setting
 from uncap.evaluation import runs
-from uncap.evaluation.arms import Arm, parted
+from uncap.evaluation.arms import ARMS, Arm, arm_of, parted
 from uncap.evaluation.run_shapes import ARM_SETTINGS
 from uncap.evaluation.shapes import as_settings
 
@@ -31,15 +31,25 @@ class ArmSettings:
     rate: float | None = setting(None, "learning rate of the actor by reinforcement", above=0)
     deviation: float | None = setting(None, "of the actions, at first", above=0)
     rollout: int | None = setting(None, "control steps per environment and update", least=1)
-    falls: bool = setting(False, "whether the rate falls to a tenth over the budget")
+    falls: bool = setting(False, "whether the rate falls linearly to a tenth over the budget")
     leash: float = setting(
-        0.0, "share of the way back to where they began that weights are pulled", least=0, below=1
+        0.0,
+        "share of the distance to the first weights that each gradient step goes back "
+        "(L2-SP: Li et al., 2018)",
+        least=0,
+        below=1,
     )
     critic_warmup: int | None = setting(
-        None, "updates on the target that train the critic alone", least=0
+        None,
+        "updates on the target that train the critic alone (default: none after source_critic, "
+        "else what the run has)",
+        least=0,
     )
     source_critic: int = setting(
-        0, "the same before that, on the source's own rows: no part of the budget", least=0
+        5,
+        "updates before that, of the critic alone, on the rows that the policy was trained on: no "
+        "part of the budget",
+        least=0,
     )
     keep_best: bool = setting(
         False, "measure the weights with the best success in training so far, not the last"
@@ -52,21 +62,25 @@ class ArmSettings:
     body: str | None = setting(
         None, "of a network that begins from nothing", choices="uncap.agents.tables:BODIES"
     )
-    width: int | None = setting(None, "the same", least=4)
+    width: int | None = setting(None, "hidden units of that network's layers", least=4)
 
-    def ppo(self, given: PPOConfig, warm: bool, budget: int) -> PPOConfig:
+    def ppo(self, given: PPOConfig, warm: bool, trained: bool, budget: int) -> PPOConfig:
         """Settings of PPO.
 
         Args:
             given: those of the run.
-            warm: whether the policy does not start from nothing.
+            warm: whether reinforcement does not begin with nothing.
+            trained: whether it begins with a trained policy: the critic, too, can be warmed up.
             budget: environment steps.
         """
         prefix = "warm_" if warm else ""
+        critic_warmup = self.critic_warmup
+        if critic_warmup is None and trained and self.source_critic:
+            critic_warmup = 0
         changed: dict[str, Any] = {
             f"{prefix}learning_rate": self.rate,
             f"{prefix}rollout": self.rollout,
-            "critic_warmup": self.critic_warmup,
+            "critic_warmup": critic_warmup,
             "anneal_steps": budget if self.falls else None,
         }
         if warm:
@@ -91,6 +105,19 @@ class ArmSettings:
         )
 
 
+def default(arm: Arm) -> ArmSettings:
+    """The settings of an arm of which none were chosen.
+
+    From nothing, a small plain network clones a few episodes better than those of a source do.
+
+    Args:
+        arm: a row of the table.
+    """
+    if arm.begins == "nothing" and arm.demos:
+        return ArmSettings(body="mlp", width=256)
+    return ArmSettings()
+
+
 # Values that the search draws from, by what an arm does
 FROZEN: dict[str, tuple[Any, ...]] = {"trains": ("all", "adapter", "head")}
 REINFORCING: dict[str, tuple[Any, ...]] = {
@@ -105,8 +132,8 @@ OF_SOURCE: dict[str, tuple[Any, ...]] = {"source_critic": (0, 5)}
 CLONING: dict[str, tuple[Any, ...]] = {
     "clone_updates": (100, 300, 1000, 2000),
     "clone_rate": (1e-4, 3e-4, 1e-3),
-    "perturb": (0.0, 0.3),
 }
+OF_DEMOS: dict[str, tuple[Any, ...]] = {"perturb": (0.0, 0.3)}
 FROM_NOTHING: dict[str, tuple[Any, ...]] = {
     "body": ("mlp", "film", "attention"),
     "width": (64, 128, 256, 384),
@@ -134,7 +161,9 @@ def space(arm: Arm) -> dict[str, tuple[Any, ...]]:
         if not from_nothing:
             found |= OF_SOURCE
     if arm.demos:
-        found |= CLONING
+        found |= OF_DEMOS
+        if not arm.adapts:  # it clones as it was trained to
+            found |= CLONING
     if from_nothing and not arm.taught:
         found |= FROM_NOTHING
     return found
@@ -160,6 +189,25 @@ def read(path: pathlib.Path) -> dict[str, ArmSettings]:
     return chosen
 
 
+def notes(path: pathlib.Path, names: Sequence[str], budget: int) -> list[str]:
+    """What a user of a file should know: arms that it says nothing of, and another budget.
+
+    Args:
+        path: of the file.
+        names: of arms.
+        budget: environment steps on the target.
+    """
+    tried = {parted(name)[0] for name in read(path)}
+    missing = [name for name in names if space(arm_of(name)) and parted(name)[0] not in tried]
+    found = []
+    if missing:
+        found.append(f"{path} has no settings for {', '.join(missing)}: they have the defaults")
+    chosen_with = _stored(path).get("budget", budget)
+    if chosen_with != budget:
+        found.append(f"{path} was chosen with {chosen_with:,} environment steps, not {budget:,}")
+    return found
+
+
 def check_targets(path: pathlib.Path, targets: Sequence[str]) -> None:
     """Refuse targets on which a file's settings were chosen.
 
@@ -183,7 +231,7 @@ def _stored(path: pathlib.Path) -> dict[str, Any]:
 
 
 def of_arm(chosen: Mapping[str, ArmSettings], name: str) -> ArmSettings:
-    """The settings that were chosen for an arm; the defaults where it was not tried.
+    """The settings that were chosen for an arm; its defaults where it was not tried.
 
     Of an arm whose name ends in a number, those of the same row with the next smaller number that
     was tried, or else the smallest.
@@ -195,6 +243,6 @@ def of_arm(chosen: Mapping[str, ArmSettings], name: str) -> ArmSettings:
     row, number = parted(name)
     numbers = {parted(tried)[1]: tried for tried in chosen if parted(tried)[0] == row}
     if not numbers:
-        return ArmSettings()
+        return default(ARMS[row])
     below = [known for known in numbers if known <= number]
     return chosen[numbers[max(below) if below else min(numbers)]]

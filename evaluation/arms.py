@@ -94,12 +94,20 @@ METHODS = {
     ),
 }
 CONTROLS = {
-    "scratch": Arm("from nothing, with as many steps on the target", begins="nothing"),
+    "scratch": Arm(
+        "from nothing, with as many steps on the target: whether these alone would do",
+        begins="nothing",
+    ),
     "demos_from_nothing": Arm(
         "the same K expert episodes from nothing: what they are worth without the source",
         begins="nothing",
         counts="expert episodes",
         reinforces=False,
+    ),
+    "demos_then_rl_from_nothing": Arm(
+        "the same, then reinforcement: what both are worth without the source",
+        begins="nothing",
+        counts="expert episodes",
     ),
     "shuffled": Arm(
         "told of another trained row: whether it listens to what it is told",
@@ -108,7 +116,7 @@ CONTROLS = {
         reinforces=False,
     ),
     "noise": Arm(
-        "told noise: the same, for any vector at all",
+        "its task vector replaced by noise: whether it uses one at all",
         told="noise",
         trains="none",
         reinforces=False,
@@ -237,7 +245,7 @@ def check(names: Sequence[str], source: Source, prefix: str = "--") -> None:
         prefix: of the flags that name runs.
 
     Raises:
-        ValueError: what the first of them needs.
+        ValueError: what the first of them needs, or a run that none of them begins with.
     """
     if source.conditioning not in TRANSFERABLE:
         raise ValueError(
@@ -247,6 +255,13 @@ def check(names: Sequence[str], source: Source, prefix: str = "--") -> None:
     for name in names:
         if problem := why_not(name, source, prefix):
             raise ValueError(problem)
+    used = {arm_of(name).begins for name in names}
+    for begins in source.runs:
+        if begins not in used:
+            raise ValueError(
+                f"{prefix}{RUNS[begins].setting} has no effect: none of these arms begins with it: "
+                f"{', '.join(names)}"
+            )
 
 
 def why_not(name: str, source: Source, prefix: str = "--") -> str | None:
@@ -286,5 +301,11 @@ def default_controls(methods: Sequence[str], expensive: bool, source: Source) ->
         and (expensive or not arm.is_expensive or arm.begins == "unrelated")
         and why_not(row, source) is None
     ]
-    episodes = sorted({parted(name)[1] for name in methods if arm_of(name).demos})
-    return (*found, *(f"demos_from_nothing-{number}" for number in episodes))
+    cloning = [name for name in methods if arm_of(name).demos]
+    reinforced = [name for name in cloning if arm_of(name).reinforces]
+    for row, those in (
+        ("demos_from_nothing", cloning),
+        ("demos_then_rl_from_nothing", reinforced),
+    ):
+        found += [f"{row}-{number}" for number in sorted({parted(name)[1] for name in those})]
+    return tuple(found)

@@ -37,6 +37,7 @@ from uncap.envs.opengl import RenderingUnavailable
 from uncap.envs.sensors import SENSORS
 from uncap.envs.tables import lookup
 from uncap.evaluation import (
+    arm_settings,
     arms,
     beginnings,
     disturb,
@@ -221,8 +222,9 @@ def check_seeds(seed: int, config: TransferConfig) -> None:
     Raises:
         ValueError: the largest that is allowed.
     """
-    clones = any(arms.arm_of(name).demos for name in (*config.methods, *config.controls))
-    further = CRITIC_SEED if clones or config.settings else 0
+    asked = [arms.arm_of(name) for name in (*config.methods, *config.controls)]
+    warms_critic = any(arm.reinforces and arm.begins != "nothing" for arm in asked)
+    further = CRITIC_SEED if warms_critic or any(arm.demos for arm in asked) else 0
     allowed = LARGEST_SEED - (config.seeds - 1) - further
     if seed > allowed:
         raise ValueError(
@@ -420,7 +422,7 @@ class _Job:
         """Transfer to the targets that are not done, and say where all of them lie."""
         done = runs.read_results(self.run_folder).get("transfer", {})
         for target in set(targets) & set(done):  # a kill may have come before this
-            experiment.forget_transfer(self.run_folder, target)
+            experiment.forget_learners(self.run_folder, target, done[target])
         waiting = [target for target in targets if target not in done]
         if (
             not waiting
@@ -501,14 +503,17 @@ def transfer(config: TransferRunConfig, console: Console) -> None:
     check_seeds(config.seed, job.transfer)
     set_threads(0)
     say_notes(run, console)
+    if config.settings:
+        names = (*config.methods, *controls)
+        for line in arm_settings.notes(config.settings, names, job.transfer.env_steps):
+            console.print(line, markup=False)
     bars, stop = Bars(console), Interrupt(console.print)
     with runs.writing(run, new=False), bars.progress:
         session = Session(run, job, config.seed, bars, stop)
         bars("transfer", 0, 1, "")
         results = experiment.transfer_run(session, config.target, config.replace)
     if results is None:
-        console.print("stopped; the same command goes on")
-        raise SystemExit(INTERRUPTED)
+        _end_stopped(config.replace, console)
     entry = results["transfer"][config.target]
     shown = ("distance", "nearest", "unseen", "zero_shot", "jumpstart", "best_control")
     console.print(json.dumps({name: entry[name] for name in shown if name in entry}, indent=1))
@@ -518,6 +523,18 @@ def transfer(config: TransferRunConfig, console: Console) -> None:
         config.out.parent.mkdir(parents=True, exist_ok=True)
         runs.write_json(config.out, entry)
     console.print(f"report: {write_report(run)}")
+
+
+def _end_stopped(replaces: bool, console: Console) -> NoReturn:
+    """Say how to go on with a study, and end as a command that was interrupted.
+
+    Args:
+        replaces: whether the command drops what there is, now this too.
+        console: where it is said.
+    """
+    how = "the same command without --replace" if replaces else "the same command"
+    console.print(f"stopped; {how} goes on")
+    raise SystemExit(INTERRUPTED)
 
 
 def tune_transfer(config: TuneTransferConfig, console: Console) -> None:
@@ -541,8 +558,7 @@ def tune_transfer(config: TuneTransferConfig, console: Console) -> None:
         if found is not None:
             bars("settings", 1, 1, "")
     if found is None:
-        console.print("stopped; the same command goes on")
-        raise SystemExit(INTERRUPTED)
+        _end_stopped(config.replace, console)
     for line in transfer_tuning.lines(found):
         console.print(line, markup=False)
     out = config.out or config.run / "arm_settings.json"
@@ -573,7 +589,8 @@ def forecast(config: ForecastConfig, console: Console) -> None:
     """Print what predictors say of targets, and how right they were where outcomes are known."""
     from uncap.evaluation import forecast as forecasts
 
-    stored, _ = experiment.stored_job(config.run)
+    stored, job = experiment.stored_job(config.run)
+    refuse_alone(config.run, job)
     trained = stored["train"]
     targets = config.targets or tuple(stored["held_out"])
     if not targets:

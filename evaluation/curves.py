@@ -34,7 +34,7 @@ from uncap.evaluation.unseen import position
 FOLDER = runs.TRANSFERS
 FINISHED = "curve.json"  # in a learner's folder, in place of its state
 DEMO_SEED = 10_000  # added to the seed of a learner that clones, for the starts of the episodes
-CRITIC_SEED = 20_000  # the same, for the source's rows on which its critic warms up
+CRITIC_SEED = 20_000  # the same, for the trained rows on which a critic warms up
 _MOST_ROWS = 64  # of the source, drawn, on which a critic warms up
 _TABLE = "mt24"  # all rows of the table, look-alikes apart, whatever else is registered
 _CLONE_BATCH = 512  # labelled states per minibatch of cloning
@@ -88,7 +88,7 @@ def settings_of(config: TransferConfig, which: Which) -> ArmSettings:
     if which.settings is not None:
         return which.settings
     if config.settings is None:
-        return ArmSettings()
+        return arm_settings.default(arm_of(which.kind))
     return arm_settings.of_arm(arm_settings.read(pathlib.Path(config.settings)), which.kind)
 
 
@@ -134,6 +134,7 @@ class Curve:
     Attributes:
         points: (environment steps, seconds, success) so far.
         last: outcomes of the last point's episodes, 0 or 1.
+        begins: the JSON part of the checkpoint that it begins with.
         diverged: simulations that were put back in its evaluations.
         invalid_actions: control steps of its evaluations whose action was not finite.
     """
@@ -164,7 +165,7 @@ class Curve:
         if self.arm.total:
             self.budget += runs.read_results(session.run).get("train", {}).get("env_steps", 0)
         begins = beginnings.beginning(which.kind, self.config, self.target, (source, meta))
-        self.source, self.specialists = begins.policy, begins.specialists
+        self.source, self.begins, self.specialists = begins
         self.learner = self._make_learner()
         if self.arm.begins != "nothing":
             self.learner.policy.adopt(self.source)
@@ -201,7 +202,9 @@ class Curve:
 
     @property
     def _ppo(self) -> PPOConfig:
-        return self.arm_settings.ppo(self.session.config.ppo, self._is_warm, self.budget)
+        is_trained = self.arm.begins != "nothing"
+        given = self.session.config.ppo
+        return self.arm_settings.ppo(given, self._is_warm, is_trained, self.budget)
 
     def measure(self) -> bool:
         """Learn, and evaluate along the way; False if stopped."""
@@ -256,7 +259,7 @@ class Curve:
     def _begin(self) -> bool:
         """Give the learner what it begins with; False if stopped."""
         policy = self.learner.policy
-        if self.arm.begins != "nothing":
+        if self.arm.begins != "nothing" or self.arm.demos:
             deviation = self._ppo.warm_deviation
             policy.log_std.data.fill_(float(np.log(deviation)))
         if self.arm.adapts and not meta_learning.train(
@@ -290,23 +293,23 @@ class Curve:
         seed = self.seed + DEMO_SEED
         episodes = (self.meta, self.target, self.number, seed, chosen.perturb)
         data = labelled(*episodes, self.session.config.engine)
-        updates, rate = chosen.clone_updates, chosen.clone_rate
+        updates, minibatch, rate = chosen.clone_updates, _CLONE_BATCH, chosen.clone_rate
         if self.arm.adapts:  # as the inner loop did
-            updates = meta_learning.MetaConfig.updates
-            rate = meta_learning.MetaConfig.inner_rate
+            inner = meta_learning.MetaConfig
+            updates, minibatch, rate = inner.updates, inner.minibatch, inner.inner_rate
         rng = np.random.default_rng(np.random.SeedSequence([seed, 5]))
-        meta_learning.adapt(self.learner.policy, data, updates, _CLONE_BATCH, rate, rng)
+        meta_learning.adapt(self.learner.policy, data, updates, minibatch, rate, rng)
 
     def _warm_critic(self) -> None:
-        """Train the critic on rollouts of the policy on the source's own rows."""
+        """Train the critic on rollouts of the policy on the rows that it was trained on."""
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, 6]))
-        tasks = np.array(self.meta["tasks"])
+        tasks = np.array(self.begins["tasks"])
         most = min(_MOST_ROWS, self.config.num_envs)
         rows = tuple(tasks[np.sort(rng.permutation(len(tasks))[:most])].tolist())
         updates = self.arm_settings.source_critic
         ppo = dataclasses.replace(self._ppo, critic_warmup=updates)
         config = dataclasses.replace(self.learner.config, ppo=ppo)
-        there = Learner(rows, config, self.seed + CRITIC_SEED, self.meta["known"])
+        there = Learner(rows, config, self.seed + CRITIC_SEED, self.begins["known"])
         # an adapter, or a vector that is learned, changes little yet
         there.policy.adopt(self.learner.policy if self.trains == "all" else self.source)
         there.learn(updates * ppo.warm_rollout * self.config.num_envs, lambda: self._goes_on(0.5))

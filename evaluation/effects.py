@@ -196,6 +196,7 @@ def job_to_resume(run: pathlib.Path, job: JobConfig, seed: int, config: TrainCon
         ValueError: a flag that cannot be changed, or not any more.
     """
     results = runs.read_results(run)
+    waiting = set(targets_of(job)) - set(results.get("transfer", ()))
     values: dict[tuple[str, ...], Any] = {}
     stored = dataclasses.replace(config, job=job, seed=seed)
     for flag in flags(config):
@@ -204,7 +205,7 @@ def job_to_resume(run: pathlib.Path, job: JobConfig, seed: int, config: TrainCon
         value = flag.get(config)
         if flag.key not in NEW_ONLY and _same(value, flag.get(stored)):
             continue  # as it is anyway
-        problem = _unchangeable(flag.key, job, results) or _half_done(flag.key, run)
+        problem = _unchangeable(flag.key, job, results) or _half_done(flag.key, run, waiting)
         if problem:
             raise ValueError(f"{flag.name} cannot be changed in {run}: {problem}")
         values[flag.path] = value
@@ -237,11 +238,17 @@ def _unchangeable(key: str, job: JobConfig, results: Mapping[str, Any]) -> str |
     return f"it would be another training (what can be: {allowed})"
 
 
-def _half_done(key: str, run: pathlib.Path) -> str | None:
-    """Why a flag of a transfer cannot be changed while one is half done: curves of two kinds."""
+def _half_done(key: str, run: pathlib.Path, waiting: Collection[str]) -> str | None:
+    """Why a flag of a transfer cannot be changed while one is half done: curves of two kinds.
+
+    Args:
+        key: of the flag.
+        run: its folder.
+        waiting: targets of the job that are not done. Others are those of `transfer`.
+    """
     if key == "transfer.seeds" or not _is_one_of(key, WHILE_TRANSFERRING):
         return None
-    begun = half_done(run)
+    begun = [folder for folder in half_done(run) if folder.name in waiting]
     if not begun:
         return None
     target, *_ = begun

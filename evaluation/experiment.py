@@ -7,19 +7,20 @@ import dataclasses
 import pathlib
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from uncap.agents import checkpoints, exported
 from uncap.agents.memory import has_belief
 from uncap.agents.policy import Acting, load_policy
-from uncap.envs import TaskSet, rewards
+from uncap.envs import CLOSURES, TaskSet, rewards
 from uncap.envs.closures import named_set
 from uncap.envs.conditioning import UNSEEN, vectors
 from uncap.envs.opengl import RenderingUnavailable
 from uncap.envs.pool import VARIANT_STREAMS
 from uncap.evaluation import beliefs, runs, unseen
 from uncap.evaluation.config import JobConfig
-from uncap.evaluation.curves import FOLDER
+from uncap.evaluation.curves import FOLDER, Which
 from uncap.evaluation.kept import Kept
 from uncap.evaluation.metrics import read_metrics
 from uncap.evaluation.protocol import (
@@ -268,21 +269,44 @@ def transfer_rows(session: Session, targets: Sequence[str], replace: bool = Fals
     if replace:
         for target in targets:
             forget_transfer(run, target)
-    entries = {} if replace else runs.read_results(run).get("transfer", {})
+    entries = runs.read_results(run).get("transfer", {})
 
     def on_target(target: str, entry: dict) -> None:
         runs.update_results(run, transfer={target: entry})
-        forget_transfer(run, target)
+        forget_learners(run, target, entry)
 
     return transfer(source, meta, targets, session, on_target, entries)
 
 
 def forget_transfer(run: pathlib.Path, target: str) -> None:
-    """Remove what a transfer to a target would go on from."""
+    """Remove what there is of a target: its results, and what a transfer would go on from."""
+    runs.forget_target(run, target)
     folder = run / FOLDER / target
     shutil.rmtree(folder, ignore_errors=True)
-    with contextlib.suppress(OSError):  # others are there, or none ever was
-        folder.parent.rmdir()
+    _remove_empty(folder.parent)
+
+
+def forget_learners(run: pathlib.Path, target: str, entry: Mapping[str, Any]) -> None:
+    """Remove the folders of the learners whose curves are in a target's results.
+
+    Others may have begun by another command, which goes on from their folders.
+
+    Args:
+        run: its folder.
+        target: a row.
+        entry: of the target in results.json.
+    """
+    for kind, curves in entry.get("curves", {}).items():
+        for curve in curves:
+            which = Which(CLOSURES[target], kind, curve["seed"])
+            shutil.rmtree(which.folder(run), ignore_errors=True)
+    _remove_empty(run / FOLDER / target)
+    _remove_empty(run / FOLDER)
+
+
+def _remove_empty(folder: pathlib.Path) -> None:
+    with contextlib.suppress(OSError):  # something is in it, or it never was
+        folder.rmdir()
 
 
 class Stopwatch:

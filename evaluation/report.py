@@ -220,8 +220,8 @@ def _sorted_success_figure(parts: Mapping[str, Mapping], what: str) -> Figure:
 def _with_errors(parts: Sequence[Mapping]) -> tuple[list[float], list[list[float]]]:
     """Success of each part, and how far its interval reaches below and above it."""
     success = [part["success"] for part in parts]
-    below = [max(0, part["success"] - part["low"]) for part in parts]
-    above = [max(0, part["high"] - part["success"]) for part in parts]
+    below = [max(0.0, part["success"] - part["low"]) for part in parts]
+    above = [max(0.0, part["high"] - part["success"]) for part in parts]
     return success, [below, above]
 
 

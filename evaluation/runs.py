@@ -317,6 +317,13 @@ def update_results(run: pathlib.Path, **entries: Any) -> dict:
     return results
 
 
+def forget_target(run: pathlib.Path, target: str) -> None:
+    """Remove a target of transfers from results.json, if it is there."""
+    results = read_results(run)
+    if results.get("transfer", {}).pop(target, None):
+        write_json(run / "results.json", results)
+
+
 def machine() -> dict[str, Any]:
     """Processor, cores and operating system, for the reader of a number."""
     return {

@@ -272,7 +272,7 @@ def _measured(success: np.ndarray) -> dict[str, float]:
     """The measures of success (tests, rows)."""
     untaught, after = success[0], success[1:]
     last = after[-1]
-    lost = after[:, :-1].max(0) - last[:-1]
+    lost = after[:-1, :-1].max(0) - last[:-1]  # below 0 where the row is at its best at the end
     rows = np.arange(1, len(last))
     before_it_is_learned = after[rows - 1, rows]
     return {

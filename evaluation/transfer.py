@@ -116,6 +116,11 @@ def check(
     run, config = session.run, session.config.transfer
     if meta.get("acts_only"):
         raise runs.RunError(f"{run} has no critic to transfer: train a run of your own")
+    if meta["algorithm"] != "ppo":
+        raise runs.RunError(
+            f"{run} was trained by {meta['algorithm']}: what is transferred goes on by ppo, and "
+            "needs a run of --algorithm ppo"
+        )
     if has_memory(source):
         raise runs.RunError(
             f"{run} has a memory, which is not transferred: `evaluate --attempts` measures what it "

@@ -20,7 +20,7 @@ from uncap.agents.files import write_json
 from uncap.agents.policy import load_policy
 from uncap.envs import CLOSURES
 from uncap.evaluation import runs
-from uncap.evaluation.arm_settings import ArmSettings, space
+from uncap.evaluation.arm_settings import ArmSettings, default, space
 from uncap.evaluation.arms import arm_of
 from uncap.evaluation.curves import FINISHED, Which, common
 from uncap.evaluation.processes import do_all
@@ -41,7 +41,7 @@ def drawn(name: str, trials: int, seed: int) -> list[ArmSettings]:
     """
     values = space(arm_of(name))
     rng = np.random.default_rng(np.random.SeedSequence([seed, *name.encode()]))
-    found = [ArmSettings()]
+    found = [default(arm_of(name))]
     tried: set[tuple[int, ...]] = set()
     combinations = int(np.prod([len(choices) for choices in values.values()]))
     while len(found) < trials and len(tried) < combinations:

@@ -17,7 +17,18 @@ from uncap.agents.config import DaggerConfig, LearnerConfig, NetworkConfig, PPOC
 from uncap.agents.learner import Learner
 from uncap.agents.policy import load_policy
 from uncap.envs import CLOSURES
-from uncap.evaluation import arms, beginnings, cli, curves, experiment, report, runs, single_task
+from uncap.evaluation import (
+    arms,
+    beginnings,
+    cli,
+    curves,
+    experiment,
+    report,
+    runs,
+    single_task,
+    transfer,
+)
+from uncap.evaluation.arm_settings import ArmSettings
 from uncap.evaluation.config import TransferConfig
 from uncap.evaluation.training import Session
 
@@ -86,6 +97,7 @@ def test_demonstrations_have_a_control_that_uses_them_from_nothing():
         "noise",
         "demos_from_nothing-1",
         "demos_from_nothing-5",
+        "demos_then_rl_from_nothing-1",
     )
     cheap = arms.default_controls((), False, TOLD)
     expensive = set(arms.default_controls((), True, TOLD)) - set(cheap)
@@ -133,6 +145,13 @@ def test_controls_that_cannot_be_are_none_of_the_defaults(source, controls):
 def test_an_arm_that_cannot_be_gets_one_line(name, source, says):
     with pytest.raises(ValueError, match=says):
         arms.check(("zero_shot", name), source)
+
+
+def test_a_run_that_no_arm_begins_with_gets_one_line():
+    beside = arms.Source("parameters", 2, ("unrelated", "memory"))
+    says = "^--unrelated has no effect: none of these arms begins with it: zero_shot, attempts-2$"
+    with pytest.raises(ValueError, match=says):
+        arms.check(("zero_shot", "attempts-2"), beside)
 
 
 def test_what_arms_need_is_there():
@@ -398,6 +417,33 @@ def test_a_run_that_is_no_unrelated_one_gets_one_line(run, tmp_path):
     other = stored.make_run(tmp_path / "other", wider)
     with pytest.raises(ValueError, match="with another network than the source"):
         said(*words, "--unrelated", str(other))
+
+
+def test_a_policy_that_ppo_cannot_go_on_with_gets_one_line(run):
+    source, meta = load_policy(run / "checkpoint")
+    session = Session(run, JOB, 0, always, lambda: False)
+    with pytest.raises(ValueError, match="was trained by sac: .* needs a run of --algorithm ppo"):
+        transfer.check(session, source, {**meta, "algorithm": "sac"}, (TARGET,), ("fine_tune",))
+
+
+def test_a_critic_warms_up_on_the_rows_that_its_own_policy_was_trained_on(
+    run, tmp_path, monkeypatch
+):
+    job = dataclasses.replace(JOB, task_set="bottle,valve:mug")
+    other = stored.make_run(tmp_path / "unrelated", job)
+    changed = dataclasses.replace(JOB.transfer, unrelated=str(other))
+    session = Session(run, dataclasses.replace(JOB, transfer=changed), 0, always, lambda: False)
+    rows = []
+    make = curves.Learner
+    monkeypatch.setattr(curves, "Learner", lambda names, *a: rows.append(names) or make(names, *a))
+    for name in ("unrelated", "fine_tune"):
+        chosen = ArmSettings(source_critic=1, rollout=4)
+        which = curves.Which(CLOSURES[TARGET], name, 0, chosen)
+        source, meta = load_policy(run / "checkpoint")
+        curves.Curve(source, meta, which, session)._warm_critic()
+    unrelated, own = rows[1::2]  # after the learner on the target, each
+    assert set(unrelated) == {"bottle", "valve"}
+    assert set(own) <= set(meta["tasks"])
 
 
 def test_nothing_that_has_seen_a_target_stands_beside_it(run, tmp_path):

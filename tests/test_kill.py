@@ -457,6 +457,41 @@ def test_a_transfer_of_another_budget_is_refused_unless_told(run, quick_points):
     assert success_of(second)["scratch"][0]["steps"] == [0, 24]
 
 
+def test_a_transfer_that_replaces_another_goes_on_without_that_flag(run, tmp_path, quick_points):
+    other = shutil.copytree(run, tmp_path / "other")
+    whole = experiment.transfer_run(session(other, env_steps=24), "mug")
+    experiment.transfer_run(session(run), "mug")
+    folder = run / "transfer" / "mug" / "scratch-0"
+
+    def kill(*_) -> None:
+        if (folder / checkpoints.FILE).exists():
+            raise Killed
+
+    with pytest.raises(Killed):
+        experiment.transfer_run(session(run, kill, env_steps=24), "mug", replace=True)
+    assert "mug" not in runs.read_results(run).get("transfer", {})
+    assert folder.exists()
+    assert success_of(experiment.transfer_run(session(run, env_steps=24), "mug")) == success_of(
+        whole
+    )
+
+
+def test_what_another_command_has_begun_is_left_alone(run, quick_points):
+    begun = run / "transfer" / "mug" / "demos-1-0"
+
+    def kill(*_) -> None:
+        if (begun / curves.FINISHED).exists():
+            raise Killed
+
+    with pytest.raises(Killed):
+        experiment.transfer_run(session(run, kill, methods=("demos-1", "fine_tune")), "mug")
+    experiment.transfer_run(session(run), "mug")
+    assert (begun / curves.FINISHED).exists()
+    assert not (begun.parent / "scratch-0").exists()
+    experiment.transfer_run(session(run, methods=("demos-1", "fine_tune")), "mug")
+    assert not (run / "transfer").exists()
+
+
 @pytest.fixture
 def settings(tmp_path) -> str:
     """A file of settings of arms."""
@@ -497,7 +532,10 @@ def test_a_transfer_with_a_file_of_settings_goes_on_with_it_only(run, settings, 
     assert experiment.transfer_run(session(run, settings=settings), "mug") is not None
 
 
-def test_runs_beside_a_transfer_are_remembered_where_learners_are_added(run, quick_points):
+def test_runs_beside_a_transfer_are_remembered_where_learners_are_added(
+    run, quick_points, monkeypatch
+):
+    monkeypatch.setattr(transfer.arms, "check", lambda *_: None)  # no arm begins with the run
     first = experiment.transfer_run(session(run, memory="there"), "mug")
     added = experiment.transfer_run(session(run, seeds=2), "mug")
     assert [entry_of(found)["memory"] for found in (first, added)] == ["there", "there"]

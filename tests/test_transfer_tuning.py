@@ -21,7 +21,7 @@ from uncap.agents.policy import load_policy
 from uncap.envs import CLOSURES
 from uncap.envs.opengl import RenderingUnavailable
 from uncap.evaluation import arm_settings, arms, cli, curves, runs, transfer_tuning
-from uncap.evaluation.arm_settings import ArmSettings
+from uncap.evaluation.arm_settings import ArmSettings, default
 from uncap.evaluation.config import TransferConfig
 from uncap.evaluation.training import Session
 
@@ -79,6 +79,7 @@ def test_what_makes_no_difference_is_not_tried():
     assert "source_critic" not in space("scratch")
     assert "clone_rate" in space("demos-1")
     assert "rate" not in space("demos-1")
+    assert space("reptile-1") == space("fomaml-1") == {"perturb"}  # they clone as they were trained
     assert space("demos_then_rl-1") >= space("demos-1") | space("fine_tune")
 
 
@@ -88,14 +89,41 @@ def test_what_makes_no_difference_is_not_tried():
 def test_settings_are_those_of_ppo_for_its_beginning():
     given = PPOConfig()
     chosen = ArmSettings(rate=1e-4, deviation=0.1, rollout=40, falls=True, critic_warmup=0)
-    warm = chosen.ppo(given, True, 1000)
+    warm = chosen.ppo(given, True, True, 1000)
     assert (warm.warm_learning_rate, warm.warm_deviation, warm.warm_rollout) == (1e-4, 0.1, 40)
     assert (warm.learning_rate, warm.deviations) == (given.learning_rate, given.deviations)
     assert (warm.critic_warmup, warm.anneal_steps) == (0, 1000)
-    cold = chosen.ppo(given, False, 1000)
+    cold = chosen.ppo(given, False, False, 1000)
     assert (cold.learning_rate, cold.rollout, cold.deviations[0]) == (1e-4, 40, (0, 0.1))
     assert all(deviation <= 0.1 for _, deviation in cold.deviations)
-    assert ArmSettings().ppo(given, True, 1000) == given
+    assert ArmSettings().ppo(given, True, False, 1000) == given
+
+
+def test_a_critic_that_was_warmed_up_on_the_source_takes_nothing_of_the_budget():
+    given = PPOConfig(critic_warmup=5)
+    assert ArmSettings().ppo(given, True, True, 1000).critic_warmup == 0
+    assert ArmSettings(critic_warmup=2).ppo(given, True, True, 1000).critic_warmup == 2
+    assert ArmSettings(source_critic=0).ppo(given, True, True, 1000).critic_warmup == 5
+
+
+def test_what_clones_from_nothing_has_a_small_plain_network_by_default():
+    given = NetworkConfig(body="film", width=384)
+    of_demos = default(arms.ARMS["demos_from_nothing"]).network(given)
+    assert (of_demos.body, of_demos.width) == ("mlp", 256)
+    assert default(arms.ARMS["scratch"]).network(given) == given
+
+
+def test_a_file_of_settings_says_what_it_does_not_cover(tmp_path):
+    path = tmp_path / "settings.json"
+    tried = {"chosen": {"clone_updates": 3}, "tried": []}
+    path.write_text(json.dumps({"arms": {"demos-5": tried}, "budget": 1000}))
+    names = ("zero_shot", "demos-1", "fine_tune")
+    found = arm_settings.notes(path, names, 2000)
+    assert [line.removeprefix(f"{path} ") for line in found] == [
+        "has no settings for fine_tune: they have the defaults",
+        "was chosen with 1,000 environment steps, not 2,000",
+    ]
+    assert arm_settings.notes(path, ("zero_shot", "demos-1"), 1000) == []
 
 
 def learner(**ppo) -> Learner:
