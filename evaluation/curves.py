@@ -27,6 +27,7 @@ from uncap.evaluation import arm_settings, beginnings, runs
 from uncap.evaluation.arm_settings import ArmSettings
 from uncap.evaluation.arms import ARMS, RUNS, Arm, arm_of, named_runs, parted
 from uncap.evaluation.config import JobConfig, TransferConfig
+from uncap.evaluation.gains import outcomes_of
 from uncap.evaluation.protocol import EVALUATION_SEED, Episode, evaluate, spread, summary
 from uncap.evaluation.training import SAVES, Session
 from uncap.evaluation.unseen import position
@@ -133,7 +134,7 @@ class Curve:
 
     Attributes:
         points: (environment steps, seconds, success) so far.
-        last: outcomes of the last point's episodes, 0 or 1.
+        outcomes: of each point's episodes, 0 or 1, of start 0, 1 and so on.
         begins: the JSON part of the checkpoint that it begins with.
         diverged: simulations that were put back in its evaluations.
         invalid_actions: control steps of its evaluations whose action was not finite.
@@ -155,7 +156,7 @@ class Curve:
             self.settings["arm"] = vars(self.arm_settings)
         self.folder = which.folder(session.run)
         self.points: list[tuple[int, float, float]] = []
-        self.last: list[int] = []
+        self.outcomes: list[list[int]] = []
         self.diverged = 0
         self.invalid_actions = 0
         self._saved = 0  # parts of the budget
@@ -353,7 +354,7 @@ class Curve:
         table = self._evaluated((self.target,), episodes, self.told)
         found = summary(table)
         self.points.append((self.learner.env_steps, round(seconds, 2), found["mean_success"]))
-        self.last = [int(episode.success) for episode in table]
+        self.outcomes.append(_outcomes(table))
         self.diverged += found["diverged"]
         self.invalid_actions += found["invalid_actions"]
         self._save()
@@ -376,19 +377,21 @@ class Curve:
         self._evaluating += time.perf_counter() - began
         return table
 
-    def _on_sources(self) -> float | None:
+    def _on_sources(self) -> dict[str, Any]:
         """Success on the rows of the source; None of what never was, or cannot be, at home there.
 
+        Beside it are the outcomes, by row and start: the same of all learners.
         With a head per row the target's is none of theirs; a vector that was learned for the
         target replaces what is told of every row.
         """
         if self.arm.begins != "source" or self.arm.told != "own":
-            return None
+            return {"sources": None}
         if self.source.network.head == "per_task" or self.trains == "conditioning":
-            return None
+            return {"sources": None}
         rows = tuple(self.meta["tasks"])
         measured, episodes = spread(rows, self.config.source_quota, self.config.episodes, None)
-        return summary(self._evaluated(measured, episodes, self.conditioning))["mean_success"]
+        table = self._evaluated(measured, episodes, self.conditioning)
+        return {"sources": summary(table)["mean_success"], "source_outcomes": _outcomes(table)}
 
     def _of_specialists(self) -> dict[str, float]:
         """Zero-shot success of each specialist on the target."""
@@ -416,7 +419,7 @@ class Curve:
         state = {
             "settings": self.settings,
             "points": self.points,
-            "last": self.last,
+            "outcomes": self.outcomes,
             "diverged": self.diverged,
             "invalid_actions": self.invalid_actions,
             "seconds": time.perf_counter() - self._began,
@@ -433,7 +436,7 @@ class Curve:
         self._best.load(meta["beside"])
         self._leash.load(meta["beside"].get("leash", {}))  # older states have none
         self.points = [tuple(point) for point in kept["points"]]
-        self.last = kept["last"]
+        self.outcomes = outcomes_of({**kept, "success": kept["points"]})
         self.diverged = kept["diverged"]
         self.invalid_actions = kept["invalid_actions"]
         self._began -= kept["seconds"]
@@ -447,8 +450,8 @@ class Curve:
             "steps": list(steps),
             "seconds": list(spent),
             "success": list(success),
-            "last": self.last,
-            "sources": self._on_sources(),
+            "outcomes": self.outcomes,
+            **self._on_sources(),
             "diverged": self.diverged,
             "invalid_actions": self.invalid_actions,
         }
@@ -458,6 +461,11 @@ class Curve:
         learned = {"settings": self.settings, "curve": curve, "seconds": seconds}
         write_json(self.folder / FINISHED, learned)
         (self.folder / checkpoints.FILE).unlink()
+
+
+def _outcomes(table: Sequence[Episode]) -> list[int]:
+    """Whether each episode succeeded, 0 or 1."""
+    return [int(episode.success) for episode in table]
 
 
 class _Best:
@@ -542,7 +550,7 @@ def attempts(which: Which, session: Session, source: beginnings.Loaded) -> None:
         attempts=number,
     )
     outcomes = [
-        [int(episode.success) for episode in table if episode.attempt == attempt]
+        _outcomes([episode for episode in table if episode.attempt == attempt])
         for attempt in range(number)
     ]
     length = meta["episode_steps"] or which.target.steps
@@ -551,7 +559,7 @@ def attempts(which: Which, session: Session, source: beginnings.Loaded) -> None:
         "seed": which.seed,
         "steps": [attempt * length for attempt in range(number)],
         "success": [float(np.mean(of_attempt)) for of_attempt in outcomes],
-        "last": outcomes[-1],
+        "outcomes": outcomes,
         "sources": None,
         "diverged": found["diverged"],
         "invalid_actions": found["invalid_actions"],

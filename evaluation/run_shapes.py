@@ -51,19 +51,24 @@ _COLUMNS = fields(
     {
         **_FAULTS,
         "seconds": listed(number),
-        "last": listed(count),
+        "outcomes": listed(listed(count)),
+        "last": listed(count),  # older ones: outcomes of the last point only
         "sources": optional(share),
+        "source_outcomes": listed(count),
         "specialists": mapped(share),
     },
 )
 
 
 def _curve(value: Any, place: str) -> str | None:
-    """A learning curve: as many numbers of steps as of successes."""
+    """A learning curve: as many numbers of steps as of successes, and of lists of outcomes."""
     if problem := _COLUMNS(value, place):
         return problem
-    same = len(value["steps"]) == len(value["success"]) > 0
-    return None if same else f"{place} must have a success for each number of steps"
+    points = len(value["steps"])
+    if not points == len(value["success"]) > 0:
+        return f"{place} must have a success for each number of steps"
+    same = len(value.get("outcomes", value["steps"])) == points
+    return None if same else f"{place} must have outcomes for each number of steps"
 
 
 def _new_curve(value: Any, place: str) -> str | None:
@@ -96,7 +101,12 @@ _TRANSFER = fields(
         "zero_shot_episodes": count,
         "reached": mapped(mapped(mapped(anything))),
         "interval": mapped(listed(number)),
+        "area_interval": mapped(listed(number)),
         "gain": mapped(listed(number)),
+        "gap": mapped(listed(number)),
+        "jumpstarts": mapped(listed(number)),
+        "lost": mapped(listed(number)),
+        "n": mapped(mapped(count)),
         "sources": mapped(share),
         "best_control": optional(text),
         "jumpstart": number,

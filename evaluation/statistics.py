@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,6 +22,7 @@ from scipy.stats import CensoredData, binomtest, ecdf
 
 Z_95 = 1.959964  # 0.975 quantile of the standard normal distribution
 PERCENTILES_95 = (2.5, 97.5)
+DRAWS = 2000  # resamples of a bootstrap
 Interval = tuple[float, float, float]  # a value, and the ends of its interval
 
 
@@ -155,7 +157,7 @@ def stratified_bootstrap(
     scores: np.ndarray,
     rng: np.random.Generator,
     statistic: Callable[[np.ndarray], float] = iqm,
-    draws: int = 2000,
+    draws: int = DRAWS,
 ) -> tuple[float, float]:
     """95 % percentile bootstrap interval with tasks as strata (Agarwal et al., 2021).
 
@@ -170,12 +172,7 @@ def stratified_bootstrap(
     scores = np.atleast_2d(scores)
     picks = rng.integers(len(scores), size=(draws, *scores.shape))  # (draws, runs, tasks)
     values = [statistic(np.take_along_axis(scores, pick, axis=0)) for pick in picks]
-    return _percentile_interval(values)
-
-
-def _percentile_interval(values: np.ndarray | Sequence[float]) -> tuple[float, float]:
-    low, high = np.percentile(values, PERCENTILES_95)
-    return float(low), float(high)
+    return percentile_interval(values)
 
 
 def steps_to_threshold(
@@ -192,13 +189,40 @@ def steps_to_threshold(
         The first point from which on all have at least that success; None if the last has not
         (censored).
     """
-    found = None
-    for count, value in zip(steps, success, strict=True):
-        if value < threshold:
-            found = None
-        elif found is None:
-            found = count
-    return found
+    first = int(_first_of_the_rest(success, threshold))
+    return steps[first] if first < len(steps) else None
+
+
+def _first_of_the_rest(success: ArrayLike, threshold: float) -> np.ndarray:
+    """The first point from which on all have a success, the number of points if none.
+
+    Args:
+        success: (..., points).
+        threshold: that success.
+
+    Returns:
+        (...), whole numbers.
+    """
+    reaches = np.asarray(success) >= threshold
+    stays = np.logical_and.accumulate(reaches[..., ::-1], axis=-1)  # from the last point back
+    return reaches.shape[-1] - stays.sum(-1)
+
+
+def times_to_threshold(times: ArrayLike, success: np.ndarray, threshold: float) -> np.ndarray:
+    """`steps_to_threshold` of many curves at once.
+
+    Args:
+        times: (seeds, points) environment steps, or seconds.
+        success: (..., seeds, points) success at each.
+        threshold: success that has to be reached.
+
+    Returns:
+        (..., seeds) times; infinity where it is not reached for good.
+    """
+    first = _first_of_the_rest(success, threshold)
+    seeds = np.arange(first.shape[-1])
+    never = np.full((len(seeds), 1), np.inf)
+    return np.concatenate([np.asarray(times, float), never], axis=1)[seeds, first]
 
 
 def median_time(times: Sequence[float | None], limits: Sequence[float]) -> float | None:
@@ -225,65 +249,146 @@ def median_time(times: Sequence[float | None], limits: Sequence[float]) -> float
     return float(reached[0]) if len(reached) else None
 
 
-def mean_interval(outcomes: ArrayLike, rng: np.random.Generator, draws: int = 2000) -> Interval:
-    """Mean of outcomes with its 95 % bootstrap interval over seeds and starts.
+def median_times(times: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """`median_time` of many samples at once (scipy takes one at a time).
 
     Args:
-        outcomes: (seeds, starts).
-        rng: of the resampling.
-        draws: how many resamples.
+        times: (samples, runs); infinity where a run was not there within its limit.
+        limits: (samples, runs): when each run was given up.
+
+    Returns:
+        (samples,) medians; infinity where a median is not within the limits.
     """
-    scores = np.atleast_2d(np.asarray(outcomes, float))
-    values = _resampled_means(scores, rng, draws, None)
-    return float(scores.mean()), *_percentile_interval(values)
+    there = np.isfinite(times)
+    ends = np.where(there, times, limits)
+    # by time; of the same time, those that are there before those that were given up
+    order = np.lexsort((~there, ends), axis=-1)
+    there, ends = (np.take_along_axis(each, order, axis=-1) for each in (there, ends))
+    at_risk = np.arange(ends.shape[-1], 0, -1)
+    reached = np.cumprod(1 - there / at_risk, axis=-1) <= 0.5 + 1e-9
+    first = reached.argmax(-1)
+    medians = np.take_along_axis(ends, first[:, None], axis=-1)[:, 0]
+    return np.where(reached.any(-1), medians, np.inf)
 
 
-def difference_interval(
-    first: ArrayLike, second: ArrayLike, rng: np.random.Generator, draws: int = 2000
-) -> Interval:
-    """Second mean less the first, paired by starts, with its 95 % bootstrap interval.
+def percentile_interval(values: ArrayLike) -> tuple[float, float]:
+    """The 95 % interval of resampled values, (draws,)."""
+    low, high = np.percentile(np.asarray(values, float), PERCENTILES_95)
+    return float(low), float(high)
 
-    Starts are resampled for both together, seeds for each on its own.
+
+def censored_interval(times: np.ndarray) -> tuple[float | None, float | None]:
+    """The 95 % interval of resampled times, (draws,), of which some are infinite.
+
+    Its ends are times that occur, as nothing lies between a time and never; None: never.
+    """
+    low, high = PERCENTILES_95
+    ends = np.percentile(times, low, method="lower"), np.percentile(times, high, method="higher")
+    first, last = (float(end) if np.isfinite(end) else None for end in ends)
+    return first, last
+
+
+class Resampled(NamedTuple):
+    """The learning curves of some seeds, resampled, see `resample`.
+
+    Attributes:
+        success: (draws, seeds, points): the curves of all seeds, over the starts that were drawn;
+            nan at points without starts.
+        seeds: (draws, seeds): numbers of the seeds that were drawn.
+    """
+
+    success: np.ndarray
+    seeds: np.ndarray
+
+    def drawn(self, values: np.ndarray) -> np.ndarray:
+        """Of values of all seeds, (draws, seeds) or (seeds,), those of the seeds drawn."""
+        return np.take_along_axis(np.broadcast_to(values, self.seeds.shape), self.seeds, axis=1)
+
+    def means(self, values: np.ndarray) -> np.ndarray:
+        """Means (draws,) over the seeds drawn of values of all seeds, (draws, seeds)."""
+        return self.drawn(values).mean(1)
+
+
+def padded(outcomes: Sequence[Sequence[Sequence[int]]]) -> np.ndarray:
+    """Outcomes of seeds, points and starts as one array.
 
     Args:
-        first: (seeds, starts) outcomes.
-        second: (other seeds, the same starts).
+        outcomes: by seed and point, of start 0, 1 and so on: as many as a point has.
+
+    Returns:
+        (seeds, points, starts); nan where a point has no such start.
+    """
+    most = max(len(point) for curve in outcomes for point in curve)
+    found = np.full((len(outcomes), len(outcomes[0]), most), np.nan)
+    for of_seed, curve in zip(found, outcomes, strict=True):
+        for row, point in zip(of_seed, curve, strict=True):
+            row[: len(point)] = point
+    return found
+
+
+def draw_starts(counts: Iterable[int], rng: np.random.Generator, draws: int = DRAWS) -> np.ndarray:
+    """Starts, drawn with replacement in strata: those that the same points were measured from.
+
+    So a point with fewer starts than another has as many in each draw.
+
+    Args:
+        counts: of starts 0, 1 and so on of all points.
         rng: of the resampling.
         draws: how many resamples.
 
-    Raises:
-        ValueError: not the same number of starts.
+    Returns:
+        (draws, starts): how often each start is drawn.
     """
-    a, b = (np.atleast_2d(np.asarray(outcomes, float)) for outcomes in (first, second))
-    if a.shape[1] != b.shape[1]:
-        raise ValueError(f"need the same starts, not {a.shape[1]} and {b.shape[1]}")
-    starts = rng.integers(a.shape[1], size=(draws, a.shape[1]))
-    values = _resampled_means(b, rng, draws, starts) - _resampled_means(a, rng, draws, starts)
-    return float(b.mean() - a.mean()), *_percentile_interval(values)
+    sizes = np.diff(sorted({0, *counts}))
+    strata = [rng.multinomial(size, np.full(size, 1 / size), size=draws) for size in sizes]
+    return np.concatenate([np.zeros((draws, 0), int), *strata], axis=1)
 
 
-def _resampled_means(
-    scores: np.ndarray, rng: np.random.Generator, draws: int, starts: np.ndarray | None
-) -> np.ndarray:
-    """Means (draws,) of scores (seeds, starts), both drawn with replacement."""
-    seeds, count = scores.shape
-    if starts is None:
-        starts = rng.integers(count, size=(draws, count))
-    picked = rng.integers(seeds, size=(draws, seeds))
-    of_seeds = scores[picked].mean(1)  # (draws, starts)
-    return np.take_along_axis(of_seeds, starts, axis=1).mean(1)
+def resample(outcomes: np.ndarray, starts: np.ndarray, rng: np.random.Generator) -> Resampled:
+    """Learning curves of which seeds and starts are drawn with replacement.
+
+    All points and seeds have the same starts in a draw; what is resampled with the same `starts`
+    is paired by them. Seeds are drawn for each call on their own.
+
+    Args:
+        outcomes: see `padded`.
+        starts: (draws, at least as many starts): how often each is drawn, see `draw_starts`.
+        rng: of the drawing of seeds.
+    """
+    seeds, _, count = outcomes.shape
+    often = starts[:, :count].astype(float)
+    known = (~np.isnan(outcomes)).astype(float)
+    successes, episodes = (
+        np.moveaxis(np.tensordot(each, often, axes=(2, 1)), 2, 0)  # (draws, seeds, points)
+        for each in (np.nan_to_num(outcomes), known)
+    )
+    success = np.full_like(successes, np.nan)
+    np.divide(successes, episodes, out=success, where=episodes > 0)
+    return Resampled(success, rng.integers(seeds, size=(len(starts), seeds)))
 
 
-def area(steps: Sequence[int], success: Sequence[float]) -> float:
-    """Area under a learning curve (Taylor & Stone, 2009), divided by its range of steps.
+def area_weights(steps: Sequence[float], until: float) -> np.ndarray:
+    """What each point counts in a curve's mean height, by the trapezoidal rule.
+
+    Weighted so, success adds up to the area under the curve (Taylor & Stone, 2009), divided by its
+    steps. Before its first and after its last point a curve is as at that point.
 
     Args:
         steps: (points,) environment steps, ascending.
-        success: (points,) success at each.
+        until: steps at which the area ends, more than 0; it begins at 0.
 
     Returns:
-        The curve's mean height by the trapezoidal rule; the height of a single point.
+        (points,) weights, which add up to 1.
     """
-    if len(steps) < 2:
-        return float(success[0])
-    return float(np.trapezoid(success, steps) / (steps[-1] - steps[0]))
+    points = np.asarray(steps, float)
+    ends = np.minimum(points, until)
+    widths = np.diff(ends)  # of the stretches between points, as far as they count
+    middles = (ends[1:] + ends[:-1]) / 2
+    lengths = np.maximum(np.diff(points), np.finfo(float).tiny)
+    to_later = widths * (middles - points[:-1]) / lengths
+    weights = np.zeros(len(points))
+    weights[0] += ends[0]
+    weights[:-1] += widths - to_later
+    weights[1:] += to_later
+    weights[-1] += max(0.0, until - points[-1])
+    return weights / until

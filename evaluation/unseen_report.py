@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 
 from uncap.envs import CLOSURES, named_set
 from uncap.evaluation.arms import CONTROLS, parted, spaced
-from uncap.evaluation.gains import THRESHOLDS, arm_numbers, choice_in_words
+from uncap.evaluation.gains import THRESHOLDS, arm_cells, choice_in_words
 from uncap.evaluation.pages import (
     BLACK,
     BLUE,
@@ -310,6 +311,7 @@ def transfer_section(target: str, entry: Mapping) -> str:
     return (
         f"<h2>Transfer to {html.escape(target)}</h2>"
         + picture(_curves_figure(entry["curves"]))
+        + _arms_table(entry)
         + _transfer_table(entry)
         + _controls_in_words(entry)
     )
@@ -347,25 +349,53 @@ def _curves_figure(curves: Mapping[str, Sequence[Mapping]]) -> Figure:
     return figure
 
 
+def _arms_table(entry: Mapping) -> str:
+    """A line for each arm and a column for each measure that there is, with its intervals."""
+    arms = {arm: arm_cells(entry, arm) for arm in entry["final"]}
+    control = html.escape(spaced(entry.get("best_control") or ""))
+    headings = {
+        "success": "success at the end",
+        **{str(threshold): f"{threshold} reached" for threshold in THRESHOLDS},
+        "area": "area under the curve",
+        "gain": f"more than {control} at the end",
+        "gap": f"more than {control} over the curve",
+        "sources": "source's rows",
+        "lost": "lost there",
+        "n": "seeds x starts",
+    }
+    columns = [name for name in headings if any(name in cells for cells in arms.values())]
+    rows = [
+        (html.escape(spaced(arm)), *(_unbroken(cells.get(name, "")) for name in columns))
+        for arm, cells in arms.items()
+    ]
+    return table(rows, ("", *(headings[name] for name in columns))) + _ARMS_NOTE
+
+
+_ARMS_NOTE = (
+    "<p class=note>In brackets: 95 % bootstrap intervals over seeds and starts; differences are "
+    "paired by starts. Times are Kaplan-Meier medians over seeds, to where success stays; an end "
+    "that is never reached says so.</p>"
+)
+
+
+def _unbroken(words: str) -> str:
+    """Words as HTML, whose lines do not end within an interval."""
+    interval = r"<span style='white-space:nowrap'>\g<0></span>"
+    return re.sub(r"\[[^]]*\]", interval, html.escape(words))
+
+
 def _transfer_table(entry: Mapping) -> str:
     zero_shot = (
         f"{percent(entry['zero_shot'])} ({percent(entry['zero_shot_low'])} to "
         f"{percent(entry['zero_shot_high'])}, {_episodes(entry)} episodes)"
     )
     rows = [("zero-shot success", zero_shot)]
-    rows += [
-        (html.escape(spaced(arm)), html.escape(arm_numbers(entry, arm)))
-        for arm in entry["final"]
-        if arm != "zero_shot"
-    ]
-    rows += [
-        (f"area under the curve, {html.escape(spaced(arm))}", f"{value:.2f}")
-        for arm, value in entry["area"].items()
-    ]
     if "specialists" in entry:
         rows.append(("specialists", html.escape(choice_in_words(entry["specialists"]))))
     if "jumpstart" in entry:
-        rows.append(("jumpstart", f"{100 * entry['jumpstart']:+.0f} points"))
+        _, *ends = entry.get("jumpstarts", {}).get("zero_shot", (None,))
+        interval = f" ({100 * ends[0]:+.0f} to {100 * ends[1]:+.0f})" if ends else ""
+        rows.append(("jumpstart", f"{100 * entry['jumpstart']:+.0f} points{interval}"))
     rows.append(("environment steps at most", f"{entry['budget']:,}"))
     rows.append(("seconds of all its learners", f"{entry['wall_seconds']:.0f}"))
     return table(rows)

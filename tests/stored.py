@@ -34,16 +34,23 @@ TRANSFER = {
     "seeds": 1,
     "curves": {"zero_shot": [POINT], "fine_tune": [CURVE], "scratch": [CURVE]},
     "reached": {
-        "fine_tune": {"0.5": {"steps": [10], "median_steps": 10.0}},
+        "fine_tune": {
+            "0.5": {"steps": [10], "median_steps": 10.0, "interval_steps": [10.0, None]},
+        },
         "scratch": {"0.5": {"steps": [None], "median_steps": None}},
     },
     "interval": {"fine_tune": [0.2, 0.8]},
     "gain": {"fine_tune": [0.0, -0.3, 0.3]},
+    "gap": {"fine_tune": [-0.1, -0.4, 0.2]},
+    "jumpstarts": {"zero_shot": [0.0, -0.3, 0.3]},
+    "lost": {"fine_tune": [0.1, 0.0, 0.2]},
+    "n": {"fine_tune": {"seeds": 3, "starts": 200, "earlier": 50, "sources": 24}},
     "sources": {"zero_shot": 1.0, "fine_tune": 0.9},
     "best_control": "scratch",
     "final": {"zero_shot": 0.5, "fine_tune": 0.5, "scratch": 0.5},
     "jumpstart": 0.0,
     "area": {"fine_tune": 0.25, "scratch": 0.25},
+    "area_interval": {"fine_tune": [0.0, 0.5]},
     "wall_seconds": 1.0,
 }
 

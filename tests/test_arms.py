@@ -315,10 +315,18 @@ def test_every_arm_runs(run, entry):
         points = 2 if arm.begins == "memory" else 3 if arm.reinforces else 1
         assert len(curve["steps"]) == points, name
         assert (name in entry["area"]) == rises
-        assert len(curve["last"]) == 3
+        starts = [2] * (points - 1) + [3]
+        assert [len(point) for point in curve["outcomes"]] == (
+            [3, 3] if arm.begins == "memory" else starts
+        )
+        for point, success in zip(curve["outcomes"], curve["success"], strict=True):
+            assert np.mean(point) == pytest.approx(success)
         assert (name in entry["gain"]) == (arms.parted(name)[0] in arms.METHODS)
         at_home = arm.begins == "source" and arm.told == "own" and arm.trains != "conditioning"
         assert (name in entry["sources"]) == at_home
+        assert (name in entry["lost"]) == (at_home and name != "zero_shot")
+        assert len(curve.get("source_outcomes", ())) == 4 * at_home
+        assert (name in entry["area_interval"]) == rises
         if arm.reinforces:
             source = runs.read_results(run)["train"]["env_steps"]
             assert curve["steps"][-1] >= 16 + arm.total * source

@@ -27,12 +27,17 @@ from uncap.evaluation.protocol import (
 )
 from uncap.evaluation.report import write_report
 from uncap.evaluation.statistics import (
-    area,
-    difference_interval,
-    mean_interval,
+    area_weights,
+    censored_interval,
+    draw_starts,
     median_time,
+    median_times,
+    padded,
+    percentile_interval,
     pooled,
+    resample,
     steps_to_threshold,
+    times_to_threshold,
     wilson,
 )
 from uncap.evaluation.watch import Watch
@@ -190,12 +195,11 @@ def test_wilson_refuses_impossible_counts(successes, trials):
         wilson(successes, trials)
 
 
-def test_thresholds_and_areas():
+def test_thresholds():
     assert steps_to_threshold([0, 10, 20], [0.1, 0.8, 0.7], 0.7) == 10
     assert steps_to_threshold([0, 10, 20, 30], [0.9, 0.1, 0.8, 0.8]) == 20  # lost, and back
     assert steps_to_threshold([0, 10, 20], [0.1, 0.8, 0.7]) is None  # lost again
     assert steps_to_threshold([0, 10], [0.1, 0.2]) is None
-    assert area([0, 10, 20], [0.0, 1.0, 1.0]) == pytest.approx(0.75)
 
 
 def test_the_median_counts_who_never_gets_there():
@@ -209,23 +213,71 @@ def test_the_median_counts_who_never_gets_there():
         median_time([], [])
 
 
+def test_many_medians_at_once_are_those_of_scipy():
+    rng = np.random.default_rng(0)
+    limits = rng.integers(1, 9, size=(300, 5)).astype(float)
+    times = np.where(rng.random((300, 5)) < 0.4, np.inf, np.ceil(limits * rng.random((300, 5))))
+    for sample, limit, found in zip(times, limits, median_times(times, limits), strict=True):
+        one = median_time([None if each == np.inf else each for each in sample], limit.tolist())
+        assert found == (np.inf if one is None else one)
+
+
+def test_times_of_many_curves_are_those_of_each():
+    steps = [[0, 10, 20], [0, 11, 22]]
+    success = np.array([[[0.1, 0.8, 0.7], [0.9, 0.1, 0.8]], [[0.8, 0.8, 0.8], [0.8, 0.8, 0.0]]])
+    found = times_to_threshold(steps, success, 0.8)
+    assert found.tolist() == [[np.inf, 22], [0, np.inf]]
+    for curves, times in zip(success, found, strict=True):
+        for of_seed, curve, found in zip(steps, curves, times, strict=True):
+            assert steps_to_threshold(of_seed, curve, 0.8) == (None if found == np.inf else found)
+
+
+def test_an_interval_of_times_may_end_at_never():
+    assert censored_interval(np.array([10.0, 20.0, np.inf])) == (10, None)
+    assert censored_interval(np.full(5, np.inf)) == (None, None)
+    assert censored_interval(np.full(5, 10.0)) == (10, 10)
+
+
+def test_an_area_counts_as_far_as_it_is_asked():
+    assert area_weights([0, 10, 20], 20).tolist() == [0.25, 0.5, 0.25]  # the trapezoidal rule
+    assert area_weights([0, 10, 20], 10).tolist() == [0.5, 0.5, 0.0]
+    assert area_weights([0, 20], 10).tolist() == [0.75, 0.25]  # its height at 10 is between
+    assert area_weights([0, 10], 20).tolist() == [0.25, 0.75]  # it stays where it ended
+    assert area_weights([0], 20).tolist() == [1.0]
+    assert area_weights([0, 10, 10], 10).tolist() == [0.5, 0.5, 0.0]
+
+
+def drawn_interval(outcomes, rng):
+    """Of the mean of outcomes (seeds, starts)."""
+    outcomes = np.array(outcomes, float)[:, None]
+    drawn = resample(outcomes, draw_starts([outcomes.shape[2]], rng), rng)
+    return percentile_interval(drawn.means(drawn.success[..., -1]))
+
+
 def test_intervals_over_seeds_and_starts():
     rng = np.random.default_rng(0)
-    mean, low, high = mean_interval([[1, 1, 1, 1]], rng)
-    assert (mean, low, high) == (1.0, 1.0, 1.0)
-    same = rng.integers(2, size=(1, 300))
-    difference, low, high = difference_interval(same, same, rng)
-    assert (difference, low, high) == (0.0, 0.0, 0.0)  # the starts are paired
-    other = rng.integers(2, size=(1, 300))
-    difference, low, high = difference_interval(same, other, rng)
-    assert difference == pytest.approx(other.mean() - same.mean())
-    # of two independent rates near one half, n = 300: 1.96 sqrt(2 x 0.25 / 300) = 0.080
-    assert (high - low) / 2 == pytest.approx(0.080, abs=0.012)
+    assert drawn_interval([[1, 1, 1, 1]], rng) == (1.0, 1.0)
+    low, high = drawn_interval(np.arange(300)[None] % 2, rng)
+    # of a rate of one half, n = 300: 1.96 sqrt(0.25 / 300) = 0.057
+    assert (high - low) / 2 == pytest.approx(0.057, abs=0.006)
     apart = np.repeat([[0], [1]], 300, axis=1)  # seeds that differ as much as they can
-    _, low, high = mean_interval(apart, rng)
-    assert (low, high) == (0.0, 1.0)
-    with pytest.raises(ValueError, match="the same starts, not 2 and 3"):
-        difference_interval([[0, 1]], [[0, 1, 1]], rng)
+    assert drawn_interval(apart, rng) == (0.0, 1.0)
+
+
+def test_points_keep_the_starts_that_they_have():
+    """Of four starts two are at both points: each draw has two of those, and two others."""
+    rng = np.random.default_rng(0)
+    starts = draw_starts([2, 4, 2], rng)
+    assert (starts[:, :2].sum(1) == 2).all()
+    assert (starts[:, 2:].sum(1) == 2).all()
+    outcomes = padded([[[0, 1], [0, 1, 1, 0]]])
+    success = resample(outcomes, starts, rng).success[:, 0]  # (draws, points)
+    assert set(success[:, 0]) == {0.0, 0.5, 1.0}
+    others = 4 * success[:, 1] - 2 * success[:, 0]  # of the last two, how many are start 2
+    assert set(others) == {0.0, 1.0, 2.0}
+    unknown = resample(padded([[[], [1, 1]]]), draw_starts([2], rng), rng).success
+    assert np.isnan(unknown[..., 0]).all()
+    assert (unknown[..., 1] == 1).all()
 
 
 def test_episode_table_round_trip(tmp_path):

@@ -117,8 +117,186 @@ def test_the_regret_of_a_choice_among_specialists():
     )
 
 
-def test_what_is_never_reached_is_said_so():
-    entry = {"final": {"scratch": 0.25}, "reached": {"scratch": {"0.5": {"steps": [None, None]}}}}
-    assert gains.arm_numbers(entry, "scratch") == "0.25, 0.5 never"
-    entry["reached"]["scratch"]["0.5"]["steps"] = [1500.0, None]
-    assert gains.arm_numbers(entry, "scratch") == "0.25, 0.5 for good after 1,500, never steps"
+def whole(*outcomes, steps=None, seconds=None, **further):
+    """A curve that says what became of every episode."""
+    success = [sum(point) / len(point) for point in outcomes]
+    found = curve(*success) | {"outcomes": [list(point) for point in outcomes]}
+    del found["last"]
+    times = {"steps": steps, "seconds": seconds}
+    return found | {key: value for key, value in times.items() if value} | further
+
+
+def zero_shot(*outcomes, **further):
+    return [whole(outcomes, **further)]
+
+
+HALF = [0, 1] * 50  # of a hundred starts
+ALL, NONE = [1] * 100, [0] * 100
+
+
+def test_an_area_has_the_interval_of_its_starts():
+    """Each start succeeds always or never: the area is a rate, 1.96 sqrt(0.25 / 100) = 0.098."""
+    found = gains.measured({"zero_shot": zero_shot(0), "fine_tune": [whole(HALF, HALF, HALF)]})
+    low, high = found["area_interval"]["fine_tune"]
+    assert found["area"]["fine_tune"] == 0.5
+    assert (0.5 - low, high - 0.5) == pytest.approx((0.098, 0.098), abs=0.011)
+    assert found["n"]["fine_tune"] == {"seeds": 1, "starts": 100, "earlier": 100}
+
+
+def test_points_that_are_measured_from_other_starts_vary_by_themselves():
+    """The second start's luck does not move the first point, which it was not measured from."""
+    found = gains.measured({"zero_shot": zero_shot(0), "fine_tune": [whole([1], [1, 0, 1, 0])]})
+    low, high = found["area_interval"]["fine_tune"]
+    assert low == pytest.approx((1 + 1 / 4) / 2)  # start 0 is the only one of its kind
+    assert high == 1.0
+    assert found["n"]["fine_tune"] == {"seeds": 1, "starts": 4, "earlier": 1}
+
+
+def test_differences_are_paired_by_starts():
+    ours, theirs = whole(HALF, ALL, ALL), whole(NONE, HALF, HALF)
+    turned = whole(NONE, HALF[::-1], HALF[::-1])  # the others of the starts
+    same = gains.measured({"zero_shot": zero_shot(0), "fine_tune": [theirs], "scratch": [theirs]})
+    assert same["gap"]["fine_tune"] == same["gain"]["fine_tune"] == [0, 0, 0]
+    apart = gains.measured({"zero_shot": zero_shot(0), "fine_tune": [turned], "scratch": [theirs]})
+    value, low, high = apart["gain"]["fine_tune"]
+    # differences of -1 and 1: 1.96 sqrt(1 / 100); if they were not paired, 1.96 sqrt(0.5 / 100)
+    assert value == 0
+    assert (-low, high) == pytest.approx((0.196, 0.196), abs=0.021)
+    found = gains.measured({"zero_shot": zero_shot(0), "fine_tune": [ours], "scratch": [theirs]})
+    # trapezoids: (0.5 + 1) / 4 + (1 + 1) / 4 = 0.875, less 0.5 / 4 + (0.5 + 0.5) / 4 = 0.375
+    assert found["gap"]["fine_tune"][0] == pytest.approx(0.5)
+    assert found["jumpstarts"]["fine_tune"][0] == 0.5
+    assert found["jumpstarts"]["fine_tune"][1] < 0.5 < found["jumpstarts"]["fine_tune"][2]
+
+
+def test_areas_are_compared_over_the_same_budget():
+    zero = zero_shot(*HALF)
+    long = whole(NONE, ALL, ALL, steps=[0, 2000, 8000])  # of which the budget is a quarter
+    learned = whole(NONE, NONE, NONE)  # 2,000 steps
+    found = gains.measured({"zero_shot": zero, "fine_tune": [learned], "scratch_total": [long]})
+    assert found["best_control"] == "scratch_total"
+    assert found["gap"]["fine_tune"] == pytest.approx([-0.5, -0.5, -0.5])
+    assert found["gap"]["zero_shot"][0] == pytest.approx(0)  # one half, all the time
+    assert found["area"]["scratch_total"] == pytest.approx(0.875)  # of all its steps
+    alone = gains.measured({"zero_shot": zero, "shuffled": zero_shot(*NONE)})
+    assert alone["gap"] == {}  # nothing learns
+    assert alone["gain"]["zero_shot"][0] == 0.5
+
+
+def test_attempts_begin_elsewhere_and_are_not_paired():
+    tried, control = whole(HALF, HALF), whole(HALF, HALF)
+    curves = {"zero_shot": zero_shot(*HALF), "scratch": [control]}
+    found = gains.measured(curves | {"attempts-1": zero_shot(*HALF), "attempts-2": [tried]})
+    assert found["gain"]["attempts-1"] == [0, 0, 0]
+    value, low, high = found["gain"]["attempts-2"]
+    # of two independent rates of one half: 1.96 sqrt(2 x 0.25 / 100) = 0.139
+    assert value == 0
+    assert (-low, high) == pytest.approx((0.139, 0.139), abs=0.016)
+    fewer = gains.measured(curves | {"attempts-2": [whole([0, 1], [0, 1])]})
+    assert fewer["gain"]["attempts-2"][0] == 0  # they need not be as many
+
+
+def test_a_median_time_has_an_interval_that_may_end_at_never():
+    """Of three seeds, of which one does not arrive, 7 of 27 draws have two or more of that one."""
+    early, late, never = whole(NONE, ALL, ALL), whole(NONE, NONE, ALL), whole(NONE, NONE, NONE)
+    of_two = gains.measured({"zero_shot": zero_shot(0), "fine_tune": [early, early, never]})
+    times = of_two["reached"]["fine_tune"]["0.8"]
+    assert times["median_steps"] == 1000
+    assert times["interval_steps"] == [1000, None]
+    assert times["interval_seconds"] == [1, None]
+    of_three = gains.measured({"zero_shot": zero_shot(0), "fine_tune": [early, early, late]})
+    assert of_three["reached"]["fine_tune"]["0.8"]["interval_steps"] == [1000, 2000]
+    nobody = gains.measured({"zero_shot": zero_shot(0), "fine_tune": [never]})
+    assert nobody["reached"]["fine_tune"]["0.8"]["interval_steps"] == [None, None]
+    assert gains.arm_cells(of_two, "fine_tune")["0.8"] == (
+        "for good after 1,000 [1,000, never] steps, 1 [1, never] s"
+    )
+    assert gains.arm_cells(nobody, "fine_tune")["0.8"] == "never"
+
+
+def test_a_time_is_as_sure_as_the_starts_it_was_read_from():
+    """At 79 of 100 starts the second point is below 0.8 in about as many draws as above."""
+    nearly = [1] * 79 + [0] * 21
+    found = gains.measured({"zero_shot": zero_shot(0), "fine_tune": [whole(NONE, nearly, ALL)]})
+    times = found["reached"]["fine_tune"]["0.8"]
+    assert times["median_steps"] == 2000
+    assert times["interval_steps"] == [1000, 2000]
+
+
+def test_what_the_sources_lost_is_paired_by_their_episodes():
+    before, after = [1, 1, 1, 0] * 25, [1, 1, 0, 0] * 25
+    found = gains.measured(
+        {
+            "zero_shot": zero_shot(0, sources=0.75, source_outcomes=before),
+            "fine_tune": [whole([0], [1], sources=0.5, source_outcomes=after)],
+            "head_only": [whole([0], [1], sources=0.75, source_outcomes=before)],
+            "scratch": [whole([0], [1], sources=None)],
+        }
+    )
+    value, low, high = found["lost"]["fine_tune"]
+    assert value == 0.25  # a quarter of the pairs: 1.96 sqrt(0.25 x 0.75 / 100) = 0.085
+    assert (value - low, high - value) == pytest.approx((0.085, 0.085), abs=0.011)
+    assert found["lost"]["head_only"] == [0, 0, 0]
+    assert set(found["lost"]) == {"fine_tune", "head_only"}
+    assert found["n"]["fine_tune"]["sources"] == 100
+    assert "0.50 of 100 episodes on the source's rows, lost 0.25 [" in gains.arm_numbers(
+        found, "fine_tune"
+    )
+
+
+def test_older_curves_have_outcomes_of_the_last_point_only():
+    old = curve(0.0, 0.5, 1.0, last=[1, 1, 1, 1])
+    found = gains.measured(
+        {
+            "zero_shot": [ONCE],
+            "fine_tune": [old],
+            "scratch": [curve(0.0, 0.0, 0.5, last=[0, 0, 1, 1])],
+        }
+    )
+    assert found["interval"]["fine_tune"] == [1, 1]
+    assert found["gain"]["fine_tune"][0] == 0.5
+    assert set(found["gain"]) == {"zero_shot", "fine_tune"}
+    assert found["area"]["fine_tune"] == 0.5
+    assert found["area_interval"] == found["gap"] == found["lost"] == {}
+    assert "interval_steps" not in found["reached"]["fine_tune"]["0.5"]
+    assert found["n"]["fine_tune"] == {"seeds": 1, "starts": 4}
+    added = gains.measured({"zero_shot": [ONCE], "fine_tune": [old, whole([0], [1], [1] * 4)]})
+    assert added["area_interval"] == {}  # a seed of whose points they are not known
+    oldest = gains.measured({"zero_shot": [{"steps": [0], "success": [0.5]}]})
+    assert oldest["interval"] == {}
+    assert oldest["final"] == {"zero_shot": 0.5}
+
+
+def test_outcomes_of_older_curves_and_states():
+    assert gains.outcomes_of({"success": [0.0, 1.0], "last": [1, 1]}) == [[], [1, 1]]
+    assert gains.outcomes_of({"success": [0.0, 1.0]}) == [[], []]
+    assert gains.outcomes_of({"success": [], "last": []}) == []  # before the first point
+
+
+def test_the_same_curves_have_the_same_intervals():
+    curves = {
+        "zero_shot": zero_shot(*HALF),
+        "fine_tune": [whole(HALF, ALL)],
+        "scratch": [whole(NONE, HALF)],
+    }
+    assert gains.measured(curves) == gains.measured(curves)
+
+
+def test_an_arm_is_one_line():
+    times = {"steps": [None, None], "median_steps": None}
+    entry = {"final": {"scratch": 0.25}, "reached": {"scratch": {"0.5": times}}}
+    assert gains.arm_numbers(entry, "scratch") == "0.25; 0.5 never"
+    times |= {"steps": [1500.0, None], "median_steps": 1500.0, "interval_steps": [1500.0, None]}
+    times |= {"seconds": [0.25, None], "median_seconds": 0.25, "interval_seconds": [0.25, None]}
+    entry |= {
+        "interval": {"scratch": [0.125, 0.375]},
+        "best_control": "noise",
+        "gain": {"scratch": [0.25, -0.125, 0.5]},
+        "gap": {"scratch": [0.5, 0.25, 0.75]},
+        "n": {"scratch": {"seeds": 2, "starts": 200, "earlier": 50}},
+    }
+    assert gains.arm_numbers(entry, "scratch") == (
+        "0.25 [0.12, 0.38]; 0.5 for good after 1,500 [1,500, never] steps, 0.2 [0.2, never] s; "
+        "on noise +0.25 [-0.12, 0.50] at the end, +0.50 [0.25, 0.75] over the curve; "
+        "n 2 x 200 (50 before the end)"
+    )

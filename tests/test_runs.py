@@ -127,6 +127,12 @@ def test_an_older_run_without_rows_and_digests_is_read(own_run):
     assert report.write_report(own_run).exists()
 
 
+ONE_OUTCOME = {  # of two points
+    **stored.TRANSFER,
+    "curves": {"scratch": [{**stored.CURVE, "outcomes": [[1]]}]},
+}
+
+
 @pytest.mark.parametrize(
     ("name", "values", "says"),
     [
@@ -140,6 +146,7 @@ def test_an_older_run_without_rows_and_digests_is_read(own_run):
         ("results.json", {"mean_success": "<b>"}, r"in \[0, 1\], not '<b>'"),
         ("results.json", {"train": {"wall_seconds": 10**400}}, "not a huge number"),
         ("results.json", {"transfer": {"jar": {}}}, "transfer.jar lacks zero_shot"),
+        ("results.json", {"transfer": {"jar": ONE_OUTCOME}}, "must have outcomes for each number"),
         ("cosines.json", {"tasks": ["a", "b"]}, "no square of its 2 tasks"),
     ],
 )

@@ -60,9 +60,11 @@ def test_the_first_figure_is_success_against_distance(made, figures):
     assert "no source is lifted only after it was turned" in text
     assert text.index("thermos 0.35 tumbler") < text.index("canister 1.23 mug")  # by distance
     assert (
-        "fine tune 0.50 [0.20, 0.80], 0.5 for good after 10 steps, +0.00 [-0.30, 0.30] on scratch, "
-        "0.90 on the source&#x27;s rows"
+        "fine tune 0.50 [0.20, 0.80] for good after 10 [10, never] steps 0.25 [0.00, 0.50] "
+        "+0.00 [-0.30, 0.30] -0.10 [-0.40, 0.20] 0.90 of 24 episodes 0.10 [0.00, 0.20] "
+        "3 x 200 (50 before the end) scratch 0.50 never 0.25 In brackets: "
     ) in text
+    assert "jumpstart +0 points (-30 to +30)" in text
     drawn = np.concatenate([line.get_xydata() for line in axes.lines])
     assert {0.25, 0.5} <= set(drawn[:, 1])
 
