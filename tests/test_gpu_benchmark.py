@@ -16,6 +16,7 @@ import torch
 
 pytest.importorskip("mujoco_warp")
 
+from uncap.agents.config import PPOConfig
 from uncap.envs.batch import ClosureBatch
 from uncap.envs.device.closures import DeviceClosures
 from uncap.envs.device.warp_worlds import WarpWorlds
@@ -45,6 +46,7 @@ def test_the_command_gives_a_table_and_a_file(tmp_path, monkeypatch, capsys):
     out = tmp_path / "deeper/speed.json"
     monkeypatch.setattr(gpu_speed, "WARM_UP", 1)
     monkeypatch.setattr(gpu_speed, "PROFILED", 1)
+    monkeypatch.setattr(gpu_speed, "PPO", PPOConfig(rollout=2, minibatches=1, epochs=1))
     words = "--task-sets jar,valve: --sizes 4 --steps 1 --repeats 1 --starts 2 --least 2 --out"
     monkeypatch.setattr(sys, "argv", ["gpu_speed.py", *words.split(), str(out)])
     with pytest.raises(SystemExit) as end:
@@ -53,7 +55,7 @@ def test_the_command_gives_a_table_and_a_file(tmp_path, monkeypatch, capsys):
     (found,) = json.loads(out.read_text())["lines"]
     assert (found["worlds"], found["rows"], found["memory"]) == (4, 2, {})
     printed = capsys.readouterr().out.splitlines()
-    for actions in ("random", "policy"):
+    for actions in ("random", "policy", "ppo"):
         share = found[actions]["share"]
         assert (
             0 < share["least"] <= share["median"] <= share["most"] < 3
@@ -64,6 +66,26 @@ def test_the_command_gives_a_table_and_a_file(tmp_path, monkeypatch, capsys):
         assert line.split()[3] == speed and f"{share['median']:.3f}" in line
     assert found["kernels"]["actions"] == "random"  # below 2 is every share
     assert found["kernels"]["longest"][0]["milliseconds"] > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        ("--repeats 0", 2, "--repeats: must be a whole number above 0, not '0'"),
+        ("--sizes 4 x", 2, "--sizes: must be a whole number above 0, not 'x'"),
+        ("--task-sets nonsense", 1, "error: unknown task set 'nonsense': "),
+        ("--task-sets mt8 --sizes 64 4", 1, "error: 8 rows need at least 8 worlds, one each, not"),
+        ("--compiler inductr", 1, "error: unknown compiler 'inductr': did you mean 'inductor'?"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(words, status, said, monkeypatch, capsys, tmp_path):
+    out = tmp_path / "speed.json"
+    monkeypatch.setattr(sys, "argv", ["gpu_speed.py", *words.split(), "--out", str(out)])
+    with pytest.raises(SystemExit) as end:
+        gpu_speed.main()
+    line = capsys.readouterr().err.splitlines()[-1] if status == 2 else end.value.code
+    assert said in line and "\n" not in line
+    assert not out.exists()
 
 
 def test_the_same_physics_is_done_twice_and_put_back(player):
