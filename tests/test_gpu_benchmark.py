@@ -88,6 +88,18 @@ def test_what_cannot_be_measured_is_one_line(words, status, said, monkeypatch, c
     assert not out.exists()
 
 
+@pytest.mark.parametrize("script", ["gpu_speed", "warp_parity"])
+def test_an_extra_that_is_missing_is_one_line(script, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    monkeypatch.setitem(sys.modules, "mujoco_warp", None)
+    for name in (script, "uncap.envs.engine_warp"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    words = ["--rows", "jar", "--episodes", "1", "--out", str(tmp_path / "out.json")]
+    monkeypatch.setattr(sys, "argv", [script, *words])
+    with pytest.raises(SystemExit, match="^error: the engine warp needs MuJoCo Warp: pip install"):
+        importlib.import_module(script).main()
+
+
 def test_the_same_physics_is_done_twice_and_put_back(player):
     """The physics alone begins where the control step began, with the controls that it chose."""
     arrays = player.worlds.arrays
