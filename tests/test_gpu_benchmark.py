@@ -163,8 +163,9 @@ def test_worlds_that_lack_room_are_counted_by_kind(player):
 
 
 def run_script(*words: object, **environment: str) -> subprocess.CompletedProcess:
-    settings = {**os.environ, "PYTHON": sys.executable, **environment}
+    settings = {**os.environ, "PYTHON": sys.executable}
     settings.pop("UNCAP_WARP_DEVICE")
+    settings |= environment
     return subprocess.run(
         ["bash", GPU_SH, *words], env=settings, capture_output=True, text=True, timeout=60
     )
@@ -214,6 +215,9 @@ STUB = """#!/bin/sh
 case "$*" in
     *warp_parity.py*) echo "Module mujoco_warp"; echo "2 rows, 1 that do not agree: jar"; exit 1;;
     *mt24*) echo "iteration limit reached"; echo "mt24 4096"; echo kept > {kept}; exec sleep 60;;
+    *--task-set\ drawn*) mkdir -p {runs}/drawn-256; echo $* > {runs}/drawn-256/config.json;;
+    *"held_out"*) echo one two;;
+    *evaluate*drawn*) echo "$UNCAP_WARP_DEVICE $*";;
     *) echo fine;;
 esac
 """
@@ -227,9 +231,11 @@ def executable(path: pathlib.Path, text: str) -> str:
 
 def test_a_step_that_fails_or_takes_too_long_does_not_end_the_others(tmp_path):
     out = tmp_path / "out"
-    python = executable(tmp_path / "python", STUB.format(kept=out / "speed.json"))
+    python = executable(
+        tmp_path / "python", STUB.format(kept=out / "speed.json", runs=out / "runs")
+    )
     began = time.monotonic()
-    done = run_script(out, BUDGET="9", PYTHON=python)
+    done = run_script(out, BUDGET="9", PYTHON=python, UNCAP_WARP_DEVICE="cuda:1")
     assert time.monotonic() - began < 20
     assert done.returncode == 0
     lines = (out / "summary.txt").read_text().splitlines()
@@ -240,6 +246,10 @@ def test_a_step_that_fails_or_takes_too_long_does_not_end_the_others(tmp_path):
     assert lines[1].endswith("failed (1): 2 rows, 1 that do not agree: jar")
     assert "stopped after its 2 s; mt24 4096" in lines[2] or "its 1 s" in lines[2]
     assert lines[6].endswith("fine") and lines[7].endswith("fine")
+    # what is held out is measured, on the device that was asked for
+    measured = (out / "drawn-256.log").read_text()
+    assert measured.startswith("cuda:1 ") and " --tasks one two --episodes 5 " in measured
+    assert " --device" not in (out / "runs/drawn-256/config.json").read_text()
     assert (out / "parity.log").read_text() == "2 rows, 1 that do not agree: jar\n"
     assert (out / "speed.log").read_text() == "mt24 4096\n"
     assert (out / "speed.json").read_text() == "kept\n"
@@ -247,7 +257,9 @@ def test_a_step_that_fails_or_takes_too_long_does_not_end_the_others(tmp_path):
 
 def test_a_signal_ends_it_and_what_it_has_started(tmp_path):
     out = tmp_path / "out"
-    python = executable(tmp_path / "python", STUB.format(kept=out / "speed.json"))
+    python = executable(
+        tmp_path / "python", STUB.format(kept=out / "speed.json", runs=out / "runs")
+    )
     settings = {**os.environ, "PYTHON": python, "BUDGET": "90"}
     process = subprocess.Popen(["bash", GPU_SH, out], env=settings, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 20
