@@ -2,7 +2,7 @@
 
     python benchmarks/gpu_train.py --algorithm dagger --minutes 3 --out runs/gpu
     python benchmarks/gpu_train.py --resume runs/gpu
-    python train.py evaluate runs/gpu
+    python train.py evaluate runs/gpu --task-set first
 
 The physics is MuJoCo Warp's; rollouts and updates stay on its device, see `agents/device/`. The
 minutes are those of learning: before them, starts are drawn and kernels are compiled. A line says
