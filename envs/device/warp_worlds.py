@@ -75,7 +75,8 @@ class WarpWorlds:
     def step(self) -> None:
         """See `closures.Engine`."""
         if self._is_alone:
-            self._step_recorded()
+            with warp.ScopedDevice(self.engine.device):
+                self._step_recorded()
             return
         with on_torchs_stream(self.arrays["qpos"].device):
             self._advance()
