@@ -226,6 +226,7 @@ class LearnerConfig:
         sensors: what the policy senses, a row of `uncap.envs.sensors.SENSORS`.
         sampling: which task is practised next, a row of `tables.SAMPLINGS`.
         num_envs: sub-environments.
+        variants: drawn of each row; None: as many as environments draw.
         episode_steps: control steps of every episode; None: what each row says.
         reward: what a control step is paid, a row of `uncap.envs.rewards.REWARDS`.
         attempts: episodes of a trial, over which a memory is kept, see `ClosureVectorEnv`.
@@ -240,6 +241,7 @@ class LearnerConfig:
     sensors: str = "full"
     sampling: str = "uniform"
     num_envs: int = 64
+    variants: int | None = None
     episode_steps: int | None = None
     reward: str = "dense"
     attempts: int = 1

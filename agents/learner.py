@@ -26,6 +26,7 @@ from uncap.envs import CLOSURES, ClosureVectorEnv
 from uncap.envs.conditioning import CONDITIONINGS, told, vectors
 from uncap.envs.experts import expert_action
 from uncap.envs.observations import FULL, stage_in
+from uncap.envs.pool import VARIANTS
 from uncap.envs.sensors import SENSORS
 from uncap.envs.tables import lookup
 
@@ -48,6 +49,7 @@ class Learner:
     Attributes:
         conditioning: name of what the policy is told.
         sensors: name of what it senses.
+        variants: of each row.
         vectors: what environments take as conditioning: the name, or vectors by task.
         closures: the vector environment.
         env: the same for stable-baselines3.
@@ -75,6 +77,7 @@ class Learner:
         self.conditioning = given if isinstance(given, str) else "language"
         self.vectors = _encoded(given)
         self.sensors = config.sensors
+        self.variants = config.variants or VARIANTS
         self.episode_steps = config.episode_steps
         self.closures = ClosureVectorEnv(
             self.tasks,
@@ -83,6 +86,7 @@ class Learner:
             known_tasks=self.known_tasks,
             autoreset_mode=AutoresetMode.SAME_STEP,
             assignment="deck",
+            variants=self.variants,
             sensors=self.sensors,
             privileged=algorithm.critic_sees_more(self.sensors),
             episode_steps=self.episode_steps,

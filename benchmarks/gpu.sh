@@ -4,8 +4,9 @@
 #     WHEELS=FOLDER KERNELS=kernels.tar.xz bash benchmarks/gpu.sh OUT
 #
 # In this order: parity of all rows with the engine cpu; speed with 4,096 and 16,384 worlds beside
-# physics alone; trainings of `first`, `drawn-256` and `composed-128`, each with its evaluation;
-# `first` and `mt16` by policies that see, with success under other colours and cameras. Every
+# physics alone; trainings of `first`, `drawn-256` and `composed-128`, each with its success in
+# rows that it has not seen; `first` and `mt16` by policies that see, with success under other
+# colours and cameras. What a training is worth in its own rows is in its log. Every
 # step writes OUT/NAME.log, and OUT/NAME.json where it has figures. Each may take its share of the
 # time that is left; one that fails or is stopped does not end the others. OUT/summary.txt has a
 # line for each.
@@ -20,7 +21,7 @@
 #
 #     bash benchmarks/gpu.sh kernels kernels.tar.xz
 #
-# Environment, beside these: BUDGET (seconds in all, 360), PYTHON (python3), SITE (where the wheels
+# Environment, beside these: BUDGET (seconds in all, 540), PYTHON (python3), SITE (where the wheels
 # are installed), TARGET (the Python of the machine, 3.12), PART (of the wheels, at most, 54M).
 # UNCAP_WARP_DEVICE=cpu rehearses all of it without a GPU, with few ROWS (of parity), SIZES and
 # STEPS (of speed), WORLDS (of trainings), and few worlds that are SEEING, with few STARTS each.
@@ -176,16 +177,21 @@ speed() {
         --no-policy "${options[@]}" --out "$out/speed-composed.json"
 }
 
+unseen() {  # RUN: the rows that its task set holds out
+    "$python" -c 'import json, sys; print(*json.load(open(sys.argv[1]))["held_out"])' \
+        "$1/config.json"
+}
+
 train() {  # TASK_SET ALGORITHM BODY WIDTH STARTS: start and learning, then what measures them
     local run=$out/runs/$1 scores=$out/runs/$1-evaluation status
     limited $((limit * 3 / 4 + 1)) "$python" "$root/benchmarks/gpu_train.py" \
         --task-set "$1" --algorithm "$2" --body "$3" --width "$4" --num-envs "${WORLDS:-4096}" \
         --starts "${STARTS:-$5}" --minutes-in-all "$(awk "BEGIN { print $limit / 110 }")" \
-        --no-state --out "$run" --device "$device"
+        --no-state --out "$run"
     status=$?
     [ -f "$run/config.json" ] || return "$status"
-    limited "$(left)" "$python" "$root/train.py" evaluate "$run" --episodes 5 \
-        --out "$scores" && cp "$scores/results.json" "$out/$1.json"
+    limited "$(left)" "$python" "$root/train.py" evaluate "$run" --tasks $(unseen "$run") \
+        --episodes 5 --out "$scores" && cp "$scores/results.json" "$out/$1.json"
 }
 
 pictures() {  # TASK_SET: half of the time is start and learning, the rest measures on the device
@@ -193,7 +199,7 @@ pictures() {  # TASK_SET: half of the time is start and learning, the rest measu
     limited "$limit" "$python" "$root/benchmarks/gpu_train.py" --pictures \
         --task-set "$1" --num-envs "${SEEING:-1024}" --starts "${STARTS:-256}" \
         --minutes-in-all "$(awk "BEGIN { print $limit / 110 }")" --episodes 32 --no-state \
-        --out "$run" --device "$device"
+        --out "$run"
     status=$?
     cp "$run/pictures.json" "$out/pictures-$1.json" 2>/dev/null
     return "$status"
@@ -253,13 +259,13 @@ main() {
     fi
     step machine "$weights" check || fail "nothing was measured: $(said machine)"
     weights=124
-    step parity 16 parity
-    step speed 26 speed
+    step parity 14 parity
+    step speed 24 speed
     step first 14 train first ppo mlp 256 128
-    step drawn-256 14 train drawn-256 dagger film 384 16
-    step composed-128 14 train composed-128 dagger attention 384 16
-    step pictures-first 20 pictures first
-    step pictures-mt16 20 pictures mt16
+    step drawn-256 24 train drawn-256 dagger film 384 16
+    step composed-128 22 train composed-128 dagger attention 384 16
+    step pictures-first 14 pictures first
+    step pictures-mt16 12 pictures mt16
     note "in all" "$SECONDS of $budget s"
     rm -f "$out/runs/.now"
 }
@@ -274,9 +280,7 @@ case ${1:-} in
     kernels) tar cJf "${2:?the archive to write}" -C "$caches" warp ;;
     *)
         out=$1
-        budget=${BUDGET:-360}
-        device=cuda
-        [ "${UNCAP_WARP_DEVICE:-}" = cpu ] && device=cpu
+        budget=${BUDGET:-540}
         main
         ;;
 esac

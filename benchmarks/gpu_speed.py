@@ -5,11 +5,13 @@
 A line per task set and number of worlds:
 
 - steps/s: environment steps per second of wall clock, by uniform random actions, resets included.
-- share: how much of the time of a control step is physics. After each control step, the same
-  physics is done again by `mujoco_warp.step` alone, from the same states with the same controls,
-  and everything is put back. Each repeat begins with new episodes. Least, median, most of the
-  repeats.
-- with a policy: the same two when an untrained FiLM policy chooses the actions.
+- share: raw-physics time divided by whole-step time; 1 means no overhead. After each control
+  step, the same physics is done again by `mujoco_warp.step` alone, from the same states with the
+  same controls, and everything is put back. Each repeat begins with new episodes. Least, median,
+  most of the repeats.
+- policy: the same two when an untrained FiLM policy chooses the actions.
+- ppo: the same two of PPO as `gpu_train.py` has it, by that policy: whole rollouts with all of
+  their updates, the first of which is not counted. Raw physics is that of the line before.
 - memory, in GiB: of PyTorch, of Warp, and of all that is on the GPU.
 - overflows: worlds in which the engine lacked room, or a solver reached its limit, by kind.
 
@@ -22,7 +24,9 @@ without the graphs that both sides are on a GPU.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import gc
+import itertools
 import json
 import math
 import os
@@ -36,20 +40,28 @@ from collections.abc import Callable, Sequence
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import mujoco  # noqa: E402
-import mujoco_warp  # noqa: E402
 import torch  # noqa: E402
-import warp  # noqa: E402
+from one_line import above_zero, in_one_line  # noqa: E402
 from torch import Tensor  # noqa: E402
 from torch.profiler import ProfilerActivity, profile  # noqa: E402
 
-from uncap.agents.config import NetworkConfig  # noqa: E402
+SMALLER = "--sizes"  # need less memory
+
+with in_one_line(smaller=SMALLER):
+    from uncap.envs.engine_warp import DEVICE, mujoco_warp, warp
+
+from uncap.agents.config import LearnerConfig, NetworkConfig  # noqa: E402
+from uncap.agents.device.config import WideConfig  # noqa: E402
+from uncap.agents.device.ppo import DevicePPO  # noqa: E402
+from uncap.agents.device.worlds import Worlds, moved  # noqa: E402
+from uncap.agents.learner import Learner  # noqa: E402
 from uncap.agents.networks import TaskNetwork  # noqa: E402
 from uncap.envs import named_set  # noqa: E402
-from uncap.envs.batch import ClosureBatch  # noqa: E402
 from uncap.envs.device.closures import DeviceClosures  # noqa: E402
-from uncap.envs.device.warp_worlds import WarpWorlds  # noqa: E402
-from uncap.envs.engine_warp import DEVICE  # noqa: E402
-from uncap.envs.engines import EngineUnavailable  # noqa: E402
+from uncap.envs.device.fusing import check_compiler  # noqa: E402
+from uncap.envs.device.turns import check_worlds  # noqa: E402
+from uncap.envs.device.warp_worlds import WarpWorlds, torch_device  # noqa: E402
+from uncap.envs.engines import EngineUnavailable, within_memory  # noqa: E402
 
 GIB = 2**30  # bytes
 ACTIONS = 5
@@ -57,6 +69,7 @@ WARM_UP = 3  # control steps before anything is timed
 PROFILED = 3  # control steps
 KERNELS = 15  # that a profile lists
 NETWORK = NetworkConfig(body="film", width=384)
+PPO = dataclasses.replace(WideConfig().ppo, target_kl=math.inf)  # no update ends early
 
 Work = Callable[[], None]
 
@@ -64,8 +77,8 @@ Work = Callable[[], None]
 def main() -> None:
     """Measure every task set with every number of worlds."""
     options = parsed()
-    if not torch.cuda.is_available() and os.environ.get(DEVICE) != "cpu":
-        sys.exit(f"PyTorch finds no GPU ({DEVICE}=cpu measures on the processor)")
+    with in_one_line(ValueError, smaller=SMALLER):
+        refuse(options)
     began = time.monotonic()
     report = {"machine": machine(), "options": vars(options) | {"out": str(options.out)}}
     report["lines"] = []
@@ -73,18 +86,38 @@ def main() -> None:
     print(HEAD)
     for task_set in options.task_sets:
         rows = named_set(task_set).train
-        batch = ClosureBatch(rows, len(rows), threads=1)
+        variants = WideConfig().variants_of(len(rows))
+        config = LearnerConfig(num_envs=len(rows), variants=variants, network=NETWORK)
+        learner = Learner(rows, config, seed=0)
         for n in options.sizes:
             if time.monotonic() - began > 60 * options.minutes:
                 print(f"{task_set} {n}: not begun, the time is over")
                 continue
             try:
-                measure(batch, n, options, report, task_set)
-            except (EngineUnavailable, torch.cuda.OutOfMemoryError) as error:
-                print(f"{task_set} {n}: {str(error).splitlines()[0]}")
+                with within_memory("there is too little memory"):
+                    measure(learner, n, options, report, task_set)
+            except EngineUnavailable as error:
+                print(f"{task_set} {n}: {error}")
             gc.collect()  # what refers to itself keeps its worlds
             torch.cuda.empty_cache()
     sys.exit(0 if report["lines"] else 1)
+
+
+def refuse(options: argparse.Namespace) -> None:
+    """Refuse what cannot be measured, before anything is made; and have torch use Warp's GPU.
+
+    Raises:
+        EngineUnavailable: no GPU, and the processor was not asked for.
+        ValueError: an unknown task set or compiler, or fewer worlds than rows.
+    """
+    for task_set in options.task_sets:
+        check_worlds(min(options.sizes), len(named_set(task_set).train))
+    check_compiler(options.compiler)
+    device = torch_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    elif os.environ.get(DEVICE) != "cpu":
+        raise EngineUnavailable(f"there is no GPU ({DEVICE}=cpu measures on the processor)")
 
 
 def parsed() -> argparse.Namespace:
@@ -93,12 +126,15 @@ def parsed() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--task-sets", nargs="+", default=["mt24"])
-    parser.add_argument("--sizes", nargs="+", type=int, default=[4096, 16384], help="worlds")
-    parser.add_argument("--steps", type=int, default=100, help="control steps of a repeat")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--starts", type=int, default=64, help="of each row")
+    whole = above_zero(int)
+    parser.add_argument("--sizes", nargs="+", type=whole, default=[4096, 16384], help="worlds")
+    parser.add_argument("--steps", type=whole, default=100, help="control steps of a repeat")
+    parser.add_argument("--repeats", type=whole, default=3)
+    parser.add_argument(
+        "--starts", type=whole, default=64, help="precomputed initial states per row"
+    )
     parser.add_argument("--no-policy", action="store_true", help="random actions alone")
-    parser.add_argument("--compiler", help="of what is around the physics, such as inductor")
+    parser.add_argument("--compiler", help="torch.compile backend for the control step")
     parser.add_argument("--least", type=float, default=0.9, help="share; below it, list kernels")
     parser.add_argument("--minutes", type=float, default=30.0, help="after which no line is begun")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/gpu_speed.json"))
@@ -120,10 +156,11 @@ def machine() -> dict[str, str]:
 
 
 def measure(
-    batch: ClosureBatch, n: int, options: argparse.Namespace, report: dict, task_set: str
+    learner: Learner, n: int, options: argparse.Namespace, report: dict, task_set: str
 ) -> None:
     """Measure n worlds of a task set; what is found is printed, and kept in the report."""
     began = time.perf_counter()
+    batch = learner.closures.batch
     worlds = WarpWorlds(batch, n)
     closures = DeviceClosures(
         batch, worlds, starts=options.starts, compiler=options.compiler, seed=0
@@ -138,6 +175,9 @@ def measure(
     if not options.no_policy:
         players["policy"] = Player(closures, worlds, network(closures))
     found |= {name: compared(player, physics, options) for name, player in players.items()}
+    if not options.no_policy:
+        raw = found["policy"]["raw_steps_per_second"]
+        found["ppo"] = learning(learner, closures, worlds, raw, options.repeats)
     report["lines"].append(found)
     print(line(found), flush=True)
     write(report, options.out)
@@ -262,6 +302,44 @@ def rate(player: Player, steps: int) -> float:
     return player.n * steps / (time.perf_counter() - began)
 
 
+def learning(
+    learner: Learner,
+    closures: DeviceClosures,
+    worlds: WarpWorlds,
+    raw: dict[str, float],
+    repeats: int,
+) -> dict:
+    """Speed and share of PPO, a rollout and its updates at each repeat.
+
+    Args:
+        learner: its policy learns.
+        closures: where.
+        worlds: of the closures.
+        raw: physics alone, steps per second.
+        repeats: beside the first, which makes its memory.
+    """
+    clear_overflows(worlds)
+    marks: list[float] = []  # s, after each update
+
+    def on_update(steps: int, divergence: float) -> float:
+        synchronize(worlds)
+        marks.append(time.perf_counter())
+        return len(marks) / (repeats + 1)
+
+    device = closures.task.device
+    with moved(learner.policy, device):
+        own = Worlds(closures, len(learner.tasks), torch.Generator(device).manual_seed(0))
+        DevicePPO(learner.policy, own, WideConfig(ppo=PPO), seed=0).run(on_update)
+    steps = PPO.rollout * len(own)
+    rates = [steps / (after - before) for before, after in itertools.pairwise(marks)]
+    return {
+        "steps_per_second": spread(rates),
+        "raw_steps_per_second": raw,
+        "share": spread([rate / raw["median"] for rate in rates]),
+        "overflows": overflows(worlds),
+    }
+
+
 def seconds_beside_physics(player: Player, physics: Work, steps: int) -> tuple[float, float]:
     """Seconds in whole control steps, and in the same physics alone, from new episodes on.
 
@@ -378,7 +456,7 @@ HEAD = (
 def line(found: dict) -> str:
     """What is printed of a task set with so many worlds."""
     said = []
-    for actions in ("random", "policy"):
+    for actions in ("random", "policy", "ppo"):
         if actions not in found:
             continue
         speed = found[actions]
@@ -389,7 +467,7 @@ def line(found: dict) -> str:
             f"{found['task_set']:14} {found['worlds']:6}  {actions:7} "
             f"{speed['steps_per_second']['median']:10,.0f} "
             f"{speed['raw_steps_per_second']['median']:10,.0f}  {share:18} "
-            f"{speed['resets']:7}  {gib}  {lacked or 'none'}"
+            f"{speed.get('resets', '-'):>7}  {gib}  {lacked or 'none'}"
         )
     return "\n".join(said)
 

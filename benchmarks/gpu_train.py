@@ -2,7 +2,7 @@
 
     python benchmarks/gpu_train.py --algorithm dagger --minutes 3 --out runs/gpu
     python benchmarks/gpu_train.py --resume runs/gpu
-    python train.py evaluate runs/gpu
+    python train.py evaluate runs/gpu --task-set first
 
 The physics is MuJoCo Warp's; rollouts and updates stay on its device, see `agents/device/`. The
 minutes are those of learning: before them, starts are drawn and kernels are compiled. A line says
@@ -39,6 +39,8 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+from one_line import above_zero, in_one_line  # noqa: E402
+
 from uncap.agents.checkpoints import CheckpointError  # noqa: E402
 from uncap.agents.config import LearnerConfig, NetworkConfig  # noqa: E402
 from uncap.agents.device import saved  # noqa: E402
@@ -50,19 +52,21 @@ from uncap.agents.learner import Learner  # noqa: E402
 from uncap.agents.policy import Acting  # noqa: E402
 from uncap.agents.settings import check  # noqa: E402
 from uncap.envs.closures import named_set  # noqa: E402
-from uncap.envs.engines import EngineUnavailable  # noqa: E402
+from uncap.envs.device.fusing import check_compiler  # noqa: E402
+from uncap.envs.device.turns import check_worlds  # noqa: E402
 from uncap.evaluation import experiment, runs  # noqa: E402
 from uncap.evaluation.config import JobConfig  # noqa: E402
 from uncap.evaluation.interrupt import INTERRUPTED, Interrupt  # noqa: E402
 from uncap.evaluation.metrics import Logged, Metrics  # noqa: E402
-from uncap.evaluation.protocol import evaluate, summary  # noqa: E402
+from uncap.evaluation.protocol import evaluate, spread, summary  # noqa: E402
 from uncap.evaluation.statistics import wilson  # noqa: E402
 from uncap.evaluation.training import VALIDATION_SEED, phrase  # noqa: E402
 
 ALGORITHMS = {"dagger": DeviceDagger, "ppo": DevicePPO}
 DRAWING = 64  # simulations on the CPU, which draw the starts
 SAY_EVERY = 5.0  # s
-VALIDATED = 25  # episodes per task
+VALIDATED = 25  # episodes per task, at most
+SMALLER = "--num-envs, --starts or --states"  # need less memory
 SCRIPT = "benchmarks/gpu_train.py"
 SAVE_EVERY = 300.0  # s
 LEAST_MINUTES = 0.05  # of learning, where the start took all of the time
@@ -76,6 +80,13 @@ CHANGEABLE = (
     "--compiler",
 )
 TEACHING = ("rollout", "updates", "minibatch", "learning_rate", "lead")  # DAgger's, as flags
+HELP = {  # of DAgger's flags
+    "rollout": "control steps of a round, in which all worlds act",
+    "updates": "gradient steps after each round",
+    "minibatch": "labelled states per gradient step",
+    "learning_rate": "of the first gradient step; it falls to a tenth",
+    "lead": "share of training over which the expert's control fades out",
+}
 STRENGTHS = (0, 2, 3, 1)  # of other colours, lights and cameras, as they are measured
 
 
@@ -97,22 +108,41 @@ def parser_of(words: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--algorithm", choices=ALGORITHMS, default="dagger")
     told = "parameters" if wide is not PICTURED else "one_hot"
     parser.add_argument("--conditioning", default=told, help=f"(default: {told})")
-    parser.add_argument("--looks", type=int, choices=STRENGTHS, default=2, help="with --pictures")
+    parser.add_argument(
+        "--looks",
+        type=int,
+        choices=sorted(STRENGTHS),
+        default=2,
+        help="strength of visual randomisation in training, 0 to 3 (with --pictures)",
+    )
     parser.add_argument("--body", default=NetworkConfig().body)
     parser.add_argument("--width", type=int, default=NetworkConfig().width)
     parser.add_argument("--num-envs", type=int, default=wide.num_envs)
-    parser.add_argument("--starts", type=int, default=wide.starts, help="of each row")
-    parser.add_argument("--states", type=int, default=wide.states, help="of DAgger, kept")
+    parser.add_argument(
+        "--starts",
+        type=int,
+        default=wide.starts,
+        help="precomputed initial states per row, reused in turn",
+    )
+    parser.add_argument(
+        "--states", type=int, default=wide.states, help="size of DAgger's replay buffer"
+    )
     for name in TEACHING:
         default = getattr(wide.dagger, name)
         flag = f"--{name.replace('_', '-')}"
-        parser.add_argument(flag, type=type(default), default=default, help=f"DAgger's ({default})")
-    parser.add_argument("--episodes", type=int, default=64, help="of each row, with --pictures")
-    parser.add_argument("--minutes", type=float, help="of learning")
+        words = f"DAgger: {HELP[name]} (default: {default})"
+        parser.add_argument(flag, type=type(default), default=default, help=words)
+    parser.add_argument(
+        "--episodes",
+        type=above_zero(int),
+        default=64,
+        help="of each row, when it is measured (with --pictures)",
+    )
+    parser.add_argument("--minutes", type=above_zero(float), help="of learning")
     parser.add_argument(
         "--minutes-in-all",
-        type=float,
-        help="in place of --minutes: with the start, which takes its time; learning has the rest",
+        type=above_zero(float),
+        help="in place of --minutes: minutes for start-up and learning together",
     )
     parser.add_argument("--env-steps", type=int, help="of learning; the same steps each time")
     parser.add_argument("--seed", type=int, default=0)
@@ -128,7 +158,11 @@ def parser_of(words: Sequence[str]) -> argparse.ArgumentParser:
         help="save no state for --resume, which with pictures has gigabytes; a stop ends it",
     )
     parser.add_argument("--device", help="cpu, cuda or cuda:1 (default: the first GPU, if any)")
-    parser.add_argument("--compiler", help="of the control step, such as inductor; minutes")
+    parser.add_argument(
+        "--compiler",
+        help="torch.compile backend for the control step, such as inductor; compiling takes "
+        "minutes",
+    )
     parser.add_argument("--out", type=pathlib.Path, help="run folder, a new one")
     parser.add_argument(
         "--resume",
@@ -143,6 +177,7 @@ def parsed() -> argparse.Namespace:
     """The flags; of a training that goes on, its own, and what is changed in them."""
     parser = parser_of(sys.argv[1:])
     options = parser.parse_args()
+    refuse_without_effect(parser, options)
     if options.resume:
         options = resumed(parser, options.resume)
     if not options.out:
@@ -156,11 +191,27 @@ def parsed() -> argparse.Namespace:
     return options
 
 
+def typed() -> set[str]:
+    """Names of the flags in the command line."""
+    return {word.partition("=")[0] for word in sys.argv[1:] if word.startswith("--")}
+
+
+def refuse_without_effect(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End with one line where a flag was typed that the others leave without an effect."""
+    idle = {}
+    if not options.pictures:
+        idle |= dict.fromkeys(("--looks", "--episodes"), "without --pictures")
+    if options.algorithm != "dagger":
+        names = [f"--{name.replace('_', '-')}" for name in ("states", *TEACHING)]
+        idle |= dict.fromkeys(names, f"with --algorithm {options.algorithm}")
+    for flag in sorted(typed() & idle.keys()):
+        parser.error(f"{flag} has no effect {idle[flag]}")
+
+
 def resumed(parser: argparse.ArgumentParser, run: pathlib.Path) -> argparse.Namespace:
     """The flags of a run that was stopped, with those of the command line."""
     given = sys.argv[1:]
-    names = {word.partition("=")[0] for word in given if word.startswith("--")}
-    if wrong := sorted(names - {"--resume", *CHANGEABLE}):
+    if wrong := sorted(typed() - {"--resume", *CHANGEABLE}):
         parser.error(f"--resume goes with {', '.join(CHANGEABLE)}, not with {', '.join(wrong)}")
     try:
         words = shlex.split(str(runs.open_run(run).get("command")))
@@ -214,13 +265,14 @@ def job_of(options: argparse.Namespace) -> JobConfig:
     )
 
 
-def learner_of(job: JobConfig, seed: int) -> Learner:
+def learner_of(job: JobConfig, wide: WideConfig, seed: int) -> Learner:
     """An ordinary learner, whose policy will learn on the device."""
     split = named_set(job.task_set)
     config = LearnerConfig(
         conditioning=job.conditioning,
         sensors=job.sensors,
         num_envs=DRAWING,
+        variants=wide.variants_of(len(split.train)),
         episode_steps=split.episode_steps,
         network=job.network,
         ppo=job.ppo,
@@ -300,8 +352,9 @@ class Progress:
         return {"seconds": self.seconds, "steps": self.steps, "logged": self._metrics.sync()}
 
     def close(self) -> None:
-        """Close metrics.csv."""
+        """Close metrics.csv, and let signals end what follows."""
         self._metrics.close()
+        self.stop.release()
 
 
 def saving(options: argparse.Namespace, teacher: Any, progress: Progress) -> Callable[[], bool]:
@@ -319,20 +372,27 @@ def saving(options: argparse.Namespace, teacher: Any, progress: Progress) -> Cal
     return asked
 
 
-def validated(learner: Learner) -> float:
-    """Mean success on the starts of validations, on the CPU."""
+def validated(learner: Learner, quota: int) -> tuple[float, int]:
+    """Mean success on the starts of validations, on the CPU, and of how many episodes.
+
+    Args:
+        learner: its policy is measured, in as many variants of each row as it was trained on.
+        quota: episodes of all rows together; each has at least one.
+    """
+    rows, episodes = spread(learner.tasks, quota, VALIDATED, None)
     table = evaluate(
         Acting(learner.policy, learner.tasks),
-        learner.tasks,
-        VALIDATED,
+        rows,
+        episodes,
         conditioning=learner.vectors,
         known_tasks=learner.known_tasks,
         seed=VALIDATION_SEED,
         variants="validation",
+        variants_per_row=learner.variants,
         sensors=learner.sensors,
         episode_steps=learner.episode_steps,
     )
-    return summary(table)["mean_success"]
+    return summary(table)["mean_success"], len(table)
 
 
 def learned(options: argparse.Namespace, learner: Learner, worlds: Worlds) -> dict[str, Any]:
@@ -443,15 +503,51 @@ def keep(
 def measure(options: argparse.Namespace, learner: Learner, trained: dict[str, Any]) -> None:
     """Keep the policy, measure it, and keep what it is worth."""
     keep(options, learner, trained, 0.0)  # whatever becomes of what follows
+    saved.forget(options.out)
     if options.pictures:
         keep(options, learner, trained, measure_seen(options, learner))
         return
-    score = validated(learner)
-    episodes = VALIDATED * len(learner.tasks)
+    score, episodes = validated(learner, job_of(options).validation_quota)
     print(f"on the CPU, {episodes} episodes: success {score:.3f}", flush=True)
     keep(options, learner, trained, score)
-    saved.forget(options.out)
     evaluate_on_device(options, learner)
+
+
+def prepared(options: argparse.Namespace) -> tuple[Learner, Worlds]:
+    """The learner and its worlds; and the run folder of a new training, once these are there.
+
+    Raises:
+        EngineUnavailable: see `on_warp`.
+        ValueError: a flag that cannot be; a run folder that is there.
+    """
+    from uncap.envs.device.warp_worlds import torch_device
+
+    began = time.perf_counter()
+    wide, job = wide_config(options), job_of(options)
+    check(wide)
+    check(job)
+    check_worlds(options.num_envs, len(named_set(options.task_set).train))
+    check_compiler(options.compiler)
+    torch_device()  # refuses before variants are compiled
+    learner = learner_of(job, wide, options.seed)
+    worlds = on_warp(
+        learner,
+        options.num_envs,
+        options.starts,
+        expert=options.algorithm == "dagger",
+        compiler=options.compiler,
+        disturb=looks(options.looks) if options.pictures else None,
+    )
+    if options.minutes_in_all:
+        taken = (time.perf_counter() - began) / 60
+        options.minutes = max(options.minutes_in_all - taken, LEAST_MINUTES)
+    if not options.resume:
+        command = shlex.join(["python", SCRIPT, *sys.argv[1:]])
+        experiment.start(options.out, job_of(options), options.seed, command)
+    seconds = time.perf_counter() - began
+    place = f"{len(worlds):,} worlds of {len(learner.tasks)} rows on {worlds.device}"
+    print(f"{place}, ready after {seconds:.0f} s", flush=True)
+    return learner, worlds
 
 
 def main() -> None:
@@ -459,43 +555,16 @@ def main() -> None:
     options = parsed()
     if options.device:
         os.environ["UNCAP_WARP_DEVICE"] = options.device
-    began = time.perf_counter()
-    job = job_of(options)
-    dagger = options.algorithm == "dagger"
-    try:
-        check(wide_config(options))
-        check(job)
-        learner = learner_of(job, options.seed)
-        worlds = on_warp(
-            learner,
-            options.num_envs,
-            options.starts,
-            expert=dagger,
-            compiler=options.compiler,
-            disturb=looks(options.looks) if options.pictures else None,
-        )
-        command = shlex.join(["python", SCRIPT, *sys.argv[1:]])
-        if options.minutes_in_all:
-            taken = (time.perf_counter() - began) / 60
-            options.minutes = max(options.minutes_in_all - taken, LEAST_MINUTES)
-            job = job_of(options)
-        if not options.resume:
-            experiment.start(options.out, job, options.seed, command)
-    except (EngineUnavailable, ValueError) as error:  # a RunError is one
-        raise SystemExit(f"error: {error}") from None
-    seconds = time.perf_counter() - began
-    place = f"{len(worlds):,} worlds of {len(learner.tasks)} rows on {worlds.device}"
-    print(f"{place}, ready after {seconds:.0f} s", flush=True)
-    try:
+    with in_one_line(ValueError, smaller=SMALLER):  # a RunError is one
+        learner, worlds = prepared(options)
+    with in_one_line(CheckpointError, smaller=SMALLER):
         with runs.writing(options.out, new=not options.resume):
             trained = learned(options, learner, worlds)
-    except CheckpointError as error:
-        raise SystemExit(f"error: {error}") from None
-    if not trained:
-        stopped(options, learner)
-    if not dagger:
-        learner.algorithm.model.num_timesteps = trained["env_steps"]
-    measure(options, learner, trained)
+        if not trained:
+            stopped(options, learner)
+        if options.algorithm == "ppo":
+            learner.algorithm.model.num_timesteps = trained["env_steps"]
+        measure(options, learner, trained)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,11 @@
 
 A line per row: success of the expert on warp and, with the same actions, on cpu; the median over
 episodes of how far lids are apart (m or rad, the worst joint) in the last control step before
-they come off, and the most; how many control steps latched otherwise; worlds without room for
-their contacts (of the whole batch), and simulations put back. Rows are all of the table and a
-sample of the composed ones; `--together 26` has them in two batches, which is faster on a GPU.
-What is done is kept in `--out`: the same command goes on. Exit status 1 if an expert opens less
-than 95 % and less than on cpu, or the median is above `--most`.
+they come off, and the most; steps where touched, stage or released differ between the engines;
+worlds without room for their contacts (of the whole batch), and simulations put back. Rows are all
+of the table and a sample of the composed ones; `--together 26` has them in two batches, which is
+faster on a GPU. What is done is kept in `--out`: the same command of the same code goes on. Exit
+status 1 if an expert opens less than 95 % and less than on cpu, or the median is above `--most`.
 
 `--audit` searches the rows for cheats on warp instead, as `train.py audit` does: plans that were
 tried; successes without a finger on the lid, of which there must be none (exit status 1); honest
@@ -19,21 +19,27 @@ ones; and the most progress that no finger made.
 from __future__ import annotations
 
 import argparse
-import json
+import hashlib
+import os
 import pathlib
 import sys
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 
+from one_line import above_zero, in_one_line  # noqa: E402
+
+from uncap.agents.files import read_json, write_json  # noqa: E402
 from uncap.envs import CLOSURES, ClosureVectorEnv, grammar  # noqa: E402
 from uncap.envs.composed import row_name  # noqa: E402
 from uncap.envs.experts import expert_action  # noqa: E402
 from uncap.envs.mechanisms import MECHANISMS  # noqa: E402
+from uncap.envs.tables import lookup  # noqa: E402
 from uncap.evaluation.audit import search  # noqa: E402
 
 LEAST_SUCCESS = 0.95
@@ -50,25 +56,28 @@ class Check(NamedTuple):
         line: what is printed of a row.
         is_wrong: whether a row fails.
         together: rows that are measured at once.
+        options: names of the options that results depend on.
     """
 
     measure: Callable[[list[str]], dict[str, Found]]
     line: Callable[[str, Found], str]
     is_wrong: Callable[[Found], bool]
     together: int
+    options: tuple[str, ...]
 
 
 def main() -> None:
-    """Go through the rows."""
+    """Read the command line, and go through the rows."""
+    whole = above_zero(int)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--episodes", type=int, default=8, help="of each row")
+    parser.add_argument("--episodes", type=whole, default=8, help="of each row")
     parser.add_argument("--rows", nargs="+", help="instead of all")
-    parser.add_argument("--together", type=int, default=1, help="rows in one batch")
+    parser.add_argument("--together", type=whole, default=1, help="rows in one batch")
     parser.add_argument("--minutes", type=float, default=60.0, help="after which no row is begun")
     parser.add_argument("--most", type=float, default=1e-3, help="median difference, m or rad")
     parser.add_argument("--audit", action="store_true", help="search for cheats on warp instead")
-    parser.add_argument("--plans", type=int, default=200, help="of each round of the audit")
-    parser.add_argument("--rounds", type=int, default=10, help="of the audit")
+    parser.add_argument("--plans", type=whole, default=200, help="of each round of the audit")
+    parser.add_argument("--rounds", type=whole, default=10, help="of the audit")
     parser.add_argument(
         "--out", type=pathlib.Path, help="default: runs/warp_parity.json, or runs/warp_audit.json"
     )
@@ -76,7 +85,31 @@ def main() -> None:
     name = "warp_audit" if options.audit else "warp_parity"
     options.out = options.out or pathlib.Path("runs") / f"{name}.json"
     check = audit_of(options) if options.audit else parity_of(options)
-    done = json.loads(options.out.read_text()) if options.out.exists() else {}
+    about = made_with(options, check)
+    smaller = "--episodes or --together"
+    with in_one_line(ValueError, smaller=smaller):
+        for row in options.rows or ():
+            lookup(CLOSURES, row, "closure")
+        done = kept(options.out, about)
+    with in_one_line(smaller=smaller):
+        go_through(options, check, done, about)
+    wrong = [name for name, row in done.items() if check.is_wrong(row)]
+    problem = "with a cheat" if options.audit else "that do not agree"
+    print(f"{len(done)} rows, {len(wrong)} {problem}{': ' if wrong else ''}", *wrong)
+    sys.exit(1 if wrong else 0)
+
+
+def go_through(
+    options: argparse.Namespace, check: Check, done: dict[str, Found], about: dict[str, Any]
+) -> None:
+    """Measure the rows that are not done yet, and keep what is found.
+
+    Args:
+        options: of the command line.
+        check: what is done with them.
+        done: what was found before, by row; more is added.
+        about: what it was made with.
+    """
     began = time.monotonic()
     left = [name for name in options.rows or all_rows() if name not in done]
     if options.audit:  # of the rows that need contact at all
@@ -89,11 +122,35 @@ def main() -> None:
         done |= found
         print(*(check.line(name, row) for name, row in found.items()), sep="\n", flush=True)
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(done, indent=1))
-    wrong = [name for name, row in done.items() if check.is_wrong(row)]
-    problem = "with a cheat" if options.audit else "that do not agree"
-    print(f"{len(done)} rows, {len(wrong)} {problem}{': ' if wrong else ''}", *wrong)
-    sys.exit(1 if wrong else 0)
+        write_json(options.out, {"made_with": about, "rows": done})
+
+
+def made_with(options: argparse.Namespace, check: Check) -> dict[str, Any]:
+    """What results depend on: the code, the device and some options."""
+    digest = hashlib.sha256()
+    own = (pathlib.Path(__file__), ROOT / "evaluation/audit.py")
+    for path in (*own, *sorted((ROOT / "envs").rglob("*.py"))):
+        digest.update(path.read_bytes())
+    named = {name: getattr(options, name) for name in check.options}
+    device = os.environ.get("UNCAP_WARP_DEVICE", "")
+    return {"code": digest.hexdigest()[:12], "device": device, **named}
+
+
+def kept(path: pathlib.Path, about: dict[str, Any]) -> dict[str, Found]:
+    """Results by row that a file has; none where there is no file.
+
+    Raises:
+        ValueError: they were made otherwise than now, or the file is damaged.
+    """
+    remedy = "choose another --out, or remove it"
+    try:
+        found = read_json(path, remedy)
+    except FileNotFoundError:
+        return {}
+    before = found.get("made_with", {})
+    if others := [name for name in about if before.get(name) != about[name]]:
+        raise ValueError(f"{path} was made with other {', '.join(others)}: {remedy}")
+    return found["rows"]
 
 
 def parity_of(options: argparse.Namespace) -> Check:
@@ -103,7 +160,13 @@ def parity_of(options: argparse.Namespace) -> Check:
         least = min(LEAST_SUCCESS, row["success_on_cpu"])
         return row["success"] < least or row["median"] > options.most
 
-    return Check(lambda names: compared(names, options.episodes), line, is_wrong, options.together)
+    return Check(
+        lambda names: compared(names, options.episodes),
+        line,
+        is_wrong,
+        options.together,
+        options=("episodes", "together"),
+    )
 
 
 def audit_of(options: argparse.Namespace) -> Check:
@@ -113,6 +176,7 @@ def audit_of(options: argparse.Namespace) -> Check:
         line_of_audit,
         lambda row: row["cheats"] > 0,
         together=1,
+        options=("plans", "rounds"),
     )
 
 
@@ -191,7 +255,7 @@ def line(name: str, row: Found) -> str:
     return (
         f"{name:36} warp {row['success']:.2f}  cpu {row['success_on_cpu']:.2f}  "
         f"apart {row['median']:.1e} (most {row['most']:.1e})  "
-        f"latched otherwise {row['latched_otherwise']:3}  overflows {row['overflows']}  "
+        f"latches differ {row['latched_otherwise']:3}  overflows {row['overflows']}  "
         f"diverged {row['diverged']}  {row['seconds']:.0f} s"
     )
 

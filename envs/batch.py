@@ -20,7 +20,7 @@ from uncap.envs.measures import CONTACTS, Containers, Hand, Sideways
 from uncap.envs.mechanisms import LID_JOINTS, LIFT, MOST_STAGES, TWIST
 from uncap.envs.models import MODELS
 from uncap.envs.panda import STEP_POSITION, STEP_YAW
-from uncap.envs.pool import draw_pool
+from uncap.envs.pool import VARIANTS, draw_pool
 from uncap.envs.scene import SUBSTEPS, TIMESTEP, WORKSPACE, build
 from uncap.envs.structure import digest
 from uncap.envs.tables import lookup
@@ -191,7 +191,7 @@ class ClosureBatch:
         names: tuple[str, ...],
         n: int,
         threads: int = 0,
-        variants: int = 8,
+        variants: int = VARIANTS,
         variant_seed: int = 0,
         level: str = "default",
         disturb: Mapping[str, int] | None = None,

@@ -22,7 +22,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from uncap.envs.engines import EngineUnavailable, Scene
+from uncap.envs.engines import EngineUnavailable, Scene, within_memory
 from uncap.envs.scene import DIVERGES, LARGEST
 from uncap.envs.warp_scene import WarpScene
 
@@ -122,12 +122,13 @@ class WarpEngine:
         ValueError: variants differ in a field that Warp has once for all worlds.
     """
 
-    lost = False  # a fork leaves the processor's; of a GPU's nothing can be made, see `_running`
+    lost = False  # a fork leaves the processor's; of a GPU's nothing can be made, see `running`
     threads = 1
 
     def __init__(self, scene: Scene, n: int, threads: int):
         self.n = n
-        self.device = _device()
+        self.device = device()
+        _warn_of_the_processor(self.device)
         self.overflows = 0
         self._has_stepped = False  # all kernels are there
         self._process = os.getpid()
@@ -136,7 +137,7 @@ class WarpEngine:
         self._template = scene.model
         self._data_template = mujoco.MjData(scene.model)
         self._graphs: dict[str, Any] = {}  # what is computed, recorded
-        with self._running():
+        with self.running():
             self.model = mujoco_warp.put_model(self._scene.model)
             self.model.opt.warn_overflow = 0  # they are counted
             self.data = mujoco_warp.make_data(
@@ -181,8 +182,13 @@ class WarpEngine:
             self._parts[name] = self.state[:, begin : begin + size].reshape(self.n, *shape)
             begin += size
         assert begin == len(first), "the scene has a state that is not sent"
-        self._links = {name: _Link(getattr(self.data, name)) for name in _STATE}
+        self._links = {name: self._linked(getattr(self.data, name)) for name in _STATE}
         self._diverged = np.zeros(self.n, bool)
+
+    def _linked(self, array: Any) -> _Link:
+        """The way to an array; on a GPU it takes memory of the processor's."""
+        with self.running():
+            return _Link(array)
 
     def bind(self, name: str) -> np.ndarray:
         """See `engines.Engine`."""
@@ -191,7 +197,7 @@ class WarpEngine:
         if name not in self._outputs:
             shape = np.shape(getattr(self._data_template, name))
             self._outputs[name] = np.zeros((self.n, *shape))
-            self._links[name] = _Link(getattr(self.data, name))
+            self._links[name] = self._linked(getattr(self.data, name))
         read_only = self._outputs[name].view()
         read_only.flags.writeable = False
         return read_only
@@ -215,10 +221,10 @@ class WarpEngine:
         if common is None or not getattr(common, "_is_batched", False):
             raise ValueError(f"MuJoCo Warp has {name} once for all simulations")
         shape = (self.n, *common.shape[1:])
-        with self._running():
+        with self.running():
             own = warp.zeros(shape, dtype=common.dtype)
         setattr(self.model, name, own)
-        self._links[name] = _Link(own)
+        self._links[name] = self._linked(own)
         self._graphs.clear()  # they hold the array that was there
 
     def reset(self, ids: np.ndarray) -> None:
@@ -227,20 +233,20 @@ class WarpEngine:
 
     def place(self, ids: np.ndarray) -> None:
         """See `engines.Engine`."""
-        with self._running():
+        with self.running():
             self._launch("place", lambda: mujoco_warp.fwd_kinematics(self.model, self.data))
             self._fetch([name for name in self._outputs if name in _PLACED], ids)
 
     def forward(self, ids: np.ndarray) -> None:
         """See `engines.Engine`."""
-        with self._running():
+        with self.running():
             self._launch("forward", lambda: mujoco_warp.forward(self.model, self.data))
             self._fetch(list(self._outputs), ids)
 
     def step(self, steps: int) -> None:
         """See `engines.Engine`."""
         self._diverged = self._is_off()
-        with self._running():
+        with self.running():
             self._launch(f"step {steps}", lambda: self._advance(steps))
             self._fetch([*self._outputs, *_STEPPED], slice(None))
             self.count_overflows()
@@ -342,7 +348,7 @@ class WarpEngine:
         return data
 
     @contextlib.contextmanager
-    def _running(self) -> Iterator[None]:
+    def running(self) -> Iterator[None]:
         """Use the device, say why it takes long, and make one line of what it lacks.
 
         Raises:
@@ -352,23 +358,19 @@ class WarpEngine:
             raise EngineUnavailable(
                 "CUDA does not survive a fork: make the environment in the process that steps it"
             )
-        try:
-            with (
-                warp.ScopedDevice(self.device),
-                contextlib.nullcontext() if self._has_stepped else _said_when_slow(),
-            ):
-                yield
-        except RuntimeError as error:
-            if "allocate" not in str(error):
-                raise
-            raise EngineUnavailable(
+        with (
+            within_memory(
                 f"{self.device.name} has too little memory for {self.n} simulations: fewer "
                 "sub-environments need less"
-            ) from error
+            ),
+            warp.ScopedDevice(self.device),
+            contextlib.nullcontext() if self._has_stepped else _said_when_slow(),
+        ):
+            yield
 
 
-def _device() -> Any:
-    """The device that is asked for; else the first GPU, and the processor where there is none.
+def device() -> Any:
+    """Warp's device that is asked for; else the first GPU, or the processor where there is none.
 
     Raises:
         EngineUnavailable: there is no such device.
@@ -387,13 +389,17 @@ def _device() -> Any:
                 f"{DEVICE}={asked}: MuJoCo Warp finds no such device, only {', '.join(there)}"
             )
         return there[asked]
-    if not warp.is_cuda_available():
+    return warp.get_preferred_device()
+
+
+def _warn_of_the_processor(chosen: Any) -> None:
+    """Warn where the processor is used, and was not asked for."""
+    if not chosen.is_cuda and not os.environ.get(DEVICE):
         warnings.warn(
             "MuJoCo Warp finds no GPU and runs on the processor, slower than the engine cpu "
             f"({DEVICE}=cpu asks for that)",
-            stacklevel=2,
+            stacklevel=3,
         )
-    return warp.get_preferred_device()
 
 
 @contextlib.contextmanager

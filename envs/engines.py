@@ -6,8 +6,9 @@ them is the simulations' state, or their own model, at the next call.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -17,6 +18,32 @@ from uncap.envs.tables import UnknownName, brief
 
 class EngineUnavailable(RuntimeError):
     """What an engine needs is not installed, or not there; the message is one line."""
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error of NumPy, PyTorch or MuJoCo Warp says that there is too little memory."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "allocate" in text or "out of memory" in text
+
+
+@contextlib.contextmanager
+def within_memory(refusal: str) -> Iterator[None]:
+    """Say in one line that there is too little memory, whichever library finds that.
+
+    Args:
+        refusal: the line; it says what needs less.
+
+    Raises:
+        EngineUnavailable: there is.
+    """
+    try:
+        yield
+    except EngineUnavailable:
+        raise
+    except (RuntimeError, MemoryError) as error:
+        if not lacks_memory(error):
+            raise
+        raise EngineUnavailable(refusal) from error
 
 
 class Scene(NamedTuple):
@@ -38,7 +65,7 @@ class Engine(Protocol):
 
     Attributes:
         state: (n, size) the simulations' states, live, laid out as MuJoCo's `mjSTATE_INTEGRATION`.
-        lost: whether it must be made anew before it is used: in a child process, after a fork.
+        lost: true in a forked child: make the engine anew before it is used.
         threads: of the processor, that step.
     """
 

@@ -14,6 +14,7 @@ from uncap.envs.tables import lookup
 
 # What variants are drawn for -> the `variant_seed` of batches and environments
 VARIANT_STREAMS = {"train": 0, "validation": 1, "evaluation": 2}
+VARIANTS = 8  # of each row, where nothing else is asked for
 _ENTROPY = 0xCA9  # separates the variants' randomness from the episodes'
 
 

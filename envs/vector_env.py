@@ -18,6 +18,7 @@ from uncap.envs.deck import Deck
 from uncap.envs.episodes import EpisodeTracker, Squeeze, StateHistory
 from uncap.envs.frames import MODES, Frames, frames_in
 from uncap.envs.pixels import Pixels
+from uncap.envs.pool import VARIANTS
 from uncap.envs.sensors import SENSORS
 from uncap.envs.tables import lookup
 
@@ -80,6 +81,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         seed: seed of the first reset, unless that gets one.
         known_tasks: rows that `one_hot` has components for; by default `tasks`.
         autoreset_mode: Gymnasium's NEXT_STEP, SAME_STEP or DISABLED.
+        variants: drawn of each row; each takes some 30 ms to compile.
         variant_seed: which variants are drawn from the rows' ranges, see `pool.VARIANT_STREAMS`.
         observation: a row of OBSERVATIONS: state, rgb or state+rgb.
         history: how many of the last states an observation holds; by default what the row of
@@ -137,6 +139,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         seed: int | None = None,
         known_tasks: Sequence[str] | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        variants: int = VARIANTS,
         variant_seed: int = 0,
         observation: str = "state",
         history: int | None = None,
@@ -176,6 +179,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
             self.tasks,
             self.num_envs,
             threads,
+            variants,
             variant_seed=variant_seed,
             level=level,
             disturb=disturb,

@@ -26,15 +26,20 @@ class Interrupt:
         self.say = say
         self.asked = False
         self._interrupted = False
-        signal.signal(signal.SIGINT, self._on_signal)
-        for name in _OTHERS:
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, self._on_signal)
+        others = [getattr(signal, name) for name in _OTHERS if hasattr(signal, name)]
+        taken = [number for number in others if signal.getsignal(number) != signal.SIG_IGN]
+        self._before = {
+            number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, *taken)
+        }
 
     def __call__(self) -> bool:
         """Whether a stop was asked for."""
         return self.asked
+
+    def release(self) -> None:
+        """Leave signals to whom they were left before: nothing is there any more to stop."""
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _on_signal(self, number: int, *_: object) -> None:
         if number == signal.SIGINT:

@@ -20,7 +20,7 @@ from gymnasium.vector import AutoresetMode
 from uncap.agents.files import replacing
 from uncap.envs import CLOSURES, ClosureVectorEnv, checks
 from uncap.envs.experts import expert_action
-from uncap.envs.pool import VARIANT_STREAMS
+from uncap.envs.pool import VARIANT_STREAMS, VARIANTS
 from uncap.envs.searching import Searcher
 from uncap.envs.tables import lookup
 from uncap.evaluation.statistics import pooled, wilson
@@ -251,6 +251,7 @@ def evaluate(  # noqa: PLR0913 - what an evaluation may be of, by name
     level: str = "default",
     disturb: Mapping[str, int] | None = None,
     variants: str = "evaluation",
+    variants_per_row: int = VARIANTS,
     sensors: str = "full",
     episode_steps: int | None = None,
     attempts: int = 1,
@@ -271,6 +272,7 @@ def evaluate(  # noqa: PLR0913 - what an evaluation may be of, by name
         level: what varies beside pose and variant, a row of `variation.LEVELS`.
         disturb: strengths by factor, see `disturbances.FACTORS`; the starts stay the same.
         variants: from which stream they are drawn, a row of `pool.VARIANT_STREAMS`.
+        variants_per_row: how many are drawn.
         sensors: what the policy senses, a row of `uncap.envs.sensors.SENSORS`.
         episode_steps: control steps of every episode; by default what each row says.
         attempts: episodes of a trial, all of one closure, see `ClosureVectorEnv`.
@@ -297,6 +299,7 @@ def evaluate(  # noqa: PLR0913 - what an evaluation may be of, by name
         known_tasks=known_tasks,
         threads=threads,
         autoreset_mode=AutoresetMode.DISABLED,
+        variants=variants_per_row,
         variant_seed=lookup(VARIANT_STREAMS, variants, "stream of variants"),
         level=level,
         disturb=disturb,

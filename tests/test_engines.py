@@ -1,15 +1,17 @@
 """The table of engines, and what is said where one is not there."""
 
+import importlib
 import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import torch
 
 from uncap.envs import ClosureEnv, ClosureVectorEnv
 from uncap.envs.batch import ClosureBatch
-from uncap.envs.engines import ENGINES, EngineUnavailable
+from uncap.envs.engines import ENGINES, EngineUnavailable, within_memory
 from uncap.evaluation import config, grid
 from uncap.evaluation.cli import COMMANDS, main, run
 from uncap.evaluation.progress import make_console
@@ -42,13 +44,40 @@ def test_so_it_is_by_commands(command, monkeypatch, capsys):
 def without_warp(monkeypatch):
     """As where the extra is not installed."""
     monkeypatch.setitem(sys.modules, "mujoco_warp", None)
-    monkeypatch.delitem(sys.modules, "uncap.envs.engine_warp", raising=False)
+    for name in ("engine_warp", "device.warp_worlds", "device.pictures", "device.streams"):
+        monkeypatch.delitem(sys.modules, f"uncap.envs.{name}", raising=False)
 
 
 def test_an_extra_that_is_missing_is_named(without_warp):
     with pytest.raises(EngineUnavailable) as refusal:
         ClosureVectorEnv("jar", engine="warp")
     assert str(refusal.value) == ('the engine warp needs MuJoCo Warp: pip install "uncap[warp]"')
+
+
+def test_so_it_is_for_worlds_on_a_device(without_warp):
+    with pytest.raises(EngineUnavailable, match="the engine warp needs MuJoCo Warp"):
+        importlib.import_module("uncap.envs.device.warp_worlds")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"),
+        RuntimeError("Failed to allocate 99 bytes on device 'cuda:0'"),
+        RuntimeError("Warp CUDA error 2: out of memory"),
+        MemoryError(),
+    ],
+)
+def test_too_little_memory_is_one_line_whoever_finds_it(error):
+    said = "^fewer worlds need less$"
+    with pytest.raises(EngineUnavailable, match=said), within_memory("fewer worlds need less"):
+        raise error
+
+
+def test_other_errors_stay_what_they_are():
+    for error in (RuntimeError("shapes differ"), EngineUnavailable("no device to allocate on")):
+        with pytest.raises(type(error), match=str(error)), within_memory("fewer worlds"):
+            raise error
 
 
 def test_so_it_is_by_a_command(without_warp, monkeypatch):

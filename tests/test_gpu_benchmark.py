@@ -16,6 +16,7 @@ import torch
 
 pytest.importorskip("mujoco_warp")
 
+from uncap.agents.config import PPOConfig
 from uncap.envs.batch import ClosureBatch
 from uncap.envs.device.closures import DeviceClosures
 from uncap.envs.device.warp_worlds import WarpWorlds
@@ -45,6 +46,7 @@ def test_the_command_gives_a_table_and_a_file(tmp_path, monkeypatch, capsys):
     out = tmp_path / "deeper/speed.json"
     monkeypatch.setattr(gpu_speed, "WARM_UP", 1)
     monkeypatch.setattr(gpu_speed, "PROFILED", 1)
+    monkeypatch.setattr(gpu_speed, "PPO", PPOConfig(rollout=2, minibatches=1, epochs=1))
     words = "--task-sets jar,valve: --sizes 4 --steps 1 --repeats 1 --starts 2 --least 2 --out"
     monkeypatch.setattr(sys, "argv", ["gpu_speed.py", *words.split(), str(out)])
     with pytest.raises(SystemExit) as end:
@@ -53,7 +55,7 @@ def test_the_command_gives_a_table_and_a_file(tmp_path, monkeypatch, capsys):
     (found,) = json.loads(out.read_text())["lines"]
     assert (found["worlds"], found["rows"], found["memory"]) == (4, 2, {})
     printed = capsys.readouterr().out.splitlines()
-    for actions in ("random", "policy"):
+    for actions in ("random", "policy", "ppo"):
         share = found[actions]["share"]
         assert (
             0 < share["least"] <= share["median"] <= share["most"] < 3
@@ -64,6 +66,38 @@ def test_the_command_gives_a_table_and_a_file(tmp_path, monkeypatch, capsys):
         assert line.split()[3] == speed and f"{share['median']:.3f}" in line
     assert found["kernels"]["actions"] == "random"  # below 2 is every share
     assert found["kernels"]["longest"][0]["milliseconds"] > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        ("--repeats 0", 2, "--repeats: must be a whole number above 0, not '0'"),
+        ("--sizes 4 x", 2, "--sizes: must be a whole number above 0, not 'x'"),
+        ("--task-sets nonsense", 1, "error: unknown task set 'nonsense': "),
+        ("--task-sets mt8 --sizes 64 4", 1, "error: 8 rows need at least 8 worlds, one each, not"),
+        ("--compiler inductr", 1, "error: unknown compiler 'inductr': did you mean 'inductor'?"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(words, status, said, monkeypatch, capsys, tmp_path):
+    out = tmp_path / "speed.json"
+    monkeypatch.setattr(sys, "argv", ["gpu_speed.py", *words.split(), "--out", str(out)])
+    with pytest.raises(SystemExit) as end:
+        gpu_speed.main()
+    line = capsys.readouterr().err.splitlines()[-1] if status == 2 else end.value.code
+    assert said in line and "\n" not in line
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("script", ["gpu_speed", "warp_parity"])
+def test_an_extra_that_is_missing_is_one_line(script, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    monkeypatch.setitem(sys.modules, "mujoco_warp", None)
+    for name in (script, "uncap.envs.engine_warp"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    words = ["--rows", "jar", "--episodes", "1", "--out", str(tmp_path / "out.json")]
+    monkeypatch.setattr(sys, "argv", [script, *words])
+    with pytest.raises(SystemExit, match="^error: the engine warp needs MuJoCo Warp: pip install"):
+        importlib.import_module(script).main()
 
 
 def test_the_same_physics_is_done_twice_and_put_back(player):
@@ -129,8 +163,9 @@ def test_worlds_that_lack_room_are_counted_by_kind(player):
 
 
 def run_script(*words: object, **environment: str) -> subprocess.CompletedProcess:
-    settings = {**os.environ, "PYTHON": sys.executable, **environment}
+    settings = {**os.environ, "PYTHON": sys.executable}
     settings.pop("UNCAP_WARP_DEVICE")
+    settings |= environment
     return subprocess.run(
         ["bash", GPU_SH, *words], env=settings, capture_output=True, text=True, timeout=60
     )
@@ -180,6 +215,9 @@ STUB = """#!/bin/sh
 case "$*" in
     *warp_parity.py*) echo "Module mujoco_warp"; echo "2 rows, 1 that do not agree: jar"; exit 1;;
     *mt24*) echo "iteration limit reached"; echo "mt24 4096"; echo kept > {kept}; exec sleep 60;;
+    *--task-set\ drawn*) mkdir -p {runs}/drawn-256; echo $* > {runs}/drawn-256/config.json;;
+    *"held_out"*) echo one two;;
+    *evaluate*drawn*) echo "$UNCAP_WARP_DEVICE $*";;
     *) echo fine;;
 esac
 """
@@ -193,9 +231,11 @@ def executable(path: pathlib.Path, text: str) -> str:
 
 def test_a_step_that_fails_or_takes_too_long_does_not_end_the_others(tmp_path):
     out = tmp_path / "out"
-    python = executable(tmp_path / "python", STUB.format(kept=out / "speed.json"))
+    python = executable(
+        tmp_path / "python", STUB.format(kept=out / "speed.json", runs=out / "runs")
+    )
     began = time.monotonic()
-    done = run_script(out, BUDGET="9", PYTHON=python)
+    done = run_script(out, BUDGET="9", PYTHON=python, UNCAP_WARP_DEVICE="cuda:1")
     assert time.monotonic() - began < 20
     assert done.returncode == 0
     lines = (out / "summary.txt").read_text().splitlines()
@@ -206,6 +246,10 @@ def test_a_step_that_fails_or_takes_too_long_does_not_end_the_others(tmp_path):
     assert lines[1].endswith("failed (1): 2 rows, 1 that do not agree: jar")
     assert "stopped after its 2 s; mt24 4096" in lines[2] or "its 1 s" in lines[2]
     assert lines[6].endswith("fine") and lines[7].endswith("fine")
+    # what is held out is measured, on the device that was asked for
+    measured = (out / "drawn-256.log").read_text()
+    assert measured.startswith("cuda:1 ") and " --tasks one two --episodes 5 " in measured
+    assert " --device" not in (out / "runs/drawn-256/config.json").read_text()
     assert (out / "parity.log").read_text() == "2 rows, 1 that do not agree: jar\n"
     assert (out / "speed.log").read_text() == "mt24 4096\n"
     assert (out / "speed.json").read_text() == "kept\n"
@@ -213,7 +257,9 @@ def test_a_step_that_fails_or_takes_too_long_does_not_end_the_others(tmp_path):
 
 def test_a_signal_ends_it_and_what_it_has_started(tmp_path):
     out = tmp_path / "out"
-    python = executable(tmp_path / "python", STUB.format(kept=out / "speed.json"))
+    python = executable(
+        tmp_path / "python", STUB.format(kept=out / "speed.json", runs=out / "runs")
+    )
     settings = {**os.environ, "PYTHON": python, "BUDGET": "90"}
     process = subprocess.Popen(["bash", GPU_SH, out], env=settings, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 20

@@ -5,19 +5,23 @@ import io
 import json
 import pathlib
 import re
+import signal
 import sys
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 pytest.importorskip("mujoco_warp")
 
 from uncap.agents import checkpoints
-from uncap.agents.config import DaggerConfig, PPOConfig
+from uncap.agents.config import DaggerConfig, NetworkConfig, PPOConfig
 from uncap.agents.device.config import WideConfig
+from uncap.envs.engine_warp import WarpEngine
 from uncap.evaluation import commands
 from uncap.evaluation.config import TrainConfig
+from uncap.evaluation.interrupt import Interrupt
 from uncap.evaluation.metrics import read_metrics
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -43,7 +47,7 @@ class Killed(BaseException):
 def train(monkeypatch, capsys):
     """Runs the script with words; gives its exit status, and what it printed."""
     monkeypatch.setenv("UNCAP_WARP_DEVICE", "cpu")
-    monkeypatch.setattr(gpu_train, "validated", lambda learner: 0.5)
+    monkeypatch.setattr(gpu_train, "validated", lambda learner, quota: (0.5, 50))
     monkeypatch.setattr(gpu_train, "evaluate_on_device", lambda *_: None)
     monkeypatch.setattr(gpu_train, "SAY_EVERY", 0.0)
     monkeypatch.setattr(gpu_train, "wide_config", toy_config)
@@ -58,6 +62,7 @@ def train(monkeypatch, capsys):
             return len(asked) == stop_after
 
         def interrupt(say):
+            ask.release = lambda: None
             return ask
 
         monkeypatch.setattr(gpu_train, "Interrupt", interrupt)
@@ -149,3 +154,96 @@ def test_minutes_in_all_are_those_of_the_start_too(train, tmp_path, monkeypatch)
     assert config["job"]["minutes"] == 1e-4  # the start took more than there was
     status, printed = train("--minutes", 1, "--minutes-in-all", 1, "--out", tmp_path / "other")
     assert status == 2 and "--minutes-in-all is in place of --minutes" in printed
+
+
+# What cannot be is one line, before anything is made
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--minutes 1 --looks 1", "--looks has no effect without --pictures"),
+        ("--minutes 1 --episodes=9", "--episodes has no effect without --pictures"),
+        ("--minutes 1 --algorithm ppo --lead 0.1", "--lead has no effect with --algorithm ppo"),
+        ("--minutes 1 --algorithm ppo --states 9", "--states has no effect with --algorithm ppo"),
+        ("--pictures --minutes 1 --episodes 0", "--episodes: must be a whole number above 0"),
+        ("--minutes-in-all -1", "--minutes-in-all: must be a number above 0, not '-1'"),
+        ("--minutes nan", "--minutes: must be a number above 0, not 'nan'"),
+    ],
+)
+def test_flags_that_cannot_be_are_refused(words, said, train, tmp_path):
+    status, printed = train(*words.split(), "--out", tmp_path / "run")
+    assert status == 2 and said in printed.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--num-envs 1", "2 rows need at least 2 worlds, one each, not 1"),
+        ("--conditioning belief", "a policy with a memory does not learn on a device"),
+        ("--compiler inductr", "unknown compiler 'inductr': did you mean 'inductor'?"),
+        ("--device cuda:9", "UNCAP_WARP_DEVICE=cuda:9: MuJoCo Warp finds no such device"),
+    ],
+)
+def test_a_training_that_cannot_be_is_one_line_and_leaves_no_folder(words, said, train, tmp_path):
+    run = tmp_path / "run"
+    status, printed = train(*FLAGS.split(), "--env-steps", 120, *words.split(), "--out", run)
+    assert status.startswith(f"error: {said}") and "\n" not in status
+    assert not run.exists() and not printed
+
+
+@pytest.mark.parametrize("where", ["worlds", "learning"])
+def test_too_little_memory_is_one_line(where, train, tmp_path, monkeypatch):
+    def fails(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 20 GiB")
+
+    if where == "worlds":
+        monkeypatch.setattr(WarpEngine, "_open_state", fails)
+    else:
+        monkeypatch.setattr(gpu_train.DeviceDagger, "run", fails)
+    status, _ = train(*FLAGS.split(), "--env-steps", 120, "--out", tmp_path / "run")
+    assert status == (
+        "error: there is too little memory: smaller --num-envs, --starts or --states need less"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_validation_keeps_to_its_quota_and_to_the_variants_of_the_training(monkeypatch):
+    wide = WideConfig(variants=4)
+    assert [wide.variants_of(rows) for rows in (1, 2, 3, 9)] == [4, 2, 1, 1]
+    assert WideConfig().variants_of(8) == 8 and WideConfig().variants_of(256) == 2
+    job = gpu_train.JobConfig(task_set="bottle,mug:", network=NetworkConfig(width=8))
+    learner = gpu_train.learner_of(job, wide, 0)
+    assert len(learner.closures.batch.pool) == 4
+    seen = []
+
+    def evaluate(policy, rows, episodes, **choices):
+        seen.append((rows, episodes, choices["variants_per_row"]))
+        return []
+
+    monkeypatch.setattr(gpu_train, "evaluate", evaluate)
+    monkeypatch.setattr(gpu_train, "summary", lambda table: {"mean_success": 0.5})
+    gpu_train.validated(learner, 9)
+    gpu_train.validated(learner, 900)
+    assert seen == [(("bottle", "mug"), 4, 2), (("bottle", "mug"), 25, 2)]
+
+
+def test_a_signal_that_stopped_the_learning_ends_what_follows():
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    stop = Interrupt(lambda line: None)
+    assert signal.getsignal(signal.SIGTERM) == stop._on_signal
+    stop.release()
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_ctrl_c_in_the_measuring_ends_it_and_the_policy_is_kept(train, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gpu_train, "learned", lambda *_: {"env_steps": 40, "wall_seconds": 1.0})
+    monkeypatch.setattr(gpu_train, "validated", interrupted)
+    run = tmp_path / "run"
+    status, printed = train(*FLAGS.split(), "--env-steps", 40, "--out", run)
+    assert status == 130 and printed.splitlines()[-1] == "interrupted"
+    assert checkpoints.exists(run / "checkpoint")

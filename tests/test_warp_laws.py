@@ -5,7 +5,6 @@ all rows.
 """
 
 import importlib
-import json
 import pathlib
 import sys
 
@@ -15,6 +14,7 @@ pytest.importorskip("mujoco_warp")
 
 from test_stages import PAIRS, Bench, stages_in_their_order, text
 
+from uncap.agents.files import read_json, write_json
 from uncap.envs.grammar import KINDS
 from uncap.evaluation.audit import search
 
@@ -69,10 +69,26 @@ def test_the_script_audits_rows_and_goes_on(tmp_path, monkeypatch, capsys):
         printed = capsys.readouterr().out
         assert ("plans 10  cheats 0" in printed) is not again  # `reach` asks for no contact
         assert printed.endswith("1 rows, 0 with a cheat\n")
-    assert json.loads(out.read_text())["slide-mug"]["cheats"] == 0
+    kept = read_json(out, "")
+    assert kept["rows"]["slide-mug"]["cheats"] == 0
     # what was found is judged, too, when nothing is left to do
-    cheated = {"slide-mug": {**json.loads(out.read_text())["slide-mug"], "cheats": 2}}
-    out.write_text(json.dumps(cheated))
+    kept["rows"]["slide-mug"]["cheats"] = 2
+    write_json(out, kept)
     with pytest.raises(SystemExit) as end:
         parity.main()
     assert end.value.code == 1
+    # what was made otherwise is not
+    for others, said in (
+        (["--plans", "11"], "plans"),
+        (["--rounds", "2", "--plans", "11"], "plans, rounds"),
+        (["--rows", "nonsense"], "unknown closure 'nonsense'"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["warp_parity.py", *words, str(out), *others])
+        with pytest.raises(SystemExit) as end:
+            parity.main()
+        assert end.value.code.startswith("error: ") and said in end.value.code
+    kept["made_with"]["code"] = "0"
+    write_json(out, kept)
+    monkeypatch.setattr(sys, "argv", ["warp_parity.py", *words, str(out)])
+    with pytest.raises(SystemExit, match="made with other code: choose another --out, or remove"):
+        parity.main()

@@ -6,6 +6,7 @@ import dataclasses
 
 from uncap.agents.config import DaggerConfig, PPOConfig
 from uncap.agents.settings import setting
+from uncap.envs.pool import VARIANTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +22,12 @@ class WideConfig:
 
     num_envs: int = setting(4096, "worlds", least=1)
     starts: int = setting(1024, "starts of each row, which its worlds take in turn", least=1)
+    variants: int = setting(
+        512,
+        "variants of all rows together, at most: each takes some 30 ms to compile before anything "
+        "is learned; a row has at least one, and no more than environments draw",
+        least=1,
+    )
     states: int = setting(
         4_000_000,
         "labelled states of DAgger that are kept, about 0.3 kB each; new ones then take the place "
@@ -34,6 +41,10 @@ class WideConfig:
         epochs=4,
         deviations=((0, 0.5), (10_000_000, 0.2), (40_000_000, 0.2), (60_000_000, 0.08)),
     )
+
+    def variants_of(self, rows: int) -> int:
+        """Variants of each of so many rows."""
+        return min(VARIANTS, max(1, self.variants // rows))
 
 
 # With pictures a state takes 42 kB, and a minibatch what a convolutional network makes of it

@@ -192,22 +192,21 @@ def on_warp(
 
     Raises:
         EngineUnavailable: MuJoCo Warp is not installed, or has no such device.
-        ValueError: the learner samples its rows in a way that is on the CPU only.
+        ValueError: the learner samples its rows in a way that is on the CPU only, or its policy
+            has a memory; fewer worlds than rows.
     """
     from uncap.envs.device.warp_worlds import WarpWorlds
 
+    _refuse_unknown(learner)
     batch = learner.closures.batch
     if variants != "train" or disturb:
         batch = ClosureBatch(
             learner.tasks,
             batch.n,
+            variants=learner.variants,
             variant_seed=lookup(VARIANT_STREAMS, variants, "stream of variants"),
             disturb=disturb,
             wrist=batch.wrist,
-        )
-    if learner.sampling != "uniform":
-        raise ValueError(
-            f"worlds on a device practise all rows alike: sampling uniform, not {learner.sampling}"
         )
     seed = learner.seed if seed is None else seed
     closures = DeviceClosures(
@@ -228,6 +227,24 @@ def on_warp(
     return Worlds(closures, len(learner.tasks), generator)
 
 
+def _refuse_unknown(learner: Learner) -> None:
+    """Refuse what is on the CPU only.
+
+    Raises:
+        ValueError: what it is.
+    """
+    if learner.sampling != "uniform":
+        raise ValueError(
+            f"worlds on a device practise all rows alike: sampling uniform, not {learner.sampling}"
+        )
+    _refuse_memory(learner.policy)
+
+
+def _refuse_memory(policy: MultiTaskPolicy) -> None:
+    if policy.memory is not None:
+        raise ValueError("a policy with a memory does not learn on a device: tell it of its task")
+
+
 def tensors_in(arrays: dict[str, np.ndarray]) -> Tensors:
     """Tensors, on the CPU, of what `states.copies_of` gave."""
     return {name: torch.as_tensor(value) for name, value in arrays.items()}
@@ -240,8 +257,7 @@ def moved(policy: MultiTaskPolicy, device: torch.device) -> Iterator[None]:
     Raises:
         ValueError: it has a memory, which is not taught there.
     """
-    if policy.memory is not None:
-        raise ValueError("a policy with a memory does not learn on a device")
+    _refuse_memory(policy)
     policy.to(device)
     try:
         yield

@@ -13,7 +13,7 @@ from torch import Tensor
 from uncap.envs import checks, conditioning, observations
 from uncap.envs.batch import ClosureBatch
 from uncap.envs.device.arrays import tensor_of, wrapped
-from uncap.envs.device.fusing import fused
+from uncap.envs.device.fusing import check_compiler, fused
 from uncap.envs.device.starts import Starts, draw_starts
 from uncap.envs.device.states import copies_of, on_device, tensors_of, write_back
 from uncap.envs.device.step import DeviceStep
@@ -107,9 +107,9 @@ class DeviceClosures:
         episode_steps: (n,) control steps of each world's episodes.
 
     Raises:
-        KeyError: unknown conditioning, sensors or reward; close matches are named.
-        ValueError: a number out of range; a conditioning that cannot act on a row; a disturbance
-            of pictures, where the sensors have none.
+        KeyError: unknown conditioning, sensors, reward or compiler; close matches are named.
+        ValueError: a number out of range; fewer worlds than rows; a conditioning that cannot act
+            on a row; a disturbance of pictures, where the sensors have none.
     """
 
     def __init__(  # noqa: PLR0913 - choices, most of them by name
@@ -132,6 +132,7 @@ class DeviceClosures:
     ):
         arrays = engine.arrays
         n, device = len(arrays["qpos"]), arrays["qpos"].device
+        check_compiler(compiler)
         self._engine = engine
         self._expert = expert
         self._privileged = checks.flag("privileged", privileged)

@@ -9,6 +9,21 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from uncap.envs.tables import lookup
+
+
+def check_compiler(name: str | None) -> None:
+    """Refuse what is no backend of `torch.compile`, those for finding faults among them.
+
+    Args:
+        name: of the backend; None: nothing is compiled.
+
+    Raises:
+        UnknownName: it is none; those for daily use are named.
+    """
+    if name is not None and name not in torch.compiler.list_backends(()):
+        lookup(dict.fromkeys(torch.compiler.list_backends()), name, "compiler")
+
 
 def traced(function: Callable[..., Any], *examples: Tensor) -> Callable[..., Any]:
     """The same function, as a list of torch's operations.

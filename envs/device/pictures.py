@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import mujoco
-import mujoco_warp
 import numpy as np
 import torch
-import warp
 from torch import Tensor
 
 from uncap.envs.device.shapes import GROUPS, Drawings
 from uncap.envs.device.streams import on_torchs_stream
+from uncap.envs.engine_warp import mujoco_warp, warp
 from uncap.envs.pixels import VIEWS
 from uncap.envs.sensors import PICTURE_SIZE
 from uncap.envs.structure import Variant

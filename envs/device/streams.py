@@ -6,7 +6,8 @@ import contextlib
 from typing import Any
 
 import torch
-import warp
+
+from uncap.envs.engine_warp import warp
 
 
 def on_torchs_stream(device: torch.device) -> contextlib.AbstractContextManager[Any]:

@@ -7,6 +7,16 @@ import torch
 from torch import Tensor
 
 
+def check_worlds(n: int, rows: int) -> None:
+    """Refuse fewer worlds than rows: some rows would never be opened.
+
+    Raises:
+        ValueError: they are.
+    """
+    if n < rows:
+        raise ValueError(f"{rows} rows need at least {rows} worlds, one each, not {n}")
+
+
 class Turns:
     """World i opens row i modulo the number of rows, in every episode.
 
@@ -22,9 +32,13 @@ class Turns:
     Attributes:
         task: (n,) int64, index of the worlds' rows.
         attempt: (n,) int64, which of its trial each present episode is, from 0.
+
+    Raises:
+        ValueError: fewer worlds than rows.
     """
 
     def __init__(self, n: int, rows: int, trials: int, attempts: int, device: torch.device):
+        check_worlds(n, rows)
         world = np.arange(n)
         self._trials = trials
         self._attempts = attempts

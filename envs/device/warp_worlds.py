@@ -7,21 +7,39 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import mujoco_warp
 import numpy as np
 import torch
-import warp
 
 from uncap.envs.batch import ClosureBatch
 from uncap.envs.cores import default_threads
 from uncap.envs.device.pictures import Pictures
 from uncap.envs.device.starts import DERIVED, STATE
 from uncap.envs.device.streams import on_torchs_stream
-from uncap.envs.engine_warp import WarpEngine
+from uncap.envs.engine_warp import DEVICE, WarpEngine, device, mujoco_warp, warp
+from uncap.envs.engines import EngineUnavailable, lacks_memory
 from uncap.envs.scene import SUBSTEPS
 from uncap.envs.structure import Variant
 
-_WARM_UPS = 2  # calls before a graph is captured: kernels are loaded, constants are copied
+_WARM_UPS = 2  # calls before a graph is captured
+
+
+class _CaptureFailed(Exception):
+    """Control steps cannot be captured; the message is one line."""
+
+
+def torch_device() -> torch.device:
+    """Where worlds will be, as torch names it.
+
+    Raises:
+        EngineUnavailable: there is no such device, or torch cannot use it.
+    """
+    chosen = device()
+    if chosen.is_cuda and not torch.cuda.is_available():
+        raise EngineUnavailable(
+            f"PyTorch {torch.__version__} finds no GPU, and MuJoCo Warp does: it needs a build for "
+            f"CUDA ({DEVICE}=cpu runs on the processor)"
+        )
+    return torch.device(warp.device_to_torch(chosen))
 
 
 class WarpWorlds:
@@ -33,9 +51,13 @@ class WarpWorlds:
 
     Attributes:
         engine: that has them.
+
+    Raises:
+        EngineUnavailable: there is no such device, or too little memory on it.
     """
 
     def __init__(self, batch: ClosureBatch, n: int):
+        torch_device()  # refuses what torch cannot use
         self.engine = WarpEngine(batch.scene, n, default_threads())
         for name in (*STATE, *DERIVED, "eq_active"):
             self.engine.bind(name)
@@ -53,7 +75,8 @@ class WarpWorlds:
     def step(self) -> None:
         """See `closures.Engine`."""
         if self._is_alone:
-            self._step_recorded()
+            with warp.ScopedDevice(self.engine.device):
+                self._step_recorded()
             return
         with on_torchs_stream(self.arrays["qpos"].device):
             self._advance()
@@ -64,7 +87,8 @@ class WarpWorlds:
 
     def pictures(self, pool: list[Variant]) -> Pictures:
         """See `closures.Engine`."""
-        return Pictures(pool, self.engine.model, self.engine.data)
+        with self.engine.running():
+            return Pictures(pool, self.engine.model, self.engine.data)
 
     def _step_recorded(self) -> None:
         """The same from the second call on, recorded: launching kernels from Python takes longer.
@@ -86,42 +110,66 @@ class WarpWorlds:
             mujoco_warp.step(self.engine.model, self.engine.data)
 
     def captured(self, advance: Callable[[], None]) -> Callable[[], None]:
-        """See `closures.Engine`."""
+        """See `closures.Engine`.
+
+        Raises:
+            EngineUnavailable: too little memory.
+        """
         if not self.engine.device.is_cuda:
             return advance
+        # torch makes streams on its present device, which may be another GPU
+        with self.engine.running(), torch.cuda.device(self.arrays["qpos"].device):
+            return self._captured_there(advance)
+
+    def _captured_there(self, advance: Callable[[], None]) -> Callable[[], None]:
+        before = torch.cuda.current_stream()
         side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
+        side.wait_stream(before)
         stream = warp.stream_from_torch(side)
         # dead graphs are not freed while another is captured: that would end the capture
         gc.collect()
         gc.disable()
         try:
             with warp.ScopedStream(stream, sync_enter=False):
+                self._warm_up(advance, side)
                 return self._capture(advance, side, stream)
-        except RuntimeError as error:
+        except _CaptureFailed as failed:
             warnings.warn(
-                f"no CUDA graph of whole control steps: {' '.join(str(error).split())}; the "
-                "physics is one of its own, and the rest is launched anew in every step",
-                stacklevel=2,
+                f"no CUDA graph of whole control steps: {failed}; the physics is one of its own, "
+                "and the rest is launched anew in every step",
+                stacklevel=3,
             )
             self._is_alone = True
             return advance
         finally:
+            torch.cuda.set_stream(before)  # a capture that fails leaves torch on its own stream
             gc.enable()
 
-    def _capture(
-        self, advance: Callable[[], None], side: torch.cuda.Stream, stream: Any
-    ) -> Callable[[], None]:
-        """The graph of `advance`, captured on torch's stream, which Warp has as its own."""
+    def _warm_up(self, advance: Callable[[], None], side: torch.cuda.Stream) -> None:
+        """Compute before anything is captured: kernels are loaded, constants are copied."""
         with torch.cuda.stream(side):
             for _ in range(_WARM_UPS):
                 advance()
         torch.cuda.synchronize()
+
+    def _capture(
+        self, advance: Callable[[], None], side: torch.cuda.Stream, stream: Any
+    ) -> Callable[[], None]:
+        """The graph of `advance`, captured on torch's stream, which Warp has as its own.
+
+        Raises:
+            _CaptureFailed: it cannot be captured.
+        """
         graph = torch.cuda.CUDAGraph()
-        with (
-            torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"),
-            warp.ScopedCapture(stream=stream, external=True) as capture,
-        ):
-            advance()
+        try:
+            with (
+                torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"),
+                warp.ScopedCapture(stream=stream, external=True) as capture,
+            ):
+                advance()
+        except RuntimeError as error:
+            if lacks_memory(error):
+                raise
+            raise _CaptureFailed(" ".join(str(error).split())) from error
         self._captured = capture.graph
         return graph.replay
