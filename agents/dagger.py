@@ -148,7 +148,9 @@ class Dagger(Teacher):
             on_round: called with (env steps, loss) after each round, when the state can be saved;
                 returns whether to go on.
         """
-        with ThreadPoolExecutor(1) as executor:
+        # torch tells MKL its number of threads for the thread that asks only
+        threads = torch.get_num_threads()
+        with ThreadPoolExecutor(1, "fit", torch.set_num_threads, (threads,)) as executor:
             while self.done < self.fits:
                 if not self.data:
                     self.data = _joined(self._collect(0))

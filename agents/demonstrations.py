@@ -545,6 +545,9 @@ def _run(
                     own = np.clip(act(observation, info["task_index"]), -1.0, 1.0)
                     chosen[turns == k] = own[turns == k]
             action = np.where(perturbed[t, :, None], random_actions[t], chosen)  # (n, 5)
+            for act in policies:
+                if recall := getattr(act, "recall", None):  # it remembers what was done
+                    recall.acted(action)
             observation, reward, terminated, truncated, info = env.step(action)
             ended = terminated | truncated
             steps.append(

@@ -312,6 +312,10 @@ class Recall:
         with torch.no_grad():
             return self.memory.known(self.outputs).numpy()
 
+    def rows(self) -> np.ndarray:
+        """The trained row (n,) that each closure is taken for, of a memory that names rows."""
+        return self.outputs.argmax(-1).numpy()
+
     def snapshot(self) -> dict[str, np.ndarray]:
         """What is kept, (n, size), and what was told, (n, t)."""
         return {"numbers": self.numbers.numpy().copy(), "told": self.told.copy()}

@@ -199,7 +199,7 @@ class TrialCollector(Collector):
         self._begin_attempts(expert_share)
         row = closures.task.copy()
         names_rows = self.recall.memory.names_rows
-        guess = self.recall.outputs.argmax(-1).numpy() if names_rows else row
+        guess = self.recall.rows() if names_rows else row
         taken_for, labels = self._labels(guess)
         with torch.no_grad():
             state = torch.as_tensor(self.observation["state"])

@@ -140,10 +140,10 @@ class TaskVecEnv(VecEnv):
         observation = {**observation, "index": self.closures.task[:, None].astype(np.float32)}
         if "rgb" in observation:
             observation["rgb"] = observation["rgb"].reshape(self.num_envs, -1)
-        if self.expert:
-            observation["label"] = self.expert().astype(np.float32)
         if self.recall:
             observation["task"] = self.recall.observe(observation["state"])
+        if self.expert:  # by what is remembered now
+            observation["label"] = self.expert().astype(np.float32)
         return observation
 
     def reset(self) -> Any:

@@ -644,6 +644,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
             "batch": self.batch.snapshot(),
             "rngs": [rng.bit_generator.state for rng in self._rngs or []],
             "done": self._done.copy(),
+            "last_reward": self.last_reward.copy(),
         }
         if self._history is not None:
             snapshot["past"] = self._history.snapshot()
@@ -664,8 +665,9 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         own = self.snapshot()
         for name in ("of", "batch", "rngs", "deck"):
             own.pop(name, None)
-        uncounted = {name: np.zeros(self.num_envs, int) for name in ("invalid", "diverged")}
-        return snapshots.fitted({**uncounted, **snapshot}, own, self.num_envs)
+        older = {name: np.zeros(self.num_envs, int) for name in ("invalid", "diverged")}
+        older["last_reward"] = np.zeros(self.num_envs)
+        return snapshots.fitted({**older, **snapshot}, own, self.num_envs)
 
     def _generators_of(
         self, snapshot: Mapping[str, Any], copies: bool
@@ -727,6 +729,7 @@ class ClosureVectorEnv(gym.vector.VectorEnv):
         self.task = self.batch.task.copy()
         self._tracker.restore(found)
         self._done = found["done"]
+        self.last_reward = found["last_reward"]
         if self.attempts > 1:
             self._attempt = found["attempt"]
         if self._history is not None:

@@ -72,6 +72,7 @@ class Live:
             autoreset_mode=AutoresetMode.DISABLED,
             variant_seed=VARIANT_STREAMS["train"],
             sensors=actor.sensors,
+            episode_steps=actor.episode_steps,
             privileged=True,  # what is recorded
             engine=engine,
         )
@@ -177,8 +178,7 @@ class Live:
         if self.ended or (self.by_hand and self.waits and resting):
             return False
         self._idle += 1
-        action = self.hand if self.by_hand else self._act(*self._told())[0]
-        self.action = np.asarray(action, np.float32)
+        self.action = np.asarray(self._chosen(), np.float32)
         self._observation, reward, terminated, truncated, self.info = self.env.step(
             self.action[None]
         )
@@ -190,6 +190,15 @@ class Live:
             if self.ended:
                 self.save()
         return True
+
+    def _chosen(self) -> np.ndarray:
+        """The action (5,) of who acts; a policy with a memory looks on when it does not act."""
+        if not self.by_hand:
+            return self._act(*self._told())[0]
+        if recall := getattr(self._act, "recall", None):
+            self._act(*self._told())
+            recall.acted(self.hand[None])
+        return self.hand
 
     def _told(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """What the policy gets: its observation, and the index (1,) of the task it is told of."""

@@ -244,6 +244,18 @@ def test_a_snapshot_without_what_it_is_of_is_read():
         ClosureVectorEnv("jar", 2).restore(old)
 
 
+def test_a_snapshot_holds_the_last_reward_which_a_memory_may_read():
+    env = advanced(vector())
+    env.last_reward[:] = 0.25
+    snapshot = env.snapshot()
+    other = vector()
+    other.restore(snapshot)
+    assert (other.last_reward == 0.25).all()
+    del snapshot["last_reward"]  # older ones have none
+    other.restore(snapshot)
+    assert not other.last_reward.any()
+
+
 def test_a_snapshot_before_the_first_reset_leads_back_to_before_it():
     env = ClosureVectorEnv("jar", 2, seed=0)
     fresh = env.snapshot()

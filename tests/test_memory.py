@@ -1,9 +1,13 @@
 """Policies with a memory: what it names, how it is taught, kept, loaded and exported."""
 
 import dataclasses
+import hashlib
 import io
+import os
 import pathlib
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -20,6 +24,7 @@ from uncap.agents.trials import TrialCollector
 from uncap.envs import CLOSURES, ClosureVectorEnv, named_set, searching
 from uncap.envs.closures import groups
 from uncap.envs.conditioning import REMEMBERING, vectors
+from uncap.envs.experts import expert_action
 from uncap.envs.observations import SIZE
 from uncap.evaluation import beliefs, cli, runs
 from uncap.evaluation.protocol import by_attempt, evaluate
@@ -234,6 +239,16 @@ def test_reinforcement_goes_on_from_what_the_memory_says():
     assert "memory" not in changed
 
 
+def test_reinforcement_imitates_the_expert_of_the_row_that_the_policy_is_told():
+    learner = made("belief", guided=True)
+    observation = learner.env.reset()
+    batch, recall = learner.closures.batch, learner.env.recall
+    assert np.array_equal(observation["task"], recall.told)
+    taken_for = np.array([1, 0, 3, 2, 2])
+    recall.outputs = torch.eye(len(ROWS))[taken_for]
+    assert np.array_equal(learner.label(), expert_action(batch.measure_as(taken_for)))
+
+
 def test_trials_are_the_episodes_of_recurrent_ppo():
     """Rewarded and remembered through all attempts; the last action is read within an attempt."""
     config = LearnerConfig(
@@ -443,3 +458,26 @@ def test_a_whole_job_with_a_memory(tmp_path):
     (run / beliefs.FILE).write_text('{"rows": ["a"], "own": [], "after": []}')
     with pytest.raises(runs.RunError, match=r"beliefs.json is damaged"):
         said("report", str(run))
+
+
+TAUGHT = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_memory import made, taught, weights_in_short
+print(weights_in_short(taught(made("recurrent"), rounds=2)))
+"""
+
+
+def weights_in_short(learner: Learner) -> str:
+    values = learner.policy.state_dict().values()
+    return hashlib.sha256(b"".join(value.numpy().tobytes() for value in values)).hexdigest()
+
+
+def test_what_is_learned_does_not_depend_on_the_threads_that_there_are():
+    """The thread that fits has MKL's number of threads, unless it is told another one."""
+    code = TAUGHT.format(tests=str(pathlib.Path(__file__).parent))
+    command = [sys.executable, "-c", code]
+    environment = os.environ | {"OMP_NUM_THREADS": "2"}
+    other = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
+    here = weights_in_short(taught(made("recurrent"), rounds=2))
+    assert other.communicate()[0].strip() == here

@@ -129,6 +129,31 @@ def test_the_hand_takes_over_and_time_waits_for_it(live):
     assert live.action[:FINGERS].any()
 
 
+class Remembering:
+    """A policy with a memory that notes what it sees and what was done."""
+
+    def __init__(self, env):
+        self.recall, self.seen, self.done = self, 0, []
+
+    def __call__(self, observation, task_index):
+        self.seen += 1
+        return np.zeros((1, 5))
+
+    def acted(self, action):
+        self.done.append(action[0])
+
+
+def test_a_memory_goes_on_while_the_hand_acts(tmp_path):
+    live = Live(of(Remembering), "button", 0, tmp_path / "out")
+    by_hand = np.array([0.5, 0.0, 0.0, 0.0, 1.0])
+    live.step()
+    live.move(by_hand)
+    live.step()
+    assert live._act.seen == 2
+    assert np.array_equal(live._act.done, [by_hand])
+    live.close()
+
+
 def test_fingers_stay_as_they_are_when_the_hand_takes_over(live):
     live.action = np.array([0, 0, 0, 0, -0.5], np.float32)
     live.take_over()
