@@ -17,6 +17,7 @@ from uncap.agents.config import LearnerConfig, NetworkConfig
 from uncap.agents.networks import TaskNetwork
 from uncap.agents.tables import ALGORITHMS
 from uncap.agents.vec_env import TaskVecEnv
+from uncap.envs.conditioning import REMEMBERING
 from uncap.envs.observations import FULL, layout
 from uncap.envs.sensors import SENSORS
 
@@ -37,6 +38,7 @@ class Algorithm:
         phase: its name in metrics.csv.
         env_class: of the environment that it acts in.
         remembers: its policies have a memory, whatever they are told.
+        takes_memory: its policies can have one of those that conditionings name.
         plain: leaves observations and rewards as the environment gives them.
         guided: can go on to imitate the scripted experts while it learns.
         replays_demonstrations: can learn from recorded transitions.
@@ -49,6 +51,7 @@ class Algorithm:
     phase: ClassVar[str] = "ppo"
     env_class: ClassVar[type[TaskVecEnv]] = TaskVecEnv
     remembers: ClassVar[bool] = False
+    takes_memory: ClassVar[bool] = True
     plain: ClassVar[bool] = False
     guided: ClassVar[bool] = False
     sees_pictures: ClassVar[bool] = False
@@ -82,6 +85,11 @@ class Algorithm:
             able = [name for name, row in ALGORITHMS.items() if row.sees_pictures]
             raise ValueError(
                 f"--algorithm {config.algorithm} sees no pictures: allowed: {', '.join(able)}"
+            )
+        if config.conditioning in REMEMBERING and not cls.takes_memory:
+            raise ValueError(
+                f"--conditioning {config.conditioning} has a memory, which --algorithm "
+                f"{config.algorithm} cannot train: allowed with it are conditionings without one"
             )
         with torch.random.fork_rng():  # what is drawn here changes nothing
             network = dataclasses.replace(config.network, sensors=config.sensors)

@@ -187,7 +187,8 @@ class DaggerConfig:
     )
     lead: float = setting(
         0.1,
-        "share of the rounds in which the expert acts, too, in ever fewer environments",
+        "fraction of rounds over which the share of environments in which the expert acts falls "
+        "to 0",
         least=0.01,
         most=1,
     )

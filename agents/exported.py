@@ -199,6 +199,8 @@ def described(read_by: Reads) -> dict[str, Any]:
         "index": read_by.index,
         "memory": read_by.memory,
         "reward": read_by.reward,
+        "episode_steps": read_by.episode_steps,
+        "attempts": read_by.attempts,
         "vectors": {name: vector.tolist() for name, vector in read_by.vectors.items()},
     }
 
@@ -284,6 +286,8 @@ def _read_by(session: Any, path: pathlib.Path) -> Reads:
             index=bool(about["index"]),
             memory=int(about.get("memory", 0)),
             reward=bool(about.get("reward", False)),
+            episode_steps=about.get("episode_steps") and int(about["episode_steps"]),
+            attempts=int(about.get("attempts", 1)),
         )
         _check_fits(read_by, about, session)
     except (

@@ -1,10 +1,10 @@
 """Memories: recurrent networks that find out what a policy is not told.
 
-A memory reads what the policy observes and does, over the attempts of a trial, and puts out what
-the policy takes for its task: a task vector in place of the one that `parameters` would tell. The
-policy is a task-conditioned one, as ever. That a policy which is not told has to infer its task
-from a recurrent state: RL^2 (Duan et al., 2016; Wang et al., 2016); that the inference is better
-learned as what it is, with the true task as its label: Humplik et al. (2019).
+A memory reads what the policy observes and does, over the attempts of a trial, and puts out its
+estimate of the task: a task vector in place of the one that `parameters` would tell. The policy is
+a task-conditioned one, as ever. That a policy which is not told has to infer its task from a
+recurrent state: RL^2 (Duan et al., 2016; Wang et al., 2016); that the inference is better learned
+as what it is, with the true task as its label: Humplik et al. (2019).
 
 To add one, write a subclass of `Memory` and give it a row in `MEMORIES` of `agents/tables.py`, and
 one of the same name in `uncap.envs.conditioning.CONDITIONINGS`.
@@ -49,7 +49,7 @@ class Memory(nn.Module):
     told_size: ClassVar[int] = telling.SIZE  # numbers that the policy gets
     is_belief: ClassVar[bool] = True  # is itself taught, with the row as its label
     names_rows: ClassVar[bool] = False  # its outputs are logits of the trained rows
-    searched: ClassVar[bool] = False  # is taught by the scripted search, which does not know either
+    searched: ClassVar[bool] = False  # labels come from the scripted search, not told the row
     vectors: torch.Tensor
 
     def __init__(self, state_size: int, num_tasks: int, network: NetworkConfig):
@@ -87,7 +87,12 @@ class Memory(nn.Module):
         raise NotImplementedError
 
     def told_as(self, row: torch.Tensor, taken_for: torch.Tensor) -> torch.Tensor:
-        """What the policy gets, (n, told_size), of rows (n,) that are taken for others (n,)."""
+        """The task vector (n, told_size) when row i is hypothesised to be row j.
+
+        Args:
+            row: (n,) i.
+            taken_for: (n,) j.
+        """
         return self.vectors[taken_for]
 
     def inputs(
@@ -167,7 +172,7 @@ class RowBelief(Memory):
 
 
 class SearchBelief(RowBelief):
-    """The same, but it learns to name what the scripted search takes the closure for."""
+    """The same, but labels are the scripted search's present hypotheses."""
 
     searched = True
 
@@ -239,13 +244,13 @@ class PartBelief(Memory):
         return likeness.reshape(*told.shape[:-1], -1)
 
     def told_as(self, row: torch.Tensor, taken_for: torch.Tensor) -> torch.Tensor:
-        """The mechanism and ways of what it is taken for, and sizes and masses of what it is."""
+        """Mechanism and ways of the hypothesised row, sizes and masses of the true one."""
         of_mechanism = self.vectors[taken_for][:, : telling.OF_MECHANISM]
         return torch.cat([of_mechanism, self.vectors[row][:, telling.OF_MECHANISM :]], 1)
 
 
 class Code(Memory):
-    """Numbers without a meaning of their own, learned through the actions: the control."""
+    """A latent task code, trained only through the action loss: the control."""
 
     told_size = 32
     is_belief = False

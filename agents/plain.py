@@ -34,6 +34,7 @@ class PlainPPO(Algorithm):
 
     policy_class = PlainPolicy
     plain = True
+    takes_memory = False
     groups = ()
     fixed = {
         "warm_start": "none",

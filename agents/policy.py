@@ -43,7 +43,7 @@ begins, in place of the task; and gives what it keeps now, (n, m)."""
 
 @dataclasses.dataclass(frozen=True)
 class Reads:
-    """What a policy reads, and of which tasks it knows.
+    """What a policy reads, of which tasks it knows, and in which episodes it was trained.
 
     Attributes:
         sensors: what a state is made of, a row of `sensors.SENSORS`.
@@ -56,6 +56,8 @@ class Reads:
         index: whether what it does depends on the task's index.
         memory: numbers that it keeps from one control step to the next; 0 without a memory.
         reward: whether its memory reads the reward of the last control step.
+        episode_steps: control steps of every episode; None: what each row says.
+        attempts: episodes of a trial.
     """
 
     sensors: str
@@ -68,6 +70,8 @@ class Reads:
     index: bool
     memory: int = 0
     reward: bool = False
+    episode_steps: int | None = None
+    attempts: int = 1
 
     @property
     def state_size(self) -> int:
@@ -132,17 +136,19 @@ class LoadedPolicy:
             task: the row that is opened, or one for each of the n; needed where the policy is
                 told of its task and the observation does not tell.
             next_attempt: (n,) bool: episodes that begin with this observation and are the next
-                attempt at the same closure: a memory is kept.
-            reward: (n,) of the control step before, for a memory that reads it.
+                attempt at the same closure: a memory is kept. Only for policies with a memory.
+            reward: (n,) of the control step before; needed by a memory that reads it, but where
+                episodes begin, and only for that.
 
         Returns:
             Actions (5,) or (n, 5) in [-1, 1], float32, see `panda.ACTIONS`, and what to hand to
             the next call as `state`.
 
         Raises:
-            ValueError: an observation of another shape, or not finite; a task that is missing, or
-                that the policy cannot be told of.
+            ValueError: an observation of another shape, or not finite; a task or a reward that is
+                missing; a task that the policy cannot be told of; an argument without effect.
         """
+        self._check_used({"task": task, "next_attempt": next_attempt, "reward": reward})
         observed = dict(observation) if isinstance(observation, Mapping) else {"state": observation}
         if "state" not in observed:
             raise ValueError(f"the observation must have a state, not only {', '.join(observed)}")
@@ -163,6 +169,22 @@ class LoadedPolicy:
             actions, _ = self._acts(inputs, deterministic)  # (n, 5)
         return (actions[0] if single else actions), memory
 
+    def _check_used(self, given: Mapping[str, Any]) -> None:
+        """Refuse arguments that this policy does not read.
+
+        Raises:
+            ValueError: the first of them.
+        """
+        reads = self.reads
+        missing = {
+            "task": "" if reads.task_size or reads.index else "is told nothing of its task",
+            "next_attempt": "" if reads.memory else "has no memory",
+            "reward": "" if reads.reward else "reads no rewards",
+        }
+        for name, value in given.items():
+            if value is not None and missing[name]:
+                raise ValueError(f"{name} has no effect here: this policy {missing[name]}")
+
     def _remembering(
         self, now: np.ndarray, state: Any, start: Any, next_attempt: Any, reward: Any
     ) -> Arrays:
@@ -178,6 +200,10 @@ class LoadedPolicy:
             "begins": begins[:, None].astype(np.float32),
         }
         if self.reads.reward:
+            if reward is None and not begins.all():
+                raise ValueError(
+                    "this policy's memory reads rewards: give reward=, of the control step before"
+                )
             paid = np.zeros(n) if reward is None else _finite("reward", reward).reshape(-1)
             if len(paid) != n:
                 raise ValueError(f"reward must have {n} values, not {len(paid)}")
@@ -406,6 +432,8 @@ def reads(policy: Any, meta: Mapping[str, Any]) -> Reads:
         index="index" in spaces and (network.embedding or network.head == "per_task"),
         memory=0 if memory is None else memory.size,
         reward=network.memory_reward and memory is not None,
+        episode_steps=meta["episode_steps"],
+        attempts=meta["attempts"],
     )
 
 

@@ -139,6 +139,7 @@ class RecurrentPPOAlgorithm(Algorithm):
     env_class = TrialVecEnv
     plain = True
     remembers = True
+    takes_memory = False
     groups = ()
     fixed = {
         "conditioning": "none",

@@ -395,6 +395,7 @@ class SAC(Algorithm):
     policy_class = MultiTaskSACPolicy
     phase = "sac"
     replays_demonstrations = True
+    takes_memory = False
     fixed = {"rule": "sum", "popart": False, "cosines": False, "transfer_steps": 0}
     groups = ("network", "sac")
     model: MultiTaskSAC

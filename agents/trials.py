@@ -1,9 +1,11 @@
 """DAgger through time: a policy with a memory is taught over whole trials.
 
-The policy that acts is told what its memory takes the closure for, and the experts label every
-state as if that were so: a policy learns to act upon a hypothesis, right or wrong. The memory
-learns what the closure is, by supervision over the steps of a trial. Where the experts lead, they
-follow hypotheses drawn at random: else the memory would read the answer off its own actions.
+The policy that acts is told its memory's estimate, and the labels are the expert's actions under
+the hypothesised row: a policy learns to act upon a hypothesis, right or wrong. A memory that names
+no rows (`belief_parts`) has no hypothesised row: states in which no expert leads have the label of
+the true row there. The memory learns what the closure is, by supervision over the steps of a trial.
+Where the experts lead, they follow hypotheses drawn at random: else the memory would read the
+answer off its own actions.
 """
 
 from __future__ import annotations
@@ -175,7 +177,7 @@ class TrialCollector(Collector):
         self.among = hypotheses(env.closures.tasks)  # (tasks, h); -1 behind the last
         self.led_by = np.zeros(env.num_envs, np.int64)  # the hypothesis that an expert follows
         self.is_led = np.zeros(env.num_envs, bool)  # in this attempt
-        self.followed = np.ones(env.num_envs, bool)  # what the search would have done, was done
+        self.followed = np.ones(env.num_envs, bool)  # the executed action matched the search's
 
     def take(self, policy: MultiTaskPolicy) -> None:
         """Act and remember as a policy does now."""

@@ -173,6 +173,12 @@ def hypotheses(tasks: tuple[str, ...]) -> np.ndarray:
     return np.array([row + [-1] * (most - len(row)) for row in rows])
 
 
+def known(tasks: tuple[str, ...]) -> list[str]:
+    """The rows among these that a search has one hypothesis on: it acts there as the expert."""
+    several = (hypotheses(tasks) >= 0).sum(1) > 1
+    return [name for name, unknown in zip(tasks, several, strict=True) if not unknown]
+
+
 def _is_drawn(name: str) -> bool:
     """Whether a row is one of `drawn.ROW_NAMES` or `composed.ROW_NAMES`."""
     return name.split("-")[0] in ("drawn", "unseen", "composed")

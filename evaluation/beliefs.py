@@ -79,7 +79,7 @@ def own_figure(found: Mapping[str, Any]) -> Figure:
         axes.axvline(first, color=GREY, ls=":", lw=1)
         axes.text(first, 1.04, f" attempt {number}", color=GREY, fontsize=8)
         first += len(values)
-    axes.set(ylim=(-0.02, 1.12), xlabel="control step", ylabel="belief in the row that it is")
+    axes.set(ylim=(-0.02, 1.12), xlabel="control step", ylabel="mean belief in the true row")
     return figure
 
 
@@ -90,11 +90,12 @@ def after_figure(found: Mapping[str, Any]) -> Figure:
     shown = (matrices[0], matrices[-1]) if len(matrices) > 1 else (matrices[0],)
     figure = Figure(figsize=(len(shown) * (side + 0.4) + 1.6, side + 1.6))
     numbers = (1, len(matrices))
-    for axes, matrix, number in zip(
-        np.atleast_1d(figure.subplots(1, len(shown), sharey=True)), shown, numbers, strict=False
-    ):
+    every = np.atleast_1d(figure.subplots(1, len(shown), sharey=True))
+    every[0].set_ylabel("true row")
+    for axes, matrix, number in zip(every, shown, numbers, strict=False):
         axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
         axes.set_title(f"after attempt {number}", fontsize=9)
+        axes.set_xlabel("row that is believed in")
         axes.set_xticks(range(len(rows)), rows, rotation=90, fontsize=7)
         axes.set_yticks(range(len(rows)), rows, fontsize=7)
     return figure
@@ -108,7 +109,6 @@ def line(found: Mapping[str, Any]) -> str:
     ]
     beliefs, shares = ([f"{value:.2f}" for value in values] for values in (own, right))
     return (
-        f"after attempts 1 to {len(own)} it believes with {', '.join(beliefs)} in the row that it "
-        f"is, in the mean over the rows, and in {', '.join(shares)} of the rows in no other one "
-        "more"
+        f"after attempts 1 to {len(own)} the mean belief in the true row is {', '.join(beliefs)}; "
+        f"for {', '.join(shares)} of the rows, the true row has the highest mean belief"
     )

@@ -29,9 +29,16 @@ from uncap.agents.policy import EXPORTED
 from uncap.agents.pretrained import NAMES, located
 from uncap.agents.settings import as_words, flags
 from uncap.agents.tables import ALGORITHMS
-from uncap.envs import CLOSURES, TASK_SETS, TaskSet, checks
+from uncap.envs import CLOSURES, TASK_SETS, TaskSet, searching
 from uncap.envs.closures import guess_ceiling, named_set, spot_name
-from uncap.envs.conditioning import CONDITIONINGS, TRANSFERABLE, UNSEEN, of_twins, vectors
+from uncap.envs.conditioning import (
+    CONDITIONINGS,
+    REMEMBERING,
+    TRANSFERABLE,
+    UNSEEN,
+    of_twins,
+    vectors,
+)
 from uncap.envs.cores import set_threads
 from uncap.envs.opengl import RenderingUnavailable
 from uncap.envs.sensors import SENSORS
@@ -92,8 +99,11 @@ from uncap.evaluation.protocol import (
     EVALUATION_SEED,
     Episode,
     Policy,
+    Search,
+    attempt_steps,
     by_attempt,
     by_mechanism,
+    in_words,
     summary,
     write_episodes,
 )
@@ -126,6 +136,7 @@ def check_job(job: JobConfig) -> None:
     algorithm.check(learner_config(job))
     if job.env_steps == 0 and job.warm_start == "none":
         raise ValueError("--env-steps 0 leaves nothing to learn without a warm start")
+    _check_lengths(job)
     if CONDITIONINGS[job.conditioning].memory:
         _check_memory(job)
         if SENSORS[job.sensors].pictures:
@@ -192,9 +203,22 @@ def _check_memory(job: JobConfig) -> None:
         raise ValueError(f"{told} works with --head shared only: a head of its own tells the row")
     if job.alone:
         raise ValueError(f"{told} has nothing to find out with --alone, in which a row is known")
+
+
+def _check_lengths(job: JobConfig) -> None:
+    """Refuse rows whose episodes differ in length, where trials need one length.
+
+    A memory is taught by trials, be they of one attempt.
+
+    Raises:
+        ValueError: they do, and what is allowed.
+    """
     split = named_set(job.task_set)
-    if not (job.episode_steps or split.episode_steps):
-        checks.one_length(told, (CLOSURES[name].steps for name in split.train))
+    steps = job.episode_steps or split.episode_steps
+    if CONDITIONINGS[job.conditioning].memory or job.attempts > 1:
+        attempt_steps(split.train, steps)
+    if job.attempts > 1 and job.conditioning in UNSEEN and split.held_out:
+        attempt_steps(split.held_out, steps)  # they are evaluated, apart from the others
 
 
 def check_installed(job: JobConfig) -> None:
@@ -384,6 +408,8 @@ class _Job:
 
     def _learn(self, resume: bool) -> bool:
         """Learn and evaluate; False when a stop was asked for."""
+        if not resume and (problem := led_throughout(self.config)):
+            self.say(problem)
         if self.config.alone:
             if not single_task.train(self.session):
                 return False
@@ -438,6 +464,23 @@ class _Job:
         self.stopwatch.note()
         self.say(f"stopped; go on with: {program.command('--resume', self.run_folder)}")
         raise SystemExit(INTERRUPTED)
+
+
+def led_throughout(job: JobConfig) -> str:
+    """That a warm start by DAgger is one round, which experts lead; empty where it is not."""
+    split = named_set(job.task_set)
+    if job.warm_start != "dagger" or job.alone:
+        return ""
+    length = job.dagger.rollout
+    if CONDITIONINGS[job.conditioning].memory:  # a round is a trial
+        length = job.attempts * attempt_steps(split.train, job.episode_steps or split.episode_steps)
+    steps = job.num_envs * length
+    if job.dagger.total(len(split.train)) >= 2 * steps:
+        return ""
+    return (
+        f"the warm start is one round of {steps:,} environment steps, in which the experts alone "
+        f"act: from {2 * steps:,} on (--dagger.steps) the policy does, too"
+    )
 
 
 def refuse_alone(run: pathlib.Path, job: JobConfig) -> None:
@@ -691,9 +734,9 @@ class Actor(NamedTuple):
     tasks: tuple[str, ...]
     trained: tuple[str, ...] = ()  # none: a built-in policy
     sensors: str = "full"
-    episode_steps: int | None = None
-    attempts: int = 1  # with which it was trained
-    remembers: bool = False
+    episode_steps: int | None = None  # of the episodes in which it was trained
+    attempts: int = 1  # of a trial, likewise
+    remembers: bool = False  # over the attempts of a trial
 
     def positions(self) -> dict[str, dict]:
         """Where the rows lie that the policy was not trained on, by name."""
@@ -722,11 +765,13 @@ def actors(
         rows = tuple(tasks) or opened.trained or TASK_SETS["first"].train
         known = opened.known or rows
         read = (opened.conditioning, known, rows, opened.trained, opened.sensors)
-        return [Actor(opened.policy, *read, remembers=opened.remembers)]
+        trials = (opened.episode_steps, opened.attempts, opened.remembers)
+        return [Actor(opened.policy, *read, *trials)]
     foreign.refuse_told(run, told)
     if str(run) in BUILT_IN:
         rows = tuple(tasks) or TASK_SETS["first"].train
-        return [Actor(BUILT_IN[str(run)], "parameters", None, rows)]
+        policy = BUILT_IN[str(run)]
+        return [Actor(policy, "parameters", None, rows, remembers=policy is Search)]
     run = located(run)
     if not run.exists() and run in NAMES.values():
         raise runs.RunError(f"{run} is missing: install Uncap again")
@@ -800,6 +845,8 @@ def _evaluated(config: EvaluateConfig, console: Console) -> _Evaluated:
     with bars.progress:
         sides, split = _sides(config, console)
         config = _with_attempts(config, sides, console)
+        for side in sides:
+            _say_known(side, console)
         if config.told == "twin":
             sides = [[_told_of_twins(actor) for actor in side] for side in sides]
         acting = [actor for side in sides for actor in side]
@@ -818,7 +865,7 @@ def _evaluated(config: EvaluateConfig, console: Console) -> _Evaluated:
                     disturbed = _episodes(actor, config, watch, {factor: strength})
                     paired += disturb.paired(disturbed, twins, (factor, strength))
         watch.end()
-    found = _summarised(tables, split, config, console)
+    found = _summarised(tables, sides, split, config, console)
     if paired:
         found["disturbances"] = disturb.results(paired)
         disturb.show(disturb.compared(paired), console)
@@ -832,23 +879,28 @@ def _evaluated(config: EvaluateConfig, console: Console) -> _Evaluated:
 
 
 def _summarised(
-    tables: Sequence[list[Episode]], split: TaskSet, config: EvaluateConfig, console: Console
+    tables: Sequence[list[Episode]],
+    sides: Sequence[Sequence[Actor]],
+    split: TaskSet,
+    config: EvaluateConfig,
+    console: Console,
 ) -> dict:
     """The results of trained rows, with those of held-out ones in them; they are printed."""
     found, *held_out = [
         {**summary(table), "guess_ceiling": guess_ceiling(tuple({e.task: 0 for e in table}))}
         for table in tables
     ]
-    sides = {"": found}
+    parts = {"": found}
     if held_out:
-        sides["held-out rows:"] = found["held_out"] = unseen.by_novelty(split, held_out[0])
-    for (heading, side), table in zip(sides.items(), tables, strict=True):
+        parts["held-out rows:"] = found["held_out"] = unseen.by_novelty(split, held_out[0])
+    for (heading, part), table, side in zip(parts.items(), tables, sides, strict=True):
         if heading:
             console.print(heading)
-        _print_success(side, console)
+        _print_success(part, console)
         if (config.attempts or 1) > 1:
-            side["by_attempt"] = by_attempt(table)
-            _print_attempts(side["by_attempt"], config, console)
+            part["by_attempt"] = by_attempt(table)
+            part["attempt_steps"] = _attempt_steps(config, side)
+            _print_attempts(part, config.wiped, side[0].remembers, console)
     return found
 
 
@@ -863,8 +915,9 @@ def _sides(config: EvaluateConfig, console: Console) -> tuple[list[list[Actor]],
     told = foreign.Told(config.conditioning, config.sensors, config.trust)
     chosen = named_set(config.task_set) if config.task_set else None
     acting = actors(config.run, chosen.train if chosen else config.tasks, told)
-    if chosen:
-        acting = [actor._replace(episode_steps=chosen.episode_steps) for actor in acting]
+    if chosen:  # a policy's own length goes first
+        steps = [actor.episode_steps or chosen.episode_steps for actor in acting]
+        acting = [a._replace(episode_steps=n) for a, n in zip(acting, steps, strict=True)]
     if _is_run(config.run):
         say_notes(config.run, console)
     rows = tuple(row for actor in acting for row in actor.tasks)
@@ -945,14 +998,25 @@ def _print_success(found: dict, console: Console) -> None:
         console.print(GUESS.format(found["guess_ceiling"]))
 
 
-def _print_attempts(rows: Sequence[dict], config: EvaluateConfig, console: Console) -> None:
-    """A line for each attempt."""
-    memory = "memory wiped before each" if config.wiped else "memory kept"
-    for number, row in enumerate(rows, start=1):
+def _print_attempts(found: Mapping, wiped: bool, remembers: bool, console: Console) -> None:
+    """How long the attempts are and what is remembered, and a line for each."""
+    memory = "memory wiped before each" if wiped else "memory kept" if remembers else "no memory"
+    console.print(f"attempts of {in_words(found['attempt_steps'])}, {memory}:")
+    for number, row in enumerate(found["by_attempt"], start=1):
         console.print(
             f"attempt {number:<4} {row['success']:.3f}  [{row['low']:.3f}, {row['high']:.3f}]  "
-            f"n={row['episodes']}, {memory}"
+            f"n={row['episodes']}"
         )
+
+
+def _attempt_steps(config: EvaluateConfig, side: Sequence[Actor]) -> int:
+    """Control steps of an attempt of one side of an evaluation.
+
+    Raises:
+        ValueError: see `protocol.attempt_steps`.
+    """
+    tasks = [task for actor in side for task in actor.tasks]
+    return attempt_steps(tasks, config.episode_steps or side[0].episode_steps)
 
 
 def _episodes(
@@ -979,28 +1043,42 @@ def _episodes(
 def _with_attempts(
     config: EvaluateConfig, sides: Sequence[Sequence[Actor]], console: Console
 ) -> EvaluateConfig:
-    """What is asked for, with the number of attempts; a policy that remembers none is told of.
+    """What is asked for, with the number of attempts; that a policy has no memory is said.
 
     Raises:
-        ValueError: a memory cannot be wiped between attempts where there is one.
+        ValueError: one attempt, or no memory, and it should be wiped between attempts; rows whose
+            attempts would differ in length.
     """
     attempts = config.attempts or max(actor.attempts for side in sides for actor in side)
     if config.wiped and attempts == 1:
         raise ValueError("--wiped has no effect here: it goes with --attempts above 1")
-    if attempts > 1 and (forgetful := _without_memory(sides)):
-        console.print(
-            f"{forgetful} has no memory: its attempts at a closure are independent episodes"
-        )
+    if attempts > 1:
+        for side in sides:
+            _attempt_steps(config, side)
+        forgets = not sides[0][0].remembers
+        if forgets and config.wiped:
+            raise ValueError(
+                f"--wiped has no effect here: {config.run} has no memory (allowed: a policy with "
+                f"one, such as search, or a run of --conditioning {', '.join(REMEMBERING)})"
+            )
+        if forgets:
+            console.print(
+                f"{config.run} has no memory: its attempts at a closure are independent episodes",
+                markup=False,
+            )
     return dataclasses.replace(config, attempts=attempts)
 
 
-def _without_memory(sides: Sequence[Sequence[Actor]]) -> str:
-    """What a trained policy is told, where it has no memory; empty where it has one."""
-    actor = sides[0][0]
-    if not actor.trained or actor.remembers:
-        return ""
-    told = actor.conditioning
-    return f"a policy that is told {told if isinstance(told, str) else 'language'}"
+def _say_known(side: Sequence[Actor], console: Console) -> None:
+    """Say in which rows the search is the expert itself, as nothing looks like them there."""
+    for actor in side:
+        rows = searching.known(actor.tasks) if actor.policy is Search else []
+        if rows:
+            console.print(
+                f"search acts as the expert on {listed(rows)}: no other row that is opened here "
+                "looks like it, so that there is nothing to find out",
+                markup=False,
+            )
 
 
 def table(config: TableConfig, console: Console) -> None:
@@ -1035,6 +1113,7 @@ def video(config: VideoConfig, console: Console) -> None:
     from uncap.evaluation.video import record
 
     [actor] = actors(config.run, (config.task,))
+    _say_known([actor], console)
     set_threads(0)
     if not _is_run(config.run):
         own = here() / f"{config.run.stem}-{config.task}.mp4"

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from uncap.agents.files import write_json, write_text
 from uncap.evaluation.metrics import read_metrics
 from uncap.evaluation.pages import GREY, curve_look, page, picture, table
+from uncap.evaluation.protocol import in_words
 from uncap.evaluation.runs import RunError, read_results
 from uncap.evaluation.statistics import iqm, stratified_bootstrap
 
@@ -107,6 +108,7 @@ def compare_runs(folders: Mapping[str, Runs], seed: int) -> tuple[dict, dict[str
                 **_zero_shot(list(finished.values())),
                 "per_kind": _per_kind(list(finished.values())),
                 "attempts": _attempts(list(finished.values())),
+                "attempt_steps": _attempt_steps(list(finished.values())),
                 **_effort(list(finished.values()), curves[label], equal_seconds, equal_steps),
             }
         )
@@ -191,6 +193,11 @@ def _attempts(results: Sequence[Mapping]) -> dict[str, list[float]]:
         if columns and columns[0] and all(len(column) == len(columns[0]) for column in columns):
             found[key] = np.mean(columns, 0).tolist()
     return found
+
+
+def _attempt_steps(results: Sequence[Mapping]) -> int | None:
+    """Control steps of an attempt, which are those of all seeds; None: there were no trials."""
+    return next((steps for result in results if (steps := result.get("attempt_steps"))), None)
 
 
 def _effort(
@@ -363,7 +370,7 @@ def _notes(found: Mapping) -> list[str]:
         if row["per_kind"]
     ]
     notes += [
-        f"{row['configuration']}, success by attempt, {ATTEMPTS[key]}: "
+        f"{row['configuration']}, success by attempt{_length(row)}, {ATTEMPTS[key]}: "
         + ", ".join(map(_decimal, values))
         for row in found["configurations"]
         for key, values in row["attempts"].items()
@@ -374,6 +381,12 @@ def _notes(found: Mapping) -> list[str]:
         notes.append("!: seeds are missing; the row is computed from the n that exist.")
     notes += found.get("notes", [])
     return notes + [f"failed: {name}: {reason}" for name, reason in found["failed"].items()]
+
+
+def _length(row: Mapping) -> str:
+    """How long the attempts of a configuration are, where that is known."""
+    steps = row["attempt_steps"]
+    return f" of {in_words(steps)}" if steps else ""
 
 
 def _figure(

@@ -494,11 +494,12 @@ class EvaluateConfig:
         **ATTEMPTS,
     )
     wiped: bool = setting(
-        False, "with --attempts, a control: the policy's memory is gone at each further attempt"
+        False, "with --attempts, a control: the policy's memory is reset before every attempt"
     )
     episode_steps: int | None = setting(
         None,
-        "control steps of every episode (default: the policy's, or each row's)",
+        "control steps of every episode (default: those that the policy was trained with, else the "
+        "task set's, or each row's)",
         least=1,
         most=100_000,
     )

@@ -545,7 +545,7 @@ def attempts(which: Which, session: Session, source: beginnings.Loaded) -> None:
         conditioning=meta["conditioning"],
         known_tasks=meta["known"],
         seed=EVALUATION_SEED,
-        sensors=policy.network.sensors,
+        sensors=meta["sensors"],
         episode_steps=meta["episode_steps"],
         attempts=number,
     )

@@ -25,6 +25,7 @@ from uncap.evaluation.kept import Kept
 from uncap.evaluation.metrics import read_metrics
 from uncap.evaluation.protocol import (
     Episode,
+    attempt_steps,
     by_attempt,
     by_mechanism,
     evaluate,
@@ -224,6 +225,7 @@ def evaluate_run(session: Session, *, zero_shot: bool = True) -> dict:
         per_mechanism=by_mechanism(trained["per_task"]),
         guess_ceiling=split.guess_ceiling,
         by_attempt=by_attempt(tables["trained"]) if trials else [],
+        attempt_steps=attempt_steps(meta["tasks"], meta["episode_steps"]) if trials else None,
         wiped_by_attempt=by_attempt(wiped) if wiped else [],
         held_out=_held_out(split, held_out, trials) if held_out else None,
     )

@@ -112,7 +112,7 @@ def first_attempt(source: Source, target: str, demo: Demonstration) -> float:
         seed=DEMO_SEED,
         variants="validation",
         engine=source.engine,
-        sensors=policy.network.sensors,
+        sensors=meta["sensors"],
         episode_steps=meta["episode_steps"],
     )
     return summary(table)["mean_success"]

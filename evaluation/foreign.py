@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
 
 from uncap.agents import exported
 from uncap.agents.policy import EXPORTED, LoadedPolicy
@@ -25,11 +27,12 @@ from uncap.evaluation import imports
 from uncap.evaluation.config import MODULE
 from uncap.evaluation.protocol import Act, Policy
 
+_OF_MEMORIES = {"state", "episode_start", "next_attempt"}  # what policies with a memory take
 SAVED = ".zip"  # suffix of stable-baselines3's models
 DEFAULTS = ("parameters", "full")  # what a policy is told and senses that does not say itself
 Observation = dict[str, np.ndarray]
-Predict = Callable[[Observation, Any, np.ndarray, list[str]], tuple[Any, Any]]
-"""predict(observation, state, episode_start (n,), tasks (n)) -> actions (n, 5), state"""
+Predict = Callable[[Observation, Mapping[str, Any]], tuple[Any, Any]]
+"""predict(observation, what it may take beside it, by name) -> actions (n, 5), state"""
 Sizes = Mapping[str, int | None] | int
 """What a policy reads: numbers of each part; or of all in one array. None: any number."""
 
@@ -47,14 +50,23 @@ class Told(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """A policy with what it is told and senses, and the rows that it says it was trained on."""
+    """A policy with what it is told and senses, and what it says of its training."""
 
     policy: Policy
     conditioning: Any
     sensors: str
+    remembers: bool  # over the attempts of a trial
     known: tuple[str, ...] | None = None
     trained: tuple[str, ...] = ()
-    remembers: bool = False
+    episode_steps: int | None = None
+    attempts: int = 1
+
+
+class Stranger(NamedTuple):
+    """What acts, and whether it may have a memory."""
+
+    predict: Predict
+    remembers: bool
 
 
 def is_foreign(run: pathlib.Path) -> bool:
@@ -86,22 +98,20 @@ def opened(run: pathlib.Path, told: Told) -> Opened:
         PolicyError: there is none, it cannot be opened, or is not trusted.
         FileError: an exported file is damaged.
     """
-    if run.suffix == EXPORTED and exported.is_ours(run):
-        refuse_told(run, told)
-        return _loaded(exported.read(run))
     if run.suffix == SAVED:
-        predict = _unzipped(run, told.trust)
+        found = _unzipped(run, told.trust)
     else:
         _refuse_trust(told)
-        predict = _of_onnx(run) if run.suffix == EXPORTED else _imported(str(run))
-    conditioning, sensors = DEFAULTS
-    return Opened(
-        Played(run.name, predict), told.conditioning or conditioning, told.sensors or sensors
-    )
+        found = _of_file(run) if run.suffix == EXPORTED else _imported(str(run))
+    if isinstance(found, LoadedPolicy):
+        refuse_told(run, told)
+        return _loaded(found)
+    conditioning, sensors = told.conditioning or DEFAULTS[0], told.sensors or DEFAULTS[1]
+    return Opened(Played(run.name, found.predict), conditioning, sensors, found.remembers)
 
 
 def _loaded(policy: LoadedPolicy) -> Opened:
-    """One that `export` wrote: it knows its tasks by their indices, as a run's policy does."""
+    """One of `uncap.load`: it knows its tasks by their indices, as a run's policy does."""
     reads = policy.reads
     place = {name: index for index, name in enumerate(reads.tasks)}
 
@@ -117,16 +127,16 @@ def _loaded(policy: LoadedPolicy) -> Opened:
                 {**observation, "index": indices[task][:, None]},
                 remembered,
                 begins & first,
-                next_attempt=begins & ~first,
-                reward=env.last_reward,
+                next_attempt=begins & ~first if reads.memory else None,
+                reward=env.last_reward if reads.reward else None,
             )
             return actions
 
         return act
 
     given = dict(reads.vectors) if reads.conditioning == "language" else reads.conditioning
-    remembers = reads.memory > 0
-    return Opened(over, given, reads.sensors, reads.known, reads.tasks, remembers)
+    trained = (reads.tasks, reads.episode_steps, reads.attempts)
+    return Opened(over, given, reads.sensors, reads.memory > 0, reads.known, *trained)
 
 
 class Played:
@@ -148,13 +158,22 @@ class Played:
 
         def act(observation: Observation, task: np.ndarray) -> np.ndarray:
             nonlocal state, step
-            # (n,): a memory lasts over the attempts of a trial; what was just made has none
-            starts = (env.steps == 0) & ((env.attempt == 0) | (step == 0))
+            begins = env.steps == 0  # (n,)
+            # a memory lasts over the attempts of a trial; what was just made has none
+            starts = begins & ((env.attempt == 0) | (step == 0))
             own = {name: value.copy() for name, value in observation.items()}
             names = [env.tasks[index] for index in task.tolist()]
+            beside = {
+                "state": state,
+                "episode_start": starts,
+                "deterministic": True,
+                "task": names,
+                "next_attempt": begins & ~starts,
+                "reward": env.last_reward.copy(),
+            }
             step += 1
             try:
-                answer, state = self.predict(own, state, starts, names)
+                answer, state = self.predict(own, beside)
                 actions = np.asarray(answer)
             except PolicyError:
                 raise
@@ -186,8 +205,8 @@ class Played:
 # Modules
 
 
-def _imported(word: str) -> Predict:
-    """What `module:name` names, as a function. The working directory is looked in first.
+def _imported(word: str) -> Stranger | LoadedPolicy:
+    """What `module:name` names. The working directory is looked in first.
 
     Raises:
         PolicyError: no such module, it cannot be imported, or what it holds is no policy.
@@ -203,11 +222,13 @@ def _imported(word: str) -> Predict:
             hint = f": did you mean {' or '.join(close)}?" if close else ""
             raise PolicyError(f"{module_name} has no {path}{hint}")
         found = getattr(found, name)
-    return _function(found, word)
+    return found if isinstance(found, LoadedPolicy) else _stranger(found, word)
 
 
-def _function(policy: Any, who: str) -> Predict:
-    """An object with `predict`, or a function of the observation, as `Predict`.
+def _stranger(policy: Any, who: str) -> Stranger:
+    """An object with `predict`, or a function of the observation.
+
+    A function gets no `state`, as it returns none; it may keep what it remembers itself.
 
     Raises:
         PolicyError: it is neither.
@@ -223,19 +244,26 @@ def _function(policy: Any, who: str) -> Predict:
                 f"not {type(policy).__name__}"
             )
     takes = _parameters(method or policy)
+    takes -= set() if method else {"state", "deterministic"}
     space = getattr(policy, "observation_space", None)
     sizes = _sizes(space, who) if isinstance(space, gym.Space) else None
 
-    def predict(observation: Observation, state: Any, starts: np.ndarray, tasks: list[str]) -> Any:
+    def predict(observation: Observation, beside: Mapping[str, Any]) -> Any:
         given: Any = observation if sizes is None else _fitted(sizes, observation, who)
-        known = {"state": state, "episode_start": starts, "deterministic": True}
-        known = {name: value for name, value in known.items() if method and name in takes}
-        if "task" in takes:
-            known["task"] = tasks
-        answer = (method or policy)(given, **known)
+        taken = {name: value for name, value in beside.items() if name in takes}
+        answer = (method or policy)(given, **taken)
         return answer if method and isinstance(answer, tuple) else (answer, None)
 
-    return predict
+    return Stranger(predict, bool(takes & _OF_MEMORIES) and not _forgets(policy))
+
+
+def _forgets(policy: Any) -> bool:
+    """Whether it is a policy or a model of stable-baselines3 without a memory.
+
+    Those with one have a `predict` of their own; that of the others hands `state` through.
+    """
+    acts = policy.policy if isinstance(policy, BaseAlgorithm) else policy
+    return getattr(type(acts), "predict", None) is BasePolicy.predict
 
 
 def _parameters(function: Any) -> set[str]:
@@ -295,7 +323,7 @@ def _words(sizes: Mapping[str, int | None]) -> str:
 # Files
 
 
-def _unzipped(path: pathlib.Path, trust: bool) -> Predict:
+def _unzipped(path: pathlib.Path, trust: bool) -> Stranger:
     """A model that stable-baselines3 saved.
 
     Such a file holds pickles, which run code of whoever made it when they are read.
@@ -332,11 +360,11 @@ def _unzipped(path: pathlib.Path, trust: bool) -> Predict:
         raise PolicyError(
             f"{path} is damaged, or no model of stable-baselines3: {imports.reason(error)}"
         ) from None
-    return _function(policy, path.name)
+    return _stranger(policy, path.name)
 
 
-def _of_onnx(path: pathlib.Path) -> Predict:
-    """Someone's network, whose first output is the action.
+def _of_file(path: pathlib.Path) -> Stranger | LoadedPolicy:
+    """An ONNX file: one that `export` wrote, or someone's, whose first output is the action.
 
     Its inputs are called as the parts of an observation; or it has one, of any name, for the
     state alone or for all in one.
@@ -345,6 +373,8 @@ def _of_onnx(path: pathlib.Path) -> Predict:
         PolicyError: it does not fit.
         FileError: it is damaged.
     """
+    if exported.is_ours(path):
+        return exported.read(path)
     exported.check_installed()
     session = exported.open_session(path.read_bytes(), path)
     inputs = {part.name: part.shape[-1] for part in session.get_inputs()}
@@ -360,4 +390,4 @@ def _of_onnx(path: pathlib.Path) -> Predict:
         arrays = given if isinstance(given, dict) else {next(iter(inputs)): given}
         return session.run(None, arrays)[0], None
 
-    return predict
+    return Stranger(predict, remembers=False)

@@ -14,6 +14,7 @@ from rich.console import Console
 from uncap.agents.files import FileError, read_json
 from uncap.envs import TaskSet, rewards
 from uncap.evaluation import listing, runs
+from uncap.evaluation.protocol import in_words
 from uncap.evaluation.run_shapes import MEASURED
 from uncap.evaluation.statistics import Interval, pooled
 
@@ -139,16 +140,18 @@ def show(entries: Sequence[Mapping[str, Any]], console: Console) -> None:
     console.print(NOTE)
     rows = list(entries[0]["per_task"])
     if len(rows) <= _MOST_ROWS:
-        names = [str(entry["who"]) for entry in entries]
         lines = [
             [row, *(_interval(**_bounds(entry["per_task"][row])) for entry in entries)]
             for row in rows
         ]
         console.print()
-        listing.show(["row", *names], lines, console)
+        listing.show(["row", *map(_name, entries)], lines, console)
     if any(entry.get("by_attempt") for entry in entries):
         console.print()
-        listing.show(["attempt", *(str(e["who"]) for e in entries)], _attempts(entries), console)
+        first = entries[0]  # the others have the same
+        if steps := first.get("attempt_steps") or first.get("episode_steps"):
+            console.print(f"attempts of {in_words(steps)}:")
+        listing.show(["attempt", *map(_name, entries)], _attempts(entries), console)
     for line in notes(entries):
         console.print(line)
 
@@ -181,6 +184,11 @@ def notes(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def _name(entry: Mapping[str, Any]) -> str:
+    """Whose results these are, and whether the memory was wiped."""
+    return f"{entry['who']}, memory wiped" if entry.get("wiped") else entry["who"]
+
+
 def _bounds(row: Mapping[str, Any]) -> dict[str, float]:
     return {name: row[name] for name in ("success", "low", "high")}
 
@@ -195,7 +203,7 @@ def _cells(entry: Mapping[str, Any]) -> list[str]:
     held_out = (entry.get("held_out") or {}).get("per_task")
     return [
         str(entry["rank"]),
-        entry["who"],
+        _name(entry),
         f"{entry['mean_success']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]",
         f"{per_task[worst]['success']:.2f} {worst}",
         _interval(*_pooled(held_out)) if held_out else "-",

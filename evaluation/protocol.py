@@ -11,7 +11,7 @@ import csv
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,6 +19,7 @@ from gymnasium.vector import AutoresetMode
 
 from uncap.agents.files import replacing
 from uncap.envs import CLOSURES, ClosureVectorEnv, checks
+from uncap.envs.batch import CONTROL_DT
 from uncap.envs.experts import expert_action
 from uncap.envs.pool import VARIANT_STREAMS, VARIANTS
 from uncap.envs.searching import Searcher
@@ -112,7 +113,7 @@ BUILT_IN: dict[str, Policy] = {
     "zero": Zero,
     "random": Random,
     "expert": Expert,
-    "search": Search,
+    "search": Search,  # the one with a memory
 }
 
 
@@ -276,7 +277,7 @@ def evaluate(  # noqa: PLR0913 - what an evaluation may be of, by name
         sensors: what the policy senses, a row of `uncap.envs.sensors.SENSORS`.
         episode_steps: control steps of every episode; by default what each row says.
         attempts: episodes of a trial, all of one closure, see `ClosureVectorEnv`.
-        wiped: what the policy remembers of a trial is gone at each further attempt.
+        wiped: the policy's memory is reset before every attempt.
         engine: what runs the simulations, a row of `uncap.envs.engines.ENGINES`.
         keep: is given each part's starts and a function that runs it, and returns its episodes:
             a part that was run before need not be run again.
@@ -289,9 +290,8 @@ def evaluate(  # noqa: PLR0913 - what an evaluation may be of, by name
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, not {episodes}")
-    if attempts > 1 and episode_steps is None:
-        lengths = [lookup(CLOSURES, task, "closure").steps for task in tasks]
-        checks.one_length("a trial of several attempts", lengths)
+    if attempts > 1:
+        attempt_steps(tasks, episode_steps)
     environment = functools.partial(
         ClosureVectorEnv,
         tasks,
@@ -374,6 +374,25 @@ def together(rows: Sequence[Mapping]) -> dict:
         "episodes": sum(row["episodes"] for row in rows),
         "rows": len(rows),
     }
+
+
+def attempt_steps(tasks: Iterable[str], episode_steps: int | None) -> int:
+    """Control steps of each attempt of a trial.
+
+    Args:
+        tasks: rows.
+        episode_steps: of every episode; None: what each row says.
+
+    Raises:
+        ValueError: the rows' episodes differ in length.
+    """
+    lengths = (lookup(CLOSURES, task, "closure").steps for task in tasks)
+    return episode_steps or checks.one_length("a trial", lengths)
+
+
+def in_words(steps: int) -> str:
+    """A number of control steps, with what that is in seconds."""
+    return f"{steps} control steps ({steps * CONTROL_DT:.1f} s)"
 
 
 def by_attempt(table: Sequence[Episode]) -> list[dict]:

@@ -25,6 +25,7 @@ from uncap.evaluation.pages import (
     picture,
     table,
 )
+from uncap.evaluation.protocol import in_words
 from uncap.evaluation.runs import (
     open_run,
     problems,
@@ -113,10 +114,13 @@ def _attempts_section(results: Mapping, believed: Mapping) -> str:
         (number, *(_with_interval(rows[number - 1]) for rows in columns.values()))
         for number in range(1, len(kept) + 1)
     ]
+    steps = results.get("attempt_steps")
+    length = f" of {in_words(steps)}" if steps else ""
     section = (
-        "<h2>Attempts</h2><p>Each trial is so many attempts at one closure, from a new start "
-        "each. What is gained with the memory kept, and not with it wiped, is remembered; the rest "
-        "is found out within an attempt.</p>" + table(lines, ("attempt", *columns))
+        f"<h2>Attempts</h2><p>Each trial is {len(kept)} attempts{length} at one closure, from a "
+        "new start each. The difference between the columns is what memory carries across "
+        "attempts; the rest is found out within an attempt.</p>"
+        + table(lines, ("attempt", *columns))
     )
     if believed:
         section += picture(beliefs.own_figure(believed)) + picture(beliefs.after_figure(believed))

@@ -126,6 +126,7 @@ _HELD_OUT = fields(
         "new_mechanisms": optional(share),
         "per_kind": mapped(_MECHANISM),
         "by_attempt": listed(_MECHANISM),
+        "attempt_steps": optional(count),  # control steps of each
         **_FAULTS,
     },
 )
@@ -139,6 +140,7 @@ RESULTS: Shape = fields(
         "per_mechanism": mapped(_MECHANISM),
         "guess_ceiling": share,
         "by_attempt": listed(_MECHANISM),
+        "attempt_steps": optional(count),  # control steps of each
         "wiped_by_attempt": listed(_MECHANISM),
         "held_out": optional(_HELD_OUT),
         **_FAULTS,
@@ -183,8 +185,9 @@ MEASURED: Shape = fields(  # of `evaluate --out`, beside RESULTS
         "held_out": optional(_HELD_OUT),
         "episode_steps": optional(count),
         "attempts": count,  # of a trial
-        "wiped": truth,  # whether what it remembered was gone at each further attempt
+        "wiped": truth,  # whether the memory was reset before every attempt
         "by_attempt": listed(_MECHANISM),
+        "attempt_steps": optional(count),  # control steps of each
     },
 )
 _TRIED = fields({"settings": mapped(anything), "scores": listed(share), "score": share})

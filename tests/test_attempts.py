@@ -9,11 +9,13 @@ import pytest
 from rich.console import Console
 
 from uncap.agents.files import FileError
-from uncap.envs import CLOSURES, ClosureVectorEnv, named_set
+from uncap.envs import CLOSURES, ClosureVectorEnv, named_set, searching
 from uncap.envs.experts import expert_action
 from uncap.envs.searching import Searcher, hypotheses
-from uncap.evaluation import cli, measured
-from uncap.evaluation.protocol import BUILT_IN, by_attempt, evaluate, summary
+from uncap.evaluation import cli, commands, compare_report, measured
+from uncap.evaluation.config import EvaluateConfig
+from uncap.evaluation.flags import parse
+from uncap.evaluation.protocol import BUILT_IN, Search, by_attempt, evaluate, summary
 
 ROWS = ("jar", "mug", "reach")
 STEPS = 3
@@ -285,18 +287,64 @@ def said(*words) -> str:
     return console.file.getvalue()  # type: ignore
 
 
+SEARCH = ("evaluate", "search", "--tasks", *TWINS, "--episodes", "1", "--episode-steps", "4")
+
+
 def test_the_command_prints_attempts_and_tables_keep_them_apart(tmp_path):
-    words = ("evaluate", "zero", "--tasks", *TWINS, "--episodes", "1", "--episode-steps", "4")
+    words = SEARCH
     printed = said(*words, "--attempts", "2", "--out", str(tmp_path / "two"))
     assert "attempt 1    0.000" in printed and "attempt 2    0.000" in printed
-    assert "memory kept" in printed
-    assert "memory wiped" in said(*words, "--attempts", "2", "--wiped")
+    assert "attempts of 4 control steps (0.2 s), memory kept:" in printed
+    wiped = said(*words, "--attempts", "2", "--wiped", "--out", str(tmp_path / "wiped"))
+    assert "attempts of 4 control steps (0.2 s), memory wiped before each:" in wiped
     said(*words, "--out", str(tmp_path / "one"))
-    ranked = said("table", str(tmp_path / "two"))
+    ranked = said("table", str(tmp_path / "two"), str(tmp_path / "wiped"))
     assert re.search(r"^1 +0\.00 \[.*\n2 +0\.00 \[", ranked, re.M), ranked
+    assert "attempts of 4 control steps (0.2 s):" in ranked
+    assert re.search(r"^attempt +search +search, memory wiped$", ranked, re.M), ranked
     results = measured.read(tmp_path / "two")
     assert [row["episodes"] for row in results["by_attempt"]] == [2, 2]
     with pytest.raises(FileError, match="with another number of attempts"):
         said("table", str(tmp_path / "one"), str(tmp_path / "two"))
     with pytest.raises(ValueError, match="--wiped has no effect here"):
         said(*words, "--wiped")
+
+
+@pytest.mark.parametrize("policy", ["zero", "expert", "pretrained"])
+def test_what_has_no_memory_keeps_none_and_cannot_be_wiped(policy, tmp_path):
+    words = ("evaluate", policy, *SEARCH[2:], "--attempts", "2")
+    line = f"--wiped has no effect here: .*{policy} has no memory"
+    with pytest.raises(ValueError, match=line):
+        said(*words, "--wiped", "--out", str(tmp_path / "none"))
+    assert not (tmp_path / "none").exists()
+    if policy == "zero":
+        printed = said(*words)
+        assert "zero has no memory: its attempts at a closure are independent episodes" in printed
+        assert "attempts of 4 control steps (0.2 s), no memory:" in printed
+
+
+def test_a_search_says_where_it_is_the_expert():
+    assert searching.known(("bottle", "mug", "bottle-left")) == ["mug"]
+    words = ("--episodes", "1", "--episode-steps", "1")
+    printed = said("evaluate", "search", "--tasks", "bottle", "mug", *words)
+    assert "search acts as the expert on bottle, mug: " in printed
+    assert "acts as the expert" not in said("evaluate", "search", "--tasks", *TWINS, *words)
+
+
+def test_a_policy_keeps_its_own_length_in_any_task_set(monkeypatch):
+    lengths = {}
+    for own in (40, None):
+        actor = commands.Actor(Search, "none", None, TWINS, TWINS, episode_steps=own)
+        monkeypatch.setattr(commands, "actors", lambda *_, actor=actor: [actor])
+        config = parse(EvaluateConfig, ["search", "--task-set", "alike"], "evaluate")
+        sides, _ = commands._sides(config, Console(quiet=True))
+        lengths[own] = {actor.episode_steps for side in sides for actor in side}
+    assert lengths == {40: {40}, None: {50}}
+
+
+def test_a_comparison_says_how_long_attempts_are():
+    row = {"success": 0.5}
+    results = [{"by_attempt": [row, row], "attempt_steps": 40}, {"by_attempt": [row, row]}]
+    assert compare_report._attempt_steps(results) == 40
+    assert compare_report._length({"attempt_steps": 40}) == " of 40 control steps (2.0 s)"
+    assert compare_report._length({"attempt_steps": compare_report._attempt_steps([{}])}) == ""

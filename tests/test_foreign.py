@@ -58,6 +58,22 @@ class Counting:
 counting = Counting()
 
 
+class Attempting:
+    """Is told where the next attempt begins, and what was paid."""
+
+    def predict(self, observation, state=None, next_attempt=None, reward=None):
+        seen.append((bool(next_attempt[0]), reward.shape))
+        return np.zeros((len(reward), 5)), state
+
+
+attempting = Attempting()
+
+
+def begun(observation, next_attempt):
+    seen.append(bool(next_attempt[0]))
+    return np.zeros((len(next_attempt), 5))
+
+
 def nan(observation):
     return np.full((len(observation["state"]), 5), np.nan)
 
@@ -165,6 +181,30 @@ def test_a_memory_lasts_over_the_attempts_of_a_trial_unless_it_is_wiped(here, wi
     told("theirs:counting", attempts=2, episode_steps=4, wiped=wiped)
     seen = np.array(sys.modules["theirs"].seen)  # (steps, 1)
     assert seen[:, 0].tolist() == [0, 1, 2, 3, *of_second]
+
+
+def test_a_policy_is_told_where_the_next_attempt_begins(here):
+    told("theirs:attempting", attempts=2, episode_steps=2)
+    seen = sys.modules["theirs"].seen
+    assert seen == [(False, (1,)), (False, (1,)), (True, (1,)), (False, (1,))]
+    seen.clear()
+    told("theirs:begun", attempts=2, episode_steps=2, wiped=True)
+    assert seen == [False] * 4
+
+
+def test_a_loaded_policy_in_a_module_says_itself_what_it_reads(here):
+    (here / "theirs.py").write_text("import uncap\n\nours = uncap.load('pretrained')\n")
+    found = opened("theirs:ours")
+    assert (found.conditioning, found.remembers, found.attempts) == ("parameters", False, 1)
+    assert "jar" in found.trained
+    with pytest.raises(PolicyError, match="--conditioning has no effect here"):
+        opened("theirs:ours", conditioning="none")
+
+
+def test_who_may_have_a_memory_is_known(here, models):
+    assert opened("theirs:counting").remembers
+    assert not opened("theirs:zero").remembers
+    assert not foreign.opened(models / "ppo.zip", Told(trust=True)).remembers
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -8,6 +8,8 @@ import pathlib
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -26,7 +28,8 @@ from uncap.envs.closures import groups
 from uncap.envs.conditioning import REMEMBERING, vectors
 from uncap.envs.experts import expert_action
 from uncap.envs.observations import SIZE
-from uncap.evaluation import beliefs, cli, runs
+from uncap.evaluation import beliefs, cli, commands, curves, forecast, runs
+from uncap.evaluation.config import JobConfig, TransferConfig
 from uncap.evaluation.protocol import by_attempt, evaluate
 
 ROWS = ("bottle", "bottle-left", "jar", "jar-left", "jar-pushed")
@@ -314,6 +317,7 @@ def test_a_loaded_policy_acts_as_in_evaluation(saved, as_file, tmp_path):
         path = tmp_path / "policy.onnx"
         assert exported.export(policy, meta, path, {}) < exported.TOLERANCE
     anywhere = load(path)
+    assert (anywhere.reads.episode_steps, anywhere.reads.attempts) == (STEPS, ATTEMPTS)
     env = environment()
     state = None
 
@@ -329,6 +333,67 @@ def test_a_loaded_policy_acts_as_in_evaluation(saved, as_file, tmp_path):
     env = environment()
     expected = played(env, Acting(policy, meta["tasks"])(env))
     assert np.allclose(found, expected, atol=1e-5)
+
+
+def test_an_exported_policy_is_evaluated_in_its_own_attempts(tmp_path, monkeypatch):
+    made("belief").save(tmp_path / "checkpoint")
+    policy, meta = load_policy(tmp_path / "checkpoint")
+    path = tmp_path / "policy.onnx"
+    exported.export(policy, meta, path, {})
+    [actor] = commands.actors(path, ())
+    assert (actor.episode_steps, actor.attempts, actor.remembers) == (STEPS, ATTEMPTS, True)
+    whole = exported.described
+    older = ("episode_steps", "attempts")  # are not in files of before
+    monkeypatch.setattr(
+        exported, "described", lambda r: {k: v for k, v in whole(r).items() if k not in older}
+    )
+    exported.export(policy, meta, path, {})
+    [actor] = commands.actors(path, ())
+    assert (actor.episode_steps, actor.attempts) == (None, 1)
+
+
+def test_what_a_policy_does_not_read_is_refused(tmp_path):
+    state, flags = np.zeros((2, SIZE)), np.zeros(2, bool)
+    for kind, memory_reward in (("belief", True), ("parameters", False)):
+        made(kind, network=dataclasses.replace(NETWORK, memory_reward=memory_reward)).save(
+            tmp_path / kind / "checkpoint"
+        )
+    paid, told = load(tmp_path / "belief"), load(tmp_path / "parameters")
+    with pytest.raises(ValueError, match=r"task has no effect here: .* is told nothing"):
+        paid.predict(state, task="jar")
+    with pytest.raises(ValueError, match=r"next_attempt has no effect here: .* has no memory"):
+        told.predict(state, task="jar", next_attempt=flags)
+    with pytest.raises(ValueError, match=r"reward has no effect here: .* reads no rewards"):
+        told.predict(state, task="jar", reward=np.zeros(2))
+    _, kept = paid.predict(state)  # none was paid before the first control step
+    with pytest.raises(ValueError, match="give reward="):
+        paid.predict(state, kept, flags)
+    paid.predict(state, kept, flags, reward=np.zeros(2))
+    paid.predict(state, kept, flags, next_attempt=~flags)
+
+
+def test_a_recurrent_policy_is_given_the_sensors_of_its_training(tmp_path, monkeypatch):
+    config = LearnerConfig(
+        conditioning="none", algorithm="recurrent_ppo", sensors="arm", num_envs=2, episode_steps=2
+    )
+    Learner(("jar",), config, 0).save(tmp_path)
+    asked = []
+
+    def evaluated(*_, sensors, **__):
+        asked.append(sensors)
+        raise Killed
+
+    monkeypatch.setattr(forecast, "evaluate", evaluated)
+    monkeypatch.setattr(curves, "evaluate", evaluated)
+    source: Any = SimpleNamespace(memory=load_policy(tmp_path), engine="cpu")
+    with pytest.raises(Killed):
+        forecast.first_attempt(source, "mug", cast("Any", None))
+    monkeypatch.setattr(curves.beginnings, "beginning", lambda *_: (*source.memory, None))
+    session: Any = SimpleNamespace(config=SimpleNamespace(transfer=TransferConfig()))
+    which: Any = SimpleNamespace(kind="attempts-2", target=CLOSURES["mug"], seed=0)
+    with pytest.raises(Killed):
+        curves.attempts(which, session, (None, {}))
+    assert asked == ["arm", "arm"]
 
 
 def test_wrong_states_are_refused(saved):
@@ -380,8 +445,9 @@ def test_beliefs_are_those_of_the_memory(saved):
     last = np.mean([found["after"][-1][k][k] for k in range(len(ROWS))])
     assert last == pytest.approx(found["own"][-1][-1], abs=1e-3)
     assert beliefs.own_figure(found).axes
-    assert len(beliefs.after_figure(found).axes) == 2
-    assert "after attempts 1 to 2 it believes" in beliefs.line(found)
+    first, last = beliefs.after_figure(found).axes
+    assert (first.get_ylabel(), last.get_xlabel()) == ("true row", "row that is believed in")
+    assert "of the rows, the true row has the highest mean belief" in beliefs.line(found)
 
 
 # Rows that look alike
@@ -414,6 +480,9 @@ def test_the_first_observation_does_not_tell_rows_that_look_alike_apart():
 # The command line
 
 
+RECURRENT = "--algorithm recurrent_ppo --conditioning none --warm-start none"
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -426,11 +495,27 @@ def test_the_first_observation_does_not_tell_rows_that_look_alike_apart():
         ("--memory-size 64", "--memory-size has no effect here"),
         ("--conditioning belief --dagger.rollout 5", "--dagger.rollout has no effect here"),
         ("--conditioning belief --cell rnn", "unknown cell 'rnn'"),
+        ("--conditioning belief --algorithm sac", "which --algorithm sac cannot train"),
+        (f"{RECURRENT} --attempts 3 --task-set mt8", "a trial needs episodes of one length"),
+        (
+            f"{RECURRENT} --attempts 3 --tasks jar --held-out mug flip-mug",
+            "a trial needs episodes of one length",
+        ),
     ],
 )
 def test_what_no_memory_can_do_gets_one_line(words, line):
     with pytest.raises((ValueError, SystemExit), match=re.escape(line)):
         said("--quick", "--transfer-steps", "0", *words.split())
+
+
+def test_a_warm_start_that_experts_lead_throughout_is_said():
+    job = JobConfig(task_set="alike", conditioning="belief", attempts=3)
+    small, enough = (
+        dataclasses.replace(job, dagger=DaggerConfig(steps=steps)) for steps in (1_000, 19_200)
+    )
+    assert "is one round of 9,600 environment steps" in commands.led_throughout(small)
+    assert commands.led_throughout(enough) == ""
+    assert commands.led_throughout(dataclasses.replace(small, warm_start="none")) == ""
 
 
 def said(*words) -> str:

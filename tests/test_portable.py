@@ -102,9 +102,12 @@ def test_a_loaded_policy_acts_as_the_run_does_and_so_does_its_file(tmp_path, alg
     )
     observation, info = env.reset(seed=0)
     expected = Acting(trained, meta["tasks"])(env)(observation, info["task_index"])
-    action, state = policy.predict(observation, task=env.task_names)
+    is_told = policy.reads.task_size or policy.reads.index
+    names = env.task_names if is_told else [None] * 3
+    every = {"task": names} if is_told else {}
+    action, state = policy.predict(observation, **every)
     assert np.array_equal(action, expected)
-    one, _ = policy.predict(observation["state"][1], task=env.task_names[1])
+    one, _ = policy.predict(observation["state"][1], task=names[1])
     assert np.allclose(one, expected[1], atol=1e-6) and one.shape == (5,)
     assert state is None or policy.reads.states == HISTORY or policy.reads.memory
     exported.export(trained, meta, tmp_path / "policy.onnx", {})
@@ -114,7 +117,7 @@ def test_a_loaded_policy_acts_as_the_run_does_and_so_does_its_file(tmp_path, alg
     )
     for name in TASKS:
         assert np.array_equal(file.reads.vector(name), policy.reads.vector(name))
-    found, _ = file.predict(observation, task=env.task_names)
+    found, _ = file.predict(observation, **every)
     assert np.abs(found - expected).max() < exported.TOLERANCE
     env.close()
 
@@ -250,6 +253,8 @@ def test_every_network_acts_as_torch_does(tmp_path, body, head, conditioning):
         "conditioning": conditioning,
         "sensors": "full",
         "algorithm": "ppo",
+        "episode_steps": None,
+        "attempts": 1,
         "network": dataclasses.asdict(network),
         "vectors": dict(zip(TASKS, vectors.tolist(), strict=True)),
     }

@@ -153,7 +153,8 @@ def test_a_belief_is_drawn_beside_a_frame():
 def test_attempts_are_set_beside_the_control_whose_memory_is_wiped(run):
     text = report.write_report(run).read_text("utf-8")
     assert "memory wiped before each" in text
-    assert "after attempts 1 to 2 it believes" in text
+    assert "after attempts 1 to 2 the mean belief in the true row is" in text
+    assert "attempts of 40 control steps (2.0 s) at one closure" in page_of(run, attempt_steps=40)
 
 
 def test_hundreds_of_rows_are_points_in_one_figure():
