@@ -313,7 +313,8 @@ class Curve:
         there = Learner(rows, config, self.seed + CRITIC_SEED, self.begins["known"])
         # an adapter, or a vector that is learned, changes little yet
         there.policy.adopt(self.learner.policy if self.trains == "all" else self.source)
-        there.learn(updates * ppo.warm_rollout * self.config.num_envs, lambda: self._goes_on(0.5))
+        steps = updates * ppo.warm_rollout * self.config.num_envs
+        there.learn(steps, lambda: self._goes_on(there.env_steps / steps))
         there.closures.close()
         self.learner.policy.adopt(there.policy, "critic.")
 

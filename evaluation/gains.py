@@ -67,7 +67,7 @@ def measured(curves: Curves) -> dict[str, Any]:
     found: dict[str, Any] = {
         "zero_shot": zero_shot["success"][0],
         "final": {arm: one.mean(_last) for arm, one in arms.items()},
-        "interval": _intervals(arms, _last),
+        "interval": _final_intervals(arms, curves),
         "area": {arm: one.mean(one.height) for arm, one in rising.items()},
         "area_interval": _intervals(rising),
         "reached": {arm: _reached(curves[arm], one.drawn) for arm, one in rising.items()},
@@ -222,6 +222,19 @@ def _intervals(arms: Mapping[str, _Arm], measure: Measure | None = None) -> dict
         for arm, values in found.items()
         if values is not None
     }
+
+
+def _final_intervals(arms: Mapping[str, _Arm], curves: Curves) -> dict[str, list[float]]:
+    """Interval of final success by arm; Wilson's where all outcomes are the same.
+
+    Curves that are drawn again from such outcomes are all the same, too.
+    """
+    found = _intervals(arms, _last)
+    for arm, (low, high) in found.items():
+        if low == high:
+            outcomes = [success for curve in curves[arm] for success in outcomes_of(curve)[-1]]
+            found[arm] = list(wilson(sum(outcomes), len(outcomes)))
+    return found
 
 
 def _differences(

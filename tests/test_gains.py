@@ -3,6 +3,7 @@
 import pytest
 
 from uncap.evaluation import gains
+from uncap.evaluation.statistics import wilson
 
 ONCE = {"steps": [0], "success": [0.25], "last": [0, 0, 0, 1]}
 
@@ -253,7 +254,7 @@ def test_older_curves_have_outcomes_of_the_last_point_only():
             "scratch": [curve(0.0, 0.0, 0.5, last=[0, 0, 1, 1])],
         }
     )
-    assert found["interval"]["fine_tune"] == [1, 1]
+    assert found["interval"]["fine_tune"] == list(wilson(4, 4))
     assert found["gain"]["fine_tune"][0] == 0.5
     assert set(found["gain"]) == {"zero_shot", "fine_tune"}
     assert found["area"]["fine_tune"] == 0.5
@@ -300,3 +301,10 @@ def test_an_arm_is_one_line():
         "on noise +0.25 [-0.12, 0.50] at the end, +0.50 [0.25, 0.75] over the curve; "
         "n 2 x 200 (50 before the end)"
     )
+
+
+def test_where_every_start_succeeds_final_success_has_wilsons_interval():
+    curve = {"seed": 0, "steps": [0], "success": [1.0], "outcomes": [[1] * 200]}
+    low, high = gains.measured({"zero_shot": [curve]})["interval"]["zero_shot"]
+    assert (low, high) == pytest.approx(wilson(200, 200))
+    assert low < 0.99
