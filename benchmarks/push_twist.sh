@@ -10,8 +10,7 @@ out=${1:?the folder for the runs}
 seeds=${2:-3}
 
 methods=(fine_tune adapter demos-1 demos-5 demos_then_rl-1 demos_then_rl-5 reptile-5 fomaml-5)
-tuned=(fine_tune adapter demos-1 demos-5 demos_then_rl-1 demos_then_rl-5)
-from_nothing=(scratch demos_from_nothing-1 demos_from_nothing-5)
+from_nothing=(scratch demos_from_nothing-1 demos_from_nothing-5 demos_then_rl_from_nothing-5)
 
 source_without() {  # MECHANISM FOLDER
     if [ -f "$2/config.json" ]; then
@@ -25,7 +24,7 @@ source_without() {  # MECHANISM FOLDER
 
 source_without slide "$out/rule"
 python train.py tune_transfer "$out/rule" --targets slide-mug pencil-box --env-steps 100000 \
-    --points 4 --trials 12 --methods "${tuned[@]}" --controls "${from_nothing[@]}" \
+    --points 4 --trials 12 --methods "${methods[@]}" --controls "${from_nothing[@]}" \
     --out "$out/settings.json"
 
 source_without push_twist "$out/source"
