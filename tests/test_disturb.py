@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from uncap.envs import ClosureEnv, ClosureVectorEnv, disturbances, vector_env
-from uncap.envs.batch import ClosureBatch
+from uncap.envs import ClosureEnv, ClosureVectorEnv, disturbances
 from uncap.envs.disturbances import FACTORS, STRENGTHS
 from uncap.envs.opengl import RenderingUnavailable
 from uncap.envs.scene import WORKSPACE
@@ -36,7 +35,8 @@ CHANGES_THE_START = ("start", "tilt")
 def two_variants():
     """Two variants per row instead of eight: compiling is most of what these tests do."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(vector_env, "ClosureBatch", functools.partial(ClosureBatch, variants=2))
+    few = functools.partialmethod(ClosureVectorEnv.__init__, variants=2)
+    patch.setattr(ClosureVectorEnv, "__init__", few)
     yield
     patch.undo()
 

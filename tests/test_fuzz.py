@@ -54,6 +54,7 @@ from uncap.evaluation import (
     unseen_report,
 )
 from uncap.evaluation import compare as comparison
+from uncap.evaluation.arm_settings import ArmSettings
 from uncap.evaluation.config import (
     CompareConfig,
     EvaluateConfig,
@@ -167,12 +168,17 @@ def ask_transfer(folder: pathlib.Path, said: Said) -> Any:
     commands.transfer(TransferRunConfig(run=folder / "run", target="jar"), said)
 
 
+def begun() -> curves.Which:
+    """A learner that is saved after its first update on the target, its first at all."""
+    return curves.Which(CLOSURES[TARGET], "fine_tune", 0, ArmSettings(source_critic=0))
+
+
 def ask_go_on_transfer(folder: pathlib.Path, said: Said) -> Any:
     run = folder / "transferring"
     _, job = experiment.stored_job(run)
     source, meta = load_policy(run / "checkpoint")
     session = Session(run, job, 0, lambda *_: None, lambda: True)
-    which = curves.Which(CLOSURES[TARGET], "fine_tune", 0)
+    which = begun()
     transfer._check_kept(which.folder(run), curves.common(job, source))
     curve = curves.Curve(source, meta, which, session)
     curve._resume()
@@ -311,7 +317,7 @@ def make_transferring(run: pathlib.Path, into: pathlib.Path) -> None:
     shutil.copytree(run, into)
     _, job = experiment.stored_job(into)
     session = Session(into, job, 0, lambda *_: None, lambda: True)
-    assert not transfer.learn(curves.Which(CLOSURES[TARGET], "fine_tune", 0), session)
+    assert not transfer.learn(begun(), session)
 
 
 @pytest.fixture(scope="module")
