@@ -3,6 +3,7 @@
 `train` is in test_warp.py. The cells of grids are trainings: test_engines.py has their flags.
 """
 
+import dataclasses
 import functools
 import json
 import pathlib
@@ -36,7 +37,8 @@ LINES = {
 
 @pytest.fixture
 def run(tmp_path):
-    return stored.make_run(tmp_path / "run")
+    job = dataclasses.replace(stored.TINY, task_set="cork,jar:thermos,canister")
+    return stored.make_run(tmp_path / "run", job)
 
 
 @pytest.fixture
