@@ -108,7 +108,7 @@ class ArmSettings:
 def default(arm: Arm) -> ArmSettings:
     """The settings of an arm of which none were chosen.
 
-    From nothing, a small plain network clones a few episodes better than those of a source do.
+    A source's network is made for many rows: what clones a few episodes of one has a plain one.
 
     Args:
         arm: a row of the table.

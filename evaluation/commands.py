@@ -556,7 +556,7 @@ def transfer(config: TransferRunConfig, console: Console) -> None:
         bars("transfer", 0, 1, "")
         results = experiment.transfer_run(session, config.target, config.replace)
     if results is None:
-        _end_stopped(config.replace, console)
+        _end_stopped_study(config.replace, console)
     entry = results["transfer"][config.target]
     shown = ("distance", "nearest", "unseen", "zero_shot", "jumpstart", "best_control")
     console.print(json.dumps({name: entry[name] for name in shown if name in entry}, indent=1))
@@ -568,7 +568,7 @@ def transfer(config: TransferRunConfig, console: Console) -> None:
     console.print(f"report: {write_report(run)}")
 
 
-def _end_stopped(replaces: bool, console: Console) -> NoReturn:
+def _end_stopped_study(replaces: bool, console: Console) -> NoReturn:
     """Say how to go on with a study, and end as a command that was interrupted.
 
     Args:
@@ -601,7 +601,7 @@ def tune_transfer(config: TuneTransferConfig, console: Console) -> None:
         if found is not None:
             bars("settings", 1, 1, "")
     if found is None:
-        _end_stopped(config.replace, console)
+        _end_stopped_study(config.replace, console)
     for line in transfer_tuning.lines(found):
         console.print(line, markup=False)
     out = config.out or config.run / "arm_settings.json"
