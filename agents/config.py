@@ -199,6 +199,13 @@ class DaggerConfig:
     memory_every: int = setting(
         20, "minibatches of the policy for each minibatch of its memory", least=1
     )
+    told: float = setting(
+        0.0,
+        "share of the trials in which a policy with a memory is told the truth: it learns from "
+        "them how to act, and its memory does not",
+        least=0,
+        most=0.9,
+    )
     learning_rate: float = setting(1e-3, "learning rate; falls linearly to a tenth", above=0)
 
     def total(self, tasks: int) -> int:

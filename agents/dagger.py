@@ -121,7 +121,7 @@ class Dagger(Teacher):
         minibatch_rng, lead_rng = rng.spawn(2)
         self.rollout = self.round_length(env, config)
         self.steps = env.num_envs * self.rollout  # environment steps per round
-        rounds = max(1, config.total(len(env.closures.tasks)) // self.steps)
+        rounds = self.count_rounds(env, config)
         super().__init__(policy, config, rounds, minibatch_rng, fused=True)
         self.lead = config.lead
         self.collector = self.make_collector(env, expert, lead_rng)
@@ -135,6 +135,15 @@ class Dagger(Teacher):
         """Control steps of a round, of each sub-environment."""
         return config.rollout
 
+    def count_rounds(self, env: TaskVecEnv, config: DaggerConfig) -> int:
+        """How many, of `round_length` each."""
+        return max(1, config.total(len(env.closures.tasks)) // self.steps)
+
+    @property
+    def can_be_saved(self) -> bool:
+        """Whether the state between the present rounds can be saved."""
+        return True
+
     def make_collector(
         self, env: TaskVecEnv, expert: Callable[[], np.ndarray], rng: np.random.Generator
     ) -> Collector:
@@ -145,8 +154,8 @@ class Dagger(Teacher):
         """Teach what is not taught yet.
 
         Args:
-            on_round: called with (env steps, loss) after each round, when the state can be saved;
-                returns whether to go on.
+            on_round: called with (env steps, loss) after each round after which the state can be
+                saved; returns whether to go on.
         """
         # torch tells MKL its number of threads for the thread that asks only
         threads = torch.get_num_threads()
@@ -161,7 +170,7 @@ class Dagger(Teacher):
                 loss = fitting.result()
                 self.collector.take(self.policy)
                 self.data = _joined([self.data, *new]) if new else {}
-                if not on_round(self.done * self.steps, loss):
+                if self.can_be_saved and not on_round(self.done * self.steps, loss):
                     return
 
     def _collect(self, number: int) -> list[Labelled]:

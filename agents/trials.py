@@ -5,7 +5,9 @@ the hypothesised row: a policy learns to act upon a hypothesis, right or wrong. 
 no rows (`belief_parts`) has no hypothesised row: states in which no expert leads have the label of
 the true row there. The memory learns what the closure is, by supervision over the steps of a trial.
 Where the experts lead, they follow hypotheses drawn at random: else the memory would read the
-answer off its own actions.
+answer off its own actions. In a share of the trials the policy can be told the truth, so that it
+meets what comes after a right guess before its memory guesses right; these are kept from the
+memory.
 """
 
 from __future__ import annotations
@@ -32,6 +34,11 @@ _SAME = 0.2  # mean distance of two actions, below which one follows the other
 _MOST_NORM = 1.0  # of the memory's gradients: they go through many steps
 
 
+def round_length(trial: int, least: int) -> int:
+    """Control steps of a round: the shortest of equal parts of a trial, of so many at least."""
+    return next(steps for steps in range(min(least, trial), trial + 1) if trial % steps == 0)
+
+
 def trial_length(closures: ClosureVectorEnv) -> int:
     """Control steps of a trial.
 
@@ -42,7 +49,9 @@ def trial_length(closures: ClosureVectorEnv) -> int:
 
 
 class TrialDagger(Dagger):
-    """Teaches a policy and its memory, see `Dagger`; a round is a trial in each sub-environment.
+    """Teaches a policy and its memory, see `Dagger`; some rounds make a trial.
+
+    The policy learns from every round, the memory from the trials that are whole.
 
     Args:
         policy: actor and memory are trained in place.
@@ -69,28 +78,48 @@ class TrialDagger(Dagger):
         return [*super().parameters(), *self.memory.parameters()]
 
     def round_length(self, env: TaskVecEnv, config: DaggerConfig) -> int:
-        """Control steps of a trial."""
-        return trial_length(env.closures)
+        """Control steps of a part of a trial; of all of it, where whole ones alone teach."""
+        assert env.recall is not None
+        trial = trial_length(env.closures)
+        return round_length(trial, config.rollout if env.recall.memory.is_belief else trial)
+
+    def count_rounds(self, env: TaskVecEnv, config: DaggerConfig) -> int:
+        """As many as make whole trials."""
+        self.parts = trial_length(env.closures) // self.rollout  # rounds of a trial
+        trials = config.total(len(env.closures.tasks)) // (self.steps * self.parts)
+        return self.parts * max(1, trials)
 
     def make_collector(
         self, env: TaskVecEnv, expert: Callable[[], np.ndarray], rng: np.random.Generator
     ) -> Collector:
-        """Make what acts and labels."""
-        return TrialCollector(env, expert, self.policy, rng)
+        """Make what acts and labels.
+
+        Raises:
+            ValueError: the policy is to be told the truth, and the scripted search labels.
+        """
+        if self.config.told and self.memory.searched:
+            raise ValueError("told must be 0 with a memory that learns what the search does")
+        return TrialCollector(env, expert, self.policy, rng, self.config.told)
+
+    @property
+    def can_be_saved(self) -> bool:
+        """Where a trial ends in the environment, which is a round ahead."""
+        return self.done == self.fits or (self.done + 1) % self.parts == 0
 
     def fit(self, data: dict[str, torch.Tensor]) -> float:
-        """Fit actor and memory to the trials so far; returns the mean L1 loss of the actions."""
+        """Fit actor and memory to the rounds so far; returns the mean L1 loss of the actions."""
         every = self.config.memory_every
         # as many minibatches for each control step as without a memory
         updates = math.ceil(self.config.updates * self.rollout / self.config.rollout)
+        self.whole = self._whole_trials(data)
         losses = []
         for update in range(updates):
-            of_memory = update % every == 0
+            of_memory = update % every == 0 and len(self.whole) > 0
             if self.memory.is_belief:
                 loss = acting = self._acting_loss(data)
                 if of_memory:
                     loss = acting + self._belief_loss(data)
-            elif of_memory:
+            elif of_memory:  # a round is a trial
                 loss = acting = self._code_loss(data)
             else:
                 continue
@@ -104,10 +133,18 @@ class TrialDagger(Dagger):
         self.done += 1
         return float(np.mean(losses))
 
+    def _whole_trials(self, data: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Where the memory's trials lie among the rounds (r, t, ...): places (k, parts)."""
+        envs = self.collector.env.num_envs
+        count = len(data["row"]) // (envs * self.parts)
+        places = torch.arange(count * envs * self.parts).reshape(count, self.parts, envs)
+        places = places.transpose(1, 2).flatten(0, 1)
+        return places[~data["told"][places[:, 0], 0]]
+
     def _acting_loss(self, data: dict[str, torch.Tensor]) -> torch.Tensor:
         """Of a minibatch of states, each under one of its hypotheses."""
-        trials, steps, labels = data["taken_for"].shape
-        picked = torch.as_tensor(self.rng.integers(trials * steps, size=self.config.minibatch))
+        rounds, steps, labels = data["taken_for"].shape
+        picked = torch.as_tensor(self.rng.integers(rounds * steps, size=self.config.minibatch))
         which = torch.as_tensor(self.rng.integers(labels, size=self.config.minibatch))
         taken_for = data["taken_for"].flatten(0, 1)[picked, which]
         label = data["label"].flatten(0, 1)[picked, which]
@@ -118,23 +155,23 @@ class TrialDagger(Dagger):
 
     def _belief_loss(self, data: dict[str, torch.Tensor]) -> torch.Tensor:
         """Of a minibatch of trials."""
-        inputs, chosen = self._trials(data)
-        outputs, _ = self.memory(inputs)
         name = "searched" if self.memory.searched else "row"
-        return self.memory.loss(outputs, data[name][chosen].T)
+        inputs, label = self._trials(data["inputs"], data[name])
+        outputs, _ = self.memory(inputs)
+        return self.memory.loss(outputs, label)
 
     def _code_loss(self, data: dict[str, torch.Tensor]) -> torch.Tensor:
         """Of the actions in a minibatch of trials, through the memory."""
-        inputs, chosen = self._trials(data)
+        inputs, label = self._trials(data["inputs"], data["label"][:, :, 0])
         outputs, _ = self.memory(inputs)
         task = self.memory.told(outputs).flatten(0, 1)
-        label = data["label"][chosen, :, 0].transpose(0, 1).flatten(0, 1)
-        return self._distance(inputs.flatten(0, 1), task, label)
+        return self._distance(inputs.flatten(0, 1), task, label.flatten(0, 1))
 
-    def _trials(self, data: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The memory's inputs (t, k, i) in a minibatch of trials, and which (k,) these are."""
-        chosen = torch.as_tensor(self.rng.integers(len(data["row"]), size=self.config.trials))
-        return data["inputs"][chosen].transpose(0, 1), chosen
+    def _trials(self, *rounds: torch.Tensor) -> list[torch.Tensor]:
+        """A minibatch of whole trials, (t, k, ...), of what was noted in rounds, (r, t, ...)."""
+        count = self.config.trials
+        places = self.whole[torch.as_tensor(self.rng.integers(len(self.whole), size=count))]
+        return [one[places].flatten(1, 2).transpose(0, 1) for one in rounds]
 
     def _distance(
         self, inputs: torch.Tensor, task: torch.Tensor, label: torch.Tensor
@@ -159,6 +196,8 @@ class TrialCollector(Collector):
         expert: is not asked.
         policy: is copied.
         rng: draws hypotheses, and where the experts act.
+        told: share of the trials in which the policy is told the truth. There it meets what it
+            would not reach by wrong guesses.
     """
 
     def __init__(
@@ -167,6 +206,7 @@ class TrialCollector(Collector):
         expert: Callable[[], np.ndarray],
         policy: MultiTaskPolicy,
         rng: np.random.Generator,
+        told: float = 0.0,
     ):
         super().__init__(env, expert, copy.deepcopy(policy.actor), rng)
         assert env.recall is not None and policy.memory is not None
@@ -177,6 +217,8 @@ class TrialCollector(Collector):
         self.among = hypotheses(env.closures.tasks)  # (tasks, h); -1 behind the last
         self.led_by = np.zeros(env.num_envs, np.int64)  # the hypothesis that an expert follows
         self.is_led = np.zeros(env.num_envs, bool)  # in this attempt
+        self.told = told
+        self.is_told = np.zeros(env.num_envs, bool)  # in this trial
         self.followed = np.ones(env.num_envs, bool)  # the executed action matched the search's
 
     def take(self, policy: MultiTaskPolicy) -> None:
@@ -184,7 +226,12 @@ class TrialCollector(Collector):
         super().take(policy)
         assert policy.memory is not None
         self.recall.memory.load_state_dict(policy.memory.state_dict())
-        self._begin_trials()
+        if self._trials_begin().all():
+            self._begin_trials()
+
+    def _trials_begin(self) -> np.ndarray:
+        """Where the present state is the first one of a trial, bool (n,)."""
+        return (self.env.closures.steps == 0) & (self.env.closures.attempt == 0)
 
     def _begin_trials(self) -> None:
         """Read the first states of the trials, which all begin, with the memory as it is now."""
@@ -192,7 +239,7 @@ class TrialCollector(Collector):
         self.observation = {**self.observation, "task": told}
 
     def collect(self, steps: int, expert_share: float) -> list[Labelled]:
-        """The labelled trials (n, t, ...) of so many control steps, and go on from there."""
+        """What was met and labelled, (n, t, ...), in so many control steps; go on from there."""
         found = [self._step(expert_share) for _ in range(steps)]
         return [{name: np.stack([one[name] for one in found], 1) for name in found[0]}]
 
@@ -205,13 +252,14 @@ class TrialCollector(Collector):
         taken_for, labels = self._labels(guess)
         with torch.no_grad():
             state = torch.as_tensor(self.observation["state"])
-            told = torch.as_tensor(self.observation["task"])
+            told = self._task(row)
             index = torch.zeros(len(state), dtype=torch.long)
             action = self.actor(state, told, index).numpy()  # (n, a)
         executed = np.where(self.is_led[:, None], labels[:, 0], action)
         labelled = {
             "inputs": self.recall.inputs.numpy().copy(),
             "row": row,
+            "told": self.is_told.copy(),
             "taken_for": taken_for,
             "label": labels.astype(np.float32),
         }
@@ -228,9 +276,19 @@ class TrialCollector(Collector):
         Nothing of the trial before is left: a saved state, in which all trials begin, has none.
         """
         begins = self.env.closures.steps == 0
-        self.followed[begins & (self.env.closures.attempt == 0)] = True
+        first = self._trials_begin()
+        self.followed[first] = True
+        self.is_told[first] = self.rng.random(first.sum()) < self.told
         self.is_led[begins] = self.rng.random(begins.sum()) < expert_share
         self.led_by[begins] = self._drawn()[begins]
+
+    def _task(self, row: np.ndarray) -> torch.Tensor:
+        """The task vectors (n, t) that the policy acts upon, of the rows (n,)."""
+        task = torch.as_tensor(self.observation["task"])
+        if self.is_told.any():
+            is_told = torch.as_tensor(self.is_told)[:, None]
+            task = torch.where(is_told, self.recall.memory.vectors[row], task)
+        return task
 
     def _drawn(self) -> np.ndarray:
         """A hypothesis (n,) on each closure, drawn from those that it may be."""
@@ -249,6 +307,7 @@ class TrialCollector(Collector):
             first = self.searcher.taken_for
         else:
             first = np.where(self.is_led, self.led_by, guess)
+            first = np.where(self.is_told, self.env.closures.task, first)
             label = expert_action(batch.measure_as(first))
         other = self._drawn()
         other_label = expert_action(batch.measure_as(other))

@@ -467,16 +467,22 @@ class _Job:
 
 
 def led_throughout(job: JobConfig) -> str:
-    """That a warm start by DAgger is one round, which experts lead; empty where it is not."""
+    """That a warm start by DAgger is too short to learn from itself; empty where it is not."""
     split = named_set(job.task_set)
     if job.warm_start != "dagger" or job.alone:
         return ""
+    remembers = bool(CONDITIONINGS[job.conditioning].memory)
     length = job.dagger.rollout
-    if CONDITIONINGS[job.conditioning].memory:  # a round is a trial
+    if remembers:  # that learns from whole trials
         length = job.attempts * attempt_steps(split.train, job.episode_steps or split.episode_steps)
     steps = job.num_envs * length
     if job.dagger.total(len(split.train)) >= 2 * steps:
         return ""
+    if remembers:
+        return (
+            f"the warm start is one trial in each sub-environment, {steps:,} environment steps: "
+            f"from {2 * steps:,} on (--dagger.steps) the memory learns from what it does"
+        )
     return (
         f"the warm start is one round of {steps:,} environment steps, in which the experts alone "
         f"act: from {2 * steps:,} on (--dagger.steps) the policy does, too"

@@ -74,6 +74,8 @@ def _from_scratch(config: TrainConfig) -> bool:
 _REINFORCED = "reinforcement learning (--env-steps above 0)"
 _WARM = "a warm start or a transfer"
 _MEMORY = f"a --conditioning with a memory: {', '.join(REMEMBERING)}"
+_KNOWING = ("belief", "belief_parts")  # memories whose labels are the truth
+_TAUGHT_THE_TRUTH = f"--conditioning {', '.join(_KNOWING)}"
 _COLD = "--warm-start none or a transfer"
 USES = (
     Use("dagger.steps_per_task", lambda c: not c.job.dagger.steps, "no --dagger.steps"),
@@ -86,8 +88,7 @@ USES = (
     Use("clone.*", lambda c: c.job.warm_start == "clone", "--warm-start clone"),
     Use("dagger.trials", _remembers, _MEMORY),
     Use("dagger.memory_every", _remembers, _MEMORY),
-    Use("dagger.rollout", lambda c: not _remembers(c), "a --conditioning without a memory, whose "
-        "rounds are whole trials"),
+    Use("dagger.told", lambda c: c.job.conditioning in _KNOWING, _TAUGHT_THE_TRUTH),
     Use("attempts", _has_trials, f"{_MEMORY}, or --algorithm recurrent_ppo"),
     Use("cell", _remembers, _MEMORY),
     Use("memory_*", _remembers, _MEMORY),

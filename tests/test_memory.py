@@ -22,7 +22,7 @@ from uncap.agents.learner import Learner
 from uncap.agents.memory import Recall
 from uncap.agents.policy import Acting, load, load_policy
 from uncap.agents.tables import MEMORIES
-from uncap.agents.trials import TrialCollector
+from uncap.agents.trials import TrialCollector, TrialDagger, round_length
 from uncap.envs import CLOSURES, ClosureVectorEnv, named_set, searching
 from uncap.envs.closures import groups
 from uncap.envs.conditioning import REMEMBERING, vectors
@@ -54,9 +54,18 @@ def made(kind: str, cell: str = "gru", **changes) -> Learner:
     return Learner(ROWS, dataclasses.replace(config, **changes), 0)
 
 
-def taught(learner: Learner, rounds: int = 3, on_round=lambda *_: True) -> Learner:
-    steps = rounds * STEPS * ATTEMPTS * len(ROWS)
-    config = DaggerConfig(steps=steps, updates=20, minibatch=32, trials=4, memory_every=5, lead=0.4)
+def taught(learner: Learner, trials: int = 3, on_round=lambda *_: True) -> Learner:
+    """Teach it for so many trials in each sub-environment; two rounds each, of most kinds."""
+    config = DaggerConfig(
+        steps=trials * STEPS * ATTEMPTS * len(ROWS),
+        rollout=STEPS * ATTEMPTS // 2,
+        updates=10,
+        minibatch=32,
+        trials=4,
+        memory_every=5,
+        lead=0.4,
+        told=0.0 if learner.env.recall.memory.searched else 0.3,
+    )
     learner.imitate_experts(config, on_round)
     return learner
 
@@ -178,7 +187,8 @@ def test_a_memory_is_taught_and_what_is_learned_is_repeated(kind):
     rounds = []
     first = taught(made(kind), on_round=lambda steps, loss: rounds.append(steps) or True)
     again = taught(made(kind))
-    assert rounds == [40, 80, 120]
+    # where a trial ends in the environment, which is a round ahead, and at the end
+    assert rounds == ([20, 60, 100, 120] if first.policy.memory.is_belief else [40, 80, 120])
     untaught = made(kind).policy.state_dict()
     for name, value in first.policy.state_dict().items():
         assert torch.equal(value, again.policy.state_dict()[name]), name
@@ -230,6 +240,39 @@ def test_a_trial_is_labelled_the_same_however_the_last_one_ended(kind, monkeypat
         trials += collector.collect(STEPS * ATTEMPTS, 1.0)
     for name, values in trials[0].items():
         assert np.array_equal(values, trials[1][name]), name
+
+
+@pytest.mark.parametrize(
+    ("trial", "least", "steps"), [(300, 20, 20), (390, 20, 26), (97, 20, 97), (8, 20, 8)]
+)
+def test_equal_rounds_make_a_trial(trial, least, steps):
+    assert round_length(trial, least) == steps
+
+
+def test_where_the_policy_is_told_the_truth_it_learns_and_its_memory_does_not():
+    learner = made("belief_parts")
+    config = DaggerConfig(steps=2 * STEPS * ATTEMPTS * len(ROWS), rollout=STEPS, told=0.5)
+    teacher = TrialDagger(
+        learner.policy, learner.env, lambda: None, config, np.random.default_rng(0)
+    )
+    rounds = [teacher.collector.collect(STEPS, 0.0)[0] for _ in range(2 * ATTEMPTS)]
+    data = {
+        name: torch.as_tensor(np.concatenate([one[name] for one in rounds])) for name in rounds[0]
+    }
+    told, row, first = data["told"], data["row"], data["taken_for"][:, :, 0]
+    assert torch.equal(told, told[:, :1].expand_as(told))
+    assert torch.equal(told[:5], told[5:10])  # of one trial
+    assert told.any()
+    assert torch.equal(row[told], first[told])
+    vectors_told = teacher.memory.vectors[row[:, 0]]
+    acted = learner.policy.actor(data["inputs"][:, 0, :SIZE], vectors_told, torch.zeros(20).long())
+    last = data["inputs"][:, 1, SIZE : SIZE + 5]  # the actions of the first control step
+    is_told = told[:, 0]
+    assert torch.allclose(last[is_told], acted.clamp(-1, 1)[is_told], atol=1e-5)
+    assert not torch.allclose(last[~is_told], acted.clamp(-1, 1)[~is_told], atol=1e-3)
+    places = teacher._whole_trials(data)
+    assert places.shape == ((~is_told).sum() // 2, 2)
+    assert not told[places.flatten()].any()
 
 
 def test_reinforcement_goes_on_from_what_the_memory_says():
@@ -493,7 +536,9 @@ RECURRENT = "--algorithm recurrent_ppo --conditioning none --warm-start none"
         ("--conditioning belief --alone", "has nothing to find out with --alone"),
         ("--conditioning belief --task-set mt8", "give --episode-steps"),
         ("--memory-size 64", "--memory-size has no effect here"),
-        ("--conditioning belief --dagger.rollout 5", "--dagger.rollout has no effect here"),
+        ("--dagger.told 0.5", "--dagger.told has no effect here"),
+        ("--conditioning recurrent --dagger.told 0.5", "--dagger.told has no effect here"),
+        ("--conditioning belief --dagger.told 1", "dagger.told must be at most 0.9"),
         ("--conditioning belief --cell rnn", "unknown cell 'rnn'"),
         ("--conditioning belief --algorithm sac", "which --algorithm sac cannot train"),
         (f"{RECURRENT} --attempts 3 --task-set mt8", "a trial needs episodes of one length"),
@@ -513,7 +558,8 @@ def test_a_warm_start_that_experts_lead_throughout_is_said():
     small, enough = (
         dataclasses.replace(job, dagger=DaggerConfig(steps=steps)) for steps in (1_000, 19_200)
     )
-    assert "is one round of 9,600 environment steps" in commands.led_throughout(small)
+    said_of_small = commands.led_throughout(small)
+    assert "is one trial in each sub-environment, 9,600 environment steps" in said_of_small
     assert commands.led_throughout(enough) == ""
     assert commands.led_throughout(dataclasses.replace(small, warm_start="none")) == ""
 
@@ -549,7 +595,7 @@ TAUGHT = """
 import sys
 sys.path.insert(0, {tests!r})
 from test_memory import made, taught, weights_in_short
-print(weights_in_short(taught(made("recurrent"), rounds=2)))
+print(weights_in_short(taught(made("recurrent"), trials=2)))
 """
 
 
@@ -564,5 +610,5 @@ def test_what_is_learned_does_not_depend_on_the_threads_that_there_are():
     command = [sys.executable, "-c", code]
     environment = os.environ | {"OMP_NUM_THREADS": "2"}
     other = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
-    here = weights_in_short(taught(made("recurrent"), rounds=2))
+    here = weights_in_short(taught(made("recurrent"), trials=2))
     assert other.communicate()[0].strip() == here
