@@ -15,7 +15,7 @@ pytest.importorskip("mujoco_warp")
 
 from uncap.envs import CLOSURES
 from uncap.envs.opengl import RenderingUnavailable
-from uncap.evaluation import audit, cli, commands, gallery, live, processes
+from uncap.evaluation import audit, cli, commands, gallery, live, processes, video
 from uncap.evaluation.progress import make_console
 
 TINY = "--env-steps 8 --points 1 --num-envs 2 --controls"
@@ -27,7 +27,7 @@ LINES = {
     "benchmark --task-set first/jar --num-envs 2 --steps 1": ALONE,
     "demos --task-set first/jar --episodes 1 --out OUT": ALONE,
     "gallery --out OUT": ALONE,
-    "video expert --task cork --out OUT.mp4": ALONE,
+    "video RUN --task cork --out OUT.mp4": ALONE,
     "forecast RUN --targets thermos": ALONE,
     f"transfer RUN --target canister {TINY} scratch": BESIDE,
     f"tune_transfer RUN --targets thermos --trials 1 {TINY} scratch": BESIDE,
@@ -37,7 +37,7 @@ LINES = {
 
 @pytest.fixture
 def run(tmp_path):
-    job = dataclasses.replace(stored.TINY, task_set="cork,jar:thermos,canister")
+    job = dataclasses.replace(stored.TINY, task_set="cork,jar:thermos,canister", episode_steps=4)
     return stored.make_run(tmp_path / "run", job)
 
 
@@ -47,7 +47,8 @@ def opened(run, monkeypatch, opened_engines):
     monkeypatch.setenv("UNCAP_WARP_DEVICE", "cpu")
     monkeypatch.setattr(processes, "default_threads", lambda: 1)  # all in this process
     monkeypatch.setattr(commands, "inference", lambda *_, **__: {})
-    monkeypatch.setattr(audit, "search", functools.partial(audit.search, population=10, rounds=1))
+    monkeypatch.setattr(audit, "search", functools.partial(audit.search, population=4, rounds=1))
+    monkeypatch.setattr(video, "record", functools.partial(video.record, width=64))
     monkeypatch.setattr(gallery, "COMPOSED", ())
     monkeypatch.setattr(gallery, "CLOSURES", {name: CLOSURES[name] for name in ("cork", "jar")})
     return opened_engines
