@@ -1,7 +1,7 @@
 """Starts that were trained to adapt: meta-learning over a source's rows.
 
 An inner loop clones K expert episodes of a row, as a transfer will clone those of its target; an
-outer loop changes the weights that the inner loop begins with. A way to do that is a function and
+outer loop changes the weights that the inner loop begins with. A way to do that is an `Outer` and
 a row of WAYS.
 """
 
@@ -10,12 +10,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
+from uncap.agents import checkpoints
 from uncap.agents.dagger import Tensors, fit, inputs_of
 from uncap.agents.episodes import labelled
 
@@ -45,11 +46,90 @@ class MetaConfig:
     outer_rate: float = 2e-4
 
 
+DEFAULT = MetaConfig()
+
+
+class Outer(Protocol):
+    """The outer loop of an actor.
+
+    Args:
+        actor: is trained in place.
+        config: settings.
+    """
+
+    def __init__(self, actor: nn.Module, config: MetaConfig): ...
+
+    def step(self, adapted: nn.Module, others: Tensors, done: float) -> None:
+        """Change the actor's weights after an inner loop.
+
+        Args:
+            adapted: the actor as the inner loop left it.
+            others: labelled states of the row that it was not adapted to.
+            done: share of the iterations that are done.
+        """
+
+    def state(self) -> dict[str, Any]:
+        """What it remembers, as nested dictionaries of arrays."""
+        ...
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Return to a state."""
+
+
+class Reptile:
+    """The weights move a share of the way to where the inner loop ended (Nichol et al., 2018)."""
+
+    def __init__(self, actor: nn.Module, config: MetaConfig):
+        self.actor = actor
+        self.config = config
+
+    def step(self, adapted: nn.Module, others: Tensors, done: float) -> None:
+        """Move the weights."""
+        share = self.config.step * (1 - done)
+        with torch.no_grad():
+            for mine, found in zip(self.actor.parameters(), adapted.parameters(), strict=True):
+                mine.lerp_(found, share)
+
+    def state(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+
+class Fomaml:
+    """First-order MAML (Finn et al., 2017).
+
+    The gradient after the inner loop, on other episodes of the row, is taken for the one before.
+    """
+
+    def __init__(self, actor: nn.Module, config: MetaConfig):
+        self.actor = actor
+        self.optimizer = torch.optim.Adam(actor.parameters(), config.outer_rate)
+
+    def step(self, adapted: nn.Module, others: Tensors, done: float) -> None:
+        """Make a gradient step."""
+        loss = (adapted(*inputs_of(others)) - others["label"]).abs().mean()
+        gradients = torch.autograd.grad(loss, list(adapted.parameters()), allow_unused=True)
+        for mine, gradient in zip(self.actor.parameters(), gradients, strict=True):
+            mine.grad = gradient
+        self.optimizer.step()
+
+    def state(self) -> dict[str, Any]:
+        """Of the optimizer."""
+        return checkpoints.optimizer_state(self.optimizer)
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Return to a state."""
+        checkpoints.load_optimizer(self.optimizer, state)
+
+
 class Way(NamedTuple):
     """A row of WAYS.
 
     Attributes:
-        make: (actor, settings) -> outer step (adapted actor, gradients at it, share that is done).
+        make: makes the outer loop of an actor.
         words: one line.
     """
 
@@ -57,42 +137,9 @@ class Way(NamedTuple):
     words: str
 
 
-# (actor that was adapted, labelled states that it was not adapted to, share of iterations done)
-Outer = Callable[[nn.Module, Tensors, float], None]
-
-
-def reptile(actor: nn.Module, config: MetaConfig) -> Outer:
-    """The weights move a share of the way to where the inner loop ended (Nichol et al., 2018)."""
-
-    def step(adapted: nn.Module, others: Tensors, done: float) -> None:
-        share = config.step * (1 - done)
-        with torch.no_grad():
-            for mine, found in zip(actor.parameters(), adapted.parameters(), strict=True):
-                mine.lerp_(found, share)
-
-    return step
-
-
-def fomaml(actor: nn.Module, config: MetaConfig) -> Outer:
-    """First-order MAML (Finn et al., 2017).
-
-    The gradient after the inner loop, on other episodes of the row, is taken for the one before.
-    """
-    optimizer = torch.optim.Adam(actor.parameters(), config.outer_rate)
-
-    def step(adapted: nn.Module, others: Tensors, done: float) -> None:
-        loss = (adapted(*inputs_of(others)) - others["label"]).abs().mean()
-        gradients = torch.autograd.grad(loss, list(adapted.parameters()), allow_unused=True)
-        for mine, gradient in zip(actor.parameters(), gradients, strict=True):
-            mine.grad = gradient
-        optimizer.step()
-
-    return step
-
-
 WAYS = {
-    "reptile": Way(reptile, "towards where cloning leads"),
-    "fomaml": Way(fomaml, "by the gradient after cloning"),
+    "reptile": Way(Reptile, "towards where cloning leads"),
+    "fomaml": Way(Fomaml, "by the gradient after cloning"),
 }
 
 
@@ -113,17 +160,8 @@ def adapt(
     fit(policy, optimizer, data, updates, minibatch, rng)
 
 
-def train(  # noqa: PLR0913 - the parts of meta-learning
-    policy: Any,
-    meta: Mapping[str, Any],
-    way: str,
-    episodes: int,
-    seed: int,
-    goes_on: Callable[[float], bool],
-    config: MetaConfig | None = None,
-    engine: str = "cpu",
-) -> bool:
-    """Train a policy to adapt to a row from a few of its expert's episodes.
+class Training:
+    """Trains a policy to adapt to a row from a few of its expert's episodes.
 
     Args:
         policy: its actor is trained in place.
@@ -131,32 +169,94 @@ def train(  # noqa: PLR0913 - the parts of meta-learning
         way: a row of WAYS.
         episodes: of a row's expert that the inner loop clones.
         seed: of rows, episodes and minibatches.
-        goes_on: called with the share that is done; returns whether to go on.
         config: settings.
         engine: what runs the experts' simulations, a row of `engines.ENGINES`.
-
-    Returns:
-        Whether it finished.
+        state: to go on from; the policy is as it was then.
     """
-    config = config or MetaConfig()
-    rng = np.random.default_rng(np.random.SeedSequence([seed, 4]))
-    names = _rows(meta["tasks"], config.rows, rng)
-    known: list[Tensors] = []
-    for number, name in enumerate(names):  # of each, as many again to look at the result
-        known.append(labelled(meta, name, 2 * episodes, SOURCE_SEED, engine=engine))
-        if not goes_on(0.5 * (number + 1) / len(names)):
-            return False
-    outer = WAYS[way].make(policy.actor, config)
-    inner = _Inner(copy.deepcopy(policy.actor))
-    for iteration in range(config.iterations):
-        data = known[rng.integers(len(known))]
-        support, others = _parted(data, 2 * episodes, rng)
-        inner.actor.load_state_dict(policy.actor.state_dict())
-        adapt(inner, support, config.updates, config.minibatch, config.inner_rate, rng)
-        outer(inner.actor, others, iteration / config.iterations)
-        if not goes_on(0.5 + 0.5 * (iteration + 1) / config.iterations):
-            return False
-    return True
+
+    def __init__(  # noqa: PLR0913 - the parts of meta-learning
+        self,
+        policy: Any,
+        meta: Mapping[str, Any],
+        way: str,
+        episodes: int,
+        seed: int,
+        config: MetaConfig | None = None,
+        engine: str = "cpu",
+        state: Mapping[str, Any] | None = None,
+    ):
+        self.policy = policy
+        self.meta = meta
+        self.episodes = episodes
+        self.config = config or DEFAULT
+        self.engine = engine
+        self.rng = np.random.default_rng(np.random.SeedSequence([seed, 4]))
+        self.names = _rows(meta["tasks"], self.config.rows, self.rng)
+        self.known: list[Tensors] = []  # of each row, as many again to look at the result
+        self.outer = WAYS[way].make(policy.actor, self.config)
+        self.inner = _Inner(copy.deepcopy(policy.actor))
+        self.iterations = 0  # that are done
+        if state:
+            self._load(state)
+
+    @property
+    def share(self) -> float:
+        """That is done, in [0, 1]: half of it are the episodes."""
+        collected = len(self.known) / len(self.names)
+        return 0.5 * (collected + self.iterations / self.config.iterations)
+
+    def run(self, goes_on: Callable[[float], bool]) -> bool:
+        """Train what is not trained yet.
+
+        Args:
+            goes_on: called with the share that is done, when the state can be saved; returns
+                whether to go on.
+
+        Returns:
+            Whether it finished.
+        """
+        for name in self.names[len(self.known) :]:
+            episodes = 2 * self.episodes
+            self.known.append(labelled(self.meta, name, episodes, SOURCE_SEED, engine=self.engine))
+            if not goes_on(self.share):
+                return False
+        while self.iterations < self.config.iterations:
+            self._iterate()
+            if not goes_on(self.share):
+                return False
+        return True
+
+    def _iterate(self) -> None:
+        """Adapt to a row, and change the weights that this began with."""
+        config = self.config
+        data = self.known[self.rng.integers(len(self.known))]
+        support, others = _parted(data, 2 * self.episodes, self.rng)
+        self.inner.actor.load_state_dict(self.policy.actor.state_dict())
+        adapt(self.inner, support, config.updates, config.minibatch, config.inner_rate, self.rng)
+        self.outer.step(self.inner.actor, others, self.iterations / config.iterations)
+        self.iterations += 1
+
+    def state(self) -> dict[str, Any]:
+        """Everything but the policy, as nested dictionaries of arrays and JSON."""
+        known = {
+            str(number): {name: values.numpy() for name, values in data.items()}
+            for number, data in enumerate(self.known)
+        }
+        return {
+            "known": known,
+            "outer": self.outer.state(),
+            "rng": self.rng.bit_generator.state,
+            "iterations": self.iterations,
+        }
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        self.known = [
+            {name: torch.tensor(values) for name, values in state["known"][str(number)].items()}
+            for number in range(len(state["known"]))
+        ]
+        self.outer.load(state["outer"])
+        self.rng = checkpoints.generator_in(state["rng"])
+        self.iterations = state["iterations"]
 
 
 class _Inner(NamedTuple):

@@ -9,11 +9,13 @@ set -euo pipefail
 out=${1:?the folder for the runs}
 seeds=${2:-3}
 
-methods=(fine_tune adapter demos-1 demos-5 demos_then_rl-1 demos_then_rl-5 reptile-5 fomaml-5)
+methods=(fine_tune demos-1 demos-5 demos_then_rl-1 demos_then_rl-5)
 from_nothing=(scratch demos_from_nothing-1 demos_from_nothing-5 demos_then_rl_from_nothing-5)
 
 source_without() {  # MECHANISM FOLDER
-    if [ -f "$2/config.json" ]; then
+    if [ -f "$2/report.html" ]; then
+        return  # done
+    elif [ -f "$2/config.json" ]; then
         python train.py --resume "$2"
     else
         python train.py --task-set "drawn-224-without-$1" --body film --width 384 --num-envs 224 \
@@ -24,12 +26,12 @@ source_without() {  # MECHANISM FOLDER
 
 source_without slide "$out/rule"
 python train.py tune_transfer "$out/rule" --targets slide-mug pencil-box --env-steps 100000 \
-    --points 4 --trials 12 --methods "${methods[@]}" --controls "${from_nothing[@]}" \
+    --points 4 --trials 5 --num-envs 64 --methods "${methods[@]}" --controls "${from_nothing[@]}" \
     --out "$out/settings.json"
 
 source_without push_twist "$out/source"
 for target in pill-box solvent-can; do
     python train.py transfer "$out/source" --target "$target" --env-steps 400000 --points 10 \
-        --seeds "$seeds" --settings "$out/settings.json" --methods "${methods[@]}" \
+        --num-envs 64 --seeds "$seeds" --settings "$out/settings.json" --methods "${methods[@]}" \
         --controls shuffled noise "${from_nothing[@]}"
 done

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import pathlib
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -36,6 +37,8 @@ FOLDER = runs.TRANSFERS
 FINISHED = "curve.json"  # in a learner's folder, in place of its state
 DEMO_SEED = 10_000  # added to the seed of a learner that clones, for the starts of the episodes
 CRITIC_SEED = 20_000  # the same, for the trained rows on which a critic warms up
+_CRITIC = "critic"  # folder of its state, in the learner's, until it is warm
+_CLONED = 2  # things a learner begins with that are there before its critic warms up
 _MOST_ROWS = 64  # of the source, drawn, on which a critic warms up
 _TABLE = "mt24"  # all rows of the table, look-alikes apart, whatever else is registered
 _CLONE_BATCH = 512  # labelled states per minibatch of cloning
@@ -160,6 +163,8 @@ class Curve:
         self.diverged = 0
         self.invalid_actions = 0
         self._saved = 0  # parts of the budget
+        self._begun = 0  # things that it begins with and has got, see `_begin`
+        self._to_adapt: dict[str, Any] = {}  # state of what trains it to adapt
         self._began = time.perf_counter()
         self._evaluating = 0.0  # seconds
         self.budget = self.config.env_steps
@@ -211,7 +216,7 @@ class Curve:
         """Learn, and evaluate along the way; False if stopped."""
         if checkpoints.exists(self.folder):
             self._resume()
-        elif not self._begin():
+        if not self._begin():
             return False
         if self.arm.taught and not self.points and not self._teach():
             return False
@@ -258,27 +263,18 @@ class Curve:
         return vectors(self.conditioning, rows, self.meta["known"]).std(0)
 
     def _begin(self) -> bool:
-        """Give the learner what it begins with; False if stopped."""
-        policy = self.learner.policy
-        if self.arm.begins != "nothing" or self.arm.demos:
+        """Give the learner what it begins with and has not got yet; False if stopped."""
+        steps = (self._train_to_adapt, self._clone_expert, self._warm_critic)
+        if self._begun == len(steps):
+            return True
+        if not self._begun and (self.arm.begins != "nothing" or self.arm.demos):
             deviation = self._ppo.warm_deviation
-            policy.log_std.data.fill_(float(np.log(deviation)))
-        if self.arm.adapts and not meta_learning.train(
-            policy,
-            self.meta,
-            self.arm.adapts,
-            self.number,
-            self.seed,
-            self._goes_on,
-            engine=self.session.config.engine,
-        ):
-            return False
-        if self.arm.demos:
-            self._clone_expert()
-        if self.arm.reinforces and self.arm.begins != "nothing" and self.arm_settings.source_critic:
-            self._warm_critic()
-            if self.session.stop():  # in the midst of it
+            self.learner.policy.log_std.data.fill_(float(np.log(deviation)))
+        for number, step in enumerate(steps[self._begun :], self._begun + 1):
+            if not step():
                 return False
+            self._begun = number
+            self._to_adapt = {}
         self._best.begin()
         self._leash.begin()
         return True
@@ -288,35 +284,83 @@ class Curve:
         self.session.report("", round(share * self.budget / 2), self.budget, "")
         return not self.session.stop()
 
-    def _clone_expert(self) -> None:
-        """Clone episodes of the target's expert into the learner's policy."""
+    def _train_to_adapt(self) -> bool:
+        """Train the policy on the source's rows to adapt, where the arm does; False if stopped."""
+        if not self.arm.adapts:
+            return True
+        training = meta_learning.Training(
+            self.learner.policy,
+            self.meta,
+            self.arm.adapts,
+            self.number,
+            self.seed,
+            engine=self.session.config.engine,
+            state=self._to_adapt,
+        )
+        parts = int(SAVES * training.share)
+
+        def goes_on(share: float) -> bool:
+            nonlocal parts
+            if int(SAVES * share) > parts or self.session.stop():
+                parts = int(SAVES * share)
+                self._to_adapt = training.state()
+                self._save()
+            return self._goes_on(share)
+
+        return training.run(goes_on)
+
+    def _clone_expert(self) -> bool:
+        """Clone episodes of the target's expert into the learner's policy, where the arm does."""
+        if not self.arm.demos:
+            return True
         chosen = self.arm_settings
         seed = self.seed + DEMO_SEED
         episodes = (self.meta, self.target, self.number, seed, chosen.perturb)
         data = labelled(*episodes, self.session.config.engine)
         updates, minibatch, rate = chosen.clone_updates, _CLONE_BATCH, chosen.clone_rate
         if self.arm.adapts:  # as the inner loop did
-            inner = meta_learning.MetaConfig
+            inner = meta_learning.DEFAULT
             updates, minibatch, rate = inner.updates, inner.minibatch, inner.inner_rate
         rng = np.random.default_rng(np.random.SeedSequence([seed, 5]))
         meta_learning.adapt(self.learner.policy, data, updates, minibatch, rate, rng)
+        return True
 
-    def _warm_critic(self) -> None:
-        """Train the critic on rollouts of the policy on the rows that it was trained on."""
+    def _warm_critic(self) -> bool:
+        """Train the critic on rollouts of the policy on the rows that it was trained on.
+
+        Returns:
+            Whether it finished; False if stopped. Its state is in a folder of its own meanwhile.
+        """
+        updates = self.arm_settings.source_critic
+        if not (self.arm.reinforces and self.arm.begins != "nothing" and updates):
+            return True
+        if self._begun < _CLONED:
+            self._begun = _CLONED
+            self._save()
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, 6]))
         tasks = np.array(self.begins["tasks"])
         most = min(_MOST_ROWS, self.config.num_envs)
         rows = tuple(tasks[np.sort(rng.permutation(len(tasks))[:most])].tolist())
-        updates = self.arm_settings.source_critic
         ppo = dataclasses.replace(self._ppo, critic_warmup=updates)
         config = dataclasses.replace(self.learner.config, ppo=ppo)
         there = Learner(rows, config, self.seed + CRITIC_SEED, self.begins["known"])
         # an adapter, or a vector that is learned, changes little yet
         there.policy.adopt(self.learner.policy if self.trains == "all" else self.source)
         steps = updates * ppo.warm_rollout * self.config.num_envs
-        there.learn(steps, lambda: self._goes_on(there.env_steps / steps))
+        folder = self.folder / _CRITIC
+        if checkpoints.exists(folder):
+            there.resume(folder)
+
+        def goes_on() -> bool:
+            there.save(folder)
+            return self._goes_on(there.env_steps / steps)
+
+        there.learn(steps, goes_on)
         there.closures.close()
+        if there.env_steps < steps:
+            return False
         self.learner.policy.adopt(there.policy, "critic.")
+        return True
 
     def _teach(self) -> bool:
         """Let the target's expert teach; False if stopped."""
@@ -425,10 +469,14 @@ class Curve:
             "invalid_actions": self.invalid_actions,
             "seconds": time.perf_counter() - self._began,
             "evaluating": self._evaluating,
+            "begun": self._begun,
         }
         beside = self._best.state() if self.arm_settings.keep_best else {}
         beside["leash"] = self._leash.state()
+        beside["to_adapt"] = self._to_adapt
         self.learner.save(self.folder, beside=beside, transfer=state)
+        if self._begun > _CLONED:
+            shutil.rmtree(self.folder / _CRITIC, ignore_errors=True)
 
     def _resume(self) -> None:
         """Return to the saved state."""
@@ -436,6 +484,8 @@ class Curve:
         kept = meta["transfer"]
         self._best.load(meta["beside"])
         self._leash.load(meta["beside"].get("leash", {}))  # older states have none
+        self._begun = kept.get("begun", _CLONED + 1)  # older states are of later on
+        self._to_adapt = meta["beside"].get("to_adapt", {})
         self.points = [tuple(point) for point in kept["points"]]
         self.outcomes = outcomes_of({**kept, "success": kept["points"]})
         self.diverged = kept["diverged"]

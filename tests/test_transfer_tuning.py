@@ -261,7 +261,7 @@ def test_a_policy_that_sees_pictures_clones_what_it_sees(way):
     encoder = policy.actor.encoder
     before = [weights.clone() for weights in encoder.parameters()]
     small = meta_learning.MetaConfig(iterations=1, updates=1, minibatch=4)
-    assert meta_learning.train(policy, meta, way, 1, 0, lambda _: True, small)
+    assert meta_learning.Training(policy, meta, way, 1, 0, small).run(lambda _: True)
     after = encoder.parameters()
     assert not all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
@@ -292,13 +292,47 @@ def test_meta_learning_makes_adapting_better(way):
     before = adapted_loss()
     shares: list[float] = []
     torch.manual_seed(0)
-    assert meta_learning.train(
-        agent.policy, meta, way, 1, 0, lambda share: not shares.append(share), config
-    )
+    training = meta_learning.Training(agent.policy, meta, way, 1, 0, config)
+    assert training.run(lambda share: not shares.append(share))
     assert adapted_loss() < before - 0.02
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
-    assert not meta_learning.train(agent.policy, meta, way, 1, 0, lambda _: False, config)
+    training = meta_learning.Training(agent.policy, meta, way, 1, 0, config)
+    assert not training.run(lambda _: False)
+
+
+@pytest.mark.parametrize("name", ["reptile-1", "fomaml-1", "demos_then_rl-1"])
+def test_a_beginning_that_is_stopped_goes_on_where_it_was(name, run, monkeypatch):
+    """In each of its parts: the rows' episodes, the iterations, the updates of the critic."""
+    small = meta_learning.MetaConfig(iterations=4, updates=1, minibatch=4)
+    monkeypatch.setattr(meta_learning, "DEFAULT", small)
+    source, meta = load_policy(run / "checkpoint")
+    settings = ArmSettings(source_critic=3, rollout=4, clone_updates=2)
+
+    def begin(seed: int, calls: float) -> curves.Curve | None:
+        """The learner that has begun; None where it was stopped after so many calls."""
+        asked = 0
+
+        def stop() -> bool:
+            nonlocal asked
+            asked += 1
+            return asked >= calls
+
+        which = curves.Which(CLOSURES["mug"], name, seed, settings)
+        curve = curves.Curve(source, meta, which, Session(run, JOB, 0, lambda *_: None, stop))
+        if checkpoints.exists(curve.folder):
+            curve._resume()
+        return curve if curve._begin() else None
+
+    whole = begin(0, math.inf)
+    assert whole is not None
+    shutil.rmtree(whole.folder, ignore_errors=True)
+    stops = 0
+    while (again := begin(0, 2)) is None:
+        stops += 1
+    assert stops > 0
+    for name, value in whole.learner.policy.state_dict().items():
+        assert torch.equal(value, again.learner.policy.state_dict()[name]), name
 
 
 # The search
