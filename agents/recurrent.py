@@ -57,10 +57,7 @@ class TrialVecEnv(TaskVecEnv):
         """Step all; an attempt that is not the last one of its trial ends no episode."""
         self._last = np.clip(self._actions, -1.0, 1.0)
         observation, reward, done, infos = super().step_wait()
-        ended = done & (self.closures.attempt == 0)
-        for i in np.flatnonzero(done & ~ended):
-            del infos[i]["terminal_observation"], infos[i]["episode"]
-            infos[i]["TimeLimit.truncated"] = False
+        ended = self.trials_that_end(done, infos)
         for i in np.flatnonzero(ended):
             terminal = infos[i]["terminal_observation"]["state"][None]
             state = np.concatenate([terminal, self._last[i : i + 1], [[0.0]]], 1)

@@ -199,7 +199,24 @@ class TaskVecEnv(VecEnv):
         infos = self._infos(done, task, info)
         self.returns[done] = 0
         self.seconds += time.perf_counter() - began
+        if self.recall:
+            done = self.trials_that_end(done, infos)
         return self.observe(observation), reward.astype(np.float32), done, infos
+
+    def trials_that_end(self, done: np.ndarray, infos: list[dict[str, Any]]) -> np.ndarray:
+        """Where a trial ended with its last attempt, bool (n,).
+
+        The other attempts end no episode of the algorithm: its returns go on.
+
+        Args:
+            done: bool (n,), whether an attempt ended.
+            infos: of all; what they say of an end is taken away where there is none.
+        """
+        ended = done & (self.closures.attempt == 0)
+        for i in np.flatnonzero(done & ~ended):
+            del infos[i]["terminal_observation"], infos[i]["episode"]
+            infos[i]["TimeLimit.truncated"] = False
+        return ended
 
     def _infos(self, done: np.ndarray, task: np.ndarray, info: dict) -> list[dict[str, Any]]:
         """The info of each sub-environment; `reset_infos` gets that of new episodes."""

@@ -295,6 +295,21 @@ def test_reinforcement_imitates_the_expert_of_the_row_that_the_policy_is_told():
     assert np.array_equal(learner.label(), expert_action(batch.measure_as(taken_for)))
 
 
+def test_trials_are_the_episodes_of_reinforcement_with_a_memory():
+    env = made("belief").env
+    env.reset()
+    ended = []
+    for _ in range(2 * STEPS * ATTEMPTS):
+        _, _, done, infos = env.step(np.zeros((len(ROWS), 5)))
+        ended.append(bool(done.all()))
+        assert done.all() == done.any()
+        for info in infos:
+            assert ("terminal_observation" in info) == info["TimeLimit.truncated"] == done.all()
+    trial = [False] * (STEPS * ATTEMPTS - 1) + [True]
+    assert ended == 2 * trial
+    assert len(env.episodes) == 2 * ATTEMPTS * len(ROWS)
+
+
 def test_trials_are_the_episodes_of_recurrent_ppo():
     """Rewarded and remembered through all attempts; the last action is read within an attempt."""
     config = LearnerConfig(
