@@ -20,6 +20,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from uncap.agents import checkpoints
 from uncap.agents.config import DaggerConfig
 from uncap.agents.dagger import Collector, Dagger, Labelled
 from uncap.agents.memory import Memory, Recall
@@ -105,6 +106,19 @@ class TrialDagger(Dagger):
     def can_be_saved(self) -> bool:
         """Where a trial ends in the environment, which is a round ahead."""
         return self.done == self.fits or (self.done + 1) % self.parts == 0
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Return to a saved state.
+
+        Raises:
+            CheckpointError: it is of an earlier version.
+        """
+        if state["data"] and "told" not in state["data"]:
+            raise checkpoints.CheckpointError(
+                "the state was saved by an earlier version, which taught a memory in other rounds: "
+                "begin a new run"
+            )
+        super().load(state)
 
     def fit(self, data: dict[str, torch.Tensor]) -> float:
         """Fit actor and memory to the rounds so far; returns the mean L1 loss of the actions."""

@@ -16,7 +16,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from uncap.agents import exported
+from uncap.agents import checkpoints, exported
 from uncap.agents.config import DaggerConfig, LearnerConfig, NetworkConfig, PPOConfig
 from uncap.agents.learner import Learner
 from uncap.agents.memory import Recall
@@ -225,6 +225,18 @@ def test_what_is_interrupted_ends_the_same(kind, tmp_path):
     learner.learn(2 * UPDATE, lambda: True)
     for name, value in whole.policy.state_dict().items():
         assert torch.equal(value, learner.policy.state_dict()[name]), name
+
+
+def test_a_state_of_other_rounds_is_refused():
+    learner = made("belief")
+    teacher = TrialDagger(
+        learner.policy, learner.env, lambda: None, DaggerConfig(steps=40), np.random.default_rng(0)
+    )
+    state = teacher.state()
+    teacher.load(state)  # nothing is collected yet, or left to learn
+    state["data"] = {"row": np.zeros((5, 8), np.int64)}
+    with pytest.raises(checkpoints.CheckpointError, match="taught a memory in other rounds"):
+        teacher.load(state)
 
 
 @pytest.mark.parametrize("kind", ["belief_search", "recurrent"])
