@@ -192,7 +192,12 @@ class DaggerConfig:
         least=0.01,
         most=1,
     )
-    rollout: int = setting(20, "control steps per environment and round", least=1)
+    rollout: int = setting(
+        20,
+        "control steps per environment and round; at least, of equal parts of a trial, with a "
+        "memory",
+        least=1,
+    )
     updates: int = setting(100, "minibatches per round", least=1)
     minibatch: int = setting(512, "labelled states per minibatch", least=1)
     trials: int = setting(32, "trials per minibatch of a memory", least=1)

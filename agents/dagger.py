@@ -140,6 +140,11 @@ class Dagger(Teacher):
         return max(1, config.total(len(env.closures.tasks)) // self.steps)
 
     @property
+    def collected(self) -> int:
+        """Rounds whose steps are counted: those that were learned from."""
+        return self.done
+
+    @property
     def can_be_saved(self) -> bool:
         """Whether the state between the present rounds can be saved."""
         return True
@@ -170,7 +175,7 @@ class Dagger(Teacher):
                 loss = fitting.result()
                 self.collector.take(self.policy)
                 self.data = _joined([self.data, *new]) if new else {}
-                if self.can_be_saved and not on_round(self.done * self.steps, loss):
+                if self.can_be_saved and not on_round(self.collected * self.steps, loss):
                     return
 
     def _collect(self, number: int) -> list[Labelled]:

@@ -216,8 +216,7 @@ class Training:
             Whether it finished.
         """
         for name in self.names[len(self.known) :]:
-            episodes = 2 * self.episodes
-            self.known.append(labelled(self.meta, name, episodes, SOURCE_SEED, engine=self.engine))
+            self.known.append(self._episodes(name))
             if not goes_on(self.share):
                 return False
         while self.iterations < self.config.iterations:
@@ -225,6 +224,10 @@ class Training:
             if not goes_on(self.share):
                 return False
         return True
+
+    def _episodes(self, name: str) -> Tensors:
+        """Labelled states of a row: episodes to adapt to, and as many others."""
+        return labelled(self.meta, name, 2 * self.episodes, SOURCE_SEED, engine=self.engine)
 
     def _iterate(self) -> None:
         """Adapt to a row, and change the weights that this began with."""
@@ -237,12 +240,17 @@ class Training:
         self.iterations += 1
 
     def state(self) -> dict[str, Any]:
-        """Everything but the policy, as nested dictionaries of arrays and JSON."""
+        """Everything but the policy, as nested dictionaries of arrays and JSON.
+
+        Episodes with pictures are gigabytes: their number is kept, and they are collected again.
+        """
         known = {
             str(number): {name: values.numpy() for name, values in data.items()}
             for number, data in enumerate(self.known)
+            if "rgb" not in data
         }
         return {
+            "collected": len(self.known),
             "known": known,
             "outer": self.outer.state(),
             "rng": self.rng.bit_generator.state,
@@ -250,10 +258,13 @@ class Training:
         }
 
     def _load(self, state: Mapping[str, Any]) -> None:
-        self.known = [
-            {name: torch.tensor(values) for name, values in state["known"][str(number)].items()}
-            for number in range(len(state["known"]))
-        ]
+        for number, name in enumerate(self.names[: state["collected"]]):
+            kept = state["known"].get(str(number))
+            self.known.append(
+                {name: torch.tensor(values) for name, values in kept.items()}
+                if kept
+                else self._episodes(name)
+            )
         self.outer.load(state["outer"])
         self.rng = checkpoints.generator_in(state["rng"])
         self.iterations = state["iterations"]

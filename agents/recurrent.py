@@ -38,6 +38,11 @@ class TrialVecEnv(TaskVecEnv):
         self._last: np.ndarray | None = None  # (n, a) actions of the last control step
         super().__init__(*args, **kwargs)
 
+    @property
+    def ends_with_trials(self) -> bool:
+        """Always."""
+        return True
+
     def _space(self) -> gym.Space:
         single: Any = self.env.single_observation_space
         size = single["state"].shape[0] + _BEGIN
@@ -54,10 +59,9 @@ class TrialVecEnv(TaskVecEnv):
         return np.concatenate([state, np.where(begins, 0.0, last), begins], 1, dtype=np.float32)
 
     def step_wait(self) -> Any:
-        """Step all; an attempt that is not the last one of its trial ends no episode."""
+        """Step all; what an episode ended with gets the last action beside it."""
         self._last = np.clip(self._actions, -1.0, 1.0)
-        observation, reward, done, infos = super().step_wait()
-        ended = self.trials_that_end(done, infos)
+        observation, reward, ended, infos = super().step_wait()
         for i in np.flatnonzero(ended):
             terminal = infos[i]["terminal_observation"]["state"][None]
             state = np.concatenate([terminal, self._last[i : i + 1], [[0.0]]], 1)

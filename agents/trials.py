@@ -103,9 +103,16 @@ class TrialDagger(Dagger):
         return TrialCollector(env, expert, self.policy, rng, self.config.told)
 
     @property
+    def collected(self) -> int:
+        """Rounds that were collected: the environment is one ahead of the fits."""
+        return min(self.done + 1, self.fits)
+
+    @property
     def can_be_saved(self) -> bool:
-        """Where a trial ends in the environment, which is a round ahead."""
-        return self.done == self.fits or (self.done + 1) % self.parts == 0
+        """Where a trial ends in the environment; after the last one, when it is learned."""
+        if self.collected == self.fits:
+            return self.done == self.fits
+        return self.collected % self.parts == 0
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Return to a saved state.
@@ -113,10 +120,10 @@ class TrialDagger(Dagger):
         Raises:
             CheckpointError: it is of an earlier version.
         """
-        if state["data"] and "told" not in state["data"]:
+        if state["schedule"]["total_iters"] != self.fits:
             raise checkpoints.CheckpointError(
-                "the state was saved by an earlier version, which taught a memory in other rounds: "
-                "begin a new run"
+                "the state is of an earlier version, which taught a memory in other rounds: begin "
+                "a new run"
             )
         super().load(state)
 
@@ -127,6 +134,9 @@ class TrialDagger(Dagger):
         updates = math.ceil(self.config.updates * self.rollout / self.config.rollout)
         self.whole = self._whole_trials(data)
         losses = []
+        if self.done + 1 == self.parts and len(self.whole):  # what it could not learn before
+            for _ in range(math.ceil(updates / every) * (self.parts - 1)):
+                self._step(self._belief_loss(data), of_memory=True)
         for update in range(updates):
             of_memory = update % every == 0 and len(self.whole) > 0
             if self.memory.is_belief:
@@ -137,15 +147,19 @@ class TrialDagger(Dagger):
                 loss = acting = self._code_loss(data)
             else:
                 continue
-            self.optimizer.zero_grad()
-            loss.backward()
-            if of_memory:
-                torch.nn.utils.clip_grad_norm_(self.memory.parameters(), _MOST_NORM)
-            self.optimizer.step()
+            self._step(loss, of_memory)
             losses.append(acting.item())
         self.schedule.step()
         self.done += 1
         return float(np.mean(losses))
+
+    def _step(self, loss: torch.Tensor, of_memory: bool) -> None:
+        """Make a gradient step."""
+        self.optimizer.zero_grad()
+        loss.backward()
+        if of_memory:
+            torch.nn.utils.clip_grad_norm_(self.memory.parameters(), _MOST_NORM)
+        self.optimizer.step()
 
     def _whole_trials(self, data: dict[str, torch.Tensor]) -> torch.Tensor:
         """Where the memory's trials lie among the rounds (r, t, ...): places (k, parts)."""

@@ -193,30 +193,25 @@ class TaskVecEnv(VecEnv):
         if self.recall:
             self.recall.acted(self._actions)
         observation, reward, _, done, info = self.env.step(self._actions)
+        ended = done & (self.closures.attempt == 0) if self.ends_with_trials else done
         self.returns += reward
         if self.scaled:
-            reward = self.scale(reward, done, task)
+            reward = self.scale(reward, ended, task)
         infos = self._infos(done, task, info)
-        self.returns[done] = 0
-        self.seconds += time.perf_counter() - began
-        if self.recall:
-            done = self.trials_that_end(done, infos)
-        return self.observe(observation), reward.astype(np.float32), done, infos
-
-    def trials_that_end(self, done: np.ndarray, infos: list[dict[str, Any]]) -> np.ndarray:
-        """Where a trial ended with its last attempt, bool (n,).
-
-        The other attempts end no episode of the algorithm: its returns go on.
-
-        Args:
-            done: bool (n,), whether an attempt ended.
-            infos: of all; what they say of an end is taken away where there is none.
-        """
-        ended = done & (self.closures.attempt == 0)
-        for i in np.flatnonzero(done & ~ended):
+        for i in np.flatnonzero(done & ~ended):  # an attempt that another one follows
             del infos[i]["terminal_observation"], infos[i]["episode"]
             infos[i]["TimeLimit.truncated"] = False
-        return ended
+        self.returns[ended] = 0
+        self.seconds += time.perf_counter() - began
+        return self.observe(observation), reward.astype(np.float32), ended, infos
+
+    @property
+    def ends_with_trials(self) -> bool:
+        """Whether an episode of the algorithm is a trial with all its attempts.
+
+        Its return then is that of all; its success that of the last one.
+        """
+        return self.recall is not None
 
     def _infos(self, done: np.ndarray, task: np.ndarray, info: dict) -> list[dict[str, Any]]:
         """The info of each sub-environment; `reset_infos` gets that of new episodes."""
@@ -242,6 +237,8 @@ class TaskVecEnv(VecEnv):
             if self.recall:  # the memory does not see the last state: what it found out before
                 terminal["task"] = self.recall.told[i].copy()
         length = int(info["final_info"]["steps"][i])
+        if self.ends_with_trials:
+            length *= self.closures.attempts
         return {
             "terminal_observation": terminal,
             "TimeLimit.truncated": True,

@@ -275,8 +275,12 @@ class Curve:
                 return False
             self._begun = number
             self._to_adapt = {}
-        self._best.begin()
-        self._leash.begin()
+            if number == len(steps):
+                self._best.begin()
+                self._leash.begin()
+            if self.session.stop():
+                self._save()
+                return False
         return True
 
     def _goes_on(self, share: float) -> bool:
@@ -334,8 +338,9 @@ class Curve:
         updates = self.arm_settings.source_critic
         if not (self.arm.reinforces and self.arm.begins != "nothing" and updates):
             return True
-        if self._begun < _CLONED:
-            self._begun = _CLONED
+        folder = self.folder / _CRITIC
+        if not checkpoints.exists(self.folder):  # which says whose critic it is
+            shutil.rmtree(folder, ignore_errors=True)
             self._save()
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, 6]))
         tasks = np.array(self.begins["tasks"])
@@ -347,12 +352,11 @@ class Curve:
         # an adapter, or a vector that is learned, changes little yet
         there.policy.adopt(self.learner.policy if self.trains == "all" else self.source)
         steps = updates * ppo.warm_rollout * self.config.num_envs
-        folder = self.folder / _CRITIC
         if checkpoints.exists(folder):
-            there.resume(folder)
+            self._began = time.perf_counter() - there.resume(folder)["seconds"]
 
         def goes_on() -> bool:
-            there.save(folder)
+            there.save(folder, seconds=time.perf_counter() - self._began)
             return self._goes_on(there.env_steps / steps)
 
         there.learn(steps, goes_on)

@@ -330,6 +330,7 @@ def test_a_beginning_that_is_stopped_goes_on_where_it_was(name, run, monkeypatch
     stops = 0
     while (again := begin(0, 2)) is None:
         stops += 1
+        assert checkpoints.exists(whole.folder)  # which says of which settings it is
     assert stops > 0
     for name, value in whole.learner.policy.state_dict().items():
         assert torch.equal(value, again.learner.policy.state_dict()[name]), name
