@@ -217,8 +217,7 @@ def evaluate_run(session: Session, *, zero_shot: bool = True) -> dict:
     trained = summary(tables["trained"])
     held_out = tables.get("held out")
     if has_belief(policy.policy):
-        rows = meta["tasks"][: beliefs.MOST_ROWS]
-        runs.write_json(run / beliefs.FILE, beliefs.recorded(policy, meta, rows))
+        runs.write_json(run / beliefs.FILE, beliefs.recorded(policy, meta))
     return runs.update_results(
         run,
         **trained,

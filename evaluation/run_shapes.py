@@ -203,7 +203,8 @@ BELIEFS: Shape = fields(
         "rows": listed(text),
         "own": listed(listed(share)),
         "after": listed(listed(listed(share))),
-    }
+    },
+    {"kind": text},  # what `rows` are
 )
 SEQUENCE: Shape = fields(
     {"settings": mapped(anything), "outcomes": listed(listed(listed(count)))},

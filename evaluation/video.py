@@ -18,6 +18,7 @@ from uncap.envs.batch import CONTROL_DT, ClosureBatch
 from uncap.envs.pool import VARIANT_STREAMS
 from uncap.envs.render import Camera
 from uncap.envs.tables import lookup
+from uncap.evaluation.beliefs import kinds_of
 from uncap.evaluation.protocol import EVALUATION_SEED, Policy
 
 _FULL_WIDTH = 640  # pixels; a narrower film is a draft
@@ -25,7 +26,7 @@ _TEXT_COLOR = (245, 245, 245)
 _GOOD_COLOR = (130, 230, 150)
 _OTHER_COLOR = (245, 205, 120)
 _BAR_COLOR = (18, 22, 28, 200)
-_BELIEVED = 5  # rows at most whose belief is drawn
+_BELIEVED = 5  # rows, or mechanisms, at most whose belief is drawn
 
 
 class State(NamedTuple):
@@ -164,13 +165,14 @@ def _play(env: ClosureVectorEnv, policy: Policy, seed: int) -> list[_Episode]:
 
 
 def _believed(act: Any) -> dict[str, float]:
-    """The rows that a policy believes in most, and how much; none without a belief."""
+    """What a policy believes in most, and how much; nothing without a belief."""
     recall = getattr(act, "recall", None)
     if recall is None or not recall.memory.is_belief:
         return {}
-    belief = recall.known()[0]
+    kinds = kinds_of(act.tasks)
+    belief = kinds.sums(recall.known())[0]
     most = np.argsort(-belief, kind="stable")[:_BELIEVED]
-    return {act.tasks[k]: float(belief[k]) for k in most}
+    return {kinds.names[k]: float(belief[k]) for k in most}
 
 
 def _frames(

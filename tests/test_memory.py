@@ -509,7 +509,7 @@ def test_beliefs_are_those_of_the_memory(saved):
     policy, meta = load_policy(saved / "checkpoint")
     if not policy.memory.is_belief:
         pytest.skip("it believes nothing that has a name")
-    found = beliefs.recorded(Acting(policy, meta["tasks"]), meta, ROWS)
+    found = beliefs.recorded(Acting(policy, meta["tasks"]), meta)
     assert np.shape(found["own"]) == (ATTEMPTS, STEPS)
     assert np.shape(found["after"]) == (ATTEMPTS, len(ROWS), len(ROWS))
     assert np.allclose(np.sum(found["after"], -1), 1.0, atol=1e-3)
@@ -518,7 +518,22 @@ def test_beliefs_are_those_of_the_memory(saved):
     assert beliefs.own_figure(found).axes
     first, last = beliefs.after_figure(found).axes
     assert (first.get_ylabel(), last.get_xlabel()) == ("true row", "row that is believed in")
-    assert "of the rows, the true row has the highest mean belief" in beliefs.line(found)
+    assert "of the rows, the true one has the highest mean belief" in beliefs.line(found)
+
+
+def test_of_many_rows_the_mechanisms_are_what_is_believed_in(saved, monkeypatch):
+    policy, meta = load_policy(saved / "checkpoint")
+    if not policy.memory.is_belief:
+        pytest.skip("it believes nothing that has a name")
+    monkeypatch.setattr(beliefs, "MOST_ROWS", 3)
+    kinds = beliefs.kinds_of(ROWS)
+    assert kinds.names == ["screw", "pull"]
+    found = beliefs.recorded(Acting(policy, meta["tasks"]), meta)
+    assert (found["kind"], found["rows"]) == ("mechanism", kinds.names)
+    assert np.shape(found["after"]) == (ATTEMPTS, 2, 2)
+    assert np.allclose(np.sum(found["after"], -1), 1.0, atol=1e-3)
+    assert "belief in the true mechanism" in beliefs.line(found)
+    assert kinds.sums(np.array([[0.1, 0.2, 0.3, 0.0, 0.4]]))[0] == pytest.approx([0.6, 0.4])
 
 
 # Rows that look alike
