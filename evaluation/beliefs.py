@@ -126,9 +126,7 @@ def own_figure(found: Mapping[str, Any]) -> Figure:
         axes.axvline(first, color=GREY, ls=":", lw=1)
         axes.text(first, 1.04, f" attempt {number}", color=GREY, fontsize=8)
         first += len(values)
-    axes.set(
-        ylim=(-0.02, 1.12), xlabel="control step", ylabel=f"mean belief in the true {_word(found)}"
-    )
+    axes.set(ylim=(-0.02, 1.12), xlabel="control step", ylabel=f"belief in the true {_word(found)}")
     return figure
 
 
