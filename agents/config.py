@@ -205,9 +205,9 @@ class DaggerConfig:
         20, "minibatches of the policy for each minibatch of its memory", least=1
     )
     told: float = setting(
-        0.0,
-        "share of the trials in which a policy with a memory is told the truth: it learns from "
-        "them how to act, and its memory does not",
+        0.5,
+        "share of the trials in which a policy is told the truth, whose memory is taught the "
+        "truth: it learns from them how to act, and the memory does not",
         least=0,
         most=0.9,
     )

@@ -5,9 +5,8 @@ the hypothesised row: a policy learns to act upon a hypothesis, right or wrong. 
 no rows (`belief_parts`) has no hypothesised row: states in which no expert leads have the label of
 the true row there. The memory learns what the closure is, by supervision over the steps of a trial.
 Where the experts lead, they follow hypotheses drawn at random: else the memory would read the
-answer off its own actions. In a share of the trials the policy can be told the truth, so that it
-meets what comes after a right guess before its memory guesses right; these are kept from the
-memory.
+answer off its own actions. In a share of the trials the policy is told the truth, so that it meets
+what comes after a right guess before its memory guesses right; these are kept from the memory.
 """
 
 from __future__ import annotations
@@ -93,14 +92,9 @@ class TrialDagger(Dagger):
     def make_collector(
         self, env: TaskVecEnv, expert: Callable[[], np.ndarray], rng: np.random.Generator
     ) -> Collector:
-        """Make what acts and labels.
-
-        Raises:
-            ValueError: the policy is to be told the truth, and the scripted search labels.
-        """
-        if self.config.told and self.memory.searched:
-            raise ValueError("told must be 0 with a memory that learns what the search does")
-        return TrialCollector(env, expert, self.policy, rng, self.config.told)
+        """Make what acts and labels: the truth is told where it is what the memory learns."""
+        told = 0.0 if self.memory.searched else self.config.told
+        return TrialCollector(env, expert, self.policy, rng, told)
 
     @property
     def collected(self) -> int:

@@ -264,24 +264,34 @@ class Curve:
 
     def _begin(self) -> bool:
         """Give the learner what it begins with and has not got yet; False if stopped."""
-        steps = (self._train_to_adapt, self._clone_expert, self._warm_critic)
+        steps = (
+            (bool(self.arm.adapts), self._train_to_adapt),
+            (bool(self.arm.demos), self._clone_expert),
+            (self._warms_critic, self._warm_critic),
+        )
         if self._begun == len(steps):
             return True
         if not self._begun and (self.arm.begins != "nothing" or self.arm.demos):
             deviation = self._ppo.warm_deviation
             self.learner.policy.log_std.data.fill_(float(np.log(deviation)))
-        for number, step in enumerate(steps[self._begun :], self._begun + 1):
-            if not step():
+        for number, (is_needed, step) in enumerate(steps[self._begun :], self._begun + 1):
+            if is_needed and not step():
                 return False
             self._begun = number
             self._to_adapt = {}
             if number == len(steps):
                 self._best.begin()
                 self._leash.begin()
-            if self.session.stop():
+            if is_needed and self.session.stop():
                 self._save()
                 return False
         return True
+
+    @property
+    def _warms_critic(self) -> bool:
+        """Whether the critic is warmed up on the rows that the policy was trained on."""
+        is_trained = self.arm.begins != "nothing"
+        return self.arm.reinforces and is_trained and self.arm_settings.source_critic > 0
 
     def _goes_on(self, share: float) -> bool:
         """Report how far a beginning is."""
@@ -289,9 +299,7 @@ class Curve:
         return not self.session.stop()
 
     def _train_to_adapt(self) -> bool:
-        """Train the policy on the source's rows to adapt, where the arm does; False if stopped."""
-        if not self.arm.adapts:
-            return True
+        """Train the policy on the source's rows to adapt; False if stopped."""
         training = meta_learning.Training(
             self.learner.policy,
             self.meta,
@@ -314,9 +322,7 @@ class Curve:
         return training.run(goes_on)
 
     def _clone_expert(self) -> bool:
-        """Clone episodes of the target's expert into the learner's policy, where the arm does."""
-        if not self.arm.demos:
-            return True
+        """Clone episodes of the target's expert into the learner's policy; True."""
         chosen = self.arm_settings
         seed = self.seed + DEMO_SEED
         episodes = (self.meta, self.target, self.number, seed, chosen.perturb)
@@ -335,9 +341,6 @@ class Curve:
         Returns:
             Whether it finished; False if stopped. Its state is in a folder of its own meanwhile.
         """
-        updates = self.arm_settings.source_critic
-        if not (self.arm.reinforces and self.arm.begins != "nothing" and updates):
-            return True
         folder = self.folder / _CRITIC
         if not checkpoints.exists(self.folder):  # which says whose critic it is
             shutil.rmtree(folder, ignore_errors=True)
@@ -346,6 +349,7 @@ class Curve:
         tasks = np.array(self.begins["tasks"])
         most = min(_MOST_ROWS, self.config.num_envs)
         rows = tuple(tasks[np.sort(rng.permutation(len(tasks))[:most])].tolist())
+        updates = self.arm_settings.source_critic
         ppo = dataclasses.replace(self._ppo, critic_warmup=updates)
         config = dataclasses.replace(self.learner.config, ppo=ppo)
         there = Learner(rows, config, self.seed + CRITIC_SEED, self.begins["known"])

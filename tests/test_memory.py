@@ -64,7 +64,7 @@ def taught(learner: Learner, trials: int = 3, on_round=lambda *_: True) -> Learn
         trials=4,
         memory_every=5,
         lead=0.4,
-        told=0.0 if learner.env.recall.memory.searched else 0.3,
+        told=0.3,
     )
     learner.imitate_experts(config, on_round)
     return learner
