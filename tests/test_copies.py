@@ -285,7 +285,8 @@ SAVERS = {  # ways in which the program saves a generator, and makes it anew
     "states": lambda rng: vector_env._generator_in(json.loads(json.dumps(rng.bit_generator.state))),
     "states of learners": lambda rng: generator_in(rng.bit_generator.state),
 }
-HELD = ("variation.py", "vector_env.py", "checkpoints.py", "dagger.py")  # files that save them
+# files that save them
+HELD = ("variation.py", "vector_env.py", "checkpoints.py", "dagger.py", "meta.py")
 
 
 @pytest.mark.parametrize("saved", SAVERS.values(), ids=SAVERS)
