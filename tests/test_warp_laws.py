@@ -47,8 +47,8 @@ def test_no_stage_opens_before_its_turn_and_all_do_in_order(sequence):
     stages_in_their_order(Bench(sequence, n=2, engine="warp"))
 
 
-# turned or lifted by the palm, pressed, pushed
-@pytest.mark.parametrize("name", ["cork", "pump", "slide-mug"])
+# turned or lifted by the palm, pushed
+@pytest.mark.parametrize("name", ["cork", "slide-mug"])
 def test_a_search_for_cheats_finds_none(name):
     found = search(name, 7, population=20, rounds=2, engine="warp")
     assert found.candidates == 40
