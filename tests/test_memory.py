@@ -28,7 +28,7 @@ from uncap.envs.closures import groups
 from uncap.envs.conditioning import REMEMBERING, vectors
 from uncap.envs.experts import expert_action
 from uncap.envs.observations import SIZE
-from uncap.evaluation import beliefs, cli, commands, curves, forecast, runs
+from uncap.evaluation import beliefs, cli, commands, curves, effects, forecast, runs
 from uncap.evaluation.config import JobConfig, TransferConfig
 from uncap.evaluation.protocol import by_attempt, evaluate
 
@@ -72,6 +72,20 @@ def taught(learner: Learner, trials: int = 3, on_round=lambda *_: True) -> Learn
 
 def test_every_conditioning_with_a_memory_has_one():
     assert set(MEMORIES) == set(REMEMBERING)
+
+
+def test_the_truth_is_told_where_it_is_what_a_memory_learns():
+    assert set(effects._KNOWING) == {kind for kind in MEMORIES if not MEMORIES[kind].searched}
+
+
+def test_a_memory_learns_in_the_first_whole_trials_what_it_could_not_before(monkeypatch):
+    minibatches = []
+    loss = TrialDagger._belief_loss
+    monkeypatch.setattr(
+        TrialDagger, "_belief_loss", lambda *a: minibatches.append(a[0].done) or loss(*a)
+    )
+    taught(made("belief"), trials=2)  # two rounds each, and two minibatches of the memory in each
+    assert minibatches == [1] * 4 + [2] * 2 + [3] * 2
 
 
 # The networks
