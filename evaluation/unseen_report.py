@@ -181,10 +181,13 @@ def _draw_named(axes: Axes, rows: Sequence[_Row], right: float) -> None:
         distances, success = np.array(having).T
         place = distances + k * aside
         axes.plot(place, success, mark, color=color, ms=7, label=spaced(arm), clip_on=False)
-    for row in rows:
+    labels: dict[float, list[str]] = {}
+    for row in rows:  # those at the same place would be written over each other
+        labels.setdefault(round(row.where["distance"], 3), []).append(_label(row))
+    for distance, names in labels.items():
         axes.annotate(
-            _label(row),
-            (row.where["distance"], 1.06),
+            ", ".join(names),
+            (distance, 1.06),
             rotation=25,
             ha="left",
             va="bottom",
