@@ -247,18 +247,14 @@ class WarpEngine:
         """See `engines.Engine`."""
         self._diverged = self._is_off()
         with self.running():
-            self._launch(f"step {steps}", lambda: self._advance(steps))
+            self._launch("step", lambda: mujoco_warp.step(self.model, self.data), steps)
             self._fetch([*self._outputs, *_STEPPED], slice(None))
             self.count_overflows()
         self._diverged |= self._is_off()
         self._has_stepped = True
 
-    def _advance(self, steps: int) -> None:
-        for _ in range(steps):
-            mujoco_warp.step(self.model, self.data)
-
-    def _launch(self, name: str, compute: Callable[[], None]) -> None:
-        """Send what the device needs, and compute.
+    def _launch(self, name: str, compute: Callable[[], None], times: int = 1) -> None:
+        """Send what the device needs, and compute so many times.
 
         What is computed is recorded as a graph the first time: launching its kernels one by one
         from Python takes longer than most of them.
@@ -270,7 +266,8 @@ class WarpEngine:
                 compute()
             self._graphs[name] = capture.graph
             self._send()
-        warp.capture_launch(self._graphs[name])
+        for _ in range(times):
+            warp.capture_launch(self._graphs[name])
 
     def count_overflows(self) -> None:
         """Count the worlds that had too little room since the last call; the first time, say it."""

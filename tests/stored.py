@@ -72,7 +72,12 @@ def make_run(run: pathlib.Path, job: JobConfig = TINY) -> pathlib.Path:
     """A run folder as a training leaves it, with a policy that has learned nothing."""
     experiment.start(run, job, 0, "a test")
     tasks = named_set(job.task_set).train
-    config = LearnerConfig(conditioning=job.conditioning, num_envs=2, network=job.network)
+    config = LearnerConfig(
+        conditioning=job.conditioning,
+        num_envs=2,
+        network=job.network,
+        episode_steps=job.episode_steps,
+    )
     learner = Learner(tasks, config, 0)
     learner.save(run / "checkpoint", validation=0.5)
     learner.closures.close()

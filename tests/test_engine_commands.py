@@ -13,7 +13,7 @@ import stored
 
 pytest.importorskip("mujoco_warp")
 
-from uncap.envs import CLOSURES
+from uncap.envs import CLOSURES, ClosureVectorEnv
 from uncap.envs.opengl import RenderingUnavailable
 from uncap.evaluation import audit, cli, commands, gallery, live, processes, video
 from uncap.evaluation.progress import make_console
@@ -48,9 +48,12 @@ def opened(run, monkeypatch, opened_engines):
     monkeypatch.setattr(processes, "default_threads", lambda: 1)  # all in this process
     monkeypatch.setattr(commands, "inference", lambda *_, **__: {})
     monkeypatch.setattr(audit, "search", functools.partial(audit.search, population=4, rounds=1))
+    monkeypatch.setattr(audit, "STEPS", 4)
     monkeypatch.setattr(video, "record", functools.partial(video.record, width=64))
     monkeypatch.setattr(gallery, "COMPOSED", ())
     monkeypatch.setattr(gallery, "CLOSURES", {name: CLOSURES[name] for name in ("cork", "jar")})
+    short = functools.partial(ClosureVectorEnv, episode_steps=4)
+    monkeypatch.setattr(gallery, "ClosureVectorEnv", short)
     return opened_engines
 
 

@@ -67,7 +67,7 @@ class WarpWorlds:
         }
         first = torch.as_tensor(batch.model.eq_active0, device=self.arrays["qpos"].device)
         self.arrays["eq_active"][:] = first.bool()
-        self._recorded: Any = None  # the steps of a control step, where they are a graph alone
+        self._recorded: Any = None  # a step of the physics, where it is a graph alone
         self._captured: Any = None  # Warp's part of the graph of a control step: it holds kernels
         self._is_alone = not self.engine.device.is_cuda  # the physics is a graph of its own
         warp.synchronize_device(self.engine.device)
@@ -79,7 +79,8 @@ class WarpWorlds:
                 self._step_recorded()
             return
         with on_torchs_stream(self.arrays["qpos"].device):
-            self._advance()
+            for _ in range(SUBSTEPS):
+                self._step_once()
 
     def check(self) -> None:
         """See `closures.Engine`."""
@@ -91,23 +92,22 @@ class WarpWorlds:
             return Pictures(pool, self.engine.model, self.engine.data)
 
     def _step_recorded(self) -> None:
-        """The same from the second call on, recorded: launching kernels from Python takes longer.
+        """The same, recorded: launching kernels from Python takes longer.
 
         It is on Warp's own stream, which on a GPU waits for torch's default one, and that for it.
-
-        The first call loads the kernels, which cannot be loaded while they are recorded.
         """
-        if self._recorded is not None:
+        steps = SUBSTEPS
+        if self._recorded is None:
+            self._step_once()  # loads the kernels, which cannot be loaded while they are recorded
+            steps -= 1
+            with warp.ScopedCapture(device=self.engine.device) as capture:
+                self._step_once()  # it is not done
+            self._recorded = capture.graph
+        for _ in range(steps):
             warp.capture_launch(self._recorded)
-            return
-        self._advance()
-        with warp.ScopedCapture(device=self.engine.device) as capture:
-            self._advance()  # it is not done
-        self._recorded = capture.graph
 
-    def _advance(self) -> None:
-        for _ in range(SUBSTEPS):
-            mujoco_warp.step(self.engine.model, self.engine.data)
+    def _step_once(self) -> None:
+        mujoco_warp.step(self.engine.model, self.engine.data)
 
     def captured(self, advance: Callable[[], None]) -> Callable[[], None]:
         """See `closures.Engine`.
