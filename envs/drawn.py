@@ -96,10 +96,19 @@ def task_set(name: str) -> closures.TaskSet | None:
     seen = tuple(mechanism for mechanism in SEEDS if mechanism != left_out)
     others, share = _further(left_out, further, n)
     trained = _first("drawn", seen, n - len(others)) + others
-    tested = _first("unseen", seen, _TESTED_SEEN * len(seen))
-    tested += _first("unseen", (left_out,), _TESTED_LEFT_OUT)
-    probes = f"a mechanism never seen: {n} drawn closures, {share}"
-    return closures.TaskSet(name, trained, tested, probes, transfers=(), left_out=left_out)
+    kinds = {
+        "seen": _first("unseen", seen, _TESTED_SEEN * len(seen)),
+        "left_out": _first("unseen", (left_out,), _TESTED_LEFT_OUT),
+    }
+    return closures.TaskSet(
+        name,
+        trained,
+        kinds["seen"] + kinds["left_out"],
+        f"a mechanism never seen: {n} drawn closures, {share}",
+        transfers=(),
+        left_out=left_out,
+        held_out_kinds=kinds,
+    )
 
 
 def _further(left_out: str, further: str | None, n: int) -> tuple[tuple[str, ...], str]:

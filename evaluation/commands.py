@@ -904,7 +904,10 @@ def _summarised(
             console.print(heading)
         _print_success(part, console)
         if (config.attempts or 1) > 1:
-            part["by_attempt"] = by_attempt(table)
+            if heading:
+                part.update(unseen.attempts(split, table))
+            else:
+                part["by_attempt"] = by_attempt(table)
             part["attempt_steps"] = _attempt_steps(config, side)
             _print_attempts(part, config.wiped, side[0].remembers, console)
     return found
@@ -1008,11 +1011,14 @@ def _print_attempts(found: Mapping, wiped: bool, remembers: bool, console: Conso
     """How long the attempts are and what is remembered, and a line for each."""
     memory = "memory wiped before each" if wiped else "memory kept" if remembers else "no memory"
     console.print(f"attempts of {in_words(found['attempt_steps'])}, {memory}:")
-    for number, row in enumerate(found["by_attempt"], start=1):
-        console.print(
-            f"attempt {number:<4} {row['success']:.3f}  [{row['low']:.3f}, {row['high']:.3f}]  "
-            f"n={row['episodes']}"
-        )
+    kinds = found.get("kinds_by_attempt", {})
+    of_kinds = {f", {kind.replace('_', ' ')}": rows for kind, rows in kinds.items()}
+    for kind, rows in {"": found["by_attempt"], **of_kinds}.items():
+        for number, row in enumerate(rows, start=1):
+            console.print(
+                f"attempt {number:<4} {row['success']:.3f}  "
+                f"[{row['low']:.3f}, {row['high']:.3f}]  n={row['episodes']}{kind}"
+            )
 
 
 def _attempt_steps(config: EvaluateConfig, side: Sequence[Actor]) -> int:

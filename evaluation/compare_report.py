@@ -179,20 +179,30 @@ def _per_kind(results: Sequence[Mapping]) -> dict[str, float | None]:
     }
 
 
-ATTEMPTS = {  # in results.json, and how they are called
-    "by_attempt": "memory kept",
-    "wiped_by_attempt": "memory wiped before each",
-}
-
-
 def _attempts(results: Sequence[Mapping]) -> dict[str, list[float]]:
-    """Success in the first, second, ... attempt, means over seeds, by the keys of `ATTEMPTS`."""
+    """Success in the first, second, ... attempt, means over seeds, by whose it is, in words."""
+    by_words = [_in_words(result) for result in results]
     found = {}
-    for key in ATTEMPTS:
-        columns = [[row["success"] for row in result.get(key) or ()] for result in results]
-        if columns and columns[0] and all(len(column) == len(columns[0]) for column in columns):
-            found[key] = np.mean(columns, 0).tolist()
+    for words in by_words[0] if by_words else ():
+        columns = [[row["success"] for row in own.get(words) or ()] for own in by_words]
+        if columns[0] and all(len(column) == len(columns[0]) for column in columns):
+            found[words] = np.mean(columns, 0).tolist()
     return found
+
+
+def _in_words(result: Mapping) -> dict[str, Sequence[Mapping]]:
+    """Success by attempt that a run's results hold, by whose it is."""
+    held_out = result.get("held_out") or {}
+    of_kinds = {
+        f"held-out rows, {_spaced(kind)}": rows
+        for kind, rows in held_out.get("kinds_by_attempt", {}).items()
+    }
+    return {
+        "memory kept": result.get("by_attempt") or (),
+        "memory wiped before each": result.get("wiped_by_attempt") or (),
+        "held-out rows": held_out.get("by_attempt") or (),
+        **of_kinds,
+    }
 
 
 def _attempt_steps(results: Sequence[Mapping]) -> int | None:
@@ -338,7 +348,8 @@ def _csv(configurations: Sequence[Mapping]) -> str:
         missing = " ".join(str(seed) for seed in row["missing"])
         kinds = " ".join(f"{kind}={_decimal(value)}" for kind, value in row["per_kind"].items())
         attempts = " ".join(
-            f"{key}={','.join(map(_decimal, values))}" for key, values in row["attempts"].items()
+            f"{words.replace(' ', '_')}={';'.join(map(_decimal, values))}"
+            for words, values in row["attempts"].items()
         )
         writer.writerow({**row, "missing": missing, "per_kind": kinds, "attempts": attempts})
     return buffer.getvalue()
@@ -349,9 +360,9 @@ def _notes(found: Mapping) -> list[str]:
     notes = [
         "IQM: interquartile mean of final success over seeds x tasks, with its 95 % stratified "
         "bootstrap interval (n/a for one seed).",
-        "Unseen rows: zero-shot success on held-out rows, of mechanisms that "
-        "were trained; worst mechanism: of the one that opens least; new mechanisms: of those that "
-        "were left out. n/a: there are none.",
+        "Unseen rows: zero-shot success on held-out rows (of trials, the last attempt's), of "
+        "mechanisms that were trained; worst mechanism: of the one that opens least; new "
+        "mechanisms: of those that were left out. n/a: there are none.",
         "The last two columns: the last validation (on starts of its own) at the most seconds, "
         "and the most environment steps, that every finished run reached, mean over seeds; "
         "n/a: some seed had no validation by then.",
@@ -370,10 +381,10 @@ def _notes(found: Mapping) -> list[str]:
         if row["per_kind"]
     ]
     notes += [
-        f"{row['configuration']}, success by attempt{_length(row)}, {ATTEMPTS[key]}: "
+        f"{row['configuration']}, success by attempt{_length(row)}, {words}: "
         + ", ".join(map(_decimal, values))
         for row in found["configurations"]
-        for key, values in row["attempts"].items()
+        for words, values in row["attempts"].items()
     ]
     if found["jobs"] > 1:
         notes.append(f"Seconds were measured with up to {found['jobs']} trainings at once.")

@@ -233,7 +233,7 @@ def evaluate_run(session: Session, *, zero_shot: bool = True) -> dict:
 def _held_out(split: TaskSet, table: list[Episode], trials: bool) -> dict:
     """What results say of the held-out rows."""
     found = unseen.by_novelty(split, summary(table))
-    return {**found, "by_attempt": by_attempt(table)} if trials else found
+    return {**found, **unseen.attempts(split, table)} if trials else found
 
 
 def transfer_run(session: Session, target: str, replace: bool = False) -> dict | None:

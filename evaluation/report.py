@@ -103,12 +103,14 @@ def _attempts_section(results: Mapping, believed: Mapping) -> str:
     kept = results.get("by_attempt")
     if not kept:
         return ""
-    held_out = (results.get("held_out") or {}).get("by_attempt", [])
+    held_out = results.get("held_out") or {}
     columns = {
         "memory kept": kept,
         "memory wiped before each": results.get("wiped_by_attempt", []),
-        "held-out rows": held_out,
+        "held-out rows": held_out.get("by_attempt", []),
     }
+    for kind, rows in held_out.get("kinds_by_attempt", {}).items():
+        columns[f"held out: {kind.replace('_', ' ')}"] = rows
     columns = {name: rows for name, rows in columns.items() if rows}
     lines = [
         (number, *(_with_interval(rows[number - 1]) for rows in columns.values()))

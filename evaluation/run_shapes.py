@@ -126,6 +126,7 @@ _HELD_OUT = fields(
         "new_mechanisms": optional(share),
         "per_kind": mapped(_MECHANISM),
         "by_attempt": listed(_MECHANISM),
+        "kinds_by_attempt": mapped(listed(_MECHANISM)),
         "attempt_steps": optional(count),  # control steps of each
         **_FAULTS,
     },

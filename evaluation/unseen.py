@@ -9,7 +9,7 @@ import numpy as np
 
 from uncap.envs import Closure, TaskSet
 from uncap.envs.distances import fewest_edits, in_words, nearest, unseen
-from uncap.evaluation.protocol import by_mechanism, together
+from uncap.evaluation.protocol import Episode, by_attempt, by_mechanism, together
 
 
 def position(row: Closure, trained: Sequence[Closure]) -> dict[str, Any]:
@@ -68,6 +68,22 @@ def by_novelty(split: TaskSet, found: Mapping[str, Any]) -> dict[str, Any]:
         "new_mechanisms": _mean_success(rows[True]),
         "per_kind": {
             kind: together([found["per_task"][name] for name in names])
+            for kind, names in split.held_out_kinds.items()
+        },
+    }
+
+
+def attempts(split: TaskSet, table: Sequence[Episode]) -> dict[str, Any]:
+    """Success by attempt in held-out rows: of all, and of each kind of them.
+
+    Args:
+        split: the task set.
+        table: trials of its held-out rows.
+    """
+    return {
+        "by_attempt": by_attempt(table),
+        "kinds_by_attempt": {
+            kind: by_attempt([episode for episode in table if episode.task in names])
             for kind, names in split.held_out_kinds.items()
         },
     }

@@ -1,5 +1,6 @@
 """Trials: several attempts at one closure, of one variant, from a new start each."""
 
+import dataclasses
 import io
 import re
 
@@ -9,10 +10,10 @@ import pytest
 from rich.console import Console
 
 from uncap.agents.files import FileError
-from uncap.envs import CLOSURES, ClosureVectorEnv, named_set, searching
+from uncap.envs import CLOSURES, ClosureVectorEnv, TaskSet, named_set, searching
 from uncap.envs.experts import expert_action
 from uncap.envs.searching import Searcher, hypotheses
-from uncap.evaluation import cli, commands, compare_report, measured
+from uncap.evaluation import cli, commands, compare_report, measured, unseen
 from uncap.evaluation.config import EvaluateConfig
 from uncap.evaluation.flags import parse
 from uncap.evaluation.protocol import BUILT_IN, Search, by_attempt, evaluate, summary
@@ -340,6 +341,35 @@ def test_a_policy_keeps_its_own_length_in_any_task_set(monkeypatch):
         sides, _ = commands._sides(config, Console(quiet=True))
         lengths[own] = {actor.episode_steps for side in sides for actor in side}
     assert lengths == {40: {40}, None: {50}}
+
+
+def test_each_kind_of_held_out_rows_has_its_attempts():
+    kinds = {"near": ("thermos",), "far_away": ("cork", "mug")}
+    held_out = ("thermos", "cork", "mug")
+    split = TaskSet("own", ("bottle",), held_out, "", held_out_kinds=kinds)
+    table = evaluate(BUILT_IN["zero"], held_out, 2, attempts=2, episode_steps=4)
+    opened = ("cork", 1)  # at the second attempt
+    table = [dataclasses.replace(one, success=(one.task, one.attempt) == opened) for one in table]
+    found = unseen.attempts(split, table)
+    rates = {
+        kind: [(row["success"], row["episodes"]) for row in rows]
+        for kind, rows in found["kinds_by_attempt"].items()
+    }
+    assert rates == {"near": [(0.0, 2), (0.0, 2)], "far_away": [(0.0, 4), (0.5, 4)]}
+    assert [row["success"] for row in found["by_attempt"]] == pytest.approx([0.0, 1 / 3])
+    compared = compare_report._attempts([{"held_out": found}, {"held_out": found}])
+    assert compared["held-out rows, far away"] == [0.0, 0.5]
+    assert set(compared) == {"held-out rows", "held-out rows, near", "held-out rows, far away"}
+    console = Console(file=io.StringIO(), width=100)
+    commands._print_attempts({**found, "attempt_steps": 4}, False, True, console)
+    printed = console.file.getvalue()  # type: ignore
+    assert re.search(r"^attempt 2    0\.500  \[.*n=4, far away$", printed, re.M), printed
+
+
+def test_the_rows_that_a_drawn_set_leaves_out_are_a_kind():
+    kinds = named_set("drawn-21-without-pull").held_out_kinds
+    assert {len(rows) for rows in kinds.values()} == {28, 16}
+    assert {CLOSURES[row].mechanism for row in kinds["left_out"]} == {"pull"}
 
 
 def test_a_comparison_says_how_long_attempts_are():
