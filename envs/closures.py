@@ -280,6 +280,7 @@ class TaskSet:
         transfers: held-out rows that a training goes on to learn; by default all.
         left_out: the mechanism of which no row is trained, or next to none.
         episode_steps: control steps of every episode; by default what each row says.
+        attempt_steps: the same of trials with several attempts; by default `episode_steps`.
         held_out_kinds: held-out rows by kind, whose success is shown apart.
     """
 
@@ -291,6 +292,7 @@ class TaskSet:
     transfers: tuple[str, ...] | None = None
     left_out: str = ""
     episode_steps: int | None = None
+    attempt_steps: int | None = None
     held_out_kinds: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
@@ -309,10 +311,10 @@ class TaskSet:
             raise ValueError(
                 f"task set {brief(self.name)}: {sorted(shared)} is both trained and held out"
             )
-        if self.episode_steps is not None:
-            integer(
-                f"task set {brief(self.name)}: episode_steps", self.episode_steps, 1, MOST_STEPS
-            )
+        for field in ("episode_steps", "attempt_steps"):
+            steps = getattr(self, field)
+            if steps is not None:
+                integer(f"task set {brief(self.name)}: {field}", steps, 1, MOST_STEPS)
         for held_out, field in self.reserved.items():
             of_set = f"row held out of {brief(self.name)}"
             lookup(dict.fromkeys(self.held_out), held_out, of_set)
@@ -361,6 +363,10 @@ class TaskSet:
         mechanism = CLOSURES[name].mechanism
         trained = {CLOSURES[row].mechanism for row in self.train}
         return mechanism == self.left_out or mechanism not in trained
+
+    def steps(self, attempts: int) -> int | None:
+        """Control steps of every episode of trials with so many attempts; None: the rows'."""
+        return (self.attempt_steps if attempts > 1 else None) or self.episode_steps
 
     @property
     def words(self) -> str:
@@ -473,7 +479,7 @@ def register(row: Closure | TaskSet) -> None:
             row.gym_id,
             entry_point="uncap.envs.env:of_set",
             vector_entry_point="uncap.envs.vector_env:of_set",
-            kwargs={"tasks": row.train, "episode_steps": row.episode_steps},
+            kwargs={"tasks": row.train, "lengths": (row.steps(1), row.steps(2))},
         )
 
 
@@ -531,6 +537,7 @@ def named_set(name: str) -> TaskSet:
         f"{row} of {whole}, alone",
         transfers=found.transfers,
         episode_steps=found.episode_steps,
+        attempt_steps=found.attempt_steps,
     )
 
 
@@ -656,6 +663,7 @@ _TASK_SETS = (
         probes="conditioning: groups of rows that cannot be told apart until they are touched",
         reserved={"thermos": "grip_radius", "thermos-left": "grip_radius"},
         episode_steps=50,  # who is told opens every row in 42; there is no time to try both ways
+        attempt_steps=40,  # in a second attempt one may try the other
     ),
     TaskSet(
         "unrelated",

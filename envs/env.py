@@ -175,7 +175,12 @@ def without_limit(task: str, **choices: Any) -> ClosureEnv:
     return ClosureEnv(task, episode_steps=checks.MOST_STEPS, **choices)
 
 
-def of_set(tasks: Sequence[str], **choices: Any) -> ClosureEnv:
+def of_set(
+    tasks: Sequence[str],
+    lengths: tuple[int | None, int | None] = (None, None),
+    episode_steps: int | None = None,
+    **choices: Any,
+) -> ClosureEnv:
     """The environment of a task set for `gymnasium.make`; it ends episodes as each row says.
 
     Gymnasium's `max_episode_steps` can only make episodes shorter: it cuts them from outside.
@@ -183,9 +188,12 @@ def of_set(tasks: Sequence[str], **choices: Any) -> ClosureEnv:
 
     Args:
         tasks: the rows.
+        lengths: control steps of an episode in the set: of one attempt, and of several.
+        episode_steps: the same, if not the set's.
         choices: see `ClosureEnv`.
     """
-    return ClosureEnv(tasks, **choices)
+    steps = lengths[0] if episode_steps is None else episode_steps
+    return ClosureEnv(tasks, episode_steps=steps, **choices)
 
 
 def _first_of_each(batched: dict[str, Any]) -> dict[str, Any]:

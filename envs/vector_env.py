@@ -781,6 +781,7 @@ def of_set(
     tasks: Sequence[str],
     num_envs: int = 1,
     *,
+    lengths: tuple[int | None, int | None] = (None, None),
     max_episode_steps: int | None = None,
     episode_steps: int | None = None,
     **choices: Any,
@@ -790,11 +791,14 @@ def of_set(
     Args:
         tasks: its trained rows.
         num_envs: number of sub-environments.
+        lengths: control steps of an episode in the set: of one attempt, and of several.
         max_episode_steps: control steps of an episode, by Gymnasium's name.
         episode_steps: the same, by ours; by default what the set or each row says.
         choices: see `ClosureVectorEnv`.
     """
-    steps = episode_steps if max_episode_steps is None else max_episode_steps
+    steps = max_episode_steps if episode_steps is None else episode_steps
+    if steps is None:
+        steps = lengths[choices.get("attempts", 1) != 1]
     return ClosureVectorEnv(tasks, num_envs, episode_steps=steps, **choices)
 
 

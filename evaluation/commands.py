@@ -214,7 +214,7 @@ def _check_lengths(job: JobConfig) -> None:
         ValueError: they do, and what is allowed.
     """
     split = named_set(job.task_set)
-    steps = job.episode_steps or split.episode_steps
+    steps = job.episode_steps or split.steps(job.attempts)
     if CONDITIONINGS[job.conditioning].memory or job.attempts > 1:
         attempt_steps(split.train, steps)
     if job.attempts > 1 and job.conditioning in UNSEEN and split.held_out:
@@ -474,7 +474,8 @@ def led_throughout(job: JobConfig) -> str:
     remembers = bool(CONDITIONINGS[job.conditioning].memory)
     length = job.dagger.rollout
     if remembers:  # that learns from whole trials
-        length = job.attempts * attempt_steps(split.train, job.episode_steps or split.episode_steps)
+        steps = job.episode_steps or split.steps(job.attempts)
+        length = job.attempts * attempt_steps(split.train, steps)
     steps = job.num_envs * length
     if job.dagger.total(len(split.train)) >= 2 * steps:
         return ""
@@ -925,8 +926,12 @@ def _sides(config: EvaluateConfig, console: Console) -> tuple[list[list[Actor]],
     chosen = named_set(config.task_set) if config.task_set else None
     acting = actors(config.run, chosen.train if chosen else config.tasks, told)
     if chosen:  # a policy's own length goes first
-        steps = [actor.episode_steps or chosen.episode_steps for actor in acting]
-        acting = [a._replace(episode_steps=n) for a, n in zip(acting, steps, strict=True)]
+        acting = [
+            actor._replace(
+                episode_steps=actor.episode_steps or chosen.steps(config.attempts or actor.attempts)
+            )
+            for actor in acting
+        ]
     if _is_run(config.run):
         say_notes(config.run, console)
     rows = tuple(row for actor in acting for row in actor.tasks)

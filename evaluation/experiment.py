@@ -73,7 +73,7 @@ def start(
         "train": split.train,
         "held_out": split.held_out,
         "split_hash": split.hash,
-        "episode_steps": config.episode_steps or split.episode_steps,
+        "episode_steps": config.episode_steps or split.steps(config.attempts),
         "conditioning": config.conditioning,
         "reward_version": rewards.VERSION,
         "variant_streams": VARIANT_STREAMS,

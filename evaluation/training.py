@@ -198,7 +198,7 @@ def learner_config(job: JobConfig) -> LearnerConfig:
         conditioning=job.conditioning,
         algorithm=job.algorithm,
         sensors=job.sensors,
-        episode_steps=job.episode_steps or named_set(job.task_set).episode_steps,
+        episode_steps=job.episode_steps or named_set(job.task_set).steps(job.attempts),
         reward=job.reward,
         attempts=job.attempts,
         sampling=job.sampling,

@@ -13,8 +13,8 @@ from uncap.agents.files import FileError
 from uncap.envs import CLOSURES, ClosureVectorEnv, TaskSet, named_set, searching
 from uncap.envs.experts import expert_action
 from uncap.envs.searching import Searcher, hypotheses
-from uncap.evaluation import cli, commands, compare_report, measured, unseen
-from uncap.evaluation.config import EvaluateConfig
+from uncap.evaluation import cli, commands, compare_report, measured, training, unseen
+from uncap.evaluation.config import EvaluateConfig, JobConfig
 from uncap.evaluation.flags import parse
 from uncap.evaluation.protocol import BUILT_IN, Search, by_attempt, evaluate, summary
 
@@ -341,6 +341,24 @@ def test_a_policy_keeps_its_own_length_in_any_task_set(monkeypatch):
         sides, _ = commands._sides(config, Console(quiet=True))
         lengths[own] = {actor.episode_steps for side in sides for actor in side}
     assert lengths == {40: {40}, None: {50}}
+
+
+def test_attempts_have_the_length_that_their_task_set_says(monkeypatch):
+    alike = named_set("alike")
+    assert (alike.steps(1), alike.steps(3)) == (50, 40)
+    assert (named_set("first").steps(1), named_set("first").steps(3)) == (None, None)
+    job = JobConfig(task_set="alike/jar", attempts=3, conditioning="belief")
+    assert training.learner_config(job).episode_steps == 40
+    config = parse(EvaluateConfig, ["search", "--task-set", "alike", "--attempts", "2"], "evaluate")
+    sides, _ = commands._sides(config, Console(quiet=True))
+    assert {actor.episode_steps for side in sides for actor in side} == {40}
+    for attempts, steps in ((1, 50), (3, 40)):
+        env = gym.make_vec(alike.gym_id, 1, attempts=attempts)
+        assert set(env.unwrapped.task_steps) == {steps}  # type: ignore
+        env.close()
+    env = gym.make_vec(alike.gym_id, 1, attempts=3, episode_steps=30)
+    assert set(env.unwrapped.task_steps) == {30}  # type: ignore
+    env.close()
 
 
 def test_each_kind_of_held_out_rows_has_its_attempts():
