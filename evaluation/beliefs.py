@@ -18,6 +18,7 @@ from uncap.evaluation.protocol import EVALUATION_SEED
 FILE = "beliefs.json"  # in a run folder
 MOST_ROWS = 40  # that are told apart in a picture
 _TRIALS = 200  # at once, of all rows together
+_MOST_WIDTH = 13.0  # inches of a picture with the belief after every attempt
 
 
 class Kinds(NamedTuple):
@@ -67,7 +68,9 @@ def recorded(policy: Acting, meta: Mapping[str, Any]) -> dict[str, Any]:
         `kind` and `rows`, what a closure is taken for: the word for it, and the names of all; or
         of those of which there were trials. `own`: for each attempt the mean belief in what it is
         after each control step. `after`: for each attempt a matrix (rows, rows), the mean belief,
-        when the attempt has ended, of closures of the first in the second.
+        when the attempt has ended, of closures of the first in the second. `right`: for each
+        attempt the share of the trials in which, when it has ended, no other is believed in more,
+        of all that there are.
     """
     kinds = kinds_of(meta["tasks"])
     sample = _sample(kinds)
@@ -90,26 +93,29 @@ def recorded(policy: Acting, meta: Mapping[str, Any]) -> dict[str, Any]:
     act = policy(env)
     own: list[list[float]] = []
     after: list[list[list[float]]] = []
+    right: list[float] = []
     for attempt in range(env.attempts):
         if attempt:
             observation, info = env.reset(options={"next_attempt": True})
         own.append([])
         done = False
-        belief = np.zeros((env.num_envs, len(shown)))
+        belief = np.zeros((env.num_envs, len(kinds.names)))
         is_kind = own_kind[env.task]  # (n,)
+        true = shown[is_kind]  # (n,)
         while not done:
             action = act(cast("dict[str, np.ndarray]", observation), info["task_index"])
             assert act.recall is not None
-            belief = kinds.sums(act.recall.known())[:, shown]
-            in_own = belief[np.arange(env.num_envs), is_kind]
+            belief = kinds.sums(act.recall.known())
+            in_own = belief[np.arange(env.num_envs), true]
             own[-1].append(round(float(in_own.mean()), 4))
             observation, _, _, truncated, info = env.step(action)
             done = bool(truncated.all())
-        matrix = [belief[is_kind == k].mean(0) for k in range(len(shown))]
+        matrix = [belief[is_kind == k][:, shown].mean(0) for k in range(len(shown))]
         after.append(np.round(matrix, 4).tolist())
+        right.append(round(float((belief.argmax(1) == true).mean()), 4))
     env.close()
     names = [kinds.names[k] for k in shown]
-    return {"kind": kinds.word, "rows": names, "own": own, "after": after}
+    return {"kind": kinds.word, "rows": names, "own": own, "after": after, "right": right}
 
 
 def _word(found: Mapping[str, Any]) -> str:
@@ -131,16 +137,20 @@ def own_figure(found: Mapping[str, Any]) -> Figure:
 
 
 def after_figure(found: Mapping[str, Any]) -> Figure:
-    """A matrix for each attempt: what is believed, when it has ended, of closures of each kind."""
+    """A matrix for each attempt: what is believed, when it has ended, of closures of each kind.
+
+    Where there is no room for all, those of the first and of the last attempt.
+    """
     rows, matrices = found["rows"], found["after"]
-    side = 0.22 * len(rows)
-    shown = (matrices[0], matrices[-1]) if len(matrices) > 1 else (matrices[0],)
-    figure = Figure(figsize=(len(shown) * (side + 0.4) + 1.6, side + 1.6))
-    numbers = (1, len(matrices))
-    every = np.atleast_1d(figure.subplots(1, len(shown), sharey=True))
+    side = 0.22 * len(rows)  # inches
+    numbers = list(range(1, len(matrices) + 1))
+    if len(numbers) * (side + 0.4) > _MOST_WIDTH:
+        numbers = sorted({1, len(matrices)})
+    figure = Figure(figsize=(len(numbers) * (side + 0.4) + 1.6, side + 1.6))
+    every = np.atleast_1d(figure.subplots(1, len(numbers), sharey=True))
     every[0].set_ylabel(f"true {_word(found)}")
-    for axes, matrix, number in zip(every, shown, numbers, strict=False):
-        axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
+    for axes, number in zip(every, numbers, strict=True):
+        axes.imshow(matrices[number - 1], cmap="Blues", vmin=0, vmax=1)
         axes.set_title(f"after attempt {number}", fontsize=9)
         axes.set_xlabel(f"{_word(found)} that is believed in")
         axes.set_xticks(range(len(rows)), rows, rotation=90, fontsize=7)
@@ -151,13 +161,11 @@ def after_figure(found: Mapping[str, Any]) -> Figure:
 def line(found: Mapping[str, Any]) -> str:
     """A sentence on the belief when each attempt has ended."""
     own = [float(np.mean(np.diag(matrix))) for matrix in found["after"]]
-    right = [
-        float((np.argmax(matrix, 1) == np.arange(len(matrix))).mean()) for matrix in found["after"]
-    ]
     word = _word(found)
-    beliefs, shares = ([f"{value:.2f}" for value in values] for values in (own, right))
-    return (
-        f"after attempts 1 to {len(own)} the mean belief in the true {word} is "
-        f"{', '.join(beliefs)}; for {', '.join(shares)} of the {word}s, the true one has the "
-        "highest mean belief"
+    beliefs, shares = (
+        ", ".join(f"{value:.2f}" for value in values) for values in (own, found.get("right", ()))
     )
+    text = f"after attempts 1 to {len(own)} the mean belief in the true {word} is {beliefs}"
+    if shares:  # older files have none
+        text += f"; in {shares} of the trials it takes the closure for the true {word}"
+    return text

@@ -205,7 +205,7 @@ BELIEFS: Shape = fields(
         "own": listed(listed(share)),
         "after": listed(listed(listed(share))),
     },
-    {"kind": text},  # what `rows` are
+    {"kind": text, "right": listed(share)},  # what `rows` are, and how often it is right
 )
 SEQUENCE: Shape = fields(
     {"settings": mapped(anything), "outcomes": listed(listed(listed(count)))},

@@ -532,7 +532,26 @@ def test_beliefs_are_those_of_the_memory(saved):
     assert beliefs.own_figure(found).axes
     first, last = beliefs.after_figure(found).axes
     assert (first.get_ylabel(), last.get_xlabel()) == ("true row", "row that is believed in")
-    assert "of the rows, the true one has the highest mean belief" in beliefs.line(found)
+    assert len(found["right"]) == ATTEMPTS
+    assert f"{found['right'][-1]:.2f} of the trials it takes" in beliefs.line(found)
+    several = {**found, "after": [found["after"][0]] * 5}
+    assert len(beliefs.after_figure(several).axes) == 5
+    wide = {**several, "rows": ["row"] * 40, "after": [np.eye(40).tolist()] * 5}
+    titles = [axes.get_title() for axes in beliefs.after_figure(wide).axes]
+    assert titles == ["after attempt 1", "after attempt 5"]
+
+
+def test_a_belief_in_what_has_no_trial_counts(saved, monkeypatch):
+    """Of more mechanisms than are shown, one that is not shown may be what is believed in."""
+    policy, meta = load_policy(saved / "checkpoint")
+    if not policy.memory.is_belief:
+        pytest.skip("it believes nothing that has a name")
+    monkeypatch.setattr(beliefs, "MOST_ROWS", 1)
+    in_the_last = np.eye(len(ROWS))[-1]  # which is no screw, as the first one is
+    monkeypatch.setattr(Recall, "known", lambda self: np.tile(in_the_last, (200, 1)))
+    found = beliefs.recorded(Acting(policy, meta["tasks"]), meta)
+    assert found["rows"] == ["screw"] and found["after"] == [[[0.0]]] * ATTEMPTS
+    assert found["right"] == [0.0] * ATTEMPTS
 
 
 def test_of_many_rows_the_mechanisms_are_what_is_believed_in(saved, monkeypatch):
