@@ -1,11 +1,13 @@
 """sb3-contrib's recurrent PPO over whole trials: what a memory learns by reinforcement alone.
 
 A trial with all its attempts is one episode of the algorithm, whose memory goes through it (RL^2:
-Duan et al., 2016; Wang et al., 2016). It is the control of the memories that are taught.
+Duan et al., 2016; Wang et al., 2016); so do gradients, as a rollout is whole trials. It is the
+control of the memories that are taught.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,9 +27,10 @@ from uncap.agents.algorithm import Algorithm
 from uncap.agents.config import LearnerConfig, NetworkConfig
 from uncap.agents.memory import Memory
 from uncap.agents.vec_env import TaskVecEnv
+from uncap.envs import ClosureVectorEnv
 from uncap.envs.panda import ACTIONS
 
-ROLLOUT = 80  # control steps per environment and update, as in `PPOConfig`: for 64 environments
+LEAST_ROLLOUT = 80  # control steps per environment and update, as in `PPOConfig`
 _BEGIN = len(ACTIONS) + 1  # numbers beside the state: the last action, whether an attempt begins
 
 
@@ -124,6 +127,12 @@ class RecurrentPolicy(MultiInputLstmPolicy):
         return self._get_action_dist_from_latent(latent).get_actions(deterministic=False)
 
 
+def rollout_length(closures: ClosureVectorEnv) -> int:
+    """Control steps of a rollout: the fewest whole trials, of the longest rows, that are enough."""
+    trial = closures.attempts * int(closures.task_steps.max())
+    return math.ceil(LEAST_ROLLOUT / trial) * trial
+
+
 class TimedRecurrentPPO(sb3.Timed, RecurrentPPO):
     """sb3-contrib's recurrent PPO, timed."""
 
@@ -154,11 +163,12 @@ class RecurrentPPOAlgorithm(Algorithm):
     @classmethod
     def build(cls, env: TaskVecEnv, config: LearnerConfig, seed: int) -> TimedRecurrentPPO:
         """Make the model."""
+        steps = rollout_length(env.closures)
         return TimedRecurrentPPO(
             RecurrentPolicy,
             env,
-            n_steps=ROLLOUT,
-            batch_size=ROLLOUT * env.num_envs // 8,
+            n_steps=steps,
+            batch_size=steps * env.num_envs // 8,
             seed=seed,
             device="cpu",
         )

@@ -123,8 +123,8 @@ def test_a_learner_goes_on_from_any_save(tmp_path, monkeypatch, algorithm, warm_
     monkeypatch.setattr(demonstrations, "task_indices", lambda folder, tasks: np.arange(2))
     warm = warm_start != "none"
     monkeypatch.setattr(plain, "ROLLOUT", 16)
-    monkeypatch.setattr(recurrent, "ROLLOUT", 16)
-    update = (16 if algorithm in ("plain_ppo", "recurrent_ppo") else 6) * NUM_ENVS
+    monkeypatch.setattr(recurrent, "LEAST_ROLLOUT", 16)  # two trials have 20
+    update = {"plain_ppo": 16, "recurrent_ppo": 20}.get(algorithm, 6) * NUM_ENVS
     whole = learner(algorithm, warm, sampling)
     warm_up(whole, warm_start, always)
     whole.learn(3 * update, always)

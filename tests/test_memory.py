@@ -346,7 +346,9 @@ def test_trials_are_the_episodes_of_recurrent_ppo():
         episode_steps=2,
         attempts=3,
     )
-    env = Learner(ROWS, config, 0).env
+    learner = Learner(ROWS, config, 0)
+    assert learner.algorithm.model.n_steps == 84  # 14 trials: the fewest that have 80 steps
+    env = learner.env
     env.reset()
     ended, begins, last = [], [], []
     for _ in range(12):
