@@ -203,6 +203,11 @@ def _check_memory(job: JobConfig) -> None:
         raise ValueError(f"{told} works with --head shared only: a head of its own tells the row")
     if job.alone:
         raise ValueError(f"{told} has nothing to find out with --alone, in which a row is known")
+    if job.network.memory_reward and job.reward != "dense":
+        raise ValueError(
+            f"--memory-reward goes with --reward dense only, not with {job.reward}: it is the "
+            "reward that a memory reads when the policy is measured"
+        )
 
 
 def _check_lengths(job: JobConfig) -> None:

@@ -619,6 +619,10 @@ RECURRENT = "--algorithm recurrent_ppo --conditioning none --warm-start none"
         ("--conditioning belief --dagger.told 1", "dagger.told must be at most 0.9"),
         ("--conditioning belief --cell rnn", "unknown cell 'rnn'"),
         ("--conditioning belief --algorithm sac", "which --algorithm sac cannot train"),
+        (
+            "--conditioning belief --memory-reward --reward sparse --env-steps 100",
+            "--memory-reward goes with --reward dense only, not with sparse",
+        ),
         (f"{RECURRENT} --attempts 3 --task-set mt8", "a trial needs episodes of one length"),
         (
             f"{RECURRENT} --attempts 3 --tasks jar --held-out mug flip-mug",
@@ -637,7 +641,7 @@ def test_a_warm_start_that_experts_lead_throughout_is_said():
         dataclasses.replace(job, dagger=DaggerConfig(steps=steps)) for steps in (1_000, 19_200)
     )
     said_of_small = commands.led_throughout(small)
-    assert "is one trial in each sub-environment, 9,600 environment steps" in said_of_small
+    assert "is one trial in each sub-environment, 7,680 environment steps" in said_of_small
     assert commands.led_throughout(enough) == ""
     assert commands.led_throughout(dataclasses.replace(small, warm_start="none")) == ""
 
