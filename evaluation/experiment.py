@@ -216,7 +216,8 @@ def evaluate_run(session: Session, *, zero_shot: bool = True) -> dict:
     )
     trained = summary(tables["trained"])
     held_out = tables.get("held out")
-    if has_belief(policy.policy):
+    believes = has_belief(policy.policy)
+    if believes:
         runs.write_json(run / beliefs.FILE, beliefs.recorded(policy, meta))
     return runs.update_results(
         run,
@@ -226,6 +227,7 @@ def evaluate_run(session: Session, *, zero_shot: bool = True) -> dict:
         by_attempt=by_attempt(tables["trained"]) if trials else [],
         attempt_steps=attempt_steps(meta["tasks"], meta["episode_steps"]) if trials else None,
         wiped_by_attempt=by_attempt(wiped) if wiped else [],
+        beliefs=believes,
         held_out=_held_out(split, held_out, trials) if held_out else None,
     )
 

@@ -64,7 +64,8 @@ def write_report(run: pathlib.Path) -> pathlib.Path:
         _headline(results),
         distance_section(config, results),
         _success_section(results),
-        _attempts_section(results, read_beliefs(run)),
+        _attempts_section(results),
+        _beliefs_section(read_beliefs(run)),
         _held_out_section(results.get("held_out")),
         _learning_section(metrics, seconds),
         _cosines_section(read_cosines(run)),
@@ -98,8 +99,8 @@ def _folded(content: str) -> str:
     return f"<details><summary>every row</summary>{content}</details>"
 
 
-def _attempts_section(results: Mapping, believed: Mapping) -> str:
-    """Success by attempt, with the memory kept and wiped, and what is believed after each."""
+def _attempts_section(results: Mapping) -> str:
+    """Success by attempt, with the memory kept and wiped."""
     kept = results.get("by_attempt")
     if not kept:
         return ""
@@ -118,16 +119,24 @@ def _attempts_section(results: Mapping, believed: Mapping) -> str:
     ]
     steps = results.get("attempt_steps")
     length = f" of {in_words(steps)}" if steps else ""
-    section = (
+    return (
         f"<h2>Attempts</h2><p>Each trial is {len(kept)} attempts{length} at one closure, from a "
         "new start each. The difference between the columns is what memory carries across "
         "attempts; the rest is found out within an attempt.</p>"
         + table(lines, ("attempt", *columns))
     )
-    if believed:
-        section += picture(beliefs.own_figure(believed)) + picture(beliefs.after_figure(believed))
-        section += f"<p class=note>{html.escape(beliefs.line(believed))}.</p>"
-    return section
+
+
+def _beliefs_section(believed: Mapping) -> str:
+    """What a policy with a memory takes the closures for, along its attempts and after each."""
+    if not believed:
+        return ""
+    return (
+        "<h2>What it takes the closures for</h2>"
+        + picture(beliefs.own_figure(believed))
+        + picture(beliefs.after_figure(believed))
+        + f"<p class=note>{html.escape(beliefs.line(believed))}.</p>"
+    )
 
 
 def _with_interval(row: Mapping) -> str:

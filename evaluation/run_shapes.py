@@ -143,6 +143,7 @@ RESULTS: Shape = fields(
         "by_attempt": listed(_MECHANISM),
         "attempt_steps": optional(count),  # control steps of each
         "wiped_by_attempt": listed(_MECHANISM),
+        "beliefs": truth,  # whether there is a beliefs.json
         "held_out": optional(_HELD_OUT),
         **_FAULTS,
         "train": fields(

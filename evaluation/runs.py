@@ -258,6 +258,8 @@ def problems(run: pathlib.Path) -> list[str]:
     asked = open_run(run).get("job", {}).get("cosines") is True
     if asked and "train" in results and not (run / "cosines.json").exists():
         found.append(f"{run / 'cosines.json'} is missing")
+    if results.get("beliefs") and not (run / "beliefs.json").exists():
+        found.append(f"{run / 'beliefs.json'} is missing")
     return [line for line in found if line]
 
 

@@ -77,6 +77,7 @@ def make_run(run: pathlib.Path, job: JobConfig = TINY) -> pathlib.Path:
         num_envs=2,
         network=job.network,
         episode_steps=job.episode_steps,
+        attempts=job.attempts,
     )
     learner = Learner(tasks, config, 0)
     learner.save(run / "checkpoint", validation=0.5)
@@ -95,7 +96,7 @@ def make_run(run: pathlib.Path, job: JobConfig = TINY) -> pathlib.Path:
     square = [[1.0] * len(tasks)] * len(tasks)
     write_json(run / "cosines.json", {"tasks": tasks, "cosines": square})
     attempts = [{"success": 0.5, "low": 0.1, "high": 0.9, "episodes": 2, "rows": len(tasks)}] * 2
-    runs.update_results(run, by_attempt=attempts, wiped_by_attempt=attempts)
+    runs.update_results(run, by_attempt=attempts, wiped_by_attempt=attempts, beliefs=True)
     believed = {"rows": tasks, "own": [[0.5, 1.0]] * 2, "after": [square] * 2}
     write_json(run / "beliefs.json", believed)
     return run

@@ -34,6 +34,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from uncap.agents import checkpoints, demonstrations, files
+from uncap.agents.config import DaggerConfig
 from uncap.agents.demonstrations import DemoConfig
 from uncap.agents.policy import load, load_policy
 from uncap.envs import CLOSURES
@@ -76,6 +77,7 @@ ROW, TARGET = "button", "block"
 PARTS = (  # drawn from
     *("run", "run", "run", "stopped", "transferring"),
     *("study", "tuned", "demos", "exported", "measured"),
+    *("remembering", "taught"),
 )
 STUDY = """trials = 2
 objective = "mean"
@@ -143,6 +145,21 @@ def ask_evaluate(folder: pathlib.Path, said: Said) -> Any:
     return {name: value for name, value in found.items() if name != "seconds"}
 
 
+def ask_evaluate_memory(folder: pathlib.Path, said: Said) -> Any:
+    """The policy with a memory, as a run and as an exported file."""
+    run = folder / "remembering"
+    found = commands.evaluate(EvaluateConfig(run=run, episodes=1, attempts=2), said)
+    policy = load(run / "policy.onnx")
+    action, state = policy.predict(np.zeros(SIZE))
+    return {name: value for name, value in found.items() if name != "seconds"}, action, state
+
+
+def ask_report_memory(folder: pathlib.Path, said: Said) -> Any:
+    run = folder / "remembering"
+    commands.report(ReportConfig(run=run), said)
+    return (run / "report.html").read_text(encoding="utf-8").replace(str(folder), "")
+
+
 def ask_go_on_evaluating(folder: pathlib.Path, said: Said) -> Any:
     found = kept.Kept(folder / "run")
     found.note_film("a film")
@@ -154,7 +171,14 @@ def ask_resume(folder: pathlib.Path, said: Said) -> Any:
 
 
 def ask_go_on(folder: pathlib.Path, said: Said) -> Any:
-    run = folder / "stopped"
+    return _go_on(folder / "stopped", said)
+
+
+def ask_go_on_teaching(folder: pathlib.Path, said: Said) -> Any:
+    return _go_on(folder / "taught", said)
+
+
+def _go_on(run: pathlib.Path, said: Said) -> Any:
     _, job = experiment.stored_job(run)
     for line in [*experiment.notes(run), *experiment.lost_rows(run)]:
         said.print(line, markup=False)
@@ -216,6 +240,8 @@ def ask_table(folder: pathlib.Path, said: Said) -> Any:
 COMMANDS: dict[str, tuple[Callable[[pathlib.Path, Said], Any], ...]] = {
     "run": (ask_report, ask_evaluate, ask_go_on_evaluating, ask_resume, ask_transfer),
     "stopped": (ask_go_on,),
+    "remembering": (ask_evaluate_memory, ask_report_memory),
+    "taught": (ask_go_on_teaching,),
     "transferring": (ask_go_on_transfer,),
     "study": (ask_compare,),
     "tuned": (ask_tune,),
@@ -334,6 +360,17 @@ def whole(tmp_path_factory, stand_ins) -> pathlib.Path:
     make_transferring(folder / "run", folder / "transferring")
     learning = dataclasses.replace(job, cosines=False, warm_start="none")
     stored.make_stopped(folder / "stopped", learning)
+    remembering = dataclasses.replace(
+        job,
+        conditioning="belief",
+        cosines=False,
+        attempts=2,
+        episode_steps=4,
+        dagger=DaggerConfig(steps=48, rollout=4, updates=2),
+    )
+    stored.make_run(folder / "remembering", remembering)
+    experiment.export_run(folder / "remembering", folder / "remembering/policy.onnx")
+    stored.make_stopped(folder / "taught", remembering)
     study = folder / "study"
     (study / "out/cells").mkdir(parents=True)
     (study / "grid.toml").write_text(GRID)
