@@ -211,6 +211,13 @@ class DaggerConfig:
         least=0,
         most=0.9,
     )
+    other: float = setting(
+        0.5,
+        "share of the labelled states of a policy with a memory that is taught what the closure is "
+        "whose label is under a hypothesis drawn at random, and not under what is believed",
+        least=0,
+        most=1,
+    )
     learning_rate: float = setting(1e-3, "learning rate; falls linearly to a tenth", above=0)
 
     def total(self, tasks: int) -> int:

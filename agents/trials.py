@@ -165,9 +165,10 @@ class TrialDagger(Dagger):
 
     def _acting_loss(self, data: dict[str, torch.Tensor]) -> torch.Tensor:
         """Of a minibatch of states, each under one of its hypotheses."""
-        rounds, steps, labels = data["taken_for"].shape
+        rounds, steps, _ = data["taken_for"].shape
         picked = torch.as_tensor(self.rng.integers(rounds * steps, size=self.config.minibatch))
-        which = torch.as_tensor(self.rng.integers(labels, size=self.config.minibatch))
+        is_other = self.rng.random(self.config.minibatch) < self.config.other
+        which = torch.as_tensor(is_other.astype(np.int64))
         taken_for = data["taken_for"].flatten(0, 1)[picked, which]
         label = data["label"].flatten(0, 1)[picked, which]
         row = data["row"].flatten()[picked]

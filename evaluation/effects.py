@@ -75,6 +75,7 @@ _REINFORCED = "reinforcement learning (--env-steps above 0)"
 _WARM = "a warm start or a transfer"
 _MEMORY = f"a --conditioning with a memory: {', '.join(REMEMBERING)}"
 _KNOWING = ("belief", "belief_parts")  # memories whose labels are the truth
+_BELIEVING = ("belief", "belief_parts", "belief_search")  # memories that say what they believe
 _TAUGHT_THE_TRUTH = f"--conditioning {', '.join(_KNOWING)}"
 _COLD = "--warm-start none or a transfer"
 USES = (
@@ -89,6 +90,8 @@ USES = (
     Use("dagger.trials", _remembers, _MEMORY),
     Use("dagger.memory_every", _remembers, _MEMORY),
     Use("dagger.told", lambda c: c.job.conditioning in _KNOWING, _TAUGHT_THE_TRUTH),
+    Use("dagger.other", lambda c: c.job.conditioning in _BELIEVING,
+        f"--conditioning {', '.join(_BELIEVING)}"),
     Use("attempts", _has_trials, f"{_MEMORY}, or --algorithm recurrent_ppo"),
     Use("cell", _remembers, _MEMORY),
     Use("memory_*", _remembers, _MEMORY),

@@ -157,7 +157,8 @@ JOBS = {
     "memory": Job(
         _PPO.replace("--task-set unrelated", "--tasks bottle bottle-left").replace(
             "--dagger.rollout 8",
-            "--dagger.rollout 5 --dagger.told 0.3 --dagger.trials 2 --dagger.memory-every 1",
+            "--dagger.rollout 5 --dagger.told 0.3 --dagger.other 0.3 --dagger.trials 2 "
+            "--dagger.memory-every 1",
         )
         + " --conditioning belief --attempts 2 --episode-steps 5 --memory-size 8",
         _RESUME,

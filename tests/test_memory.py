@@ -76,6 +76,7 @@ def test_every_conditioning_with_a_memory_has_one():
 
 def test_the_truth_is_told_where_it_is_what_a_memory_learns():
     assert set(effects._KNOWING) == {kind for kind in MEMORIES if not MEMORIES[kind].searched}
+    assert set(effects._BELIEVING) == {kind for kind in MEMORIES if MEMORIES[kind].is_belief}
 
 
 def test_a_memory_learns_in_the_first_whole_trials_what_it_could_not_before(monkeypatch):
@@ -615,6 +616,8 @@ RECURRENT = "--algorithm recurrent_ppo --conditioning none --warm-start none"
         ("--conditioning belief --task-set mt8", "give --episode-steps"),
         ("--memory-size 64", "--memory-size has no effect here"),
         ("--dagger.told 0.5", "--dagger.told has no effect here"),
+        ("--conditioning recurrent --dagger.other 0.3", "--dagger.other has no effect here"),
+        ("--conditioning belief --dagger.other 2", "dagger.other must be at most 1"),
         ("--conditioning recurrent --dagger.told 0.5", "--dagger.told has no effect here"),
         ("--conditioning belief --dagger.told 1", "dagger.told must be at most 0.9"),
         ("--conditioning belief --cell rnn", "unknown cell 'rnn'"),
