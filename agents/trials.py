@@ -5,8 +5,9 @@ the hypothesised row: a policy learns to act upon a hypothesis, right or wrong. 
 no rows (`belief_parts`) has no hypothesised row: states in which no expert leads have the label of
 the true row there. The memory learns what the closure is, by supervision over the steps of a trial.
 Where the experts lead, they follow hypotheses drawn at random: else the memory would read the
-answer off its own actions. In a share of the trials the policy is told the truth, so that it meets
-what comes after a right guess before its memory guesses right; these are kept from the memory.
+answer off its own actions. (Those that are taught by the scripted search see it lead.) In a share
+of the trials the policy is told the truth, so that it meets what comes after a right guess before
+its memory guesses right; these are kept from the memory.
 """
 
 from __future__ import annotations

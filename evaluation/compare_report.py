@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from uncap.agents.files import write_json, write_text
+from uncap.evaluation import attempts
 from uncap.evaluation.metrics import read_metrics
 from uncap.evaluation.pages import GREY, curve_look, page, picture, table
 from uncap.evaluation.protocol import in_words
@@ -181,28 +182,13 @@ def _per_kind(results: Sequence[Mapping]) -> dict[str, float | None]:
 
 def _attempts(results: Sequence[Mapping]) -> dict[str, list[float]]:
     """Success in the first, second, ... attempt, means over seeds, by whose it is, in words."""
-    by_words = [_in_words(result) for result in results]
+    by_words = [attempts.by_words(result) for result in results]
     found = {}
     for words in by_words[0] if by_words else ():
         columns = [[row["success"] for row in own.get(words) or ()] for own in by_words]
         if columns[0] and all(len(column) == len(columns[0]) for column in columns):
             found[words] = np.mean(columns, 0).tolist()
     return found
-
-
-def _in_words(result: Mapping) -> dict[str, Sequence[Mapping]]:
-    """Success by attempt that a run's results hold, by whose it is."""
-    held_out = result.get("held_out") or {}
-    of_kinds = {
-        f"held-out rows, {_spaced(kind)}": rows
-        for kind, rows in held_out.get("kinds_by_attempt", {}).items()
-    }
-    return {
-        "memory kept": result.get("by_attempt") or (),
-        "memory wiped before each": result.get("wiped_by_attempt") or (),
-        "held-out rows": held_out.get("by_attempt") or (),
-        **of_kinds,
-    }
 
 
 def _attempt_steps(results: Sequence[Mapping]) -> int | None:
@@ -347,11 +333,11 @@ def _csv(configurations: Sequence[Mapping]) -> str:
     for row in configurations:
         missing = " ".join(str(seed) for seed in row["missing"])
         kinds = " ".join(f"{kind}={_decimal(value)}" for kind, value in row["per_kind"].items())
-        attempts = " ".join(
+        by_attempt = " ".join(
             f"{words.replace(' ', '_')}={';'.join(map(_decimal, values))}"
             for words, values in row["attempts"].items()
         )
-        writer.writerow({**row, "missing": missing, "per_kind": kinds, "attempts": attempts})
+        writer.writerow({**row, "missing": missing, "per_kind": kinds, "attempts": by_attempt})
     return buffer.getvalue()
 
 

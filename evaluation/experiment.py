@@ -8,7 +8,7 @@ import pathlib
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from uncap.agents import checkpoints, exported
 from uncap.agents.memory import has_belief
@@ -24,6 +24,7 @@ from uncap.evaluation.curves import FOLDER, Which
 from uncap.evaluation.kept import Kept
 from uncap.evaluation.metrics import read_metrics
 from uncap.evaluation.protocol import (
+    BUILT_IN,
     Episode,
     attempt_steps,
     by_attempt,
@@ -40,6 +41,8 @@ from uncap.evaluation.transfer import learner_kinds, transfer
 from uncap.evaluation.watch import Watch
 
 NOTE_EVERY = 10.0  # s
+_SEARCHED = ("search", "search held out")  # parts of an evaluation by the scripted search
+_MOST_SEARCHED = 500  # trials in each
 
 RUNS = pathlib.Path("runs")
 
@@ -186,30 +189,29 @@ def evaluate_run(session: Session, *, zero_shot: bool = True) -> dict:
     can_see_others = zero_shot and config.conditioning in UNSEEN
     held_out_rows = split.held_out if can_see_others else ()
     trials = meta["attempts"] > 1
-    rows_of = {"trained": meta["tasks"], "held out": held_out_rows}
-    if trials:
-        rows_of["wiped"] = meta["tasks"]  # the control: nothing is remembered of an attempt
-    episodes = sum(map(len, rows_of.values())) * config.episodes * meta["attempts"]
+    parts = _parts(meta, held_out_rows, config.episodes)
+    episodes = sum(len(part.rows) * part.episodes for part in parts.values()) * meta["attempts"]
     watch = Watch(episodes, session.report)
     kept = Kept(run)
     watch.done = kept.episodes
 
-    def table(name: str, rows: Sequence[str]) -> list[Episode]:
+    def table(name: str, part: _Part) -> list[Episode]:
+        told = {"conditioning": meta["conditioning"], "known_tasks": meta["known"]}
         return evaluate(
-            watch.over(policy),
-            rows,
-            config.episodes,
-            conditioning=meta["conditioning"],
-            known_tasks=meta["known"],
+            watch.over(BUILT_IN["search"] if part.is_searched else policy),
+            part.rows,
+            part.episodes,
+            **({} if part.is_searched else told),
             sensors=meta["sensors"],
             episode_steps=meta["episode_steps"],
             attempts=meta["attempts"],
-            wiped=name == "wiped",
+            wiped=part.wiped,
             keep=lambda starts, part: kept.part(f"{name} {starts.start}:{starts.stop}", part),
         )
 
-    tables = {name: table(name, rows) for name, rows in rows_of.items() if rows}
+    tables = {name: table(name, part) for name, part in parts.items() if part.rows}
     wiped = tables.pop("wiped", None)
+    searched = {name: tables.pop(name) for name in _SEARCHED if name in tables}
     watch.end()
     write_episodes(
         [episode for table in tables.values() for episode in table], run / "episodes.csv"
@@ -227,9 +229,42 @@ def evaluate_run(session: Session, *, zero_shot: bool = True) -> dict:
         by_attempt=by_attempt(tables["trained"]) if trials else [],
         attempt_steps=attempt_steps(meta["tasks"], meta["episode_steps"]) if trials else None,
         wiped_by_attempt=by_attempt(wiped) if wiped else [],
+        scripted_search=_by_search(split, searched),
         beliefs=believes,
         held_out=_held_out(split, held_out, trials) if held_out else None,
     )
+
+
+class _Part(NamedTuple):
+    """What is evaluated together."""
+
+    rows: Sequence[str]
+    episodes: int  # of each row: trials, where there are attempts
+    wiped: bool = False  # the control: nothing is remembered of an attempt
+    is_searched: bool = False  # by the script that is told nothing either
+
+
+def _parts(meta: Mapping[str, Any], held_out: Sequence[str], episodes: int) -> dict[str, _Part]:
+    """What the final evaluation of a policy consists of, by name."""
+    trained = meta["tasks"]
+    parts = {"trained": _Part(trained, episodes), "held out": _Part(held_out, episodes)}
+    if meta["attempts"] > 1:
+        parts["wiped"] = _Part(trained, episodes, wiped=True)
+        for name, rows in zip(_SEARCHED, (trained, held_out), strict=True):
+            fewer = max(1, _MOST_SEARCHED // max(1, len(rows)))
+            parts[name] = _Part(rows, min(episodes, fewer), is_searched=True)
+    return parts
+
+
+def _by_search(split: TaskSet, tables: Mapping[str, list[Episode]]) -> dict | None:
+    """What results say of the scripted search, by attempt; None where there are no attempts."""
+    if not tables:
+        return None
+    trained, held_out = (tables.get(name) for name in _SEARCHED)
+    found: dict[str, Any] = {"by_attempt": by_attempt(trained or [])}
+    if held_out:
+        found["held_out"] = unseen.attempts(split, held_out)
+    return found
 
 
 def _held_out(split: TaskSet, table: list[Episode], trials: bool) -> dict:

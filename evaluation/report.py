@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from uncap.agents.files import write_text
 from uncap.agents.tables import WARM_STARTS
 from uncap.envs.batch import CONTROL_DT
-from uncap.evaluation import beliefs
+from uncap.evaluation import attempts, beliefs
 from uncap.evaluation.pages import (
     BLACK,
     BLUE,
@@ -104,15 +104,7 @@ def _attempts_section(results: Mapping) -> str:
     kept = results.get("by_attempt")
     if not kept:
         return ""
-    held_out = results.get("held_out") or {}
-    columns = {
-        "memory kept": kept,
-        "memory wiped before each": results.get("wiped_by_attempt", []),
-        "held-out rows": held_out.get("by_attempt", []),
-    }
-    for kind, rows in held_out.get("kinds_by_attempt", {}).items():
-        columns[f"held out: {kind.replace('_', ' ')}"] = rows
-    columns = {name: rows for name, rows in columns.items() if rows}
+    columns = attempts.by_words(results)
     lines = [
         (number, *(_with_interval(rows[number - 1]) for rows in columns.values()))
         for number in range(1, len(kept) + 1)
@@ -121,8 +113,9 @@ def _attempts_section(results: Mapping) -> str:
     length = f" of {in_words(steps)}" if steps else ""
     return (
         f"<h2>Attempts</h2><p>Each trial is {len(kept)} attempts{length} at one closure, from a "
-        "new start each. The difference between the columns is what memory carries across "
-        "attempts; the rest is found out within an attempt.</p>"
+        "new start each. The difference between a memory that is kept and one that is wiped is "
+        "what is remembered over attempts; the rest is found out within one. The scripted search "
+        "is told nothing either: it tries what a closure may be, and remembers.</p>"
         + table(lines, ("attempt", *columns))
     )
 

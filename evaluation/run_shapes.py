@@ -143,6 +143,17 @@ RESULTS: Shape = fields(
         "by_attempt": listed(_MECHANISM),
         "attempt_steps": optional(count),  # control steps of each
         "wiped_by_attempt": listed(_MECHANISM),
+        "scripted_search": optional(
+            fields(
+                {"by_attempt": listed(_MECHANISM)},
+                {
+                    "held_out": fields(
+                        {"by_attempt": listed(_MECHANISM)},
+                        {"kinds_by_attempt": mapped(listed(_MECHANISM))},
+                    )
+                },
+            )
+        ),
         "beliefs": truth,  # whether there is a beliefs.json
         "held_out": optional(_HELD_OUT),
         **_FAULTS,

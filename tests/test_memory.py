@@ -663,7 +663,10 @@ def test_a_whole_job_with_a_memory(tmp_path):
         "--dagger.steps 240 --dagger.updates 2 --width 16 --memory-size 8"
     )
     said(*words.split(), "--out", str(run))
-    assert "Attempts" in (run / "report.html").read_text("utf-8")
+    page = (run / "report.html").read_text("utf-8")
+    assert "Attempts" in page and "<th>scripted search" in page
+    searched = runs.read_results(run)["scripted_search"]["by_attempt"]
+    assert [(row["rows"], row["episodes"]) for row in searched] == [(15, 15)] * 2
     printed = said("evaluate", str(run), "--episodes", "1", "--out", str(tmp_path / "scored"))
     assert "attempt 2" in printed
     assert "memory kept" in printed
