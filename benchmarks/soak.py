@@ -73,7 +73,8 @@ def kill(folder: pathlib.Path, names: list[str], count: int, seed: int, given: d
     """Kill jobs in turn, so often in all; how many runs were different."""
     rng = np.random.default_rng(seed)
     harness: dict[str, kills.Killing] = {}
-    for name in dict.fromkeys(["demos", "scratch", *names]):  # what others are given comes first
+    copied = [kills.JOBS[name].copied for name in names if kills.JOBS[name].copied]
+    for name in dict.fromkeys(["demos", *copied, *names]):  # what others are given comes first
         harness[name] = kills.Killing(kills.JOBS[name], folder / name, given)
         given[name] = harness[name].whole
         given["DEMOS"] = harness["demos"].whole

@@ -189,6 +189,7 @@ JOBS = {
         differences=same_forecasts,
     ),
     "export": Job("export OUT", copied="scratch", differences=same_exports),
+    "export_memory": Job("export OUT", copied="memory", differences=same_exports),
     "disturb": Job(
         "evaluate random --tasks button --episodes 2 --disturb delay=2 --disturb push --out OUT",
         begun="results.json",
