@@ -145,11 +145,11 @@ class Learner:
     def label(self) -> np.ndarray:
         """The expert's actions (n, a) for the present states.
 
-        With a memory that names rows they are those for the rows that it takes the closures for,
+        With a memory that believes they are those for the rows that it takes the closures for,
         which the policy is told: for the true ones it could not know what to do.
         """
         batch, recall = self.closures.batch, self.env.recall
-        if recall and recall.memory.names_rows:
+        if recall and recall.memory.is_belief:
             return expert_action(batch.measure_as(recall.rows()))
         return expert_action(batch.measure())
 

@@ -48,7 +48,6 @@ class Memory(nn.Module):
 
     told_size: ClassVar[int] = telling.SIZE  # numbers that the policy gets
     is_belief: ClassVar[bool] = True  # is itself taught, with the row as its label
-    names_rows: ClassVar[bool] = False  # its outputs are logits of the trained rows
     searched: ClassVar[bool] = False  # labels come from the scripted search, not told the row
     vectors: torch.Tensor
 
@@ -85,6 +84,10 @@ class Memory(nn.Module):
     def known(self, outputs: torch.Tensor) -> torch.Tensor:
         """The belief (..., rows) in each trained row, or a likeness to it; sums to 1."""
         raise NotImplementedError
+
+    def rows(self, outputs: torch.Tensor) -> torch.Tensor:
+        """The trained rows (...) that closures are taken for, or that are most like it."""
+        return self.known(outputs).argmax(-1)
 
     def told_as(self, row: torch.Tensor, taken_for: torch.Tensor) -> torch.Tensor:
         """The task vector (n, told_size) when row i is hypothesised to be row j.
@@ -150,8 +153,6 @@ class Memory(nn.Module):
 
 class RowBelief(Memory):
     """A probability for each trained row; the policy is told of the likeliest one."""
-
-    names_rows = True
 
     @classmethod
     def outputs(cls, num_tasks: int) -> int:
@@ -318,8 +319,9 @@ class Recall:
             return self.memory.known(self.outputs).numpy()
 
     def rows(self) -> np.ndarray:
-        """The trained row (n,) that each closure is taken for, of a memory that names rows."""
-        return self.outputs.argmax(-1).numpy()
+        """The trained row (n,) that each closure is taken for, of a memory that believes."""
+        with torch.no_grad():
+            return self.memory.rows(self.outputs).numpy()
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """What is kept, (n, size), and what was told, (n, t)."""
