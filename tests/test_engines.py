@@ -65,6 +65,7 @@ def test_so_it_is_for_worlds_on_a_device(without_warp):
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"),
         RuntimeError("Failed to allocate 99 bytes on device 'cuda:0'"),
         RuntimeError("Warp CUDA error 2: out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
         MemoryError(),
     ],
 )
@@ -75,7 +76,14 @@ def test_too_little_memory_is_one_line_whoever_finds_it(error):
 
 
 def test_other_errors_stay_what_they_are():
-    for error in (RuntimeError("shapes differ"), EngineUnavailable("no device to allocate on")):
+    for error in (
+        RuntimeError("shapes differ"),
+        EngineUnavailable("no device to allocate on"),
+        RuntimeError(
+            "Failed to allocate 4 bytes on device 'cuda:0':  Failed to allocate memory during "
+            "graph capture because memory pools are not supported on device 'cuda:0'."
+        ),
+    ):
         with pytest.raises(type(error), match=str(error)), within_memory("fewer worlds"):
             raise error
 
