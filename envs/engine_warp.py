@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import os
 import sys
 import threading
@@ -22,7 +23,13 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from uncap.envs.engines import EngineUnavailable, Scene, within_memory
+from uncap.envs.engines import (
+    EngineUnavailable,
+    Scene,
+    first_cause,
+    lacks_memory,
+    within_memory,
+)
 from uncap.envs.scene import DIVERGES, LARGEST
 from uncap.envs.warp_scene import WarpScene
 
@@ -136,7 +143,7 @@ class WarpEngine:
         self.fields = self._converted_tables(scene.fields)
         self._template = scene.model
         self._data_template = mujoco.MjData(scene.model)
-        self._graphs: dict[str, Any] = {}  # what is computed, recorded
+        self._graphs: dict[str, Callable[[], None]] = {}  # what is computed, recorded
         with self.running():
             self.model = mujoco_warp.put_model(self._scene.model)
             self.model.opt.warn_overflow = 0  # they are counted
@@ -256,18 +263,15 @@ class WarpEngine:
     def _launch(self, name: str, compute: Callable[[], None], times: int = 1) -> None:
         """Send what the device needs, and compute so many times.
 
-        What is computed is recorded as a graph the first time: launching its kernels one by one
-        from Python takes longer than most of them.
+        What is computed is recorded as a graph the first time.
         """
         self._send()
         if name not in self._graphs:
             compute()  # loads the kernels, which cannot be loaded while it is recorded
-            with warp.ScopedCapture(device=self.device) as capture:
-                compute()
-            self._graphs[name] = capture.graph
+            self._graphs[name] = recorded(compute, self.device)
             self._send()
         for _ in range(times):
-            warp.capture_launch(self._graphs[name])
+            self._graphs[name]()
 
     def count_overflows(self) -> None:
         """Count the worlds that had too little room since the last call; the first time, say it."""
@@ -364,6 +368,48 @@ class WarpEngine:
             contextlib.nullcontext() if self._has_stepped else _said_when_slow(),
         ):
             yield
+
+
+def recorded(compute: Callable[[], None], chosen: Any) -> Callable[[], None]:
+    """What does the same as `compute`, recorded as a graph; where it cannot be, `compute` itself.
+
+    Launching kernels one by one from Python takes longer than most of them.
+
+    Args:
+        compute: launches kernels that are loaded.
+        chosen: Warp's device.
+
+    Raises:
+        RuntimeError: too little memory.
+    """
+    try:
+        with warp.ScopedCapture(device=chosen) as capture:
+            compute()
+    except RuntimeError as error:
+        cause = capture_problem(error)
+        warnings.warn(
+            f"no graph of the physics: {cause}; its kernels are launched one by one, which is "
+            "slower",
+            stacklevel=3,
+        )
+        return compute
+    return functools.partial(warp.capture_launch, capture.graph)
+
+
+def capture_problem(error: RuntimeError) -> str:
+    """Why a graph was not recorded, in one line.
+
+    A capture that an error has ended is ended by another one, which says nothing of it.
+
+    Raises:
+        RuntimeError: there was too little memory, which fewer worlds need less of.
+    """
+    first = first_cause(error)
+    for found in (error, first):
+        if lacks_memory(found):
+            raise found
+    text = " ".join(str(first).split()) or type(first).__name__
+    return text if isinstance(first, RuntimeError) else f"{type(first).__name__}: {text}"
 
 
 def device() -> Any:

@@ -127,8 +127,10 @@ class Cuda:
     def graph(self, graph, stream, capture_error_mode):
         """As torch's: where the end of a capture fails, the stream stays."""
         self.set_stream(stream.name)
-        yield
-        raise self.problem
+        try:
+            yield
+        finally:
+            raise self.problem
 
 
 def worlds_on_cuda(monkeypatch, device, problem):
@@ -174,6 +176,30 @@ def test_a_capture_that_fails_leaves_the_stream_that_was_there(monkeypatch):
     }  # on the worlds' GPU, not torch's present one
     assert leaving[-1] == "default of cuda:1"
     assert cuda.now == ("cuda:0", "default of cuda:0")
+
+
+def test_why_a_capture_failed_is_said_and_not_only_that_it_was_ended(monkeypatch):
+    ended = RuntimeError("CUDA error: operation failed due to a previous error\nduring capture")
+    worlds, _ = worlds_on_cuda(monkeypatch, "cuda:0", ended)
+
+    def advance():
+        raise RuntimeError("Conditional graph nodes require\nCUDA driver 12.4+")
+
+    monkeypatch.setattr(worlds, "_warm_up", lambda *_: None)
+    said = "control steps: Conditional graph nodes require CUDA driver 12.4\\+; the physics"
+    with pytest.warns(UserWarning, match=said):
+        worlds.captured(advance)
+
+
+def test_too_little_memory_in_a_capture_that_it_ends_is_said_as_that(monkeypatch):
+    worlds, _ = worlds_on_cuda(monkeypatch, "cuda:0", RuntimeError("capture was invalidated"))
+
+    def advance():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+
+    monkeypatch.setattr(worlds, "_warm_up", lambda *_: None)
+    with pytest.raises(EngineUnavailable, match="^a GPU has too little memory for 7 simulations"):
+        worlds.captured(advance)
 
 
 @pytest.mark.parametrize("when", ["warm-up", "capture"])

@@ -328,6 +328,27 @@ def test_worlds_without_room_for_their_contacts_are_counted(monkeypatch):
     assert len(said) == 1
 
 
+def test_physics_that_cannot_be_recorded_is_launched_and_said(monkeypatch):
+    """As where CUDA has no pools of memory, without which a graph allocates nothing."""
+    from uncap.envs import engine_warp
+
+    env = environment("warp")
+    env.reset(seed=1)
+    snapshot = env.snapshot()
+    expected = state_after(env, 2)
+    env.restore(snapshot)
+    reason = "Failed to allocate memory during graph capture because memory pools are not enabled"
+
+    def capturing(**_):
+        raise RuntimeError(f"Failed to allocate 4 bytes on device 'cuda:0':  {reason}")
+
+    monkeypatch.setattr(engine_warp.warp, "ScopedCapture", capturing)
+    monkeypatch.setattr(env.batch.sim, "_graphs", {})
+    with pytest.warns(UserWarning, match=f"no graph of the physics: .*{reason}; its kernels are"):
+        found = state_after(env, 2)
+    assert np.array_equal(found, expected)
+
+
 def test_a_device_that_is_not_there_is_said_in_one_line(monkeypatch):
     monkeypatch.setenv("UNCAP_WARP_DEVICE", "cuda:7")
     with pytest.raises(EngineUnavailable, match=r"^UNCAP_WARP_DEVICE=cuda:7: .* only cpu.*$"):
