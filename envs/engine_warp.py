@@ -145,8 +145,7 @@ class WarpEngine:
         self._data_template = mujoco.MjData(scene.model)
         self._graphs: dict[str, Callable[[], None]] = {}  # what is computed, recorded
         with self.running():
-            self.model = mujoco_warp.put_model(self._scene.model)
-            self.model.opt.warn_overflow = 0  # they are counted
+            self.model = _put_model(self._scene.model, self.device)
             self.data = mujoco_warp.make_data(
                 self._scene.model,
                 nworld=n,
@@ -368,6 +367,27 @@ class WarpEngine:
             contextlib.nullcontext() if self._has_stepped else _said_when_slow(),
         ):
             yield
+
+
+def _put_model(model: Any, chosen: Any) -> Any:
+    """MuJoCo Warp's model of MuJoCo's, such that what is computed on a device can be recorded."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"\s*CUDA version < 12.4")  # said below, in a line
+        made = mujoco_warp.put_model(model)
+    made.opt.warn_overflow = 0  # they are counted
+    if not _loops(chosen):
+        made.opt.graph_conditional = False
+        warnings.warn(
+            "the GPU's driver is older than CUDA 12.4, and its graphs have no loops: every solve "
+            f"has all its {made.opt.iterations} iterations, which is slower",
+            stacklevel=3,
+        )
+    return made
+
+
+def _loops(chosen: Any) -> bool:
+    """Whether a graph on a device can hold a loop that ends early."""
+    return not chosen.is_cuda or warp.is_conditional_graph_supported()
 
 
 def recorded(compute: Callable[[], None], chosen: Any) -> Callable[[], None]:

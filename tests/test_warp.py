@@ -8,6 +8,7 @@ import functools
 import json
 import multiprocessing
 import pickle
+import types
 
 import numpy as np
 import pytest
@@ -326,6 +327,29 @@ def test_worlds_without_room_for_their_contacts_are_counted(monkeypatch):
         state_after(env, 12)  # until it is held
     assert env.batch.sim.overflows > 0
     assert len(said) == 1
+
+
+def test_a_driver_whose_graphs_have_no_loops_is_said_and_works(monkeypatch):
+    from uncap.envs import engine_warp
+
+    chosen = types.SimpleNamespace(is_cuda=True)
+    for supported in (True, False):
+        monkeypatch.setattr(
+            engine_warp.warp, "is_conditional_graph_supported", lambda known=supported: known
+        )
+        assert engine_warp._loops(chosen) == supported
+    assert engine_warp._loops(types.SimpleNamespace(is_cuda=False))
+
+    def looping(*_, **__):
+        raise RuntimeError("Conditional graph nodes require CUDA driver 12.4+")
+
+    monkeypatch.setattr(engine_warp, "_loops", lambda chosen: False)
+    monkeypatch.setattr(engine_warp.warp, "capture_while", looping)
+    with pytest.warns(UserWarning, match="^the GPU's driver is older than CUDA 12.4.*slower$"):
+        env = ClosureVectorEnv("valve", 1, engine="warp")
+    env.reset(seed=3)
+    env.batch.sim.step(1)
+    assert not env.batch.sim.model.opt.graph_conditional
 
 
 def test_physics_that_cannot_be_recorded_is_launched_and_said(monkeypatch):
