@@ -21,6 +21,8 @@
 #
 #     bash benchmarks/gpu.sh kernels kernels.tar.xz
 #
+# They are where Warp keeps them: in WARP_CACHE_PATH, else in $XDG_CACHE_HOME/warp or ~/.cache/warp.
+#
 # Environment, beside these: BUDGET (seconds in all, 540), PYTHON (python3), SITE (where the wheels
 # are installed), TARGET (the Python of the machine, 3.12), PART (of the wheels, at most, 54M).
 # UNCAP_WARP_DEVICE=cpu rehearses all of it without a GPU, with few ROWS (of parity), SIZES and
@@ -29,6 +31,7 @@ set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=${PYTHON:-python3}
 caches=${XDG_CACHE_HOME:-$HOME/.cache}
+kernels=${WARP_CACHE_PATH:-$caches/warp}  # where Warp keeps them, by version
 
 fail() {
     echo "gpu.sh: $*" >&2
@@ -249,8 +252,10 @@ main() {
     export PYTHONUNBUFFERED=1
     export UNCAP_WARP_DEVICE=${UNCAP_WARP_DEVICE:-cuda}  # rather an error than the processor
     trap stop INT TERM
+    export WARP_CACHE_PATH=$kernels
     if [ -n "${KERNELS:-}" ]; then
-        mkdir -p "$caches" && tar xf "$KERNELS" -C "$caches" || fail "cannot unpack $KERNELS"
+        mkdir -p "$kernels" && tar xf "$KERNELS" -C "$kernels" --strip-components 1 ||
+            fail "cannot unpack $KERNELS into $kernels"
     fi
     # weights of the steps to come: what one does not use is left to the others
     weights=5
@@ -277,7 +282,10 @@ usage() {
 case ${1:-} in
     "" | -h | --help) usage ;;
     pack) pack "${2:?the folder for the wheels}" "${3:-/dev/null}" ;;
-    kernels) tar cJf "${2:?the archive to write}" -C "$caches" warp ;;
+    kernels)
+        [ -d "$kernels" ] || fail "there are no kernels in $kernels: nothing has run yet"
+        tar cJf "${2:?the archive to write}" -C "$kernels" --transform 's,^\.,warp,' .
+        ;;
     *)
         out=$1
         budget=${BUDGET:-540}

@@ -165,6 +165,7 @@ def test_worlds_that_lack_room_are_counted_by_kind(player):
 def run_script(*words: object, **environment: str) -> subprocess.CompletedProcess:
     settings = {**os.environ, "PYTHON": sys.executable}
     settings.pop("UNCAP_WARP_DEVICE")
+    settings.pop("WARP_CACHE_PATH", None)
     settings |= environment
     return subprocess.run(
         ["bash", GPU_SH, *words], env=settings, capture_output=True, text=True, timeout=60
@@ -280,6 +281,29 @@ def test_a_signal_ends_it_and_what_it_has_started(tmp_path):
             return
         time.sleep(0.05)
     raise AssertionError("it goes on")
+
+
+@pytest.mark.parametrize("variable", ["WARP_CACHE_PATH", "XDG_CACHE_HOME"])
+def test_kernels_are_taken_from_where_warp_keeps_them_and_put_there(variable, tmp_path):
+    archive, out = tmp_path / "kernels.tar.xz", tmp_path / "out"
+    for folder in ("here", "there"):
+        caches = tmp_path / folder
+        own = caches / "warp" if variable == "XDG_CACHE_HOME" else caches
+        settings = {"XDG_CACHE_HOME": str(tmp_path / "other"), variable: str(caches)}
+        if folder == "here":
+            none = run_script("kernels", archive, **settings)
+            assert none.returncode == 1 and none.stderr.count("\n") == 1
+            assert f"there are no kernels in {own}" in none.stderr
+            (own / "1.0").mkdir(parents=True)
+            (own / "1.0/kernel").write_text("compiled")
+            assert run_script("kernels", archive, **settings).returncode == 0
+        else:
+            python = executable(
+                tmp_path / "python", f"#!/bin/sh\necho $WARP_CACHE_PATH >> {tmp_path}/seen\n"
+            )
+            run_script(out, KERNELS=str(archive), PYTHON=python, BUDGET="9", **settings)
+            assert (own / "1.0/kernel").read_text() == "compiled"
+            assert set((tmp_path / "seen").read_text().split()) == {str(own)}
 
 
 # Packages without a network
