@@ -59,6 +59,7 @@ class WarpWorlds:
 
     Attributes:
         engine: that has them.
+        is_captured: whether a whole control step is one CUDA graph; else the physics is a graph.
 
     Raises:
         EngineUnavailable: there is no such device, or too little memory on it.
@@ -75,6 +76,7 @@ class WarpWorlds:
         }
         first = torch.as_tensor(batch.model.eq_active0, device=self.arrays["qpos"].device)
         self.arrays["eq_active"][:] = first.bool()
+        self.is_captured = False
         # a step of the physics, where it is a graph alone
         self._recorded: Callable[[], None] | None = None
         self._captured: Any = None  # Warp's part of the graph of a control step: it holds kernels
@@ -177,4 +179,5 @@ class WarpWorlds:
         except RuntimeError as error:
             raise _CaptureFailed(capture_problem(error)) from error
         self._captured = capture.graph
+        self.is_captured = True
         return graph.replay
