@@ -3,7 +3,8 @@
 #
 #     WHEELS=FOLDER KERNELS=kernels.tar.xz bash benchmarks/gpu.sh OUT
 #
-# In this order: parity of all rows with the engine cpu; speed with 4,096 and 16,384 worlds beside
+# In this order: parity of the rows with the engine cpu, by the vector environment and by the control
+# step on the device; speed with 4,096 and 16,384 worlds beside
 # physics alone; trainings of `first`, `drawn-256` and `composed-128`, each with its success in
 # rows that it has not seen; `first` and `mt16` by policies that see, with success under other
 # colours and cameras. What a training is worth in its own rows is in its log. Every
@@ -23,7 +24,7 @@
 #
 # They are where Warp keeps them: in WARP_CACHE_PATH, else in $XDG_CACHE_HOME/warp or ~/.cache/warp.
 #
-# Environment, beside these: BUDGET (seconds in all, 540), PYTHON (python3), SITE (where the wheels
+# Environment, beside these: BUDGET (seconds in all, 360), PYTHON (python3), SITE (where the wheels
 # are installed), TARGET (the Python of the machine, 3.12), PART (of the wheels, at most, 54M).
 # UNCAP_WARP_DEVICE=cpu rehearses all of it without a GPU, with few ROWS (of parity), SIZES and
 # STEPS (of speed), WORLDS (of trainings), and few worlds that are SEEING, with few STARTS each.
@@ -166,10 +167,10 @@ left() {  # seconds of the present step, at least one
     echo $((seconds > 1 ? seconds : 1))
 }
 
-parity() {
+parity() {  # NAME [--worlds]: in batches of 13 rows, each of which is kept when it is done
     local -a chosen=(${ROWS:+--rows $ROWS})
-    limited "$limit" "$python" "$root/benchmarks/warp_parity.py" --together 26 \
-        "${chosen[@]}" --out "$out/parity.json"
+    limited "$limit" "$python" "$root/benchmarks/warp_parity.py" --together 13 \
+        "${chosen[@]}" "${@:2}" --out "$out/$1.json"
 }
 
 speed() {
@@ -263,14 +264,15 @@ main() {
         step install 2 install || fail "the wheels are not installed: $(said install)"
     fi
     step machine "$weights" check || fail "nothing was measured: $(said machine)"
-    weights=124
-    step parity 14 parity
-    step speed 24 speed
-    step first 14 train first ppo mlp 256 128
-    step drawn-256 24 train drawn-256 dagger film 384 16
-    step composed-128 22 train composed-128 dagger attention 384 16
-    step pictures-first 14 pictures first
-    step pictures-mt16 12 pictures mt16
+    weights=345  # what is left of the seconds by default
+    step parity 45 parity parity
+    step worlds 40 parity worlds --worlds
+    step speed 75 speed
+    step first 45 train first ppo mlp 256 128
+    step drawn-256 50 train drawn-256 dagger film 384 16
+    step composed-128 45 train composed-128 dagger attention 384 16
+    step pictures-first 25 pictures first
+    step pictures-mt16 20 pictures mt16
     note "in all" "$SECONDS of $budget s"
     rm -f "$out/runs/.now"
 }
@@ -288,7 +290,7 @@ case ${1:-} in
         ;;
     *)
         out=$1
-        budget=${BUDGET:-540}
+        budget=${BUDGET:-360}
         main
         ;;
 esac

@@ -214,6 +214,7 @@ def test_the_script_is_one(tmp_path):
 # What is played in place of Python: nothing is simulated
 STUB = """#!/bin/sh
 case "$*" in
+    *warp_parity.py*--together\ 13\ --worlds*/worlds.json) echo "13 rows, 0 that do not agree";;
     *warp_parity.py*) echo "Module mujoco_warp"; echo "2 rows, 1 that do not agree: jar"; exit 1;;
     *mt24*) echo "iteration limit reached"; echo "mt24 4096"; echo kept > {kept}; exec sleep 60;;
     *--task-set\ drawn*) mkdir -p {runs}/drawn-256; echo $* > {runs}/drawn-256/config.json;;
@@ -241,12 +242,13 @@ def test_a_step_that_fails_or_takes_too_long_does_not_end_the_others(tmp_path):
     assert done.returncode == 0
     lines = (out / "summary.txt").read_text().splitlines()
     assert [line.split()[0] for line in lines] == [
-        *("machine", "parity", "speed", "first", "drawn-256", "composed-128"),
+        *("machine", "parity", "worlds", "speed", "first", "drawn-256", "composed-128"),
         *("pictures-first", "pictures-mt16", "in"),
     ]
     assert lines[1].endswith("failed (1): 2 rows, 1 that do not agree: jar")
-    assert "stopped after its 2 s; mt24 4096" in lines[2] or "its 1 s" in lines[2]
-    assert lines[6].endswith("fine") and lines[7].endswith("fine")
+    assert lines[2].endswith("s  13 rows, 0 that do not agree")
+    assert "stopped after its 2 s; mt24 4096" in lines[3] or "its 1 s" in lines[3]
+    assert lines[7].endswith("fine") and lines[8].endswith("fine")
     # what is held out is measured, on the device that was asked for
     measured = (out / "drawn-256.log").read_text()
     assert measured.startswith("cuda:1 ") and " --tasks one two --episodes 5 " in measured
@@ -273,7 +275,7 @@ def test_a_signal_ends_it_and_what_it_has_started(tmp_path):
     process.terminate()
     assert process.wait(10) == 130
     lines = (out / "summary.txt").read_text().splitlines()
-    assert [line.split()[0] for line in lines] == ["machine", "parity", "stopped"]
+    assert [line.split()[0] for line in lines] == ["machine", "parity", "worlds", "stopped"]
     while time.monotonic() < deadline:
         try:
             os.kill(sleeping, 0)
