@@ -15,6 +15,7 @@ import copy
 import functools
 import os
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -48,6 +49,7 @@ LEAST_CONTACTS = 256  # of all worlds together
 CONSTRAINTS = 80  # of each world
 QUIET_SECONDS = 10.0  # that a call may take before it is said why, until the first step is made
 COMPILING = "compiling MuJoCo Warp's kernels: minutes the first time, seconds from then on\n"
+_NO_DRIVER = "Could not find or load the NVIDIA CUDA driver"  # so says Warp
 _STATE = {  # by name, in the order of `mjSTATE_INTEGRATION`
     "time": mujoco.mjtState.mjSTATE_TIME,
     "qpos": mujoco.mjtState.mjSTATE_QPOS,
@@ -413,7 +415,8 @@ def recorded(compute: Callable[[], None], chosen: Any) -> Callable[[], None]:
             stacklevel=3,
         )
         return compute
-    return functools.partial(warp.capture_launch, capture.graph)
+    graph: Any = capture.graph  # there is one, now
+    return functools.partial(warp.capture_launch, graph)
 
 
 def capture_problem(error: RuntimeError) -> str:
@@ -438,10 +441,7 @@ def device() -> Any:
     Raises:
         EngineUnavailable: there is no such device.
     """
-    level = warp.config.log_level
-    warp.config.log_level = warp.LOG_ERROR  # a driver that is missing is said below
-    warp.init()
-    warp.config.log_level = max(level, warp.LOG_WARNING)  # not a line for every module
+    _start()
     asked = os.environ.get(DEVICE, "")
     there = {str(device): device for device in warp.get_devices()}
     if warp.is_cuda_available():
@@ -453,6 +453,36 @@ def device() -> Any:
             )
         return there[asked]
     return warp.get_preferred_device()
+
+
+@functools.cache
+def _start() -> None:
+    """Start Warp, quietly: a driver that is missing is said where one is needed."""
+    level = warp.config.log_level
+    warp.config.log_level = warp.LOG_ERROR
+    with _without(_NO_DRIVER):
+        warp.init()
+    warp.config.log_level = max(level, warp.LOG_WARNING)  # not a line for every module
+
+
+@contextlib.contextmanager
+def _without(words: str) -> Iterator[None]:
+    """Leave out the lines with some words that compiled code writes to the standard error."""
+    with tempfile.TemporaryFile() as written:
+        try:
+            before = os.dup(2)
+        except OSError:  # it is closed
+            yield
+            return
+        try:
+            os.dup2(written.fileno(), 2)
+            yield
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+            written.seek(0)
+            lines = written.read().decode(errors="replace").splitlines(keepends=True)
+            sys.stderr.write("".join(line for line in lines if words not in line))
 
 
 def _warn_of_the_processor(chosen: Any) -> None:

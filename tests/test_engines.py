@@ -96,6 +96,17 @@ def test_so_it_is_by_a_command(without_warp, monkeypatch):
     assert end.value.code == 'error: the engine warp needs MuJoCo Warp: pip install "uncap[warp]"'
 
 
+def test_commands_warn_users_in_one_line():
+    code = (
+        "import warnings; from uncap.evaluation.program import warn_in_lines; warn_in_lines(); "
+        "warnings.warn('no GPU:\\nslower'); warnings.warn('of a program', RuntimeWarning)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    first, second, *_ = done.stderr.splitlines()
+    assert first == "warning: no GPU: slower"
+    assert second.endswith("RuntimeWarning: of a program")
+
+
 def test_the_cpu_engine_imports_no_other():
     code = (
         "import sys; from uncap.envs import ClosureVectorEnv; ClosureVectorEnv('jar'); "

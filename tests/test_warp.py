@@ -7,6 +7,7 @@ import csv
 import functools
 import json
 import multiprocessing
+import os
 import pickle
 import types
 
@@ -329,6 +330,27 @@ def test_worlds_without_room_for_their_contacts_are_counted(monkeypatch):
     assert len(said) == 1
 
 
+def test_a_driver_that_is_missing_is_said_by_uncap_alone(capfd):
+    from uncap.envs import engine_warp
+
+    with engine_warp._without(engine_warp._NO_DRIVER):
+        os.write(2, b"Warp CUDA warning: Could not find or load the NVIDIA CUDA driver.\n")
+        os.write(2, b"another line\n")
+    os.write(2, b"later\n")
+    assert sorted(capfd.readouterr().err.splitlines()) == ["another line", "later"]
+
+
+@pytest.mark.parametrize(("asked", "warned"), [("", 1), ("cpu", 0)])
+def test_the_processor_in_place_of_a_gpu_is_said(asked, warned, monkeypatch, recwarn):
+    from uncap.envs import engine_warp
+
+    monkeypatch.setenv("UNCAP_WARP_DEVICE", asked)
+    engine_warp._warn_of_the_processor(types.SimpleNamespace(is_cuda=False))
+    assert len(recwarn) == warned
+    for said in recwarn:
+        assert "finds no GPU and runs on the processor" in str(said.message)
+
+
 def test_a_driver_whose_graphs_have_no_loops_is_said_and_works(monkeypatch):
     from uncap.envs import engine_warp
 
@@ -348,6 +370,7 @@ def test_a_driver_whose_graphs_have_no_loops_is_said_and_works(monkeypatch):
     with pytest.warns(UserWarning, match="^the GPU's driver is older than CUDA 12.4.*slower$"):
         env = ClosureVectorEnv("valve", 1, engine="warp")
     env.reset(seed=3)
+    env.batch.sim.model.opt.iterations = 2  # all of them take a while
     env.batch.sim.step(1)
     assert not env.batch.sim.model.opt.graph_conditional
 
