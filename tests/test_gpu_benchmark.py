@@ -13,6 +13,7 @@ import zipfile
 
 import pytest
 import torch
+from PIL import Image
 
 pytest.importorskip("mujoco_warp")
 
@@ -29,7 +30,7 @@ ROBOT = 9  # its joints; a lid that nobody has touched is put back after the phy
 
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(ROOT / "benchmarks")
-    gpu_speed = importlib.import_module("gpu_speed")
+    gpu_speed, gpu_scaling = map(importlib.import_module, ("gpu_speed", "gpu_scaling"))
 
 
 pytestmark = pytest.mark.usefixtures("warp_on_the_cpu")
@@ -66,6 +67,78 @@ def test_the_command_gives_a_table_and_a_file(tmp_path, monkeypatch, capsys):
         assert line.split()[3] == speed and f"{share['median']:.3f}" in line
     assert found["kernels"]["actions"] == "random"  # below 2 is every share
     assert found["kernels"]["longest"][0]["milliseconds"] > 0
+    row = gpu_scaling.table(*gpu_scaling.lines_of([out])).splitlines()[-1]
+    speed = f"{found['ppo']['steps_per_second']['median']:,.0f}"
+    assert row.startswith("| `jar,valve:` | 4 |") and f" {speed} |" in row
+
+
+# The scaling table, of made-up speeds
+
+
+def speed(steps, share, **overflows):
+    """What a player's speed is kept as."""
+    shares = gpu_speed.spread([share - 0.01, share, share + 0.01])
+    raw = gpu_speed.spread([steps / share] * 3)
+    of_steps = gpu_speed.spread([steps - 10, steps, steps + 10])
+    names = ("steps_per_second", "raw_steps_per_second", "share", "overflows")
+    return dict(zip(names, (of_steps, raw, shares, overflows), strict=True))
+
+
+def speeds(path, *lines, gpu="a GPU"):
+    """A file that `gpu_speed.py` writes."""
+    gpu_speed.write({"machine": {"gpu": gpu}, "options": {}, "lines": list(lines)}, path)
+    return path
+
+
+def line_of(task_set, worlds, **players):
+    memory = {"torch": 1.0, "warp": 2.0, "all": 4.25}
+    return {"task_set": task_set, "worlds": worlds, "memory": memory, **players}
+
+
+def scale(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["gpu_scaling.py", *map(str, words)])
+    gpu_scaling.main()
+
+
+def test_speeds_of_all_files_make_a_table_and_a_picture(tmp_path, monkeypatch, capsys):
+    wide = line_of("mt24", 16384, random=speed(440e3, 0.88, NEFC=2))
+    players = {"random": speed(190e3, 0.95), "policy": speed(180e3, 0.9), "ppo": speed(150e3, 0.75)}
+    first = speeds(tmp_path / "first.json", wide, line_of("mt24", 4096, **players))
+    second = speeds(tmp_path / "second.json", line_of("composed-64", 64, random=speed(4e3, 0.5)))
+    out = tmp_path / "deeper/scaling.md"
+    scale(monkeypatch, first, second, "--out", out)
+    heading, _, head, rule, *rows = out.read_text().splitlines()
+    assert heading == "Measured on gpu a GPU."
+    assert {line.count("|") for line in (head, rule, *rows)} == {12}
+    assert rows == [
+        "| `mt24` | 4,096 | 200,000 | 190,000 | 0.95 (0.94 to 0.96) | 180,000 | "
+        "0.90 (0.89 to 0.91) | 150,000 | 0.75 (0.74 to 0.76) | 4.2 | none |",
+        "| `mt24` | 16,384 | 500,000 | 440,000 | 0.88 (0.87 to 0.89) | - | - | - | - | 4.2 | "
+        "NEFC 2 |",
+        "| `composed-64` | 64 | 8,000 | 4,000 | 0.50 (0.49 to 0.51) | - | - | - | - | 4.2 | none |",
+    ]
+    assert rows[0] in capsys.readouterr().out
+    assert Image.open(out.with_suffix(".png")).size == (1300, 546)
+
+
+def test_what_makes_no_table_is_said_in_a_line(tmp_path, monkeypatch):
+    one = speeds(tmp_path / "one.json", line_of("mt24", 64, random=speed(4e3, 0.5)))
+    other = speeds(tmp_path / "other.json", gpu="another")
+    empty, halved, damaged = (tmp_path / f"{name}.json" for name in ("empty", "half", "damaged"))
+    speeds(empty)
+    damaged.write_text("{")
+    speeds(halved, line_of("mt24", 64, random={}))
+    for files, said in (
+        ([one, other], f"{other} is of another machine than {one}"),
+        ([empty], "nothing was measured in"),
+        ([damaged], "is not JSON"),
+        ([halved], "a line of these files has no 'raw_steps_per_second'"),
+        ([tmp_path / "none.json"], "none.json"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            scale(monkeypatch, *files, "--out", tmp_path / "table.md")
+        assert end.value.code.startswith("error: ") and said in end.value.code
+        assert "\n" not in end.value.code
 
 
 @pytest.mark.parametrize(
