@@ -3,14 +3,13 @@
 #
 #     WHEELS=FOLDER KERNELS=kernels.tar.xz bash benchmarks/gpu.sh OUT
 #
-# In this order: parity of the rows with the engine cpu, by the vector environment and by the control
-# step on the device; speed with 4,096 and 16,384 worlds beside
-# physics alone; trainings of `first`, `drawn-256` and `composed-128`, each with its success in
-# rows that it has not seen; `first` and `mt16` by policies that see, with success under other
-# colours and cameras. What a training is worth in its own rows is in its log. Every
-# step writes OUT/NAME.log, and OUT/NAME.json where it has figures. Each may take its share of the
-# time that is left; one that fails or is stopped does not end the others. OUT/summary.txt has a
-# line for each.
+# In this order: parity of the rows with the engine cpu, by the vector environment and by the
+# control step on the device; speed with 4,096 and 16,384 worlds beside physics alone; trainings of
+# `first`, `drawn-256` and `composed-128`, each with its success in rows that it has not seen, on
+# the device (OUT/NAME-device.json, its own rows, too) and on the CPU; `first` and `mt16` by policies
+# that see, with success under other colours and cameras. Every step writes OUT/NAME.log, and
+# OUT/NAME.json where it has figures. Each may take its share of the time that is left; one that
+# fails or is stopped does not end the others. OUT/summary.txt has a line for each.
 #
 # WHEELS has the packages that the machine lacks. Beforehand, with a network and Uncap installed:
 #
@@ -193,6 +192,7 @@ train() {  # TASK_SET ALGORITHM BODY WIDTH STARTS: start and learning, then what
         --starts "${STARTS:-$5}" --minutes-in-all "$(awk "BEGIN { print $limit / 110 }")" \
         --no-state --out "$run"
     status=$?
+    cp "$run/device.json" "$out/$1-device.json" 2>/dev/null
     [ -f "$run/config.json" ] || return "$status"
     limited "$(left)" "$python" "$root/train.py" evaluate "$run" --tasks $(unseen "$run") \
         --episodes 5 --out "$scores" && cp "$scores/results.json" "$out/$1.json"

@@ -290,7 +290,8 @@ case "$*" in
     *warp_parity.py*--together\ 13\ --worlds*/worlds.json) echo "13 rows, 0 that do not agree";;
     *warp_parity.py*) echo "Module mujoco_warp"; echo "2 rows, 1 that do not agree: jar"; exit 1;;
     *mt24*) echo "iteration limit reached"; echo "mt24 4096"; echo kept > {kept}; exec sleep 60;;
-    *--task-set\ drawn*) mkdir -p {runs}/drawn-256; echo $* > {runs}/drawn-256/config.json;;
+    *--task-set\ drawn*) mkdir -p {runs}/drawn-256; echo $* > {runs}/drawn-256/config.json
+        echo kept > {runs}/drawn-256/device.json;;
     *"held_out"*) echo one two;;
     *evaluate*drawn*) echo "$UNCAP_WARP_DEVICE $*";;
     *) echo fine;;
@@ -325,6 +326,7 @@ def test_a_step_that_fails_or_takes_too_long_does_not_end_the_others(tmp_path):
     # what is held out is measured, on the device that was asked for
     measured = (out / "drawn-256.log").read_text()
     assert measured.startswith("cuda:1 ") and " --tasks one two --episodes 5 " in measured
+    assert (out / "drawn-256-device.json").read_text() == "kept\n"
     assert " --device" not in (out / "runs/drawn-256/config.json").read_text()
     assert (out / "parity.log").read_text() == "2 rows, 1 that do not agree: jar\n"
     assert (out / "speed.log").read_text() == "mt24 4096\n"
