@@ -85,6 +85,27 @@ def test_worlds_without_room_for_their_contacts_are_said(monkeypatch):
     assert worlds.engine.overflows > 0
 
 
+def test_worlds_whose_physics_cannot_be_recorded_are_stepped_and_that_is_said(monkeypatch):
+    monkeypatch.setenv("UNCAP_WARP_DEVICE", "cpu")
+    batch = ClosureBatch(("valve",), 1, threads=1)
+    states = []
+    for works in (True, False):
+        worlds = WarpWorlds(batch, 1)
+        closures = DeviceClosures(batch, worlds, starts=1)
+        said = contextlib.nullcontext()
+        if not works:
+
+            def capturing(**_):
+                raise RuntimeError("CUDA graph capture failed")
+
+            monkeypatch.setattr(engine_warp.warp, "ScopedCapture", capturing)
+            said = pytest.warns(UserWarning, match="no graph of the physics: CUDA graph capture")
+        with said:
+            closures.step(torch.zeros(1, 5))
+        states.append(worlds.arrays["qpos"].clone())
+    assert torch.equal(*states) and not worlds.is_captured
+
+
 # What is done with CUDA, in its place something that notes it
 
 
