@@ -3,13 +3,13 @@
 #
 #     WHEELS=FOLDER KERNELS=kernels.tar.xz bash benchmarks/gpu.sh OUT
 #
-# In this order: parity of all rows with the engine cpu; speed with 4,096 and 16,384 worlds beside
-# physics alone; trainings of `first`, `drawn-256` and `composed-128`, each with its success in
-# rows that it has not seen; `first` and `mt16` by policies that see, with success under other
-# colours and cameras. What a training is worth in its own rows is in its log. Every
-# step writes OUT/NAME.log, and OUT/NAME.json where it has figures. Each may take its share of the
-# time that is left; one that fails or is stopped does not end the others. OUT/summary.txt has a
-# line for each.
+# In this order: parity of the rows with the engine cpu, by the vector environment and by the
+# control step on the device; speed with 4,096 and 16,384 worlds beside physics alone; trainings of
+# `first`, `drawn-256` and `composed-128`, each with its success in rows that it has not seen, on
+# the device (OUT/NAME-device.json, its own rows, too) and on the CPU; `first` and `mt16` by policies
+# that see, with success under other colours and cameras. Every step writes OUT/NAME.log, and
+# OUT/NAME.json where it has figures. Each may take its share of the time that is left; one that
+# fails or is stopped does not end the others. OUT/summary.txt has a line for each.
 #
 # WHEELS has the packages that the machine lacks. Beforehand, with a network and Uncap installed:
 #
@@ -21,7 +21,9 @@
 #
 #     bash benchmarks/gpu.sh kernels kernels.tar.xz
 #
-# Environment, beside these: BUDGET (seconds in all, 540), PYTHON (python3), SITE (where the wheels
+# They are where Warp keeps them: in WARP_CACHE_PATH, else in $XDG_CACHE_HOME/warp or ~/.cache/warp.
+#
+# Environment, beside these: BUDGET (seconds in all, 360), PYTHON (python3), SITE (where the wheels
 # are installed), TARGET (the Python of the machine, 3.12), PART (of the wheels, at most, 54M).
 # UNCAP_WARP_DEVICE=cpu rehearses all of it without a GPU, with few ROWS (of parity), SIZES and
 # STEPS (of speed), WORLDS (of trainings), and few worlds that are SEEING, with few STARTS each.
@@ -29,6 +31,7 @@ set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=${PYTHON:-python3}
 caches=${XDG_CACHE_HOME:-$HOME/.cache}
+kernels=${WARP_CACHE_PATH:-$caches/warp}  # where Warp keeps them, by version
 
 fail() {
     echo "gpu.sh: $*" >&2
@@ -163,10 +166,10 @@ left() {  # seconds of the present step, at least one
     echo $((seconds > 1 ? seconds : 1))
 }
 
-parity() {
+parity() {  # NAME [--worlds]: in batches of 13 rows, each of which is kept when it is done
     local -a chosen=(${ROWS:+--rows $ROWS})
-    limited "$limit" "$python" "$root/benchmarks/warp_parity.py" --together 26 \
-        "${chosen[@]}" --out "$out/parity.json"
+    limited "$limit" "$python" "$root/benchmarks/warp_parity.py" --together 13 \
+        "${chosen[@]}" "${@:2}" --out "$out/$1.json"
 }
 
 speed() {
@@ -189,6 +192,7 @@ train() {  # TASK_SET ALGORITHM BODY WIDTH STARTS: start and learning, then what
         --starts "${STARTS:-$5}" --minutes-in-all "$(awk "BEGIN { print $limit / 110 }")" \
         --no-state --out "$run"
     status=$?
+    cp "$run/device.json" "$out/$1-device.json" 2>/dev/null
     [ -f "$run/config.json" ] || return "$status"
     limited "$(left)" "$python" "$root/train.py" evaluate "$run" --tasks $(unseen "$run") \
         --episodes 5 --out "$scores" && cp "$scores/results.json" "$out/$1.json"
@@ -249,8 +253,10 @@ main() {
     export PYTHONUNBUFFERED=1
     export UNCAP_WARP_DEVICE=${UNCAP_WARP_DEVICE:-cuda}  # rather an error than the processor
     trap stop INT TERM
+    export WARP_CACHE_PATH=$kernels
     if [ -n "${KERNELS:-}" ]; then
-        mkdir -p "$caches" && tar xf "$KERNELS" -C "$caches" || fail "cannot unpack $KERNELS"
+        mkdir -p "$kernels" && tar xf "$KERNELS" -C "$kernels" --strip-components 1 ||
+            fail "cannot unpack $KERNELS into $kernels"
     fi
     # weights of the steps to come: what one does not use is left to the others
     weights=5
@@ -258,14 +264,15 @@ main() {
         step install 2 install || fail "the wheels are not installed: $(said install)"
     fi
     step machine "$weights" check || fail "nothing was measured: $(said machine)"
-    weights=124
-    step parity 14 parity
-    step speed 24 speed
-    step first 14 train first ppo mlp 256 128
-    step drawn-256 24 train drawn-256 dagger film 384 16
-    step composed-128 22 train composed-128 dagger attention 384 16
-    step pictures-first 14 pictures first
-    step pictures-mt16 12 pictures mt16
+    weights=345  # what is left of the seconds by default
+    step parity 45 parity parity
+    step worlds 40 parity worlds --worlds
+    step speed 75 speed
+    step first 45 train first ppo mlp 256 128
+    step drawn-256 50 train drawn-256 dagger film 384 16
+    step composed-128 45 train composed-128 dagger attention 384 16
+    step pictures-first 25 pictures first
+    step pictures-mt16 20 pictures mt16
     note "in all" "$SECONDS of $budget s"
     rm -f "$out/runs/.now"
 }
@@ -277,10 +284,13 @@ usage() {
 case ${1:-} in
     "" | -h | --help) usage ;;
     pack) pack "${2:?the folder for the wheels}" "${3:-/dev/null}" ;;
-    kernels) tar cJf "${2:?the archive to write}" -C "$caches" warp ;;
+    kernels)
+        [ -d "$kernels" ] || fail "there are no kernels in $kernels: nothing has run yet"
+        tar cJf "${2:?the archive to write}" -C "$kernels" --transform 's,^\.,warp,' .
+        ;;
     *)
         out=$1
-        budget=${BUDGET:-540}
+        budget=${BUDGET:-360}
         main
         ;;
 esac

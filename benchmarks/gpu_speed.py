@@ -17,8 +17,9 @@ A line per task set and number of worlds:
 
 Physics is timed where it runs: by CUDA events on a GPU, so that the copies in between do not count.
 Where a share is below `--least`, the kernels that take the time of a control step are listed.
-`--out` is written after every line. `UNCAP_WARP_DEVICE=cpu` runs it without a GPU, slowly, and
-without the graphs that both sides are on a GPU.
+`--out` is written after every line; `gpu_scaling.py` makes a table and a picture of it.
+`UNCAP_WARP_DEVICE=cpu` runs it without a GPU, slowly: a graph there holds a step of the physics,
+not the whole control step.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ import argparse
 import dataclasses
 import gc
 import itertools
-import json
 import math
 import os
 import pathlib
@@ -54,6 +54,7 @@ from uncap.agents.config import LearnerConfig, NetworkConfig  # noqa: E402
 from uncap.agents.device.config import WideConfig  # noqa: E402
 from uncap.agents.device.ppo import DevicePPO  # noqa: E402
 from uncap.agents.device.worlds import Worlds, moved  # noqa: E402
+from uncap.agents.files import write_json  # noqa: E402
 from uncap.agents.learner import Learner  # noqa: E402
 from uncap.agents.networks import TaskNetwork  # noqa: E402
 from uncap.envs import named_set  # noqa: E402
@@ -191,7 +192,7 @@ def measure(
 def write(report: dict, path: pathlib.Path) -> None:
     """Keep what was found so far."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=1))
+    write_json(path, report)
 
 
 class Player:

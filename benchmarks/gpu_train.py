@@ -2,15 +2,16 @@
 
     python benchmarks/gpu_train.py --algorithm dagger --minutes 3 --out runs/gpu
     python benchmarks/gpu_train.py --resume runs/gpu
+    python benchmarks/gpu_train.py --measure runs/gpu
     python train.py evaluate runs/gpu --task-set first
 
 The physics is MuJoCo Warp's; rollouts and updates stay on its device, see `agents/device/`. The
 minutes are those of learning: before them, starts are drawn and kernels are compiled. A line says
 how far it is: seconds, environment steps, steps/s since the line before, and success in the
 training's episodes, in which PPO explores. At the end the policy is saved, and measured on
-variants that were not trained: on the CPU, as trainings validate, and on the device, in a whole
-episode of every world. Ctrl-C saves the training, as `--save-every` does, and `--resume` goes on
-with it.
+variants that were not trained: on the device, the rows that the task set holds out, then its own
+(`OUT/device.json`), and on the CPU, as trainings validate. Ctrl-C saves the training, as
+`--save-every` does, and `--resume` goes on with it. `--measure` measures a run on the device again.
 
     python benchmarks/gpu_train.py --pictures --task-set first --num-envs 1024 --starts 256 \
         --minutes 10 --out runs/seen
@@ -27,6 +28,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import gc
 import os
 import pathlib
 import shlex
@@ -52,10 +54,12 @@ from uncap.agents.learner import Learner  # noqa: E402
 from uncap.agents.policy import Acting  # noqa: E402
 from uncap.agents.settings import check  # noqa: E402
 from uncap.envs.closures import named_set  # noqa: E402
+from uncap.envs.conditioning import UNSEEN  # noqa: E402
 from uncap.envs.device.fusing import check_compiler  # noqa: E402
 from uncap.envs.device.turns import check_worlds  # noqa: E402
 from uncap.evaluation import experiment, runs  # noqa: E402
 from uncap.evaluation.config import JobConfig  # noqa: E402
+from uncap.evaluation.experiment import run_policy  # noqa: E402
 from uncap.evaluation.interrupt import INTERRUPTED, Interrupt  # noqa: E402
 from uncap.evaluation.metrics import Logged, Metrics  # noqa: E402
 from uncap.evaluation.protocol import evaluate, spread, summary  # noqa: E402
@@ -79,6 +83,7 @@ CHANGEABLE = (
     "--device",
     "--compiler",
 )
+MEASURING = ("--device", "--num-envs", "--starts", "--episodes")  # of a run that has ended
 TEACHING = ("rollout", "updates", "minibatch", "learning_rate", "lead")  # DAgger's, as flags
 HELP = {  # of DAgger's flags
     "rollout": "control steps of a round, in which all worlds act",
@@ -170,6 +175,12 @@ def parser_of(words: Sequence[str]) -> argparse.ArgumentParser:
         help="go on with a run folder that was stopped, by its own flags; it goes with "
         f"{', '.join(CHANGEABLE)}",
     )
+    parser.add_argument(
+        "--measure",
+        type=pathlib.Path,
+        help="measure the policy of a run folder on the device, in place of training; it goes with "
+        f"{', '.join(MEASURING)}",
+    )
     return parser
 
 
@@ -177,6 +188,8 @@ def parsed() -> argparse.Namespace:
     """The flags; of a training that goes on, its own, and what is changed in them."""
     parser = parser_of(sys.argv[1:])
     options = parser.parse_args()
+    if options.measure:
+        return ended(parser, options.measure)
     refuse_without_effect(parser, options)
     if options.resume:
         options = resumed(parser, options.resume)
@@ -210,21 +223,47 @@ def refuse_without_effect(parser: argparse.ArgumentParser, options: argparse.Nam
 
 def resumed(parser: argparse.ArgumentParser, run: pathlib.Path) -> argparse.Namespace:
     """The flags of a run that was stopped, with those of the command line."""
-    given = sys.argv[1:]
-    if wrong := sorted(typed() - {"--resume", *CHANGEABLE}):
-        parser.error(f"--resume goes with {', '.join(CHANGEABLE)}, not with {', '.join(wrong)}")
-    try:
-        words = shlex.split(str(runs.open_run(run).get("command")))
-    except ValueError as error:
-        parser.error(str(error))
-    if words[1:2] != [SCRIPT]:
-        parser.error(f"{run} was not trained by {SCRIPT}: python train.py --resume {run}")
+    options = flags_of(parser, run, "--resume", CHANGEABLE, f"python train.py --resume {run}")
     if "train" in runs.read_results(run):
         saved.forget(run)  # it was killed before it did
         parser.error(f"{run} cannot go on: its training has ended")
     if not saved.exists(run):
         parser.error(f"{run} cannot go on: nothing was saved in it")
-    options = parser_of(words).parse_args([*words[2:], *given])
+    return options
+
+
+def ended(parser: argparse.ArgumentParser, run: pathlib.Path) -> argparse.Namespace:
+    """The flags of a run that is measured, with those of the command line."""
+    options = flags_of(parser, run, "--measure", MEASURING, f"python train.py evaluate {run}")
+    refuse_without_effect(parser, options)
+    return options
+
+
+def flags_of(
+    parser: argparse.ArgumentParser,
+    run: pathlib.Path,
+    flag: str,
+    beside: tuple[str, ...],
+    others: str,
+) -> argparse.Namespace:
+    """The flags that a run was made with, with those of the command line.
+
+    Args:
+        parser: ends with one line where they cannot be.
+        run: its folder.
+        flag: that names it.
+        beside: what may stand beside that flag.
+        others: the command for runs that were made otherwise.
+    """
+    if wrong := sorted(typed() - {flag, *beside}):
+        parser.error(f"{flag} goes with {', '.join(beside)}, not with {', '.join(wrong)}")
+    try:
+        words = shlex.split(str(runs.open_run(run).get("command")))
+    except ValueError as error:
+        parser.error(str(error))
+    if words[1:2] != [SCRIPT]:
+        parser.error(f"{run} was not trained by {SCRIPT}: {others}")
+    options = parser_of(words).parse_args([*words[2:], *sys.argv[1:]])
     options.out = run
     return options
 
@@ -420,18 +459,68 @@ def learned(options: argparse.Namespace, learner: Learner, worlds: Worlds) -> di
     }
 
 
-def evaluate_on_device(options: argparse.Namespace, learner: Learner) -> None:
-    """Print success in a whole episode of as many worlds, of variants that were not trained."""
-    starts = min(options.starts, max(1, options.num_envs // len(learner.tasks)))  # one a world
-    worlds = on_warp(learner, options.num_envs, starts, seed=VALIDATION_SEED, variants="validation")
-    began = time.perf_counter()
+class Measured(NamedTuple):
+    """Success on the device, each episode from a start of its own, of variants not trained."""
+
+    episodes: int
+    success: float
+    low: float  # of the 95 % interval
+    high: float
+    per_task: dict[str, float]
+
+
+def measured(
+    learner: Learner, rows: tuple[str, ...], episodes: int, disturb: dict[str, int] | None = None
+) -> Measured:
+    """What a policy is worth in rows, which it may not have seen.
+
+    Args:
+        learner: whose policy it is.
+        rows: that are opened.
+        episodes: of each.
+        disturb: strengths by factor.
+    """
+    number = episodes * len(rows)
+    worlds = on_warp(
+        learner,
+        number,
+        episodes,
+        rows=rows,
+        seed=VALIDATION_SEED,
+        variants="validation",
+        disturb=disturb,
+    )
     with moved(learner.policy, worlds.device):
         rates = worlds.measure(learner.policy.act)
-    seconds = time.perf_counter() - began
-    print(
-        f"on the device, {len(worlds):,} episodes in {seconds:.1f} s: "
-        f"{phrase(learner.tasks, rates)}"
-    )
+    opened = round(float(rates.sum()) * episodes)
+    named = dict(zip(rows, rates.tolist(), strict=True))
+    return Measured(number, opened / number, *wilson(opened, number), named)
+
+
+def unseen_rows(options: argparse.Namespace) -> tuple[str, ...]:
+    """Rows that the task set holds out; none where the policy cannot be told of them."""
+    return named_set(options.task_set).held_out if options.conditioning in UNSEEN else ()
+
+
+def evaluate_on_device(options: argparse.Namespace, learner: Learner) -> None:
+    """Measure held-out rows, then those that were trained; printed, and in OUT/device.json."""
+    found: dict[str, Any] = {}
+    for name, rows in {"held out": unseen_rows(options), "trained": learner.tasks}.items():
+        if not rows:
+            continue
+        began = time.perf_counter()
+        episodes = max(1, min(options.starts, options.num_envs // len(rows)))  # one a world
+        one = measured(learner, rows, episodes)
+        worst = min(one.per_task, key=one.per_task.__getitem__)
+        print(
+            f"on the device, {name}: success {one.success:.3f} [{one.low:.3f}, {one.high:.3f}], "
+            f"worst {worst} {one.per_task[worst]:.2f}, {one.episodes:,} episodes in "
+            f"{time.perf_counter() - began:.0f} s",
+            flush=True,
+        )
+        found[name] = one._asdict()
+        runs.write_json(options.out / "device.json", found)
+        gc.collect()  # what refers to itself keeps its worlds
 
 
 def stopped(options: argparse.Namespace, learner: Learner) -> None:
@@ -445,51 +534,23 @@ def stopped(options: argparse.Namespace, learner: Learner) -> None:
     raise SystemExit(INTERRUPTED)
 
 
-class Seen(NamedTuple):
-    """Success on the device, pictures changed at a strength."""
-
-    strength: int
-    episodes: int
-    success: float
-    low: float  # of the 95 % interval
-    high: float
-    per_task: dict[str, float]
-
-
-def seen_at(strength: int, options: argparse.Namespace, learner: Learner) -> Seen:
-    """Success of a policy that sees, each episode from a start of its own."""
-    number = options.episodes * len(learner.tasks)
-    worlds = on_warp(
-        learner,
-        number,
-        options.episodes,
-        seed=VALIDATION_SEED,
-        variants="validation",
-        disturb=looks(strength),
-    )
-    with moved(learner.policy, worlds.device):
-        rates = worlds.measure(learner.policy.act)
-    opened = round(float(rates.sum()) * options.episodes)
-    named = dict(zip(learner.tasks, rates.tolist(), strict=True))
-    return Seen(strength, number, opened / number, *wilson(opened, number), named)
-
-
 def measure_seen(options: argparse.Namespace, learner: Learner) -> float:
     """Measure a policy that sees at every strength, and print it; success as pictures are."""
-    found: list[Seen] = []
+    found: dict[int, Measured] = {}
     for strength in STRENGTHS:
-        seen = seen_at(strength, options, learner)
-        found.append(seen)
+        seen = measured(learner, learner.tasks, options.episodes, looks(strength))
+        found[strength] = seen
         print(
             f"pictures changed at strength {strength}: success {seen.success:.3f} "
             f"[{seen.low:.3f}, {seen.high:.3f}], {seen.episodes} episodes on the device",
             flush=True,
         )
-        kept = {"trained at": options.looks, "seen": [one._asdict() for one in found]}
+        seen_at = [{"strength": own, **one._asdict()} for own, one in found.items()]
+        kept = {"trained at": options.looks, "seen": seen_at}
         runs.write_json(options.out / "pictures.json", kept)
-    rates = ", ".join(f"{seen.success:.3f} at {seen.strength}" for seen in found)
+    rates = ", ".join(f"{seen.success:.3f} at {strength}" for strength, seen in found.items())
     print(f"{options.task_set}: success by how pictures are changed: {rates}", flush=True)
-    return found[0].success
+    return found[0].success  # as they are
 
 
 def keep(
@@ -507,10 +568,21 @@ def measure(options: argparse.Namespace, learner: Learner, trained: dict[str, An
     if options.pictures:
         keep(options, learner, trained, measure_seen(options, learner))
         return
+    evaluate_on_device(options, learner)
     score, episodes = validated(learner, job_of(options).validation_quota)
     print(f"on the CPU, {episodes} episodes: success {score:.3f}", flush=True)
     keep(options, learner, trained, score)
-    evaluate_on_device(options, learner)
+
+
+def measure_again(options: argparse.Namespace) -> None:
+    """Measure the policy of a run that has ended, on the device."""
+    acting, _ = run_policy(options.measure)
+    learner = learner_of(job_of(options), wide_config(options), options.seed)
+    learner.policy.load_state_dict(acting.policy.state_dict())
+    if options.pictures:
+        measure_seen(options, learner)
+    else:
+        evaluate_on_device(options, learner)
 
 
 def prepared(options: argparse.Namespace) -> tuple[Learner, Worlds]:
@@ -555,6 +627,10 @@ def main() -> None:
     options = parsed()
     if options.device:
         os.environ["UNCAP_WARP_DEVICE"] = options.device
+    if options.measure:
+        with in_one_line(ValueError, smaller=SMALLER):
+            measure_again(options)
+        return
     with in_one_line(ValueError, smaller=SMALLER):  # a RunError is one
         learner, worlds = prepared(options)
     with in_one_line(CheckpointError, smaller=SMALLER):

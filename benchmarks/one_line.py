@@ -1,4 +1,4 @@
-"""How the scripts for a GPU refuse: a user's mistake, and what a machine lacks, are one line."""
+"""How the scripts for a GPU refuse and warn: mistakes, and what a machine lacks, in one line."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator
 
 from uncap.envs.engines import EngineUnavailable, within_memory
 from uncap.evaluation.interrupt import INTERRUPTED
+from uncap.evaluation.program import warn_in_lines
+
+warn_in_lines()
 
 
 @contextlib.contextmanager

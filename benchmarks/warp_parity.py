@@ -1,15 +1,26 @@
 """Every row on the engine warp: does it go as on the engine cpu, and does its expert open it?
 
     UNCAP_WARP_DEVICE=cpu python benchmarks/warp_parity.py
+    UNCAP_WARP_DEVICE=cpu python benchmarks/warp_parity.py --worlds
     UNCAP_WARP_DEVICE=cpu python benchmarks/warp_parity.py --audit
 
-A line per row: success of the expert on warp and, with the same actions, on cpu; the median over
-episodes of how far lids are apart (m or rad, the worst joint) in the last control step before
-they come off, and the most; steps where touched, stage or released differ between the engines;
-worlds without room for their contacts (of the whole batch), and simulations put back. Rows are all
-of the table and a sample of the composed ones; `--together 26` has them in two batches, which is
-faster on a GPU. What is done is kept in `--out`: the same command of the same code goes on. Exit
-status 1 if an expert opens less than 95 % and less than on cpu, or the median is above `--most`.
+A line per row: success of the expert on warp and, with the same actions from the same starts, on
+cpu; the median over episodes of how far lids are apart (m or rad, the worst joint) in the last
+control step before they come off, and the most; steps where touched, stage or released differ
+between the engines; worlds without room for their contacts (of the whole batch), and simulations
+put back. Rows are all of the table and a sample of the composed ones; `--together 13` has them in
+four batches, which is faster on a GPU. What is done is kept in `--out`, batch by batch: the same
+command of the same code goes on.
+
+On warp it is the vector environment that plays; with `--worlds` it is `DeviceClosures`, whose whole
+control step is on the device, on CUDA in its graph. Then a line has the median difference of what
+is observed and of rewards, too, and which graph there was.
+
+A row fails, with exit status 1 and the reason, if its expert opens less than 95 % and less than on
+cpu; if lids, what is observed or what is paid are further apart than `--most`, in the median; if a
+simulation is put back on warp and on cpu none; if a world lacked room; if
+in more than a quarter of the episodes latches differ for more than two control steps. Rows that
+open in less than 95 % on both are named, and do not fail.
 
 `--audit` searches the rows for cheats on warp instead, as `train.py audit` does: plans that were
 tried; successes without a finger on the lid, of which there must be none (exit status 1); honest
@@ -25,7 +36,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -36,6 +47,7 @@ from one_line import above_zero, in_one_line  # noqa: E402
 
 from uncap.agents.files import read_json, write_json  # noqa: E402
 from uncap.envs import CLOSURES, ClosureVectorEnv, grammar  # noqa: E402
+from uncap.envs.batch import ClosureBatch  # noqa: E402
 from uncap.envs.composed import row_name  # noqa: E402
 from uncap.envs.experts import expert_action  # noqa: E402
 from uncap.envs.mechanisms import MECHANISMS  # noqa: E402
@@ -44,8 +56,12 @@ from uncap.evaluation.audit import search  # noqa: E402
 
 LEAST_SUCCESS = 0.95
 COMPOSED = 12  # rows, of mechanisms far apart in their list
+MOST_OTHERWISE = (
+    0.25  # share of a row's episodes in which latches may differ: docs/gpu.md, "Parity"
+)
+BRIEFLY = 2  # control steps, in which they may in every episode
 AUDIT_SEED = 7  # as that of `train.py audit`
-Found = dict[str, float]  # of a row
+Found = dict[str, Any]  # numbers of a row, and words
 
 
 class Check(NamedTuple):
@@ -54,14 +70,14 @@ class Check(NamedTuple):
     Attributes:
         measure: gives what is found of rows, by name.
         line: what is printed of a row.
-        is_wrong: whether a row fails.
+        problems: why a row fails, in words; none if it does not.
         together: rows that are measured at once.
         options: names of the options that results depend on.
     """
 
     measure: Callable[[list[str]], dict[str, Found]]
     line: Callable[[str, Found], str]
-    is_wrong: Callable[[Found], bool]
+    problems: Callable[[Found], list[str]]
     together: int
     options: tuple[str, ...]
 
@@ -74,15 +90,19 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", help="instead of all")
     parser.add_argument("--together", type=whole, default=1, help="rows in one batch")
     parser.add_argument("--minutes", type=float, default=60.0, help="after which no row is begun")
-    parser.add_argument("--most", type=float, default=1e-3, help="median difference, m or rad")
-    parser.add_argument("--audit", action="store_true", help="search for cheats on warp instead")
+    parser.add_argument("--most", type=float, default=1e-3, help="median difference")
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--worlds", action="store_true", help="the control step on the device")
+    way.add_argument("--audit", action="store_true", help="search for cheats on warp instead")
     parser.add_argument("--plans", type=whole, default=200, help="of each round of the audit")
     parser.add_argument("--rounds", type=whole, default=10, help="of the audit")
     parser.add_argument(
-        "--out", type=pathlib.Path, help="default: runs/warp_parity.json, or runs/warp_audit.json"
+        "--out",
+        type=pathlib.Path,
+        help="default: runs/warp_parity.json, or warp_worlds.json or warp_audit.json there",
     )
     options = parser.parse_args()
-    name = "warp_audit" if options.audit else "warp_parity"
+    name = "warp_audit" if options.audit else "warp_worlds" if options.worlds else "warp_parity"
     options.out = options.out or pathlib.Path("runs") / f"{name}.json"
     check = audit_of(options) if options.audit else parity_of(options)
     about = made_with(options, check)
@@ -93,9 +113,15 @@ def main() -> None:
         done = kept(options.out, about)
     with in_one_line(smaller=smaller):
         go_through(options, check, done, about)
-    wrong = [name for name, row in done.items() if check.is_wrong(row)]
-    problem = "with a cheat" if options.audit else "that do not agree"
-    print(f"{len(done)} rows, {len(wrong)} {problem}{': ' if wrong else ''}", *wrong)
+    if not options.audit and (hard := hard_rows(done)):
+        print(f"less than {LEAST_SUCCESS:.0%} on both:", ", ".join(hard))
+    wrong = [
+        f"{name} ({', '.join(problems)})"
+        for name, row in done.items()
+        if (problems := check.problems(row))
+    ]
+    what = "with a cheat" if options.audit else "that do not agree"
+    print(f"{len(done)} rows, {len(wrong)} {what}{': ' if wrong else ''}{', '.join(wrong)}")
     sys.exit(1 if wrong else 0)
 
 
@@ -155,18 +181,45 @@ def kept(path: pathlib.Path, about: dict[str, Any]) -> dict[str, Found]:
 
 def parity_of(options: argparse.Namespace) -> Check:
     """The comparison of the engines."""
-
-    def is_wrong(row: Found) -> bool:
-        least = min(LEAST_SUCCESS, row["success_on_cpu"])
-        return row["success"] < least or row["median"] > options.most
-
     return Check(
-        lambda names: compared(names, options.episodes),
+        lambda names: compared(names, options.episodes, options.worlds),
         line,
-        is_wrong,
+        lambda row: disagreements(row, options.most),
         options.together,
-        options=("episodes", "together"),
+        options=("episodes", "together", "worlds"),
     )
+
+
+def disagreements(row: Found, most: float) -> list[str]:
+    """Why the engines do not agree on a row, in words; see above.
+
+    Args:
+        row: what was found.
+        most: that lids (m or rad), observed numbers and rewards may be apart in the median.
+    """
+    words = {"median": "apart", "seen": "observed apart", "paid": "paid apart"}
+    found = []
+    if row["success"] < min(LEAST_SUCCESS, row["success_on_cpu"]):
+        found.append(f"success {row['success']:.2f}, cpu {row['success_on_cpu']:.2f}")
+    found += [
+        f"{words[name]} {row[name]:.1e}" for name in words if name in row and not row[name] <= most
+    ]
+    if row["diverged"] and not row["diverged_on_cpu"]:
+        found.append(f"{row['diverged']} put back, none on cpu")
+    if row["overflows"]:
+        found.append(f"{row['overflows']} worlds of its batch without room for contacts")
+    if row["otherwise"] > MOST_OTHERWISE * row["episodes"]:
+        found.append(f"latches differ in {row['otherwise']} of {row['episodes']} episodes")
+    return found
+
+
+def hard_rows(done: dict[str, Found]) -> list[str]:
+    """Rows that are opened too seldom on both engines, with the shares."""
+    return [
+        f"{name} ({row['success']:.2f}, cpu {row['success_on_cpu']:.2f})"
+        for name, row in done.items()
+        if max(row["success"], row["success_on_cpu"]) < LEAST_SUCCESS
+    ]
 
 
 def audit_of(options: argparse.Namespace) -> Check:
@@ -174,7 +227,7 @@ def audit_of(options: argparse.Namespace) -> Check:
     return Check(
         lambda names: {name: audited(name, options.plans, options.rounds) for name in names},
         line_of_audit,
-        lambda row: row["cheats"] > 0,
+        lambda row: [f"{row['cheats']} cheats"] if row["cheats"] else [],
         together=1,
         options=("plans", "rounds"),
     )
@@ -187,46 +240,217 @@ def all_rows() -> list[str]:
     return [*CLOSURES, *(row_name(sequence, 0) for sequence in sample)]
 
 
-def compared(names: list[str], episodes: int) -> dict[str, Found]:
-    """The expert's episodes of rows in one batch on warp, and the same actions on cpu; by row."""
+class Seen(NamedTuple):
+    """What n episodes have come to after a control step.
+
+    Attributes:
+        success: bool (n,).
+        diverged: bool (n,), put back in this episode.
+        lid: (n, joints) m or rad.
+        released: bool (n,).
+        latches: (3, n), touched, released and stage.
+        state: (n, size) of the observations.
+        reward: (n,).
+    """
+
+    success: np.ndarray
+    diverged: np.ndarray
+    lid: np.ndarray
+    released: np.ndarray
+    latches: np.ndarray
+    state: np.ndarray
+    reward: np.ndarray
+
+
+class Player(Protocol):
+    """n episodes on an engine, of which number i opens row i modulo the number of rows."""
+
+    def expert(self) -> np.ndarray:
+        """The expert's actions (n, 5)."""
+        ...
+
+    def step(self, action: np.ndarray) -> Seen:
+        """Advance all by a control step."""
+        ...
+
+    def overflows(self) -> int:
+        """How often a world lacked room for its contacts."""
+        ...
+
+
+class OnHost:
+    """See `Player`: the vector environment, on an engine."""
+
+    graph = ""
+
+    def __init__(self, names: list[str], n: int, engine: str):
+        self.env = ClosureVectorEnv(tuple(names), n, engine=engine)
+        self.env.reset(seed=0)
+
+    def expert(self) -> np.ndarray:
+        """See `Player`."""
+        return expert_action(self.env.batch.measure())
+
+    def step(self, action: np.ndarray) -> Seen:
+        """See `Player`."""
+        observation, reward, _, _, info = self.env.step(action)
+        own = self.env.batch
+        return Seen(
+            info["success"],
+            info["diverged"] > 0,
+            own.qpos[:, own.lid_qpos_columns].copy(),
+            own.released.copy(),
+            np.stack([own.touched, own.released, own.stage]),
+            observation["state"],
+            reward,
+        )
+
+    def overflows(self) -> int:
+        """See `Player`."""
+        return getattr(self.env.batch.sim, "overflows", 0)
+
+
+class OnDevice:
+    """See `Player`: `DeviceClosures`, from the starts of an environment that has just been reset.
+
+    Attributes:
+        graph: how much of a control step is one.
+    """
+
+    def __init__(self, names: list[str], env: ClosureVectorEnv):
+        from uncap.envs.device.closures import DeviceClosures
+        from uncap.envs.device.starts import numbers_of
+        from uncap.envs.device.warp_worlds import WarpWorlds
+
+        n, batch = env.num_envs, ClosureBatch(tuple(names), len(names))
+        self._worlds = WarpWorlds(batch, n)
+        self._closures = DeviceClosures(
+            batch, self._worlds, starts=n // len(names), expert=True, seed=0
+        )
+        in_rows = np.argsort(env.task, kind="stable")
+        starts = {name: values[in_rows] for name, values in numbers_of(env.batch).items()}
+        self._closures._starts.replace(starts)  # in their place: a graph reads that memory
+        _, self._info = self._closures.reset(seed=0)
+        self._lid = env.batch.lid_qpos_columns
+        self.graph = "control step" if self._worlds.is_captured else "physics"
+
+    def expert(self) -> np.ndarray:
+        """See `Player`."""
+        return self._info["expert"].cpu().numpy()
+
+    def step(self, action: np.ndarray) -> Seen:
+        """See `Player`."""
+        import torch
+
+        from uncap.envs.device.arrays import tensor_of
+
+        observation, reward, _, _, self._info = self._closures.step(torch.as_tensor(action))
+        lids = self._closures.step_of.lids
+        latches = [
+            tensor_of(own).cpu().numpy() for own in (lids.touched, lids.released, lids.stage)
+        ]
+        return Seen(
+            self._info["success"].cpu().numpy(),
+            self._info["diverged"].cpu().numpy() > 0,
+            self._worlds.arrays["qpos"][:, self._lid].cpu().numpy(),
+            latches[1].copy(),
+            np.stack(latches),
+            observation["state"].cpu().numpy(),
+            reward.cpu().numpy(),
+        )
+
+    def overflows(self) -> int:
+        """See `Player`."""
+        self._closures.check()
+        return self._worlds.engine.overflows
+
+
+class Differences:
+    """How two players' episodes differ, step by step.
+
+    Attributes:
+        apart: (n,) m or rad between lids, in the last step in which both were on.
+        otherwise: (n,) steps in which latches differed.
+        success: of both, bool (2, n).
+        diverged: likewise.
+    """
+
+    def __init__(self, n: int):
+        self.apart = np.zeros(n)
+        self.otherwise = np.zeros(n, int)
+        self.success = np.zeros((2, n), bool)
+        self.diverged = np.zeros((2, n), bool)
+        self._held = np.zeros(n)  # steps
+        self._seen, self._paid = np.zeros(n), np.zeros(n)
+
+    def add(self, running: np.ndarray, one: Seen, other: Seen) -> None:
+        """Add a step of those episodes, bool (n,), that have not ended."""
+        self.success = np.where(running, [one.success, other.success], self.success)
+        self.diverged |= running & np.stack([one.diverged, other.diverged])
+        self.otherwise += running & (one.latches != other.latches).any(0)
+        held = running & ~(one.released | other.released)
+        self.apart = np.where(held, np.abs(one.lid - other.lid).max(1), self.apart)
+        self._held += held
+        self._seen += held * np.abs(one.state - other.state).mean(1)
+        self._paid += held * np.abs(one.reward - other.reward)
+
+    def seen(self) -> np.ndarray:
+        """(n,) mean difference of the observed numbers while both lids were on."""
+        return self._seen / np.maximum(self._held, 1)
+
+    def paid(self) -> np.ndarray:
+        """(n,) that of rewards."""
+        return self._paid / np.maximum(self._held, 1)
+
+
+def compared(names: list[str], episodes: int, worlds: bool = False) -> dict[str, Found]:
+    """The expert's episodes of rows in one batch on warp, and the same actions on cpu; by row.
+
+    Args:
+        names: of the rows.
+        episodes: of each.
+        worlds: whether `DeviceClosures` plays on warp, in place of the vector environment.
+    """
     began = time.perf_counter()
     n = episodes * len(names)
-    warp, cpu = (ClosureVectorEnv(tuple(names), n, engine=engine) for engine in ("warp", "cpu"))
-    for env in (warp, cpu):
-        env.reset(seed=0)
-    steps = np.asarray(warp.max_steps)  # (n,) control steps of an episode
-    apart = np.zeros(n)
-    otherwise = np.zeros(n, int)
-    success = {"warp": np.zeros(n, bool), "cpu": np.zeros(n, bool)}
-    diverged = np.zeros(n, bool)
+    cpu = OnHost(names, n, "cpu")
+    warp = OnDevice(names, cpu.env) if worlds else OnHost(names, n, "warp")
+    steps = np.asarray(cpu.env.max_steps)  # (n,) control steps of an episode
+    found = Differences(n)
     for step in range(steps.max()):
-        running = step < steps
-        action = expert_action(warp.batch.measure())
-        for engine, env in (("warp", warp), ("cpu", cpu)):
-            info = env.step(action)[4]
-            success[engine] = np.where(running, info["success"], success[engine])
-        one, other = warp.batch, cpu.batch
-        lids = [own.qpos[:, own.lid_qpos_columns] for own in (one, other)]
-        held = running & ~(one.released | other.released)
-        apart = np.where(held, np.abs(lids[0] - lids[1]).max(1), apart)
-        latches = [np.stack([own.touched, own.released, own.stage]) for own in (one, other)]
-        otherwise += running & (latches[0] != latches[1]).any(0)
-        diverged |= running & (one.diverged > 0)
-    found = {}
-    for row, name in enumerate(names):
-        own = slice(row, None, len(names))  # its simulations
-        found[name] = {
-            "success": float(success["warp"][own].mean()),
-            "success_on_cpu": float(success["cpu"][own].mean()),
-            "median": float(np.median(apart[own])),
-            "most": float(apart[own].max()),
-            "latched_otherwise": int(otherwise[own].sum()),
-            "overflows": warp.batch.sim.overflows,
-            "diverged": int(diverged[own].sum()),
-            "episodes": episodes,
-            "seconds": (time.perf_counter() - began) / len(names),
-        }
-    return found
+        action = warp.expert()
+        found.add(step < steps, warp.step(action), cpu.step(action))
+    about = {
+        "overflows": warp.overflows(),
+        "episodes": episodes,
+        "seconds": (time.perf_counter() - began) / len(names),
+    }
+    if worlds:
+        about["graph"] = warp.graph
+    return {
+        name: {**of_row(found, slice(row, None, len(names)), worlds), **about}
+        for row, name in enumerate(names)
+    }
+
+
+def of_row(found: Differences, own: slice, worlds: bool) -> Found:
+    """What was found of a row, whose episodes are `own`."""
+    on_warp, on_cpu = found.success[:, own].mean(1)
+    put_back, put_back_on_cpu = found.diverged[:, own].sum(1)
+    row = {
+        "success": float(on_warp),
+        "success_on_cpu": float(on_cpu),
+        "median": float(np.median(found.apart[own])),
+        "most": float(found.apart[own].max()),
+        "latched_otherwise": int(found.otherwise[own].sum()),
+        "otherwise": int((found.otherwise[own] > BRIEFLY).sum()),
+        "diverged": int(put_back),
+        "diverged_on_cpu": int(put_back_on_cpu),
+    }
+    if worlds:
+        row["seen"] = float(np.median(found.seen()[own]))
+        row["paid"] = float(np.median(found.paid()[own]))
+    return row
 
 
 def audited(name: str, plans: int, rounds: int) -> Found:
@@ -252,11 +476,14 @@ def line_of_audit(name: str, row: Found) -> str:
 
 def line(name: str, row: Found) -> str:
     """What is printed of a row of the comparison."""
+    beside = ""
+    if "graph" in row:
+        beside = f"sees {row['seen']:.1e}  pays {row['paid']:.1e}  graph: {row['graph']}  "
     return (
         f"{name:36} warp {row['success']:.2f}  cpu {row['success_on_cpu']:.2f}  "
-        f"apart {row['median']:.1e} (most {row['most']:.1e})  "
+        f"apart {row['median']:.1e} (most {row['most']:.1e})  {beside}"
         f"latches differ {row['latched_otherwise']:3}  overflows {row['overflows']}  "
-        f"diverged {row['diverged']}  {row['seconds']:.0f} s"
+        f"diverged {row['diverged']} (cpu {row['diverged_on_cpu']})  {row['seconds']:.0f} s"
     )
 
 

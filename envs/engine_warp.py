@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import os
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +24,13 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from uncap.envs.engines import EngineUnavailable, Scene, within_memory
+from uncap.envs.engines import (
+    EngineUnavailable,
+    Scene,
+    first_cause,
+    lacks_memory,
+    within_memory,
+)
 from uncap.envs.scene import DIVERGES, LARGEST
 from uncap.envs.warp_scene import WarpScene
 
@@ -41,6 +49,7 @@ LEAST_CONTACTS = 256  # of all worlds together
 CONSTRAINTS = 80  # of each world
 QUIET_SECONDS = 10.0  # that a call may take before it is said why, until the first step is made
 COMPILING = "compiling MuJoCo Warp's kernels: minutes the first time, seconds from then on\n"
+_NO_DRIVER = "Could not find or load the NVIDIA CUDA driver"  # so says Warp
 _STATE = {  # by name, in the order of `mjSTATE_INTEGRATION`
     "time": mujoco.mjtState.mjSTATE_TIME,
     "qpos": mujoco.mjtState.mjSTATE_QPOS,
@@ -136,10 +145,9 @@ class WarpEngine:
         self.fields = self._converted_tables(scene.fields)
         self._template = scene.model
         self._data_template = mujoco.MjData(scene.model)
-        self._graphs: dict[str, Any] = {}  # what is computed, recorded
+        self._graphs: dict[str, Callable[[], None]] = {}  # what is computed, recorded
         with self.running():
-            self.model = mujoco_warp.put_model(self._scene.model)
-            self.model.opt.warn_overflow = 0  # they are counted
+            self.model = _put_model(self._scene.model, self.device)
             self.data = mujoco_warp.make_data(
                 self._scene.model,
                 nworld=n,
@@ -256,18 +264,15 @@ class WarpEngine:
     def _launch(self, name: str, compute: Callable[[], None], times: int = 1) -> None:
         """Send what the device needs, and compute so many times.
 
-        What is computed is recorded as a graph the first time: launching its kernels one by one
-        from Python takes longer than most of them.
+        What is computed is recorded as a graph the first time.
         """
         self._send()
         if name not in self._graphs:
             compute()  # loads the kernels, which cannot be loaded while it is recorded
-            with warp.ScopedCapture(device=self.device) as capture:
-                compute()
-            self._graphs[name] = capture.graph
+            self._graphs[name] = recorded(compute, self.device)
             self._send()
         for _ in range(times):
-            warp.capture_launch(self._graphs[name])
+            self._graphs[name]()
 
     def count_overflows(self) -> None:
         """Count the worlds that had too little room since the last call; the first time, say it."""
@@ -366,16 +371,77 @@ class WarpEngine:
             yield
 
 
+def _put_model(model: Any, chosen: Any) -> Any:
+    """MuJoCo Warp's model of MuJoCo's, such that what is computed on a device can be recorded."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"\s*CUDA version < 12.4")  # said below, in a line
+        made = mujoco_warp.put_model(model)
+    made.opt.warn_overflow = 0  # they are counted
+    if not _loops(chosen):
+        made.opt.graph_conditional = False
+        warnings.warn(
+            "the GPU's driver is older than CUDA 12.4, and its graphs have no loops: every solve "
+            f"has all its {made.opt.iterations} iterations, which is slower",
+            stacklevel=3,
+        )
+    return made
+
+
+def _loops(chosen: Any) -> bool:
+    """Whether a graph on a device can hold a loop that ends early."""
+    return not chosen.is_cuda or warp.is_conditional_graph_supported()
+
+
+def recorded(compute: Callable[[], None], chosen: Any) -> Callable[[], None]:
+    """What does the same as `compute`, recorded as a graph; where it cannot be, `compute` itself.
+
+    Launching kernels one by one from Python takes longer than most of them.
+
+    Args:
+        compute: launches kernels that are loaded.
+        chosen: Warp's device.
+
+    Raises:
+        RuntimeError: too little memory.
+    """
+    try:
+        with warp.ScopedCapture(device=chosen) as capture:
+            compute()
+    except RuntimeError as error:
+        cause = capture_problem(error)
+        warnings.warn(
+            f"no graph of the physics: {cause}; its kernels are launched one by one, which is "
+            "slower",
+            stacklevel=3,
+        )
+        return compute
+    graph: Any = capture.graph  # there is one, now
+    return functools.partial(warp.capture_launch, graph)
+
+
+def capture_problem(error: RuntimeError) -> str:
+    """Why a graph was not recorded, in one line.
+
+    A capture that an error has ended is ended by another one, which says nothing of it.
+
+    Raises:
+        RuntimeError: there was too little memory, which fewer worlds need less of.
+    """
+    first = first_cause(error)
+    for found in (error, first):
+        if lacks_memory(found):
+            raise found
+    text = " ".join(str(first).split()) or type(first).__name__
+    return text if isinstance(first, RuntimeError) else f"{type(first).__name__}: {text}"
+
+
 def device() -> Any:
     """Warp's device that is asked for; else the first GPU, or the processor where there is none.
 
     Raises:
         EngineUnavailable: there is no such device.
     """
-    level = warp.config.log_level
-    warp.config.log_level = warp.LOG_ERROR  # a driver that is missing is said below
-    warp.init()
-    warp.config.log_level = max(level, warp.LOG_WARNING)  # not a line for every module
+    _start()
     asked = os.environ.get(DEVICE, "")
     there = {str(device): device for device in warp.get_devices()}
     if warp.is_cuda_available():
@@ -387,6 +453,36 @@ def device() -> Any:
             )
         return there[asked]
     return warp.get_preferred_device()
+
+
+@functools.cache
+def _start() -> None:
+    """Start Warp, quietly: a driver that is missing is said where one is needed."""
+    level = warp.config.log_level
+    warp.config.log_level = warp.LOG_ERROR
+    with _without(_NO_DRIVER):
+        warp.init()
+    warp.config.log_level = max(level, warp.LOG_WARNING)  # not a line for every module
+
+
+@contextlib.contextmanager
+def _without(words: str) -> Iterator[None]:
+    """Leave out the lines with some words that compiled code writes to the standard error."""
+    with tempfile.TemporaryFile() as written:
+        try:
+            before = os.dup(2)
+        except OSError:  # it is closed
+            yield
+            return
+        try:
+            os.dup2(written.fileno(), 2)
+            yield
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+            written.seek(0)
+            lines = written.read().decode(errors="replace").splitlines(keepends=True)
+            sys.stderr.write("".join(line for line in lines if words not in line))
 
 
 def _warn_of_the_processor(chosen: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -20,10 +21,25 @@ class EngineUnavailable(RuntimeError):
     """What an engine needs is not installed, or not there; the message is one line."""
 
 
+# What PyTorch and MuJoCo Warp say of it
+_LACKS_MEMORY = re.compile(
+    r"out of memory|not enough memory|can't allocate memory|failed to allocate \d+ bytes", re.I
+)
+_NO_POOLS = "memory pools are not"  # so says Warp, which then allocates nothing in a graph
+
+
 def lacks_memory(error: BaseException) -> bool:
     """Whether an error of NumPy, PyTorch or MuJoCo Warp says that there is too little memory."""
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or "allocate" in text or "out of memory" in text
+    text = str(error)
+    said = _LACKS_MEMORY.search(text) is not None and _NO_POOLS not in text
+    return isinstance(error, MemoryError) or said
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """The error that others came of: they were raised while it was handled."""
+    while (before := error.__cause__ or error.__context__) is not None:
+        error = before
+    return error
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from uncap.agents.settings import load
 from uncap.evaluation import config, flags, imports
-from uncap.evaluation.program import PROGRAM
+from uncap.evaluation.program import PROGRAM, warn_in_lines
 from uncap.evaluation.progress import make_console
 
 warnings.filterwarnings("ignore", category=UserWarning, module="stable_baselines3")
@@ -98,6 +98,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a sign that it cannot show becomes another
             stream.reconfigure(errors="backslashreplace")
+    warn_in_lines()
     console = make_console()
     try:
         run(sys.argv[1:], console)

@@ -734,15 +734,43 @@ def test_a_reward_on_tensors_knows_the_task_and_gives_numbers(monkeypatch):
 
 
 def test_a_snapshot_of_other_worlds_is_refused_before_anything_changes():
-    closures = closures_on_mujoco(("bottle", "mug"), 2)
+    rows = ("bottle", "mug")
+    closures = closures_on_mujoco(rows, 2, starts=2)
     before = closures.snapshot()
-    of_others = closures_on_mujoco(("bottle", "jar"), 2).snapshot()
-    without = {name: value for name, value in before.items() if name != "generator"}
-    for snapshot, words in ((of_others, "worlds of other rows"), (without, "no generator")):
+    refused = [
+        (closures_on_mujoco(("bottle", "jar"), 2, starts=2).snapshot(), "its tasks is"),
+        (closures_on_mujoco(rows, 2, starts=3).snapshot(), "its starts of each row is 3, not 2"),
+        (closures_on_mujoco(rows, 2, starts=2, attempts=2).snapshot(), "its attempts is 2, not 1"),
+        (closures_on_mujoco(rows, 2, starts=2, reward="sparse").snapshot(), "its reward is"),
+        (closures_on_mujoco(rows, 2, starts=2, told="stages").snapshot(), "its conditioning is"),
+    ]
+    for missing in ("generator", "seed", "of"):
+        without = {name: value for name, value in before.items() if name != missing}
+        refused.append((without, f"{missing} is missing"))
+    for snapshot, words in refused:
         with pytest.raises(ValueError, match=words):
             closures.restore(snapshot)
     after = closures.snapshot()
     assert all(np.array_equal(after[name], before[name]) for name in before)
+
+
+def test_a_snapshot_goes_on_with_the_starts_and_lengths_of_its_seed():
+    """Into worlds that were made with another seed, and whose episodes are longer."""
+    rows, n = ("bottle", "mug"), 2
+    one = closures_on_mujoco(rows, n, starts=3)
+    one.reset(seed=5)
+    one.episode_steps.fill_(3)
+    for _ in range(2):
+        one.step(torch.zeros(n, 5))
+    snapshot = one.snapshot()
+    other = closures_on_mujoco(rows, n, starts=3, seed=1)
+    other.restore(snapshot)
+    for _ in range(9):  # two more starts of each
+        want, reward, _, ended, _ = one.step(torch.full((n, 5), 0.2))
+        got, again, _, ends, _ = other.step(torch.full((n, 5), 0.2))
+        assert torch.equal(got["state"], want["state"]) and torch.equal(again, reward)
+        assert torch.equal(ends, ended)
+    assert torch.equal(other.reset()[0]["state"], one.reset()[0]["state"])
 
 
 class WarmedUp(OnMuJoCo):

@@ -85,6 +85,27 @@ def test_worlds_without_room_for_their_contacts_are_said(monkeypatch):
     assert worlds.engine.overflows > 0
 
 
+def test_worlds_whose_physics_cannot_be_recorded_are_stepped_and_that_is_said(monkeypatch):
+    monkeypatch.setenv("UNCAP_WARP_DEVICE", "cpu")
+    batch = ClosureBatch(("valve",), 1, threads=1)
+    states = []
+    for works in (True, False):
+        worlds = WarpWorlds(batch, 1)
+        closures = DeviceClosures(batch, worlds, starts=1)
+        said = contextlib.nullcontext()
+        if not works:
+
+            def capturing(**_):
+                raise RuntimeError("CUDA graph capture failed")
+
+            monkeypatch.setattr(engine_warp.warp, "ScopedCapture", capturing)
+            said = pytest.warns(UserWarning, match="no graph of the physics: CUDA graph capture")
+        with said:
+            closures.step(torch.zeros(1, 5))
+        states.append(worlds.arrays["qpos"].clone())
+    assert torch.equal(*states) and not worlds.is_captured
+
+
 # What is done with CUDA, in its place something that notes it
 
 
@@ -127,8 +148,10 @@ class Cuda:
     def graph(self, graph, stream, capture_error_mode):
         """As torch's: where the end of a capture fails, the stream stays."""
         self.set_stream(stream.name)
-        yield
-        raise self.problem
+        try:
+            yield
+        finally:
+            raise self.problem
 
 
 def worlds_on_cuda(monkeypatch, device, problem):
@@ -174,6 +197,30 @@ def test_a_capture_that_fails_leaves_the_stream_that_was_there(monkeypatch):
     }  # on the worlds' GPU, not torch's present one
     assert leaving[-1] == "default of cuda:1"
     assert cuda.now == ("cuda:0", "default of cuda:0")
+
+
+def test_why_a_capture_failed_is_said_and_not_only_that_it_was_ended(monkeypatch):
+    ended = RuntimeError("CUDA error: operation failed due to a previous error\nduring capture")
+    worlds, _ = worlds_on_cuda(monkeypatch, "cuda:0", ended)
+
+    def advance():
+        raise RuntimeError("Conditional graph nodes require\nCUDA driver 12.4+")
+
+    monkeypatch.setattr(worlds, "_warm_up", lambda *_: None)
+    said = "control steps: Conditional graph nodes require CUDA driver 12.4\\+; the physics"
+    with pytest.warns(UserWarning, match=said):
+        worlds.captured(advance)
+
+
+def test_too_little_memory_in_a_capture_that_it_ends_is_said_as_that(monkeypatch):
+    worlds, _ = worlds_on_cuda(monkeypatch, "cuda:0", RuntimeError("capture was invalidated"))
+
+    def advance():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+
+    monkeypatch.setattr(worlds, "_warm_up", lambda *_: None)
+    with pytest.raises(EngineUnavailable, match="^a GPU has too little memory for 7 simulations"):
+        worlds.captured(advance)
 
 
 @pytest.mark.parametrize("when", ["warm-up", "capture"])

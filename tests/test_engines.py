@@ -65,6 +65,7 @@ def test_so_it_is_for_worlds_on_a_device(without_warp):
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"),
         RuntimeError("Failed to allocate 99 bytes on device 'cuda:0'"),
         RuntimeError("Warp CUDA error 2: out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
         MemoryError(),
     ],
 )
@@ -75,7 +76,14 @@ def test_too_little_memory_is_one_line_whoever_finds_it(error):
 
 
 def test_other_errors_stay_what_they_are():
-    for error in (RuntimeError("shapes differ"), EngineUnavailable("no device to allocate on")):
+    for error in (
+        RuntimeError("shapes differ"),
+        EngineUnavailable("no device to allocate on"),
+        RuntimeError(
+            "Failed to allocate 4 bytes on device 'cuda:0':  Failed to allocate memory during "
+            "graph capture because memory pools are not supported on device 'cuda:0'."
+        ),
+    ):
         with pytest.raises(type(error), match=str(error)), within_memory("fewer worlds"):
             raise error
 
@@ -86,6 +94,17 @@ def test_so_it_is_by_a_command(without_warp, monkeypatch):
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == 'error: the engine warp needs MuJoCo Warp: pip install "uncap[warp]"'
+
+
+def test_commands_warn_users_in_one_line():
+    code = (
+        "import warnings; from uncap.evaluation.program import warn_in_lines; warn_in_lines(); "
+        "warnings.warn('no GPU:\\nslower'); warnings.warn('of a program', RuntimeWarning)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    first, second, *_ = done.stderr.splitlines()
+    assert first == "warning: no GPU: slower"
+    assert second.endswith("RuntimeWarning: of a program")
 
 
 def test_the_cpu_engine_imports_no_other():

@@ -13,6 +13,7 @@ import zipfile
 
 import pytest
 import torch
+from PIL import Image
 
 pytest.importorskip("mujoco_warp")
 
@@ -29,7 +30,7 @@ ROBOT = 9  # its joints; a lid that nobody has touched is put back after the phy
 
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(ROOT / "benchmarks")
-    gpu_speed = importlib.import_module("gpu_speed")
+    gpu_speed, gpu_scaling = map(importlib.import_module, ("gpu_speed", "gpu_scaling"))
 
 
 pytestmark = pytest.mark.usefixtures("warp_on_the_cpu")
@@ -66,6 +67,78 @@ def test_the_command_gives_a_table_and_a_file(tmp_path, monkeypatch, capsys):
         assert line.split()[3] == speed and f"{share['median']:.3f}" in line
     assert found["kernels"]["actions"] == "random"  # below 2 is every share
     assert found["kernels"]["longest"][0]["milliseconds"] > 0
+    row = gpu_scaling.table(*gpu_scaling.lines_of([out])).splitlines()[-1]
+    speed = f"{found['ppo']['steps_per_second']['median']:,.0f}"
+    assert row.startswith("| `jar,valve:` | 4 |") and f" {speed} |" in row
+
+
+# The scaling table, of made-up speeds
+
+
+def speed(steps, share, **overflows):
+    """What a player's speed is kept as."""
+    shares = gpu_speed.spread([share - 0.01, share, share + 0.01])
+    raw = gpu_speed.spread([steps / share] * 3)
+    of_steps = gpu_speed.spread([steps - 10, steps, steps + 10])
+    names = ("steps_per_second", "raw_steps_per_second", "share", "overflows")
+    return dict(zip(names, (of_steps, raw, shares, overflows), strict=True))
+
+
+def speeds(path, *lines, gpu="a GPU"):
+    """A file that `gpu_speed.py` writes."""
+    gpu_speed.write({"machine": {"gpu": gpu}, "options": {}, "lines": list(lines)}, path)
+    return path
+
+
+def line_of(task_set, worlds, **players):
+    memory = {"torch": 1.0, "warp": 2.0, "all": 4.25}
+    return {"task_set": task_set, "worlds": worlds, "memory": memory, **players}
+
+
+def scale(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["gpu_scaling.py", *map(str, words)])
+    gpu_scaling.main()
+
+
+def test_speeds_of_all_files_make_a_table_and_a_picture(tmp_path, monkeypatch, capsys):
+    wide = line_of("mt24", 16384, random=speed(440e3, 0.88, NEFC=2))
+    players = {"random": speed(190e3, 0.95), "policy": speed(180e3, 0.9), "ppo": speed(150e3, 0.75)}
+    first = speeds(tmp_path / "first.json", wide, line_of("mt24", 4096, **players))
+    second = speeds(tmp_path / "second.json", line_of("composed-64", 64, random=speed(4e3, 0.5)))
+    out = tmp_path / "deeper/scaling.md"
+    scale(monkeypatch, first, second, "--out", out)
+    heading, _, head, rule, *rows = out.read_text().splitlines()
+    assert heading == "Measured on gpu a GPU."
+    assert {line.count("|") for line in (head, rule, *rows)} == {12}
+    assert rows == [
+        "| `mt24` | 4,096 | 200,000 | 190,000 | 0.95 (0.94 to 0.96) | 180,000 | "
+        "0.90 (0.89 to 0.91) | 150,000 | 0.75 (0.74 to 0.76) | 4.2 | none |",
+        "| `mt24` | 16,384 | 500,000 | 440,000 | 0.88 (0.87 to 0.89) | - | - | - | - | 4.2 | "
+        "NEFC 2 |",
+        "| `composed-64` | 64 | 8,000 | 4,000 | 0.50 (0.49 to 0.51) | - | - | - | - | 4.2 | none |",
+    ]
+    assert rows[0] in capsys.readouterr().out
+    assert Image.open(out.with_suffix(".png")).size == (1300, 546)
+
+
+def test_what_makes_no_table_is_said_in_a_line(tmp_path, monkeypatch):
+    one = speeds(tmp_path / "one.json", line_of("mt24", 64, random=speed(4e3, 0.5)))
+    other = speeds(tmp_path / "other.json", gpu="another")
+    empty, halved, damaged = (tmp_path / f"{name}.json" for name in ("empty", "half", "damaged"))
+    speeds(empty)
+    damaged.write_text("{")
+    speeds(halved, line_of("mt24", 64, random={}))
+    for files, said in (
+        ([one, other], f"{other} is of another machine than {one}"),
+        ([empty], "nothing was measured in"),
+        ([damaged], "is not JSON"),
+        ([halved], "a line of these files has no 'raw_steps_per_second'"),
+        ([tmp_path / "none.json"], "none.json"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            scale(monkeypatch, *files, "--out", tmp_path / "table.md")
+        assert end.value.code.startswith("error: ") and said in end.value.code
+        assert "\n" not in end.value.code
 
 
 @pytest.mark.parametrize(
@@ -165,6 +238,7 @@ def test_worlds_that_lack_room_are_counted_by_kind(player):
 def run_script(*words: object, **environment: str) -> subprocess.CompletedProcess:
     settings = {**os.environ, "PYTHON": sys.executable}
     settings.pop("UNCAP_WARP_DEVICE")
+    settings.pop("WARP_CACHE_PATH", None)
     settings |= environment
     return subprocess.run(
         ["bash", GPU_SH, *words], env=settings, capture_output=True, text=True, timeout=60
@@ -213,9 +287,11 @@ def test_the_script_is_one(tmp_path):
 # What is played in place of Python: nothing is simulated
 STUB = """#!/bin/sh
 case "$*" in
+    *warp_parity.py*--together\ 13\ --worlds*/worlds.json) echo "13 rows, 0 that do not agree";;
     *warp_parity.py*) echo "Module mujoco_warp"; echo "2 rows, 1 that do not agree: jar"; exit 1;;
     *mt24*) echo "iteration limit reached"; echo "mt24 4096"; echo kept > {kept}; exec sleep 60;;
-    *--task-set\ drawn*) mkdir -p {runs}/drawn-256; echo $* > {runs}/drawn-256/config.json;;
+    *--task-set\ drawn*) mkdir -p {runs}/drawn-256; echo $* > {runs}/drawn-256/config.json
+        echo kept > {runs}/drawn-256/device.json;;
     *"held_out"*) echo one two;;
     *evaluate*drawn*) echo "$UNCAP_WARP_DEVICE $*";;
     *) echo fine;;
@@ -240,15 +316,17 @@ def test_a_step_that_fails_or_takes_too_long_does_not_end_the_others(tmp_path):
     assert done.returncode == 0
     lines = (out / "summary.txt").read_text().splitlines()
     assert [line.split()[0] for line in lines] == [
-        *("machine", "parity", "speed", "first", "drawn-256", "composed-128"),
+        *("machine", "parity", "worlds", "speed", "first", "drawn-256", "composed-128"),
         *("pictures-first", "pictures-mt16", "in"),
     ]
     assert lines[1].endswith("failed (1): 2 rows, 1 that do not agree: jar")
-    assert "stopped after its 2 s; mt24 4096" in lines[2] or "its 1 s" in lines[2]
-    assert lines[6].endswith("fine") and lines[7].endswith("fine")
+    assert lines[2].endswith("s  13 rows, 0 that do not agree")
+    assert "stopped after its 2 s; mt24 4096" in lines[3] or "its 1 s" in lines[3]
+    assert lines[7].endswith("fine") and lines[8].endswith("fine")
     # what is held out is measured, on the device that was asked for
     measured = (out / "drawn-256.log").read_text()
     assert measured.startswith("cuda:1 ") and " --tasks one two --episodes 5 " in measured
+    assert (out / "drawn-256-device.json").read_text() == "kept\n"
     assert " --device" not in (out / "runs/drawn-256/config.json").read_text()
     assert (out / "parity.log").read_text() == "2 rows, 1 that do not agree: jar\n"
     assert (out / "speed.log").read_text() == "mt24 4096\n"
@@ -272,7 +350,7 @@ def test_a_signal_ends_it_and_what_it_has_started(tmp_path):
     process.terminate()
     assert process.wait(10) == 130
     lines = (out / "summary.txt").read_text().splitlines()
-    assert [line.split()[0] for line in lines] == ["machine", "parity", "stopped"]
+    assert [line.split()[0] for line in lines] == ["machine", "parity", "worlds", "stopped"]
     while time.monotonic() < deadline:
         try:
             os.kill(sleeping, 0)
@@ -280,6 +358,29 @@ def test_a_signal_ends_it_and_what_it_has_started(tmp_path):
             return
         time.sleep(0.05)
     raise AssertionError("it goes on")
+
+
+@pytest.mark.parametrize("variable", ["WARP_CACHE_PATH", "XDG_CACHE_HOME"])
+def test_kernels_are_taken_from_where_warp_keeps_them_and_put_there(variable, tmp_path):
+    archive, out = tmp_path / "kernels.tar.xz", tmp_path / "out"
+    for folder in ("here", "there"):
+        caches = tmp_path / folder
+        own = caches / "warp" if variable == "XDG_CACHE_HOME" else caches
+        settings = {"XDG_CACHE_HOME": str(tmp_path / "other"), variable: str(caches)}
+        if folder == "here":
+            none = run_script("kernels", archive, **settings)
+            assert none.returncode == 1 and none.stderr.count("\n") == 1
+            assert f"there are no kernels in {own}" in none.stderr
+            (own / "1.0").mkdir(parents=True)
+            (own / "1.0/kernel").write_text("compiled")
+            assert run_script("kernels", archive, **settings).returncode == 0
+        else:
+            python = executable(
+                tmp_path / "python", f"#!/bin/sh\necho $WARP_CACHE_PATH >> {tmp_path}/seen\n"
+            )
+            run_script(out, KERNELS=str(archive), PYTHON=python, BUDGET="9", **settings)
+            assert (own / "1.0/kernel").read_text() == "compiled"
+            assert set((tmp_path / "seen").read_text().split()) == {str(own)}
 
 
 # Packages without a network

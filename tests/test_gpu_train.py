@@ -18,6 +18,7 @@ pytest.importorskip("mujoco_warp")
 from uncap.agents import checkpoints
 from uncap.agents.config import DaggerConfig, NetworkConfig, PPOConfig
 from uncap.agents.device.config import WideConfig
+from uncap.envs.conditioning import vectors
 from uncap.envs.engine_warp import WarpEngine
 from uncap.evaluation import commands
 from uncap.evaluation.config import TrainConfig
@@ -31,6 +32,9 @@ FLAGS = "--task-set bottle,mug: --width 8 --num-envs 4 --starts 2"
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(ROOT / "benchmarks")
     gpu_train = importlib.import_module("gpu_train")
+
+
+EVALUATE_ON_DEVICE = gpu_train.evaluate_on_device  # tests of trainings do without
 
 
 def toy_config(options):
@@ -207,6 +211,73 @@ def test_too_little_memory_is_one_line(where, train, tmp_path, monkeypatch):
         "error: there is too little memory: smaller --num-envs, --starts or --states need less"
     )
     assert not (tmp_path / "run").exists()
+
+
+class Given:
+    """In place of worlds: their successes are given, and what they were asked for is noted."""
+
+    device = torch.device("cpu")
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, learner, num_envs, starts, *, rows, seed, variants, disturb):
+        self.asked.append((num_envs, starts, rows, variants, disturb))
+        self.weights = {k: v.clone() for k, v in learner.policy.state_dict().items()}
+        return self
+
+    def measure(self, act):
+        return np.linspace(1.0, 0.0, len(self.asked[-1][2]))
+
+
+def test_a_run_is_measured_on_the_device_in_rows_that_it_has_not_seen_too(
+    train, tmp_path, monkeypatch
+):
+    run, worlds = tmp_path / "run", Given()
+    flags = "--task-set bottle,mug:jar,thermos,cork --width 8 --num-envs 4 --starts 2"
+    assert train(*flags.split(), "--env-steps", 40, "--out", run)[0] == 0
+    weights = checkpoints.load(run / "checkpoint")[0]
+    monkeypatch.setattr(gpu_train, "evaluate_on_device", EVALUATE_ON_DEVICE)
+    monkeypatch.setattr(gpu_train, "on_warp", worlds)
+    status, printed = train("--measure", run, "--num-envs", 7)
+    assert status == 0, printed
+    unseen, known = ("jar", "thermos", "cork"), ("bottle", "mug")
+    assert worlds.asked == [(6, 2, unseen, "validation", None), (4, 2, known, "validation", None)]
+    kept = [value for name, value in weights.items() if name.startswith("policy")]
+    assert len(kept) > 3
+    for value in worlds.weights.values():
+        assert any(np.array_equal(value, own) for own in kept)
+    lines = printed.splitlines()[-2:]
+    words = "on the device, held out: success 0.500 [0.188, 0.812], worst cork 0.00, 6 episodes in"
+    assert lines[0].startswith(words)
+    assert lines[1].startswith("on the device, trained: success 0.500 [0.150, 0.850], worst mug")
+    found = json.loads((run / "device.json").read_text())
+    assert found["held out"]["per_task"] == {"jar": 1.0, "thermos": 0.5, "cork": 0.0}
+    for words, said in (
+        (["--measure", run, "--width", 9], "--measure goes with --device, --num-envs, --starts"),
+        (["--measure", run, "--episodes", 9], "--episodes has no effect without --pictures"),
+        (["--measure", tmp_path / "none"], "none"),
+    ):
+        status, printed = train(*words)
+        assert status == 2 and said in printed
+
+
+def test_a_policy_that_cannot_be_told_of_other_rows_is_not_measured_in_them():
+    words = ["--task-set", "first", "--conditioning"]
+    options = [gpu_train.parser_of([]).parse_args([*words, own]) for own in ("one_hot", "stages")]
+    assert gpu_train.unseen_rows(options[0]) == ()
+    assert gpu_train.unseen_rows(options[1]) == ("thermos", "canister", "reach")
+
+
+def test_worlds_of_rows_that_a_policy_has_not_seen(monkeypatch):
+    """It is told of them as of its own; its index of a row is the one that it learned."""
+    monkeypatch.setenv("UNCAP_WARP_DEVICE", "cpu")
+    job = gpu_train.JobConfig(task_set="bottle,mug:", network=NetworkConfig(width=8))
+    learner = gpu_train.learner_of(job, WideConfig(variants=2), 0)
+    rows = ("jar", "mug")
+    worlds = gpu_train.on_warp(learner, 2, 1, rows=rows, variants="validation")
+    assert worlds.observation["index"].tolist() == [[0.0], [1.0]]
+    np.testing.assert_allclose(worlds.observation["task"], vectors("parameters", rows), rtol=1e-6)
 
 
 def test_a_validation_keeps_to_its_quota_and_to_the_variants_of_the_training(monkeypatch):

@@ -7,7 +7,9 @@ import csv
 import functools
 import json
 import multiprocessing
+import os
 import pickle
+import types
 
 import numpy as np
 import pytest
@@ -326,6 +328,72 @@ def test_worlds_without_room_for_their_contacts_are_counted(monkeypatch):
         state_after(env, 12)  # until it is held
     assert env.batch.sim.overflows > 0
     assert len(said) == 1
+
+
+def test_a_driver_that_is_missing_is_said_by_uncap_alone(capfd):
+    from uncap.envs import engine_warp
+
+    with engine_warp._without(engine_warp._NO_DRIVER):
+        os.write(2, b"Warp CUDA warning: Could not find or load the NVIDIA CUDA driver.\n")
+        os.write(2, b"another line\n")
+    os.write(2, b"later\n")
+    assert sorted(capfd.readouterr().err.splitlines()) == ["another line", "later"]
+
+
+@pytest.mark.parametrize(("asked", "warned"), [("", 1), ("cpu", 0)])
+def test_the_processor_in_place_of_a_gpu_is_said(asked, warned, monkeypatch, recwarn):
+    from uncap.envs import engine_warp
+
+    monkeypatch.setenv("UNCAP_WARP_DEVICE", asked)
+    engine_warp._warn_of_the_processor(types.SimpleNamespace(is_cuda=False))
+    assert len(recwarn) == warned
+    for said in recwarn:
+        assert "finds no GPU and runs on the processor" in str(said.message)
+
+
+def test_a_driver_whose_graphs_have_no_loops_is_said_and_works(monkeypatch):
+    from uncap.envs import engine_warp
+
+    chosen = types.SimpleNamespace(is_cuda=True)
+    for supported in (True, False):
+        monkeypatch.setattr(
+            engine_warp.warp, "is_conditional_graph_supported", lambda known=supported: known
+        )
+        assert engine_warp._loops(chosen) == supported
+    assert engine_warp._loops(types.SimpleNamespace(is_cuda=False))
+
+    def looping(*_, **__):
+        raise RuntimeError("Conditional graph nodes require CUDA driver 12.4+")
+
+    monkeypatch.setattr(engine_warp, "_loops", lambda chosen: False)
+    monkeypatch.setattr(engine_warp.warp, "capture_while", looping)
+    with pytest.warns(UserWarning, match="^the GPU's driver is older than CUDA 12.4.*slower$"):
+        env = ClosureVectorEnv("valve", 1, engine="warp")
+    env.reset(seed=3)
+    env.batch.sim.model.opt.iterations = 2  # all of them take a while
+    env.batch.sim.step(1)
+    assert not env.batch.sim.model.opt.graph_conditional
+
+
+def test_physics_that_cannot_be_recorded_is_launched_and_said(monkeypatch):
+    """As where CUDA has no pools of memory, without which a graph allocates nothing."""
+    from uncap.envs import engine_warp
+
+    env = environment("warp")
+    env.reset(seed=1)
+    snapshot = env.snapshot()
+    expected = state_after(env, 2)
+    env.restore(snapshot)
+    reason = "Failed to allocate memory during graph capture because memory pools are not enabled"
+
+    def capturing(**_):
+        raise RuntimeError(f"Failed to allocate 4 bytes on device 'cuda:0':  {reason}")
+
+    monkeypatch.setattr(engine_warp.warp, "ScopedCapture", capturing)
+    monkeypatch.setattr(env.batch.sim, "_graphs", {})
+    with pytest.warns(UserWarning, match=f"no graph of the physics: .*{reason}; its kernels are"):
+        found = state_after(env, 2)
+    assert np.array_equal(found, expected)
 
 
 def test_a_device_that_is_not_there_is_said_in_one_line(monkeypatch):

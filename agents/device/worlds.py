@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -50,6 +50,7 @@ class Worlds:
         closures: the worlds.
         num_tasks: rows that they open.
         generator: on their device, draws those lengths.
+        known: the policy's index of each row, see `policy.Acting`; by default as they are opened.
 
     Attributes:
         closures: as given.
@@ -59,11 +60,20 @@ class Worlds:
         label: (n, a), the expert's actions for it, where the closures compute them; likewise.
     """
 
-    def __init__(self, closures: DeviceClosures, num_tasks: int, generator: torch.Generator):
+    def __init__(
+        self,
+        closures: DeviceClosures,
+        num_tasks: int,
+        generator: torch.Generator,
+        known: Sequence[int] | None = None,
+    ):
         self.closures = closures
         self.sums = TaskSums(closures.task, num_tasks)
         self.label: Tensor | None = None
-        self._index = closures.task[:, None].float()
+        indices = torch.as_tensor(
+            list(range(num_tasks) if known is None else known), device=self.device
+        )
+        self._index = indices[closures.task][:, None].float()
         self._generator = generator
         self._episodes = torch.zeros(num_tasks, dtype=torch.float64, device=self.device)
         self._successes = torch.zeros_like(self._episodes)
@@ -165,24 +175,26 @@ class Worlds:
         return self.take_successes()
 
 
-def on_warp(
+def on_warp(  # noqa: PLR0913 - choices, by name
     learner: Learner,
     num_envs: int,
     starts: int,
     *,
+    rows: Sequence[str] | None = None,
     seed: int | None = None,
     variants: str = "train",
     expert: bool = False,
     compiler: str | None = None,
     disturb: Mapping[str, int] | None = None,
 ) -> Worlds:
-    """Worlds of a learner's rows, on MuJoCo Warp's device.
+    """Worlds of a learner's rows, or of rows that its policy has not seen, on Warp's device.
 
     Args:
         learner: what its policy senses, is told and is paid is the worlds', too. Its own
             environment, on the CPU, draws the starts; it need not be large.
         num_envs: worlds.
         starts: see `DeviceClosures`.
+        rows: that they open; by default the learner's.
         seed: of the starts, and of the worlds' first episodes; by default the learner's.
         variants: which of the rows, a row of `pool.VARIANT_STREAMS`.
         expert: see `DeviceClosures`.
@@ -193,15 +205,16 @@ def on_warp(
     Raises:
         EngineUnavailable: MuJoCo Warp is not installed, or has no such device.
         ValueError: the learner samples its rows in a way that is on the CPU only, or its policy
-            has a memory; fewer worlds than rows.
+            has a memory; fewer worlds than rows; its conditioning cannot act on a row.
     """
     from uncap.envs.device.warp_worlds import WarpWorlds
 
     _refuse_unknown(learner)
     batch = learner.closures.batch
-    if variants != "train" or disturb:
+    rows = tuple(rows or learner.tasks)
+    if variants != "train" or disturb or rows != learner.tasks:
         batch = ClosureBatch(
-            learner.tasks,
+            rows,
             batch.n,
             variants=learner.variants,
             variant_seed=lookup(VARIANT_STREAMS, variants, "stream of variants"),
@@ -224,7 +237,8 @@ def on_warp(
         compiler=compiler,
     )
     generator = torch.Generator(closures.task.device).manual_seed(seed)
-    return Worlds(closures, len(learner.tasks), generator)
+    index_of = {name: index for index, name in enumerate(learner.tasks)}
+    return Worlds(closures, len(rows), generator, [index_of.get(name, 0) for name in rows])
 
 
 def _refuse_unknown(learner: Learner) -> None:

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uncap.envs import checks, conditioning, observations
+from uncap.envs import checks, conditioning, observations, snapshots
 from uncap.envs.batch import ClosureBatch
 from uncap.envs.device.arrays import tensor_of, wrapped
 from uncap.envs.device.fusing import check_compiler, fused
 from uncap.envs.device.starts import Starts, draw_starts
-from uncap.envs.device.states import copies_of, on_device, tensors_of, write_back
+from uncap.envs.device.states import copies_of, on_device, refuse_unlike, tensors_of, write_back
 from uncap.envs.device.step import DeviceStep
 from uncap.envs.device.turns import Turns
 from uncap.envs.episodes import StateHistory
@@ -148,15 +148,17 @@ class DeviceClosures:
         self._history = self._history_of(history, arrays["qpos"])
         self.sizes = self._sizes_with(history)
 
-        identity = repr(
-            (batch.identity, self.step_of.sensors, told if isinstance(told, str) else "")
-        )
-        self._identity = np.frombuffer(
-            hashlib.sha256(identity.encode()).digest(), np.uint8
-        )  # (32,)
         self._batch = batch
         self._each = checks.integer("the starts of each row", starts, 1)
         self.attempts = checks.integer("attempts", attempts, 1, checks.MOST_ATTEMPTS)
+        self._shows = {
+            "sensors": self.step_of.sensors,
+            "conditioning": told if isinstance(told, str) else "vectors",
+            "digest of the conditioning": _digest(self._vectors),
+            "history": history,
+            "privileged": self._privileged,
+            "reward": reward,
+        }
         self._seed = checks.seed(seed) or 0
         self._starts = Starts(self._drawn(), arrays)
         self._generator = torch.Generator(device).manual_seed(self._seed)
@@ -219,11 +221,15 @@ class DeviceClosures:
 
     def _rewind(self, seed: int) -> None:
         """Go to the beginning of a seed."""
+        self._have_starts_of(seed)
+        self._turns.rewind()
+        self._generator.manual_seed(seed)
+
+    def _have_starts_of(self, seed: int) -> None:
+        """Have the starts of a seed in the table, which the CPU draws where they are others."""
         if seed != self._seed:
             self._seed = seed
             self._starts.replace(self._drawn())
-        self._turns.rewind()
-        self._generator.manual_seed(seed)
 
     def _restart(self, chosen: Tensor, going_on: Tensor) -> None:
         """Begin new episodes in the chosen worlds; some go on with their trial: see `Turns`."""
@@ -259,24 +265,38 @@ class DeviceClosures:
             **{f"turns.{name}": value for name, value in self._turns.memory().items()},
             **{f"history.{name}": value for name, value in history.items()},
             "done": self._done,
+            "episode_steps": self.episode_steps,
         }
 
+    @property
+    def _identity(self) -> snapshots.Identity:
+        """What a snapshot of it is of."""
+        own = {"starts of each row": self._each, "attempts": self.attempts}
+        return {**self._batch.identity, **self._shows, **own}
+
     def snapshot(self) -> dict[str, np.ndarray]:
-        """Copies, by name, of all that the next step reads, but for the table of starts."""
+        """Copies, by name, of all that the next step reads; of the table of starts, its seed."""
         state = self._generator.get_state()
-        own = {"generator": state.numpy().copy(), "identity": self._identity}
-        return {**copies_of(self._memory()), **own}
+        return {
+            **copies_of(self._memory()),
+            "generator": state.numpy().copy(),
+            "seed": np.array([self._seed], np.uint64),
+            "of": snapshots.encoded(self._identity),
+        }
 
     def restore(self, snapshot: Mapping[str, np.ndarray]) -> None:
-        """Return to a snapshot of worlds that were made, and reset, alike.
+        """Return to a snapshot of worlds that were made alike; the seed may be another.
+
+        Starts of another seed are drawn on the CPU, see `reset`.
 
         Raises:
             ValueError: it is of others; nothing is changed.
         """
-        if not np.array_equal(snapshot.get("identity", ()), self._identity):
-            raise ValueError("the snapshot is of worlds of other rows, variants, level or sensors")
-        if "generator" not in snapshot:
-            raise ValueError("the snapshot has no generator")
+        for name in ("of", "seed", "generator"):
+            snapshots.part(snapshot, name)
+        snapshots.refuse_other(snapshot, self._identity)
+        refuse_unlike(self._memory(), snapshot)
+        self._have_starts_of(int(snapshot["seed"][0]))  # by the batch, whose memory it may be
         write_back(self._memory(), snapshot)
         self._generator.set_state(torch.as_tensor(snapshot["generator"]))
 
@@ -351,3 +371,8 @@ class DeviceClosures:
     def _completed(self, info: Tensors) -> Tensors:
         """The info with the expert's action, if asked for."""
         return {**info, "expert": self.step_of.expert()} if self._expert else info
+
+
+def _digest(values: Tensor) -> str:
+    """Of a tensor's numbers, as hexadecimal text."""
+    return hashlib.sha256(values.cpu().numpy().tobytes()).hexdigest()

@@ -49,8 +49,8 @@ def copies_of(memory: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
     return {name: value.to("cpu", copy=True).numpy() for name, value in memory.items()}
 
 
-def write_back(memory: Mapping[str, torch.Tensor], copies: Mapping[str, np.ndarray]) -> None:
-    """Write what `copies_of` gave over the tensors that it was of.
+def refuse_unlike(memory: Mapping[str, torch.Tensor], copies: Mapping[str, np.ndarray]) -> None:
+    """Refuse copies that `write_back` cannot write.
 
     Raises:
         ValueError: another shape, or a tensor that is not among the copies.
@@ -58,6 +58,15 @@ def write_back(memory: Mapping[str, torch.Tensor], copies: Mapping[str, np.ndarr
     for name, value in memory.items():
         if name not in copies or copies[name].shape != tuple(value.shape):
             raise ValueError(f"it has no {name} of shape {tuple(value.shape)}")
+
+
+def write_back(memory: Mapping[str, torch.Tensor], copies: Mapping[str, np.ndarray]) -> None:
+    """Write what `copies_of` gave over the tensors that it was of.
+
+    Raises:
+        ValueError: see `refuse_unlike`; nothing is written.
+    """
+    refuse_unlike(memory, copies)
     for name, value in memory.items():
         value.copy_(torch.as_tensor(copies[name]))
 

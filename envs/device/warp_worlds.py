@@ -15,8 +15,16 @@ from uncap.envs.cores import default_threads
 from uncap.envs.device.pictures import Pictures
 from uncap.envs.device.starts import DERIVED, STATE
 from uncap.envs.device.streams import on_torchs_stream
-from uncap.envs.engine_warp import DEVICE, WarpEngine, device, mujoco_warp, warp
-from uncap.envs.engines import EngineUnavailable, lacks_memory
+from uncap.envs.engine_warp import (
+    DEVICE,
+    WarpEngine,
+    capture_problem,
+    device,
+    mujoco_warp,
+    recorded,
+    warp,
+)
+from uncap.envs.engines import EngineUnavailable
 from uncap.envs.scene import SUBSTEPS
 from uncap.envs.structure import Variant
 
@@ -51,6 +59,7 @@ class WarpWorlds:
 
     Attributes:
         engine: that has them.
+        is_captured: whether a whole control step is one CUDA graph; else the physics is a graph.
 
     Raises:
         EngineUnavailable: there is no such device, or too little memory on it.
@@ -67,7 +76,9 @@ class WarpWorlds:
         }
         first = torch.as_tensor(batch.model.eq_active0, device=self.arrays["qpos"].device)
         self.arrays["eq_active"][:] = first.bool()
-        self._recorded: Any = None  # a step of the physics, where it is a graph alone
+        self.is_captured = False
+        # a step of the physics, where it is a graph alone
+        self._recorded: Callable[[], None] | None = None
         self._captured: Any = None  # Warp's part of the graph of a control step: it holds kernels
         self._is_alone = not self.engine.device.is_cuda  # the physics is a graph of its own
         warp.synchronize_device(self.engine.device)
@@ -92,7 +103,7 @@ class WarpWorlds:
             return Pictures(pool, self.engine.model, self.engine.data)
 
     def _step_recorded(self) -> None:
-        """The same, recorded: launching kernels from Python takes longer.
+        """The same, recorded.
 
         It is on Warp's own stream, which on a GPU waits for torch's default one, and that for it.
         """
@@ -100,11 +111,9 @@ class WarpWorlds:
         if self._recorded is None:
             self._step_once()  # loads the kernels, which cannot be loaded while they are recorded
             steps -= 1
-            with warp.ScopedCapture(device=self.engine.device) as capture:
-                self._step_once()  # it is not done
-            self._recorded = capture.graph
+            self._recorded = recorded(self._step_once, self.engine.device)  # it is not done
         for _ in range(steps):
-            warp.capture_launch(self._recorded)
+            self._recorded()
 
     def _step_once(self) -> None:
         mujoco_warp.step(self.engine.model, self.engine.data)
@@ -168,8 +177,7 @@ class WarpWorlds:
             ):
                 advance()
         except RuntimeError as error:
-            if lacks_memory(error):
-                raise
-            raise _CaptureFailed(" ".join(str(error).split())) from error
+            raise _CaptureFailed(capture_problem(error)) from error
         self._captured = capture.graph
+        self.is_captured = True
         return graph.replay
