@@ -48,6 +48,7 @@ class Memory(nn.Module):
 
     told_size: ClassVar[int] = telling.SIZE  # numbers that the policy gets
     is_belief: ClassVar[bool] = True  # is itself taught, with the row as its label
+    names_rows: ClassVar[bool] = False  # what it says is one of the trained rows
     searched: ClassVar[bool] = False  # labels come from the scripted search, not told the row
     vectors: torch.Tensor
 
@@ -153,6 +154,8 @@ class Memory(nn.Module):
 
 class RowBelief(Memory):
     """A probability for each trained row; the policy is told of the likeliest one."""
+
+    names_rows = True
 
     @classmethod
     def outputs(cls, num_tasks: int) -> int:

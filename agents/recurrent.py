@@ -79,7 +79,7 @@ class Lstm:
         policy: sb3-contrib's.
     """
 
-    is_belief = reads_reward = False
+    is_belief = names_rows = reads_reward = False
     inputs = Memory.inputs
 
     def __init__(self, policy: Any):

@@ -1,13 +1,14 @@
 """DAgger through time: a policy with a memory is taught over whole trials.
 
 The policy that acts is told its memory's estimate, and the labels are the expert's actions under
-the hypothesised row: a policy learns to act upon a hypothesis, right or wrong. Of a memory that
-names no rows (`belief_parts`) it is the row that is most like what it says. The memory learns what
-the closure is, by supervision over the steps of a trial. Where the experts lead, they follow
-hypotheses drawn at random: else the memory would read the answer off its own actions. (Those that
-are taught by the scripted search see it lead.) In a share of the trials the policy is told the
-truth, so that it meets what comes after a right guess before its memory guesses right; these are
-kept from the memory.
+the hypothesised row: a policy learns to act upon a hypothesis, right or wrong. A memory that names
+no rows (`belief_parts`) has no hypothesised row: states in which no expert leads have the label of
+the true row there. (Labels of the row most like what it says were tried: the policy learned more
+slowly.) The memory learns what the closure is, by supervision over the steps of a trial. Where the
+experts lead, they follow hypotheses drawn at random: else the memory would read the answer off its
+own actions. (Those that are taught by the scripted search see it lead.) In a share of the trials
+the policy is told the truth, so that it meets what comes after a right guess before its memory
+guesses right; these are kept from the memory.
 """
 
 from __future__ import annotations
@@ -271,7 +272,7 @@ class TrialCollector(Collector):
         closures = self.env.closures
         self._begin_attempts(expert_share)
         row = closures.task.copy()
-        guess = self.recall.rows() if self.recall.memory.is_belief else row
+        guess = self.recall.rows() if self.recall.memory.names_rows else row
         taken_for, labels = self._labels(guess)
         with torch.no_grad():
             state = torch.as_tensor(self.observation["state"])

@@ -276,24 +276,6 @@ def test_equal_rounds_make_a_trial(trial, least, steps):
     assert round_length(trial, least) == steps
 
 
-def test_states_are_labelled_under_the_row_that_is_most_like_what_is_believed():
-    learner = made("belief_parts")
-    rng = np.random.default_rng(0)
-    collector = TrialCollector(learner.env, lambda: None, learner.policy, rng)
-    collector.observation = learner.env.reset()
-    recall, vectors_of = collector.recall, collector.recall.memory.vectors
-    data, believed = {}, []
-    for _ in range(3):
-        told = torch.as_tensor(recall.told)
-        believed.append(torch.cdist(told, vectors_of).argmin(1))
-        measured = learner.closures.batch.measure_as(believed[-1].numpy())
-        want = expert_action(measured)
-        [data] = collector.collect(1, 0.0)
-        assert np.array_equal(data["taken_for"][:, 0, 0], believed[-1])
-        assert np.allclose(data["label"][:, 0, 0], want, atol=1e-6)
-    assert not np.array_equal(data["row"][:, 0], believed[-1])
-
-
 def test_where_the_policy_is_told_the_truth_it_learns_and_its_memory_does_not():
     learner = made("belief_parts")
     config = DaggerConfig(steps=2 * STEPS * ATTEMPTS * len(ROWS), rollout=STEPS, told=0.5)
@@ -338,6 +320,15 @@ def test_reinforcement_imitates_the_expert_of_the_row_that_the_policy_is_told():
     taken_for = np.array([1, 0, 3, 2, 2])
     recall.outputs = torch.eye(len(ROWS))[taken_for]
     assert np.array_equal(learner.label(), expert_action(batch.measure_as(taken_for)))
+
+
+def test_reinforcement_imitates_the_expert_of_the_row_most_like_what_is_believed():
+    learner = made("belief_parts", guided=True)
+    learner.env.reset()
+    batch, recall = learner.closures.batch, learner.env.recall
+    likest = torch.cdist(torch.as_tensor(recall.told), recall.memory.vectors).argmin(1).numpy()
+    assert not np.array_equal(likest, learner.closures.task)
+    assert np.array_equal(learner.label(), expert_action(batch.measure_as(likest)))
 
 
 def test_trials_are_the_episodes_of_reinforcement_with_a_memory():
