@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -105,6 +106,16 @@ def test_demonstrations_have_a_control_that_uses_them_from_nothing():
     assert expensive == {name for name, arm in arms.CONTROLS.items() if arm.is_expensive} - of_runs
     beside = TOLD._replace(runs=("unrelated",))
     assert arms.default_controls((), False, beside) == (*cheap, *of_runs)
+
+
+def test_the_benchmark_runs_the_same_episodes_from_nothing_for_each_method():
+    script = (pathlib.Path(__file__).parents[1] / "benchmarks/push_twist.sh").read_text("utf-8")
+    methods, controls = (
+        re.search(rf"^{name}=\((.*?)\)", script, re.MULTILINE | re.DOTALL)[1].split()
+        for name in ("methods", "from_nothing")
+    )
+    wanted = arms.default_controls(methods, False, TOLD)
+    assert set(controls) == set(wanted) - {"shuffled", "noise"}
 
 
 @pytest.mark.parametrize(
