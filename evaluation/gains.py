@@ -54,7 +54,9 @@ def measured(curves: Curves) -> dict[str, Any]:
         starts of the last point and of the earlier ones, and episodes on the source's rows;
         `sources`: success on the source's rows, and `lost`: how much less that is than before;
         by method, against the best control: `gain` in final success, and `gap`: how much higher
-        the curve lies in the mean over the budget; against the control from nothing: `jumpstarts`,
+        the curve lies in the mean over the budget; `same_demos`: the same two of each method that
+        uses expert episodes, against the best `control` from nothing that uses the same episodes,
+        which is named; against the control from nothing without any: `jumpstarts`,
         and `jumpstart` of zero-shot alone; `specialists`: which was picked, the zero-shot success
         of each, and the regret of the choice. Differences are a value and the ends of its
         interval, all of 95 %; what lacks outcomes has none.
@@ -76,6 +78,7 @@ def measured(curves: Curves) -> dict[str, Any]:
         "lost": _lost(curves, rng),
         "best_control": best,
         **_against(arms, best, _budget(curves)),
+        "same_demos": _against_same_demos(arms, curves),
     }
     if outcomes := outcomes_of(zero_shot)[0]:
         low, high = wilson(sum(outcomes), len(outcomes))
@@ -274,6 +277,32 @@ def _against(arms: Mapping[str, _Arm], best: str | None, budget: float) -> dict[
     }
 
 
+def _against_same_demos(arms: Mapping[str, _Arm], curves: Curves) -> dict[str, dict[str, Any]]:
+    """What methods have more than the best control from nothing that uses the same episodes.
+
+    Returns:
+        By method: the `control`, and `gain` and `gap` where they are known, see `_against`.
+    """
+    numbers = sorted({parted(arm)[1] for arm in curves if arm_of(arm).demos})
+    found = {}
+    for number in numbers:
+        using = [arm for arm in curves if arm_of(arm).demos and parted(arm)[1] == number]
+        controls = [arm for arm in using if _is_from_nothing(arm)]
+        if not controls:
+            continue
+        best = max(controls, key=lambda arm: _final(curves[arm]))
+        more = _against({arm: arms[arm] for arm in using}, best, _budget(curves))
+        for arm in more["gain"]:
+            of_arm = {name: values[arm] for name, values in more.items() if arm in values}
+            found[arm] = {"control": best, **of_arm}
+    return found
+
+
+def _is_from_nothing(arm: str) -> bool:
+    """Whether an arm is a control that begins without the weights of any source."""
+    return parted(arm)[0] in CONTROLS and arm_of(arm).begins == "nothing"
+
+
 def _budget(curves: Curves) -> float:
     """Environment steps that all arms have that learn by reinforcement; 0 without such arms.
 
@@ -409,7 +438,7 @@ def arm_cells(entry: Mapping[str, Any], arm: str) -> dict[str, str]:
 
     Returns:
         `success` at the end, the time to each of THRESHOLDS by its number, `area`, `gain`, `gap`,
-        `sources`, `lost` and `n`, see `measured`.
+        `same_demos`, `sources`, `lost` and `n`, see `measured`.
     """
     found = {"success": _share(entry["final"][arm], entry.get("interval", {}).get(arm))}
     for threshold, times in entry.get("reached", {}).get(arm, {}).items():
@@ -419,6 +448,8 @@ def arm_cells(entry: Mapping[str, Any], arm: str) -> dict[str, str]:
     for name, sign in (("gain", "+"), ("gap", "+"), ("lost", "")):
         if difference := entry.get(name, {}).get(arm):
             found[name] = _share(difference[0], difference[1:], sign)
+    if same := entry.get("same_demos", {}).get(arm):
+        found["same_demos"] = f"on {same['control']} {_more(same)}"
     n = entry.get("n", {}).get(arm, {})
     if (sources := entry.get("sources", {}).get(arm)) is not None:
         of = f" of {n['sources']} episodes" if "sources" in n else ""
@@ -439,12 +470,24 @@ def arm_numbers(entry: Mapping[str, Any], arm: str) -> str:
     if "gain" in cells:
         over = f", {cells['gap']} over the curve" if "gap" in cells else ""
         parts.append(f"on {entry['best_control']} {cells['gain']} at the end{over}")
+    if "same_demos" in cells:
+        parts.append(f"with the same episodes {cells['same_demos']}")
     if "sources" in cells:
         lost = f", lost {cells['lost']}" if "lost" in cells else ""
         parts.append(f"{cells['sources']} on the source's rows{lost}")
     if "n" in cells:
         parts.append(f"n {cells['n']}")
     return "; ".join(parts)
+
+
+def _more(found: Mapping[str, Any]) -> str:
+    """Differences from a control at the end, and over the curve where that is known."""
+    value, *ends = found["gain"]
+    text = f"{_share(value, ends, '+')} at the end"
+    if "gap" in found:
+        value, *ends = found["gap"]
+        text += f", {_share(value, ends, '+')} over the curve"
+    return text
 
 
 def _share(value: float, ends: Sequence[float] | None = None, sign: str = "") -> str:

@@ -197,6 +197,39 @@ def test_attempts_begin_elsewhere_and_are_not_paired():
     assert fewer["gain"]["attempts-2"][0] == 0  # they need not be as many
 
 
+def test_a_method_is_compared_with_what_has_the_same_episodes_from_nothing():
+    """Not with the best control alone, which may have other episodes, or a source's weights."""
+    most, few = [1] * 80 + [0] * 20, [1] * 20 + [0] * 80
+    curves = {
+        "zero_shot": zero_shot(*HALF),
+        "demos-1": zero_shot(*HALF),
+        "demos-5": zero_shot(*ALL),
+        "reptile-25": zero_shot(*ALL),
+        "demos_then_rl-1": [whole(HALF, most)],
+        "shuffled": zero_shot(*ALL),
+        "scratch": [whole(NONE, ALL)],
+        "demos_from_nothing-1": zero_shot(*few),
+        "demos_from_nothing-5": zero_shot(*most),
+        "demos_then_rl_from_nothing-5": [whole(HALF, few)],
+    }
+    found = gains.measured(curves)
+    same = found["same_demos"]
+    assert {arm: of_arm["control"] for arm, of_arm in same.items()} == {
+        "demos-1": "demos_from_nothing-1",
+        "demos_then_rl-1": "demos_from_nothing-1",
+        "demos-5": "demos_from_nothing-5",  # the better one; nothing has 25 episodes from nothing
+    }
+    value, low, high = same["demos-5"]["gain"]
+    assert value == pytest.approx(0.2)  # a fifth of the pairs: 1.96 sqrt(0.2 x 0.8 / 100) = 0.078
+    assert (value - low, high - value) == pytest.approx((0.078, 0.078), abs=0.011)
+    # trapezoid: (0.5 + 0.8) / 2 less 0.2, which takes no steps
+    assert same["demos_then_rl-1"]["gap"][0] == pytest.approx(0.45)
+    line = gains.arm_numbers(found, "demos-5")
+    assert "with the same episodes on demos_from_nothing-5 +0.20 [" in line
+    assert "same episodes" not in gains.arm_numbers(found, "zero_shot")
+    assert found["best_control"] in ("shuffled", "scratch")
+
+
 def test_a_median_time_has_an_interval_that_may_end_at_never():
     """Of three seeds, of which one does not arrive, 7 of 27 draws have two or more of that one."""
     early, late, never = whole(NONE, ALL, ALL), whole(NONE, NONE, ALL), whole(NONE, NONE, NONE)
