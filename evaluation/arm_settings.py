@@ -57,7 +57,10 @@ class ArmSettings:
     clone_updates: int = setting(300, "minibatches of cloning", least=1)
     clone_rate: float = setting(3e-4, "learning rate of cloning", above=0)
     perturb: float = setting(
-        0.0, "share of random bursts in the expert episodes that are cloned", least=0, most=0.9
+        0.0,
+        "share of random bursts in the expert episodes that are cloned; the same of all arms",
+        least=0,
+        most=0.9,
     )
     body: str | None = setting(
         None, "of a network that begins from nothing", choices="uncap.agents.tables:BODIES"
@@ -176,7 +179,7 @@ def read(path: pathlib.Path) -> dict[str, ArmSettings]:
     """What a file of `tune_transfer` chose, by arm.
 
     Raises:
-        RunError: there is none, or it is damaged.
+        RunError: there is none, it is damaged, or its arms would clone different episodes.
     """
     chosen = {}
     for name, tried in _stored(path)["arms"].items():
@@ -186,7 +189,17 @@ def read(path: pathlib.Path) -> dict[str, ArmSettings]:
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             problem = " ".join(str(error).split())
             raise runs.RunError(f"{path} is damaged: {name}: {problem}; {REMEDY}") from None
+    if len(_perturbs(chosen)) > 1:
+        raise runs.RunError(
+            f"{path} lets arms clone different episodes (perturb "
+            f"{', '.join(map(str, sorted(_perturbs(chosen))))}), which cannot be compared; {REMEDY}"
+        )
     return chosen
+
+
+def _perturbs(chosen: Mapping[str, ArmSettings]) -> set[float]:
+    """The perturbations of the episodes that arms clone: one, of arms that can be compared."""
+    return {settings.perturb for name, settings in chosen.items() if arm_of(name).demos}
 
 
 def notes(path: pathlib.Path, names: Sequence[str], budget: int) -> list[str]:
@@ -234,7 +247,8 @@ def of_arm(chosen: Mapping[str, ArmSettings], name: str) -> ArmSettings:
     """The settings that were chosen for an arm; its defaults where it was not tried.
 
     Of an arm whose name ends in a number, those of the same row with the next smaller number that
-    was tried, or else the smallest.
+    was tried, or else the smallest. The episodes that it clones are those of the others in any
+    case.
 
     Args:
         chosen: see `read`.
@@ -243,6 +257,7 @@ def of_arm(chosen: Mapping[str, ArmSettings], name: str) -> ArmSettings:
     row, number = parted(name)
     numbers = {parted(tried)[1]: tried for tried in chosen if parted(tried)[0] == row}
     if not numbers:
-        return default(ARMS[row])
+        [perturb] = _perturbs(chosen) or {ArmSettings().perturb}
+        return dataclasses.replace(default(ARMS[row]), perturb=perturb)
     below = [known for known in numbers if known <= number]
     return chosen[numbers[max(below) if below else min(numbers)]]

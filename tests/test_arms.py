@@ -274,8 +274,8 @@ def settings(tmp_path_factory) -> pathlib.Path:
         | {"critic_warmup": 0, "source_critic": 1},
         "scratch": {"deviation": 0.3, "rollout": 8, "body": "film", "width": 8},
         "demos-1": {"clone_updates": 3, "perturb": 0.3, "trains": "head"},
-        "demos_then_rl-2": {"trains": "adapter", "source_critic": 1, "rollout": 8},
-        "demos_from_nothing-1": {"clone_updates": 3, "body": "mlp", "width": 8},
+        "demos_then_rl-2": {"trains": "adapter", "source_critic": 1, "rollout": 8, "perturb": 0.3},
+        "demos_from_nothing-1": {"clone_updates": 3, "body": "mlp", "width": 8, "perturb": 0.3},
     }
     path = tmp_path_factory.mktemp("settings") / "settings.json"
     arms_of_file = {name: {"chosen": found, "tried": []} for name, found in chosen.items()}

@@ -83,6 +83,60 @@ def test_what_makes_no_difference_is_not_tried():
     assert space("demos_then_rl-1") >= space("demos-1") | space("fine_tune")
 
 
+def test_arms_that_clone_try_the_same_episodes_in_trials_of_the_same_number():
+    names = ("demos-1", "demos-5", "demos_then_rl-5", "demos_from_nothing-5")
+    perturbs = {tuple(s.perturb for s in transfer_tuning.drawn(name, 7, 3)) for name in names}
+    assert len(perturbs) == 1
+    assert set(*perturbs) == set(arm_settings.OF_DEMOS["perturb"])
+    assert len(transfer_tuning.drawn("reptile-1", 7, 0)) == 3  # the defaults, and all there are
+
+
+def test_one_perturbation_is_chosen_for_all_arms_that_clone():
+    """Not that of the best trial of each: a method and its control clone the same episodes."""
+    clean, bursts = ArmSettings(clone_updates=100), ArmSettings(perturb=0.3)
+    long = ArmSettings(perturb=0.3, clone_updates=1000)
+    tried = {
+        "demos-1": [clean, bursts, long],
+        "demos_from_nothing-1": [clean, bursts],
+        "fine_tune": [ArmSettings(), ArmSettings(rate=1e-4)],
+    }
+    scores = {
+        "demos-1": [[0.5], [0.4], [0.9]],
+        "demos_from_nothing-1": [[0.7, 0.9], [0.6, 0.8]],  # in the mean, 0.65 clean, else 0.8
+        "fine_tune": [[0.1], [0.2]],
+    }
+    found = transfer_tuning.chosen(tried, scores)
+    assert {name: of_arm["chosen"] for name, of_arm in found.items()} == {
+        "demos-1": {"perturb": 0.3, "clone_updates": 1000},
+        "demos_from_nothing-1": {"perturb": 0.3},
+        "fine_tune": {"rate": 1e-4},
+    }
+    scores["demos_from_nothing-1"][1] = [0.0, 0.0]  # then 0.65 clean, else 0.45
+    found = transfer_tuning.chosen(tried, scores)
+    assert found["demos-1"]["chosen"] == {"clone_updates": 100}
+    assert found["demos-1"]["tried"][2]["score"] == 0.9
+
+
+def file_of(path: pathlib.Path, **chosen) -> pathlib.Path:
+    """A file of settings of arms."""
+    stored_arms = {
+        name.replace("__", "-"): {"chosen": found, "tried": []} for name, found in chosen.items()
+    }
+    path.write_text(json.dumps({"arms": stored_arms}))
+    return path
+
+
+def test_an_arm_that_was_not_tried_clones_the_same_episodes_as_the_others(tmp_path):
+    path = file_of(tmp_path / "one.json", demos__1={"perturb": 0.3}, fine_tune={})
+    found = arm_settings.read(path)
+    for name in ("demos-5", "demos_from_nothing-5", "reptile-1"):
+        assert arm_settings.of_arm(found, name).perturb == 0.3
+    assert arm_settings.of_arm({}, "demos-1").perturb == ArmSettings().perturb
+    path = file_of(tmp_path / "two.json", demos__1={"perturb": 0.3}, demos_from_nothing__1={})
+    with pytest.raises(runs.RunError, match="different episodes .perturb 0.0, 0.3.*tune_transfer"):
+        arm_settings.read(path)
+
+
 # What the settings do
 
 
