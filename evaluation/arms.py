@@ -53,6 +53,12 @@ class Arm:
         """Whether it clones expert episodes first."""
         return self.counts == "expert episodes"
 
+    @property
+    def draws(self) -> bool:
+        """Whether something in it is drawn by its seed; else seeds repeat the same episodes."""
+        learns = self.reinforces or self.demos or self.taught
+        return learns or self.told in ("another", "noise")
+
 
 METHODS = {
     "zero_shot": Arm("the policy as it is", trains="none", reinforces=False),

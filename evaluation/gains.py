@@ -3,7 +3,9 @@
 Intervals are those of one bootstrap (`statistics.resample`): all curves are drawn again from their
 seeds and their starts, and a measure's interval is that of its values on the curves drawn. The
 starts of a draw are the same for all points of a curve and for all arms, so that differences
-between arms are paired by them.
+between arms are paired by them. Where all draws are the same, see `statistics.interval_of_starts`.
+
+Seeds of an arm in which nothing is drawn repeat the same episodes: they count as one.
 """
 
 from __future__ import annotations
@@ -20,10 +22,10 @@ from uncap.evaluation.statistics import (
     area_weights,
     censored_interval,
     draw_starts,
+    interval_of_starts,
     median_time,
     median_times,
     padded,
-    percentile_interval,
     resample,
     steps_to_threshold,
     times_to_threshold,
@@ -62,6 +64,7 @@ def measured(curves: Curves) -> dict[str, Any]:
         interval, all of 95 %; what lacks outcomes has none.
     """
     rng = np.random.default_rng(0)
+    curves = _without_repeats(curves)
     arms = _arms(curves, rng)
     rising = {arm: one for arm, one in arms.items() if one.success.shape[1] > 1}
     best = _best_control(curves)
@@ -69,9 +72,9 @@ def measured(curves: Curves) -> dict[str, Any]:
     found: dict[str, Any] = {
         "zero_shot": zero_shot["success"][0],
         "final": {arm: one.mean(_last) for arm, one in arms.items()},
-        "interval": _final_intervals(arms, curves),
+        "interval": _intervals(arms, _final_measure),
         "area": {arm: one.mean(one.height) for arm, one in rising.items()},
-        "area_interval": _intervals(rising),
+        "area_interval": _intervals(rising, _area),
         "reached": {arm: _reached(curves[arm], one.drawn) for arm, one in rising.items()},
         "n": {arm: _counts(of_arm) for arm, of_arm in curves.items()},
         "sources": _on_sources(curves),
@@ -86,7 +89,7 @@ def measured(curves: Curves) -> dict[str, Any]:
         found["zero_shot_episodes"] = len(outcomes)
     if "scratch" in arms:
         found["jumpstart"] = float(found["zero_shot"] - arms["scratch"].mean(_first))
-        found["jumpstarts"] = _differences(arms, arms["scratch"], lambda _: _first)
+        found["jumpstarts"] = _differences(arms, arms["scratch"], _jump)
     if specialists := _specialists(curves):
         found["specialists"] = specialists
     return found
@@ -113,6 +116,7 @@ class _Arm(NamedTuple):
         steps: (seeds, points).
         success: (seeds, points).
         starts: number of starts of the last point; 0 if no outcomes are known.
+        fewest: of the point with the fewest.
         own_starts: whether they are others than those of other arms.
         drawn: the curves, resampled; None if no outcomes are known.
     """
@@ -120,6 +124,7 @@ class _Arm(NamedTuple):
     steps: np.ndarray
     success: np.ndarray
     starts: int
+    fewest: int
     own_starts: bool
     drawn: Resampled | None
 
@@ -144,6 +149,33 @@ class _Arm(NamedTuple):
             return None
         values = self.drawn.means(measure(self.drawn.success))
         return None if np.isnan(values).any() else values
+
+
+class _Of(NamedTuple):
+    """A measure of an arm.
+
+    Attributes:
+        measure: of its curves.
+        starts: how many it is known from.
+    """
+
+    measure: Measure
+    starts: int
+
+
+def _final_measure(arm: _Arm) -> _Of:
+    """Success at the end."""
+    return _Of(_last, arm.starts)
+
+
+def _area(arm: _Arm, until: float | None = None) -> _Of:
+    """Mean height of the curve, see `_Arm.height`."""
+    return _Of(functools.partial(arm.height, until=until), arm.fewest)
+
+
+def _jump(arm: _Arm) -> _Of:
+    """Success at the first point."""
+    return _Of(_first, arm.fewest)
 
 
 def _first(success: np.ndarray) -> np.ndarray:
@@ -173,11 +205,22 @@ def _arms(curves: Curves, rng: np.random.Generator) -> dict[str, _Arm]:
             _column(of_arm, "steps"),
             _column(of_arm, "success"),
             counts[arm],
+            _fewest(of_arm),
             arm in own,
             drawn.get(arm),
         )
         for arm, of_arm in curves.items()
     }
+
+
+def _without_repeats(curves: Curves) -> Curves:
+    """Curves without those of further seeds that repeat the same episodes."""
+    return {arm: of_arm[: None if arm_of(arm).draws else 1] for arm, of_arm in curves.items()}
+
+
+def _fewest(curves: Sequence[Mapping]) -> int:
+    """Starts of the point of an arm's curves that has the fewest; 0 if they are not known."""
+    return min(len(point) for curve in curves for point in outcomes_of(curve))
 
 
 def _counts(curves: Sequence[Mapping]) -> dict[str, int]:
@@ -217,31 +260,20 @@ def _has_own_starts(arm: str) -> bool:
     return arm_of(arm).counts == "attempts" and parted(arm)[1] > 1
 
 
-def _intervals(arms: Mapping[str, _Arm], measure: Measure | None = None) -> dict[str, list[float]]:
-    """Interval of a measure by arm, by default of the curve's height, where it is known."""
-    found = {arm: curves.means(measure or curves.height) for arm, curves in arms.items()}
-    return {
-        arm: list(percentile_interval(values))
-        for arm, values in found.items()
-        if values is not None
-    }
-
-
-def _final_intervals(arms: Mapping[str, _Arm], curves: Curves) -> dict[str, list[float]]:
-    """Interval of final success by arm; Wilson's where all outcomes are the same.
-
-    Curves that are drawn again from such outcomes are all the same, too.
-    """
-    found = _intervals(arms, _last)
-    for arm, (low, high) in found.items():
-        if low == high:
-            outcomes = [success for curve in curves[arm] for success in outcomes_of(curve)[-1]]
-            found[arm] = list(wilson(sum(outcomes), len(outcomes)))
+def _intervals(arms: Mapping[str, _Arm], measure: Callable[[_Arm], _Of]) -> dict[str, list[float]]:
+    """Interval of a measure between 0 and 1 by arm, where it is known."""
+    found = {}
+    for arm, curves in arms.items():
+        of_arm = measure(curves)
+        values = curves.means(of_arm.measure)
+        if values is not None:
+            value = curves.mean(of_arm.measure)
+            found[arm] = list(interval_of_starts(value, values, of_arm.starts, least=0.0))
     return found
 
 
 def _differences(
-    arms: Mapping[str, _Arm], against: _Arm, measure: Callable[[_Arm], Measure]
+    arms: Mapping[str, _Arm], against: _Arm, measure: Callable[[_Arm], _Of]
 ) -> dict[str, list[float]]:
     """What the methods have more than a control: value, and ends of the interval, where known.
 
@@ -250,15 +282,18 @@ def _differences(
         against: the control.
         measure: which measure it is, of an arm.
     """
-    theirs = against.means(measure(against))
+    control = measure(against)
+    theirs = against.means(control.measure)
     found = {}
     for arm, curves in arms.items():
-        ours = None if parted(arm)[0] in CONTROLS else curves.means(measure(curves))
+        method = measure(curves)
+        ours = None if parted(arm)[0] in CONTROLS else curves.means(method.measure)
         paired = not (curves.own_starts or against.own_starts)
         if ours is None or theirs is None or (paired and curves.starts != against.starts):
             continue
-        value = curves.mean(measure(curves)) - against.mean(measure(against))
-        found[arm] = [value, *percentile_interval(ours - theirs)]
+        value = curves.mean(method.measure) - against.mean(control.measure)
+        starts = min(method.starts, control.starts)
+        found[arm] = [value, *interval_of_starts(value, ours - theirs, starts)]
     return found
 
 
@@ -266,14 +301,10 @@ def _against(arms: Mapping[str, _Arm], best: str | None, budget: float) -> dict[
     """What the methods have more than the best control: at the end, and over the budget."""
     if best is None:
         return {"gain": {}, "gap": {}}
-    control = arms[best]
-
-    def height(curves: _Arm) -> Measure:
-        return functools.partial(curves.height, until=budget)
-
+    control, over_budget = arms[best], functools.partial(_area, until=budget)
     return {
-        "gain": _differences(arms, control, lambda _: _last),
-        "gap": _differences(arms, control, height) if budget else {},
+        "gain": _differences(arms, control, _final_measure),
+        "gap": _differences(arms, control, over_budget) if budget else {},
     }
 
 
@@ -385,7 +416,8 @@ def _lost(curves: Curves, rng: np.random.Generator) -> dict[str, list[float]]:
     for arm, of_arm in curves.items():
         if arm != "zero_shot" and counts[arm] == number:
             after, after_drawn = resampled(of_arm)
-            found[arm] = [before - after, *percentile_interval(before_drawn - after_drawn)]
+            value, values = before - after, before_drawn - after_drawn
+            found[arm] = [value, *interval_of_starts(value, values, number)]
     return found
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from uncap.evaluation import gains
+from uncap.evaluation.arms import ARMS
 from uncap.evaluation.statistics import wilson
 
 ONCE = {"steps": [0], "success": [0.25], "last": [0, 0, 0, 1]}
@@ -133,6 +134,7 @@ def zero_shot(*outcomes, **further):
 
 HALF = [0, 1] * 50  # of a hundred starts
 ALL, NONE = [1] * 100, [0] * 100
+OTHERS = wilson(0, 100)[1]  # a share of starts of which none of the hundred may be
 
 
 def test_an_area_has_the_interval_of_its_starts():
@@ -157,7 +159,7 @@ def test_differences_are_paired_by_starts():
     ours, theirs = whole(HALF, ALL, ALL), whole(NONE, HALF, HALF)
     turned = whole(NONE, HALF[::-1], HALF[::-1])  # the others of the starts
     same = gains.measured({"zero_shot": zero_shot(0), "fine_tune": [theirs], "scratch": [theirs]})
-    assert same["gap"]["fine_tune"] == same["gain"]["fine_tune"] == [0, 0, 0]
+    assert same["gap"]["fine_tune"] == same["gain"]["fine_tune"] == [0, -OTHERS, OTHERS]
     apart = gains.measured({"zero_shot": zero_shot(0), "fine_tune": [turned], "scratch": [theirs]})
     value, low, high = apart["gain"]["fine_tune"]
     # differences of -1 and 1: 1.96 sqrt(1 / 100); if they were not paired, 1.96 sqrt(0.5 / 100)
@@ -176,7 +178,8 @@ def test_areas_are_compared_over_the_same_budget():
     learned = whole(NONE, NONE, NONE)  # 2,000 steps
     found = gains.measured({"zero_shot": zero, "fine_tune": [learned], "scratch_total": [long]})
     assert found["best_control"] == "scratch_total"
-    assert found["gap"]["fine_tune"] == pytest.approx([-0.5, -0.5, -0.5])
+    ends = [-0.5 - OTHERS * 0.5, -0.5 + OTHERS * 1.5]
+    assert found["gap"]["fine_tune"] == pytest.approx([-0.5, *ends])
     assert found["gap"]["zero_shot"][0] == pytest.approx(0)  # one half, all the time
     assert found["area"]["scratch_total"] == pytest.approx(0.875)  # of all its steps
     alone = gains.measured({"zero_shot": zero, "shuffled": zero_shot(*NONE)})
@@ -188,7 +191,7 @@ def test_attempts_begin_elsewhere_and_are_not_paired():
     tried, control = whole(HALF, HALF), whole(HALF, HALF)
     curves = {"zero_shot": zero_shot(*HALF), "scratch": [control]}
     found = gains.measured(curves | {"attempts-1": zero_shot(*HALF), "attempts-2": [tried]})
-    assert found["gain"]["attempts-1"] == [0, 0, 0]
+    assert found["gain"]["attempts-1"] == [0, -OTHERS, OTHERS]
     value, low, high = found["gain"]["attempts-2"]
     # of two independent rates of one half: 1.96 sqrt(2 x 0.25 / 100) = 0.139
     assert value == 0
@@ -270,7 +273,7 @@ def test_what_the_sources_lost_is_paired_by_their_episodes():
     value, low, high = found["lost"]["fine_tune"]
     assert value == 0.25  # a quarter of the pairs: 1.96 sqrt(0.25 x 0.75 / 100) = 0.085
     assert (value - low, high - value) == pytest.approx((0.085, 0.085), abs=0.011)
-    assert found["lost"]["head_only"] == [0, 0, 0]
+    assert found["lost"]["head_only"] == [0, -OTHERS, OTHERS]
     assert set(found["lost"]) == {"fine_tune", "head_only"}
     assert found["n"]["fine_tune"]["sources"] == 100
     assert "0.50 of 100 episodes on the source's rows, lost 0.25 [" in gains.arm_numbers(
@@ -287,7 +290,7 @@ def test_older_curves_have_outcomes_of_the_last_point_only():
             "scratch": [curve(0.0, 0.0, 0.5, last=[0, 0, 1, 1])],
         }
     )
-    assert found["interval"]["fine_tune"] == list(wilson(4, 4))
+    assert found["interval"]["fine_tune"] == pytest.approx(wilson(4, 4))
     assert found["gain"]["fine_tune"][0] == 0.5
     assert set(found["gain"]) == {"zero_shot", "fine_tune"}
     assert found["area"]["fine_tune"] == 0.5
@@ -337,7 +340,41 @@ def test_an_arm_is_one_line():
 
 
 def test_where_every_start_succeeds_final_success_has_wilsons_interval():
-    curve = {"seed": 0, "steps": [0], "success": [1.0], "outcomes": [[1] * 200]}
-    low, high = gains.measured({"zero_shot": [curve]})["interval"]["zero_shot"]
-    assert (low, high) == pytest.approx(wilson(200, 200))
-    assert low < 0.99
+    """However many seeds there are: those of zero-shot are the same episodes again."""
+    for seeds in (1, 3):
+        found = gains.measured(
+            {"zero_shot": zero_shot(*[1] * 200) * seeds, "scratch": [whole(NONE, ALL)] * seeds}
+        )
+        assert found["interval"]["zero_shot"] == pytest.approx(wilson(200, 200))
+        low, high = found["zero_shot_low"], found["zero_shot_high"]
+        assert found["interval"]["zero_shot"] == pytest.approx((low, high))
+        assert found["interval"]["scratch"] == pytest.approx(wilson(100, 100))
+        assert found["n"]["zero_shot"] == {"seeds": 1, "starts": 200}
+        assert found["n"]["scratch"]["seeds"] == seeds
+
+
+def test_a_repeat_of_the_same_episodes_is_no_further_seed():
+    assert [name for name, arm in ARMS.items() if not arm.draws] == [
+        "zero_shot",
+        "nearest_task",
+        "attempts",
+    ]
+
+
+def test_no_difference_is_certain_where_all_starts_agree():
+    """All open against none: as sure as a hundred starts make it, and so is the curve."""
+    curves = {
+        "zero_shot": zero_shot(*NONE),
+        "fine_tune": [whole(ALL, ALL)],
+        "scratch": [whole(NONE, NONE)],
+    }
+    found = gains.measured(curves)
+    for name in ("gain", "gap", "jumpstarts"):
+        assert found[name]["fine_tune"] == pytest.approx([1, 1 - 2 * OTHERS, 1])
+        assert found[name]["zero_shot"] == pytest.approx([0, -OTHERS, OTHERS])
+    assert found["area_interval"]["fine_tune"] == pytest.approx([1 - OTHERS, 1])
+    curves["fine_tune"] = [whole([1, 1], ALL)]  # the first point is of two starts only
+    curves["scratch"] = [whole([0, 0], NONE)]
+    found = gains.measured(curves)
+    assert found["gain"]["fine_tune"] == pytest.approx([1, 1 - 2 * OTHERS, 1])
+    assert found["gap"]["fine_tune"] == pytest.approx([1, 1 - 2 * wilson(0, 2)[1], 1])
