@@ -221,3 +221,19 @@ def nearest(row: Closure, sources: Sequence[Closure]) -> tuple[Closure, float]:
     distances = [distance(row, source) for source in sources]
     least = min(distances)
     return sources[distances.index(least)], least
+
+
+def others(row: Closure, sources: Sequence[Closure]) -> list[Closure]:
+    """The sources that open otherwise than a row: those of other mechanisms.
+
+    Where there are none, those that are structurally the farthest from it.
+
+    Args:
+        row: the target.
+        sources: at least one row.
+    """
+    if found := [source for source in sources if source.mechanism != row.mechanism]:
+        return found
+    distances = [distance(row, source) for source in sources]
+    pairs = zip(sources, distances, strict=True)
+    return [source for source, far in pairs if far == max(distances)]

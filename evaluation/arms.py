@@ -26,8 +26,8 @@ class Arm:
         begins: with the weights of the source; of another run that shares nothing with the
             target; of one policy of a run that has one per row; of a run with a memory; or from
             nothing.
-        told: of the target itself; of the nearest trained row; of another trained row, drawn;
-            or noise of the size of a task vector.
+        told: of the target itself; of the nearest trained row; of a trained row that opens
+            otherwise, drawn from `distances.others`; or noise of the size of a task vector.
         trains: what learns, a row of `adaptation.TRAINS`.
         counts: what the number at the end of its name counts, of MOST; empty without one.
         adapts: trained to adapt before it clones, a row of `meta.WAYS`; empty if it is not.
@@ -116,7 +116,8 @@ CONTROLS = {
         counts="expert episodes",
     ),
     "shuffled": Arm(
-        "told of another trained row: whether it listens to what it is told",
+        "told of a trained row of another mechanism, drawn (without any, of the farthest): whether "
+        "it listens to what it is told",
         told="another",
         trains="none",
         reinforces=False,

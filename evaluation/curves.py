@@ -21,7 +21,7 @@ from uncap.agents.episodes import labelled
 from uncap.agents.files import write_json
 from uncap.agents.learner import Learner
 from uncap.agents.policy import Acting
-from uncap.envs import CLOSURES, Closure
+from uncap.envs import CLOSURES, Closure, distances
 from uncap.envs.closures import named_set
 from uncap.envs.conditioning import vectors
 from uncap.evaluation import arm_settings, beginnings, runs
@@ -249,7 +249,8 @@ class Curve:
                 position(CLOSURES[self.target], [CLOSURES[n] for n in trained])["nearest"]
             ]
         elif self.arm.told == "another":
-            found = known[rng.integers(len(known))]
+            rows = distances.others(CLOSURES[self.target], [CLOSURES[n] for n in trained])
+            found = trained[rows[rng.integers(len(rows))].name]
         else:
             found = rng.normal(known.mean(0), self._spread(known))
         return {self.target: found.astype(np.float32)}

@@ -367,6 +367,26 @@ def test_an_arm_that_is_told_something_else_is_told_that(run):
     assert not any(np.allclose(found["noise"][TARGET], known) for known in trained)
 
 
+@pytest.mark.parametrize(
+    ("task_set", "told"),
+    [
+        ("mug,cork,bottle,puck:teapot", {"bottle", "puck"}),  # the others are pulled, as a teapot
+        ("mug,cork,decanter:teapot", {"cork"}),  # all are: the farthest
+    ],
+)
+def test_what_is_shuffled_is_told_of_what_opens_otherwise(tmp_path, task_set, told):
+    job = dataclasses.replace(JOB, task_set=task_set)
+    source, meta = load_policy(stored.make_run(tmp_path / "run", job) / "checkpoint")
+    session = Session(tmp_path / "run", job, 0, always, lambda: False)
+    vectors = {name: np.asarray(vector) for name, vector in meta["vectors"].items()}
+    found = set()
+    for seed in range(8):
+        which = curves.Which(CLOSURES["teapot"], "shuffled", seed)
+        vector = curves.Curve(source, meta, which, session).told["teapot"]
+        found |= {name for name in meta["tasks"] if np.allclose(vectors[name], vector)}
+    assert found == told
+
+
 @pytest.mark.parametrize("conditioning", ["parameters", "stages"])
 def test_noise_of_a_source_of_one_row_is_noise(tmp_path, conditioning):
     """One vector has no deviation: that of the table's is taken, in place of none."""
