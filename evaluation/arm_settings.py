@@ -25,7 +25,7 @@ class ArmSettings:
 
     trains: str | None = setting(
         None,
-        "which weights learn, of an arm in which all would",
+        "which weights learn, of an arm that clones episodes into a trained policy",
         choices="uncap.agents.adaptation:TRAINS",
     )
     rate: float | None = setting(None, "learning rate of the actor by reinforcement", above=0)
@@ -154,8 +154,7 @@ def space(arm: Arm) -> dict[str, tuple[Any, ...]]:
     """
     found: dict[str, tuple[Any, ...]] = {}
     from_nothing = arm.begins == "nothing"
-    learns = arm.reinforces or arm.demos
-    if learns and arm.trains == "all" and not (from_nothing or arm.adapts):
+    if arm.demos and not (from_nothing or arm.adapts):  # others that freeze weights are arms
         found |= FROZEN
     if arm.reinforces:
         found |= REINFORCING
@@ -186,6 +185,7 @@ def read(path: pathlib.Path) -> dict[str, ArmSettings]:
         try:
             parted(name)
             chosen[name] = as_settings(ArmSettings, tried["chosen"])
+            _check_frozen(name, chosen[name])
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             problem = " ".join(str(error).split())
             raise runs.RunError(f"{path} is damaged: {name}: {problem}; {REMEDY}") from None
@@ -195,6 +195,17 @@ def read(path: pathlib.Path) -> dict[str, ArmSettings]:
             f"{', '.join(map(str, sorted(_perturbs(chosen))))}), which cannot be compared; {REMEDY}"
         )
     return chosen
+
+
+def _check_frozen(name: str, settings: ArmSettings) -> None:
+    """Refuse settings that make another arm of an arm.
+
+    Raises:
+        ValueError: fewer of its weights would learn than it says.
+    """
+    way = settings.trains or "all"
+    if way != "all" and way not in space(arm_of(name)).get("trains", ()):
+        raise ValueError(f"trains {way} is no setting of it")
 
 
 def _perturbs(chosen: Mapping[str, ArmSettings]) -> set[float]:

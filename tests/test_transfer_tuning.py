@@ -47,6 +47,15 @@ def said(*words) -> str:
     return console.file.getvalue()  # type: ignore
 
 
+def file_of(path: pathlib.Path, **chosen) -> pathlib.Path:
+    """A file of settings of arms."""
+    stored_arms = {
+        name.replace("__", "-"): {"chosen": found, "tried": []} for name, found in chosen.items()
+    }
+    path.write_text(json.dumps({"arms": stored_arms}))
+    return path
+
+
 # What is tried
 
 
@@ -74,13 +83,24 @@ def test_what_makes_no_difference_is_not_tried():
     assert "body" in space("scratch")
     assert "body" not in space("fine_tune")
     assert "source_critic" in space("fine_tune")
-    assert "trains" in space("fine_tune") & space("demos-1")
-    assert "trains" not in space("head_only") | space("scratch") | space("reptile-1")
+    assert "trains" in space("demos_then_rl-1") & space("demos-1")
+    whole = space("fine_tune") | space("specialist-1") | space("unrelated")  # they say so
+    assert "trains" not in whole | space("head_only") | space("scratch") | space("reptile-1")
     assert "source_critic" not in space("scratch")
     assert "clone_rate" in space("demos-1")
     assert "rate" not in space("demos-1")
     assert space("reptile-1") == space("fomaml-1") == {"perturb"}  # they clone as they were trained
     assert space("demos_then_rl-1") >= space("demos-1") | space("fine_tune")
+
+
+def test_settings_make_no_other_arm_of_an_arm(tmp_path):
+    path = file_of(tmp_path / "settings.json", demos__1={"trains": "head"}, fine_tune={})
+    assert arm_settings.read(path)["demos-1"].trains == "head"
+    for name, way in (("fine_tune", "head"), ("specialist__1", "adapter"), ("scratch", "head")):
+        path = file_of(tmp_path / "settings.json", **{name: {"trains": way}})
+        says = f"{name.replace('__', '-')}: trains {way} is no setting of it; .*tune_transfer"
+        with pytest.raises(runs.RunError, match=says):
+            arm_settings.read(path)
 
 
 def test_arms_that_clone_try_the_same_episodes_in_trials_of_the_same_number():
@@ -115,15 +135,6 @@ def test_one_perturbation_is_chosen_for_all_arms_that_clone():
     found = transfer_tuning.chosen(tried, scores)
     assert found["demos-1"]["chosen"] == {"clone_updates": 100}
     assert found["demos-1"]["tried"][2]["score"] == 0.9
-
-
-def file_of(path: pathlib.Path, **chosen) -> pathlib.Path:
-    """A file of settings of arms."""
-    stored_arms = {
-        name.replace("__", "-"): {"chosen": found, "tried": []} for name, found in chosen.items()
-    }
-    path.write_text(json.dumps({"arms": stored_arms}))
-    return path
 
 
 def test_an_arm_that_was_not_tried_clones_the_same_episodes_as_the_others(tmp_path):
