@@ -15,6 +15,7 @@ from uncap.envs.tables import lookup
 
 # What the number at the end of an arm's name counts, and the largest
 MOST = {"expert episodes": 1000, "attempts": 100, "nearest policies": 1000}
+TAUGHT_STEPS = 100_000  # environment steps for which an expert teaches a target, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Arm:
         trains: what learns, a row of `adaptation.TRAINS`.
         counts: what the number at the end of its name counts, of MOST; empty without one.
         adapts: trained to adapt before it clones, a row of `meta.WAYS`; empty if it is not.
-        taught: whether the target's expert teaches it, by DAgger.
+        taught: whether the target's expert teaches it, by DAgger, for as many steps as others
+            learn by reinforcement, at most TAUGHT_STEPS.
         reinforces: whether it learns by reinforcement.
         total: whether its budget has the steps of the source's training in it, too.
         is_expensive: whether it is left out unless it is asked for.
@@ -140,7 +142,8 @@ CONTROLS = {
         is_expensive=True,
     ),
     "expert_taught": Arm(
-        "from nothing, taught by the target's expert: the upper bound",
+        "from nothing, taught by the target's expert for as many steps, at most "
+        f"{TAUGHT_STEPS:,}: the upper bound",
         begins="nothing",
         taught=True,
         reinforces=False,

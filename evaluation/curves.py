@@ -26,7 +26,7 @@ from uncap.envs.closures import named_set
 from uncap.envs.conditioning import vectors
 from uncap.evaluation import arm_settings, beginnings, runs
 from uncap.evaluation.arm_settings import ArmSettings
-from uncap.evaluation.arms import ARMS, RUNS, Arm, arm_of, named_runs, parted
+from uncap.evaluation.arms import ARMS, RUNS, TAUGHT_STEPS, Arm, arm_of, named_runs, parted
 from uncap.evaluation.config import JobConfig, TransferConfig
 from uncap.evaluation.gains import outcomes_of
 from uncap.evaluation.protocol import EVALUATION_SEED, Episode, evaluate, spread, summary
@@ -372,9 +372,12 @@ class Curve:
         return True
 
     def _teach(self) -> bool:
-        """Let the target's expert teach; False if stopped."""
-        dagger = self.session.config.dagger
-        total = dagger.total(1)
+        """Let the target's expert teach; False if stopped.
+
+        For how long does not depend on how the source was made.
+        """
+        total = min(self.config.env_steps, TAUGHT_STEPS)
+        dagger = dataclasses.replace(self.session.config.dagger, steps=total)
 
         def on_round(env_steps: int, loss: float) -> bool:
             parts = int(SAVES * env_steps / total)

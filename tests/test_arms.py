@@ -367,6 +367,28 @@ def test_an_arm_that_is_told_something_else_is_told_that(run):
     assert not any(np.allclose(found["noise"][TARGET], known) for known in trained)
 
 
+def test_what_an_expert_teaches_does_not_depend_on_how_the_source_was_made(run, monkeypatch):
+    """Its budget is that of the target's other learners, up to a limit."""
+    source, meta = load_policy(run / "checkpoint")
+    found = []
+
+    def teach(self, config: DaggerConfig, *_) -> None:
+        found.append(config.total(1))
+
+    monkeypatch.setattr(curves.Learner, "imitate_experts", teach)
+    for env_steps, steps in ((80, None), (80, 400), (10 * arms.TAUGHT_STEPS, 400)):
+        job = dataclasses.replace(
+            JOB,
+            dagger=dataclasses.replace(JOB.dagger, steps=steps),
+            transfer=dataclasses.replace(JOB.transfer, env_steps=env_steps),
+        )
+        session = Session(run, job, 0, always, lambda: False)
+        which = curves.Which(CLOSURES[TARGET], "expert_taught", 0)
+        assert curves.Curve(source, meta, which, session)._teach()
+    assert found == [80, 80, arms.TAUGHT_STEPS]
+    assert f"{arms.TAUGHT_STEPS:,}" in arms.CONTROLS["expert_taught"].words
+
+
 @pytest.mark.parametrize(
     ("task_set", "told"),
     [
