@@ -354,8 +354,11 @@ class Curve:
         ppo = dataclasses.replace(self._ppo, critic_warmup=updates)
         config = dataclasses.replace(self.learner.config, ppo=ppo)
         there = Learner(rows, config, self.seed + CRITIC_SEED, self.begins["known"])
-        # an adapter, or a vector that is learned, changes little yet
-        there.policy.adopt(self.learner.policy if self.trains == "all" else self.source)
+        if self.trains == "conditioning":  # the target's vector, which is none of theirs
+            there.policy.adopt(self.source)
+        else:
+            adaptation.train_only(there.policy, self.trains, self._vector())
+            there.policy.adopt(self.learner.policy)
         steps = updates * ppo.warm_rollout * self.config.num_envs
         if checkpoints.exists(folder):
             self._began = time.perf_counter() - there.resume(folder)["seconds"]

@@ -305,6 +305,24 @@ def test_a_critic_warms_up_on_the_rows_of_the_source(run):
     assert not all(torch.equal(critics[0][n], v) for n, v in critics[2].items())
 
 
+@pytest.mark.parametrize("way", ["all", "head", "adapter"])
+def test_a_critic_warms_up_on_the_policy_that_was_cloned(run, monkeypatch, way):
+    """Whatever part of it has learned from the episodes."""
+    source, meta = load_policy(run / "checkpoint")
+    made: list[Learner] = []
+    monkeypatch.setattr(curves, "Learner", lambda *a: made.append(Learner(*a)) or made[-1])
+    settings = ArmSettings(trains=way, source_critic=1, rollout=4, clone_updates=20)
+    which = curves.Which(CLOSURES["mug"], "demos_then_rl-1", 0, settings)
+    curve = curves.Curve(source, meta, which, Session(run, JOB, 0, lambda *_: None, lambda: False))
+    assert curve._begin()
+    there, here = (agent.policy.actor for agent in (made[-1], curve.learner))
+    assert there is not here
+    inputs = torch.ones(1, 36), torch.ones(1, 36), torch.zeros(1, dtype=torch.long)
+    with torch.no_grad():
+        assert torch.equal(there(*inputs), here(*inputs))
+        assert not torch.allclose(there(*inputs), source.actor(*inputs))
+
+
 @pytest.mark.parametrize("way", list(meta_learning.WAYS))
 def test_a_policy_that_sees_pictures_clones_what_it_sees(way):
     config = LearnerConfig(
