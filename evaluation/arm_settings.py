@@ -7,12 +7,15 @@ that were left out of a source's, never on a target.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from uncap.agents.config import NetworkConfig, PPOConfig
 from uncap.agents.settings import setting
+from uncap.envs import CLOSURES
+from uncap.envs.distances import is_same
 from uncap.evaluation import runs
 from uncap.evaluation.arms import ARMS, Arm, arm_of, parted
 from uncap.evaluation.run_shapes import ARM_SETTINGS
@@ -233,7 +236,7 @@ def notes(path: pathlib.Path, names: Sequence[str], budget: int) -> list[str]:
 
 
 def check_targets(path: pathlib.Path, targets: Sequence[str]) -> None:
-    """Refuse targets on which a file's settings were chosen.
+    """Refuse targets on which a file's settings were chosen, or on a row that is the same.
 
     Args:
         path: of the file; an older one does not say its own targets.
@@ -243,7 +246,15 @@ def check_targets(path: pathlib.Path, targets: Sequence[str]) -> None:
         RunError: they were; or see `read`.
     """
     read(path)
-    runs.check_unseen(f"{path} was chosen on", _stored(path).get("targets", ()), targets)
+    chosen_on = _stored(path).get("targets", ())
+    runs.check_unseen(f"{path} was chosen on", chosen_on, targets)
+    for name, target in itertools.product(chosen_on, targets):
+        known = name in CLOSURES and target in CLOSURES
+        if known and is_same(CLOSURES[name], CLOSURES[target]):
+            raise runs.RunError(
+                f"{path} was chosen on {name}, which is nearly {target}, its mirror image or its "
+                "look-alike: a target must be unseen"
+            )
 
 
 def _stored(path: pathlib.Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -146,6 +147,36 @@ def test_an_arm_that_was_not_tried_clones_the_same_episodes_as_the_others(tmp_pa
     path = file_of(tmp_path / "two.json", demos__1={"perturb": 0.3}, demos_from_nothing__1={})
     with pytest.raises(runs.RunError, match="different episodes .perturb 0.0, 0.3.*tune_transfer"):
         arm_settings.read(path)
+
+
+@pytest.mark.parametrize(
+    ("chosen_on", "target"),
+    [
+        ("canister", "canister-left"),  # the mirror image
+        ("canister", "canister-pushed"),  # opens otherwise, and looks the same
+        ("mug", "mug-again"),  # the same row but for a gram of its lid
+    ],
+)
+def test_settings_of_a_row_that_is_the_same_are_refused(tmp_path, monkeypatch, chosen_on, target):
+    heavier = tuple(mass + 0.001 for mass in CLOSURES["mug"].mass)
+    again = dataclasses.replace(CLOSURES["mug"], name="mug-again", mass=heavier)
+    monkeypatch.setitem(CLOSURES, "mug-again", again)
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps({"arms": {}, "targets": ["reach", chosen_on]}))
+    with pytest.raises(runs.RunError, match=f"chosen on {chosen_on}, which is nearly {target}"):
+        arm_settings.check_targets(path, ("jar", target))
+
+
+def test_settings_of_other_rows_are_taken(tmp_path):
+    """Those of the benchmark, and rows that are not known here are judged by their names."""
+    script = (pathlib.Path(__file__).parents[1] / "benchmarks/push_twist.sh").read_text("utf-8")
+    chosen_on = re.search(r"--targets (.*?) --", script)[1].split()  # type: ignore
+    targets = re.search(r"for target in (.*?);", script)[1].split()  # type: ignore
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps({"arms": {}, "targets": [*chosen_on, "of-a-friend"]}))
+    arm_settings.check_targets(path, targets)
+    with pytest.raises(runs.RunError, match="chosen on of-a-friend: a target must be unseen"):
+        arm_settings.check_targets(path, ("of-a-friend",))
 
 
 # What the settings do
