@@ -24,8 +24,8 @@ class Arm:
 
     Attributes:
         words: one line: what it does; of a control, what it rules out.
-        begins: with the weights of the source; of another run that shares nothing with the
-            target; of one policy of a run that has one per row; of a run with a memory; or from
+        begins: with the weights of the source; of another run, whose mechanisms are not the
+            target's; of one policy of a run that has one per row; of a run with a memory; or from
             nothing.
         told: of the target itself; of the nearest trained row; of a trained row that opens
             otherwise, drawn from `distances.others`; or noise of the size of a task vector.
@@ -137,7 +137,7 @@ CONTROLS = {
         is_expensive=True,
     ),
     "unrelated": Arm(
-        "fine-tuned from a run of unrelated rows: whether any source would do",
+        "fine-tuned from a run of rows of other mechanisms: whether any source would do",
         begins="unrelated",
         is_expensive=True,
     ),
@@ -232,7 +232,7 @@ class Run(NamedTuple):
 
 
 RUNS = {
-    "unrelated": Run("unrelated", "a run of unrelated rows"),
+    "unrelated": Run("unrelated", "a run of rows of other mechanisms"),
     "specialist": Run("specialists", "a run that was trained with --alone"),
     "memory": Run("memory", "a run with a memory"),
 }

@@ -140,8 +140,8 @@ ARM_SETTINGS: dict[str, Any] = {
     "path": "read",
 }
 UNRELATED: dict[str, Any] = {
-    "help": "run folder of rows that share nothing with the target, such as --task-set unrelated: "
-    "the source of the control of that name",
+    "help": "run folder of rows of other mechanisms than the target's, such as --task-set "
+    "unrelated: the source of the control of that name",
     "path": "read",
 }
 

@@ -478,6 +478,14 @@ def test_a_run_that_is_no_unrelated_one_gets_one_line(run, tmp_path):
     other = stored.make_run(tmp_path / "other", wider)
     with pytest.raises(ValueError, match="with another network than the source"):
         said(*words, "--unrelated", str(other))
+    related = dataclasses.replace(JOB, task_set="bottle,teapot:mug")  # other rows than the source's
+    related_run = stored.make_run(tmp_path / "related", related)
+    says = r"related was trained on teapot, whose mechanism is that of cork \(pull\): unrelated"
+    with pytest.raises(ValueError, match=says):
+        said(*words, "--unrelated", str(related_run))
+    _, meta = load_policy(run / "checkpoint")
+    with pytest.raises(ValueError, match=says):
+        beginnings.unrelated(related_run, "cork", meta)  # also by what the policy says of itself
 
 
 def test_a_policy_that_ppo_cannot_go_on_with_gets_one_line(run):
