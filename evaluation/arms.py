@@ -319,3 +319,13 @@ def default_controls(methods: Sequence[str], expensive: bool, source: Source) ->
     ):
         found += [f"{row}-{number}" for number in sorted({parted(name)[1] for name in those})]
     return tuple(found)
+
+
+def left_out(source: Source) -> list[str]:
+    """Why controls are not there although all were asked for: a line for each.
+
+    Args:
+        source: what it is transferred from.
+    """
+    rows = [row for row, arm in CONTROLS.items() if not arm.demos]
+    return [f"left out: {problem}" for row in rows if (problem := why_not(row, source))]

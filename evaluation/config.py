@@ -383,7 +383,9 @@ class TransferRunConfig:
         None,
         **{**CONTROLS, "help": CONTROLS["help"] + " (default: all that cost little)"},
     )
-    all_controls: bool = setting(False, "the expensive ones, too, which train long")
+    all_controls: bool = setting(
+        False, "the expensive ones, too, which train long; unrelated needs --unrelated as well"
+    )
     unrelated: pathlib.Path | None = setting(None, **UNRELATED)
     specialists: pathlib.Path | None = setting(None, **SPECIALISTS)
     memory: pathlib.Path | None = setting(None, **MEMORY)

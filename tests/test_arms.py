@@ -131,6 +131,14 @@ def test_controls_that_cannot_be_are_none_of_the_defaults(source, controls):
     assert arms.default_controls(("fine_tune",), False, source) == controls
 
 
+def test_all_controls_say_which_are_left_out():
+    [line] = arms.left_out(TOLD)
+    assert line == "left out: unrelated needs --unrelated RUN, a run of rows of other mechanisms"
+    assert arms.left_out(TOLD._replace(runs=("unrelated",))) == []
+    of_none = arms.left_out(arms.Source("none", 2, ("unrelated",)))
+    assert [line.split()[2] for line in of_none] == ["shuffled", "noise"]
+
+
 @pytest.mark.parametrize(
     ("name", "source", "says"),
     [
@@ -458,10 +466,24 @@ def test_the_command_prints_every_arm_with_what_it_rules_out(run):
     for name in ("zero_shot", "fine_tune", "demos-1", "scratch", "shuffled", "noise"):
         assert f"\n{name} " in printed
     assert "whether it listens to what it is told" in printed
+    assert "left out" not in printed
     with pytest.raises((ValueError, SystemExit), match="unknown method"):
         said(*words, "finetune")
     with pytest.raises(ValueError, match="--all-controls has no effect here"):
         said(*words, "fine_tune", "--controls", "scratch", "--all-controls")
+
+
+def test_the_command_says_that_a_control_needs_a_run(run, monkeypatch):
+    def refuse(*_):
+        raise runs.RunError("far enough")
+
+    monkeypatch.setattr(experiment, "transfer_run", refuse)
+    console = Console(file=io.StringIO(), markup=False, width=1000)
+    words = ("transfer", str(run), "--target", "jar", "--env-steps", "16", "--all-controls")
+    with pytest.raises(ValueError, match="far enough"):
+        cli.run(words, console)
+    [line] = re.findall("^left out: .*$", console.file.getvalue(), re.MULTILINE)  # type: ignore
+    assert "unrelated needs --unrelated RUN" in line
 
 
 def test_a_run_that_is_no_unrelated_one_gets_one_line(run, tmp_path):
