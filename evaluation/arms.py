@@ -2,6 +2,20 @@
 
 An arm says what a learner begins with, what it is told, which of its weights learn, whether it
 clones expert episodes first, and whether it learns by reinforcement. A new one is a row.
+
+References of the methods (`agents/adaptation.py` and `agents/meta.py` have further ones):
+    Cover and Hart (1967), Nearest neighbor pattern classification.
+    Pomerleau (1989), ALVINN: an autonomous land vehicle in a neural network.
+    Fernandez and Veloso (2006), Probabilistic policy reuse in a reinforcement learning agent.
+    Yosinski et al. (2014), How transferable are features in deep neural networks?
+    Duan et al. (2016), RL^2: fast reinforcement learning via slow reinforcement learning.
+    Alain and Bengio (2016), Understanding intermediate layers using linear classifier probes.
+    Finn et al. (2017), Model-agnostic meta-learning for fast adaptation of deep networks.
+    Nichol et al. (2018), On first-order meta-learning algorithms.
+    Rajeswaran et al. (2018), Learning complex dexterous manipulation with deep reinforcement
+        learning and demonstrations.
+    Lester et al. (2021), The power of scale for parameter-efficient prompt tuning.
+    Hu et al. (2022), LoRA: low-rank adaptation of large language models.
 """
 
 from __future__ import annotations
@@ -65,36 +79,50 @@ class Arm:
 METHODS = {
     "zero_shot": Arm("the policy as it is", trains="none", reinforces=False),
     "nearest_task": Arm(
-        "as it is, told of the most similar row that it was trained on",
+        "as it is, told of the most similar row that it was trained on (nearest neighbour: "
+        "Cover and Hart, 1967)",
         told="nearest",
         trains="none",
         reinforces=False,
     ),
-    "fine_tune": Arm("all weights, by reinforcement"),
-    "head_only": Arm("the output layer, by reinforcement", trains="head"),
-    "conditioning_only": Arm("the task vector, by reinforcement", trains="conditioning"),
-    "adapter": Arm("low-rank matrices, by reinforcement", trains="adapter"),
+    "fine_tune": Arm("all weights, by reinforcement (fine-tuning: Yosinski et al., 2014)"),
+    "head_only": Arm(
+        "the output layer, by reinforcement (a probe: Alain and Bengio, 2016)", trains="head"
+    ),
+    "conditioning_only": Arm(
+        "the task vector, by reinforcement (cf. prompt tuning: Lester et al., 2021)",
+        trains="conditioning",
+    ),
+    "adapter": Arm("low-rank matrices, by reinforcement (LoRA: Hu et al., 2022)", trains="adapter"),
     "specialist": Arm(
-        "of a run with a policy per row, the one of the K-th nearest row, by reinforcement",
+        "of a run with a policy per row, the one of the K-th nearest row, by reinforcement (cf. "
+        "policy reuse: Fernandez and Veloso, 2006)",
         begins="specialist",
         counts="nearest policies",
     ),
-    "demos": Arm("clones K expert episodes", counts="expert episodes", reinforces=False),
-    "demos_then_rl": Arm("clones K expert episodes, then reinforcement", counts="expert episodes"),
+    "demos": Arm(
+        "clones K expert episodes (behaviour cloning: Pomerleau, 1989)",
+        counts="expert episodes",
+        reinforces=False,
+    ),
+    "demos_then_rl": Arm(
+        "clones K expert episodes, then reinforcement (cf. Rajeswaran et al., 2018)",
+        counts="expert episodes",
+    ),
     "reptile": Arm(
-        "clones K expert episodes, after Reptile on the source's rows",
+        "clones K expert episodes, after Reptile on the source's rows (Nichol et al., 2018)",
         counts="expert episodes",
         adapts="reptile",
         reinforces=False,
     ),
     "fomaml": Arm(
-        "clones K expert episodes, after first-order MAML on the source's rows",
+        "clones K expert episodes, after first-order MAML on the source's rows (Finn et al., 2017)",
         counts="expert episodes",
         adapts="fomaml",
         reinforces=False,
     ),
     "attempts": Arm(
-        "a policy with a memory, in K attempts at each closure",
+        "a policy with a memory, in K attempts at each closure (RL^2: Duan et al., 2016)",
         begins="memory",
         counts="attempts",
         trains="none",

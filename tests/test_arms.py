@@ -86,6 +86,16 @@ def test_methods_and_controls_are_told_apart():
         arms.control("fine_tune")
 
 
+def test_every_method_names_its_paper():
+    """But for zero_shot, which does nothing."""
+    assert arms.__doc__
+    for name, arm in arms.METHODS.items():
+        papers = re.findall(r"([A-Z][a-z]+)(?: et al\.| and [A-Z][a-z]+)?, (\d{4})\)", arm.words)
+        assert len(papers) == (name != "zero_shot"), name
+        for author, year in papers:
+            assert re.search(rf"^ +{author} .*\({year}\)", arms.__doc__, re.MULTILINE), name
+
+
 TOLD = arms.Source("parameters", 2)
 
 
