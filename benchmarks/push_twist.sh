@@ -10,7 +10,8 @@ out=${1:?the folder for the runs}
 seeds=${2:-3}
 
 methods=(fine_tune demos-1 demos-5 demos_then_rl-1 demos_then_rl-5)
-from_nothing=(scratch demos_from_nothing-1 demos_from_nothing-5 demos_then_rl_from_nothing-5)
+from_nothing=(scratch demos_from_nothing-1 demos_from_nothing-5
+    demos_then_rl_from_nothing-1 demos_then_rl_from_nothing-5)
 
 source_without() {  # MECHANISM FOLDER
     if [ -f "$2/report.html" ]; then

@@ -13,10 +13,14 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from uncap.envs import grammar
+from uncap.envs.axes import AXES
 from uncap.envs.mechanisms import LIFT, MECHANISMS, TILT_Y, TWIST, X, Y
 from uncap.envs.structure import Closure, distance
 
+SAME = 0.1  # structural distance: a tenth of a difference that asks for another strategy
 WRIST_RANGE = 5.6  # rad, from stop to stop: what turns further has to be gripped anew
 
 
@@ -221,3 +225,31 @@ def nearest(row: Closure, sources: Sequence[Closure]) -> tuple[Closure, float]:
     distances = [distance(row, source) for source in sources]
     least = min(distances)
     return sources[distances.index(least)], least
+
+
+def others(row: Closure, sources: Sequence[Closure]) -> list[Closure]:
+    """The sources that open otherwise than a row: those of other mechanisms.
+
+    Where there are none, those that are structurally the farthest from it.
+
+    Args:
+        row: the target.
+        sources: at least one row.
+    """
+    if found := [source for source in sources if source.mechanism != row.mechanism]:
+        return found
+    distances = [distance(row, source) for source in sources]
+    pairs = zip(sources, distances, strict=True)
+    return [source for source, far in pairs if far == max(distances)]
+
+
+def is_same(a: Closure, b: Closure) -> bool:
+    """Whether two rows are one and the same to a learner that chooses how it learns.
+
+    They look alike until they are touched, or are nearer than SAME, or would be if one of them
+    were seen in a mirror: that changes signs alone.
+    """
+    squares = sum(
+        ((np.abs(numbers_of(a)) - np.abs(numbers_of(b))) ** 2).sum() for numbers_of in AXES.values()
+    )
+    return a.group_name == b.group_name or float(np.sqrt(squares)) < SAME

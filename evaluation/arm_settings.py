@@ -7,12 +7,15 @@ that were left out of a source's, never on a target.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from uncap.agents.config import NetworkConfig, PPOConfig
 from uncap.agents.settings import setting
+from uncap.envs import CLOSURES
+from uncap.envs.distances import is_same
 from uncap.evaluation import runs
 from uncap.evaluation.arms import ARMS, Arm, arm_of, parted
 from uncap.evaluation.run_shapes import ARM_SETTINGS
@@ -25,7 +28,7 @@ class ArmSettings:
 
     trains: str | None = setting(
         None,
-        "which weights learn, of an arm in which all would",
+        "which weights learn, of an arm that clones episodes into a trained policy",
         choices="uncap.agents.adaptation:TRAINS",
     )
     rate: float | None = setting(None, "learning rate of the actor by reinforcement", above=0)
@@ -57,7 +60,10 @@ class ArmSettings:
     clone_updates: int = setting(300, "minibatches of cloning", least=1)
     clone_rate: float = setting(3e-4, "learning rate of cloning", above=0)
     perturb: float = setting(
-        0.0, "share of random bursts in the expert episodes that are cloned", least=0, most=0.9
+        0.0,
+        "share of random bursts in the expert episodes that are cloned; the same of all arms",
+        least=0,
+        most=0.9,
     )
     body: str | None = setting(
         None, "of a network that begins from nothing", choices="uncap.agents.tables:BODIES"
@@ -151,8 +157,7 @@ def space(arm: Arm) -> dict[str, tuple[Any, ...]]:
     """
     found: dict[str, tuple[Any, ...]] = {}
     from_nothing = arm.begins == "nothing"
-    learns = arm.reinforces or arm.demos
-    if learns and arm.trains == "all" and not (from_nothing or arm.adapts):
+    if arm.demos and not (from_nothing or arm.adapts):  # others that freeze weights are arms
         found |= FROZEN
     if arm.reinforces:
         found |= REINFORCING
@@ -176,17 +181,39 @@ def read(path: pathlib.Path) -> dict[str, ArmSettings]:
     """What a file of `tune_transfer` chose, by arm.
 
     Raises:
-        RunError: there is none, or it is damaged.
+        RunError: there is none, it is damaged, or its arms would clone different episodes.
     """
     chosen = {}
     for name, tried in _stored(path)["arms"].items():
         try:
             parted(name)
             chosen[name] = as_settings(ArmSettings, tried["chosen"])
+            _check_frozen(name, chosen[name])
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             problem = " ".join(str(error).split())
             raise runs.RunError(f"{path} is damaged: {name}: {problem}; {REMEDY}") from None
+    if len(_perturbs(chosen)) > 1:
+        raise runs.RunError(
+            f"{path} lets arms clone different episodes (perturb "
+            f"{', '.join(map(str, sorted(_perturbs(chosen))))}), which cannot be compared; {REMEDY}"
+        )
     return chosen
+
+
+def _check_frozen(name: str, settings: ArmSettings) -> None:
+    """Refuse settings that make another arm of an arm.
+
+    Raises:
+        ValueError: fewer of its weights would learn than it says.
+    """
+    way = settings.trains or "all"
+    if way != "all" and way not in space(arm_of(name)).get("trains", ()):
+        raise ValueError(f"trains {way} is no setting of it")
+
+
+def _perturbs(chosen: Mapping[str, ArmSettings]) -> set[float]:
+    """The perturbations of the episodes that arms clone: one, of arms that can be compared."""
+    return {settings.perturb for name, settings in chosen.items() if arm_of(name).demos}
 
 
 def notes(path: pathlib.Path, names: Sequence[str], budget: int) -> list[str]:
@@ -209,7 +236,7 @@ def notes(path: pathlib.Path, names: Sequence[str], budget: int) -> list[str]:
 
 
 def check_targets(path: pathlib.Path, targets: Sequence[str]) -> None:
-    """Refuse targets on which a file's settings were chosen.
+    """Refuse targets on which a file's settings were chosen, or on a row that is the same.
 
     Args:
         path: of the file; an older one does not say its own targets.
@@ -219,7 +246,15 @@ def check_targets(path: pathlib.Path, targets: Sequence[str]) -> None:
         RunError: they were; or see `read`.
     """
     read(path)
-    runs.check_unseen(f"{path} was chosen on", _stored(path).get("targets", ()), targets)
+    chosen_on = _stored(path).get("targets", ())
+    runs.check_unseen(f"{path} was chosen on", chosen_on, targets)
+    for name, target in itertools.product(chosen_on, targets):
+        known = name in CLOSURES and target in CLOSURES
+        if known and is_same(CLOSURES[name], CLOSURES[target]):
+            raise runs.RunError(
+                f"{path} was chosen on {name}, which is nearly {target}, its mirror image or its "
+                "look-alike: a target must be unseen"
+            )
 
 
 def _stored(path: pathlib.Path) -> dict[str, Any]:
@@ -234,7 +269,8 @@ def of_arm(chosen: Mapping[str, ArmSettings], name: str) -> ArmSettings:
     """The settings that were chosen for an arm; its defaults where it was not tried.
 
     Of an arm whose name ends in a number, those of the same row with the next smaller number that
-    was tried, or else the smallest.
+    was tried, or else the smallest. The episodes that it clones are those of the others in any
+    case.
 
     Args:
         chosen: see `read`.
@@ -243,6 +279,7 @@ def of_arm(chosen: Mapping[str, ArmSettings], name: str) -> ArmSettings:
     row, number = parted(name)
     numbers = {parted(tried)[1]: tried for tried in chosen if parted(tried)[0] == row}
     if not numbers:
-        return default(ARMS[row])
+        [perturb] = _perturbs(chosen) or {ArmSettings().perturb}
+        return dataclasses.replace(default(ARMS[row]), perturb=perturb)
     below = [known for known in numbers if known <= number]
     return chosen[numbers[max(below) if below else min(numbers)]]

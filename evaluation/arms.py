@@ -2,6 +2,20 @@
 
 An arm says what a learner begins with, what it is told, which of its weights learn, whether it
 clones expert episodes first, and whether it learns by reinforcement. A new one is a row.
+
+References of the methods (`agents/adaptation.py` and `agents/meta.py` have further ones):
+    Cover and Hart (1967), Nearest neighbor pattern classification.
+    Pomerleau (1989), ALVINN: an autonomous land vehicle in a neural network.
+    Fernandez and Veloso (2006), Probabilistic policy reuse in a reinforcement learning agent.
+    Yosinski et al. (2014), How transferable are features in deep neural networks?
+    Duan et al. (2016), RL^2: fast reinforcement learning via slow reinforcement learning.
+    Alain and Bengio (2016), Understanding intermediate layers using linear classifier probes.
+    Finn et al. (2017), Model-agnostic meta-learning for fast adaptation of deep networks.
+    Nichol et al. (2018), On first-order meta-learning algorithms.
+    Rajeswaran et al. (2018), Learning complex dexterous manipulation with deep reinforcement
+        learning and demonstrations.
+    Lester et al. (2021), The power of scale for parameter-efficient prompt tuning.
+    Hu et al. (2022), LoRA: low-rank adaptation of large language models.
 """
 
 from __future__ import annotations
@@ -15,6 +29,7 @@ from uncap.envs.tables import lookup
 
 # What the number at the end of an arm's name counts, and the largest
 MOST = {"expert episodes": 1000, "attempts": 100, "nearest policies": 1000}
+TAUGHT_STEPS = 100_000  # environment steps for which an expert teaches a target, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,15 +38,16 @@ class Arm:
 
     Attributes:
         words: one line: what it does; of a control, what it rules out.
-        begins: with the weights of the source; of another run that shares nothing with the
-            target; of one policy of a run that has one per row; of a run with a memory; or from
+        begins: with the weights of the source; of another run, whose mechanisms are not the
+            target's; of one policy of a run that has one per row; of a run with a memory; or from
             nothing.
-        told: of the target itself; of the nearest trained row; of another trained row, drawn;
-            or noise of the size of a task vector.
+        told: of the target itself; of the nearest trained row; of a trained row that opens
+            otherwise, drawn from `distances.others`; or noise of the size of a task vector.
         trains: what learns, a row of `adaptation.TRAINS`.
         counts: what the number at the end of its name counts, of MOST; empty without one.
         adapts: trained to adapt before it clones, a row of `meta.WAYS`; empty if it is not.
-        taught: whether the target's expert teaches it, by DAgger.
+        taught: whether the target's expert teaches it, by DAgger, for as many steps as others
+            learn by reinforcement, at most TAUGHT_STEPS.
         reinforces: whether it learns by reinforcement.
         total: whether its budget has the steps of the source's training in it, too.
         is_expensive: whether it is left out unless it is asked for.
@@ -53,40 +69,60 @@ class Arm:
         """Whether it clones expert episodes first."""
         return self.counts == "expert episodes"
 
+    @property
+    def draws(self) -> bool:
+        """Whether something in it is drawn by its seed; else seeds repeat the same episodes."""
+        learns = self.reinforces or self.demos or self.taught
+        return learns or self.told in ("another", "noise")
+
 
 METHODS = {
     "zero_shot": Arm("the policy as it is", trains="none", reinforces=False),
     "nearest_task": Arm(
-        "as it is, told of the most similar row that it was trained on",
+        "as it is, told of the most similar row that it was trained on (nearest neighbour: "
+        "Cover and Hart, 1967)",
         told="nearest",
         trains="none",
         reinforces=False,
     ),
-    "fine_tune": Arm("all weights, by reinforcement"),
-    "head_only": Arm("the output layer, by reinforcement", trains="head"),
-    "conditioning_only": Arm("the task vector, by reinforcement", trains="conditioning"),
-    "adapter": Arm("low-rank matrices, by reinforcement", trains="adapter"),
+    "fine_tune": Arm("all weights, by reinforcement (fine-tuning: Yosinski et al., 2014)"),
+    "head_only": Arm(
+        "the output layer, by reinforcement (a probe: Alain and Bengio, 2016)", trains="head"
+    ),
+    "conditioning_only": Arm(
+        "the task vector, by reinforcement (cf. prompt tuning: Lester et al., 2021)",
+        trains="conditioning",
+    ),
+    "adapter": Arm("low-rank matrices, by reinforcement (LoRA: Hu et al., 2022)", trains="adapter"),
     "specialist": Arm(
-        "of a run with a policy per row, the one of the K-th nearest row, by reinforcement",
+        "of a run with a policy per row, the one of the K-th nearest row, by reinforcement (cf. "
+        "policy reuse: Fernandez and Veloso, 2006)",
         begins="specialist",
         counts="nearest policies",
     ),
-    "demos": Arm("clones K expert episodes", counts="expert episodes", reinforces=False),
-    "demos_then_rl": Arm("clones K expert episodes, then reinforcement", counts="expert episodes"),
+    "demos": Arm(
+        "clones K expert episodes (behaviour cloning: Pomerleau, 1989)",
+        counts="expert episodes",
+        reinforces=False,
+    ),
+    "demos_then_rl": Arm(
+        "clones K expert episodes, then reinforcement (cf. Rajeswaran et al., 2018)",
+        counts="expert episodes",
+    ),
     "reptile": Arm(
-        "clones K expert episodes, after Reptile on the source's rows",
+        "clones K expert episodes, after Reptile on the source's rows (Nichol et al., 2018)",
         counts="expert episodes",
         adapts="reptile",
         reinforces=False,
     ),
     "fomaml": Arm(
-        "clones K expert episodes, after first-order MAML on the source's rows",
+        "clones K expert episodes, after first-order MAML on the source's rows (Finn et al., 2017)",
         counts="expert episodes",
         adapts="fomaml",
         reinforces=False,
     ),
     "attempts": Arm(
-        "a policy with a memory, in K attempts at each closure",
+        "a policy with a memory, in K attempts at each closure (RL^2: Duan et al., 2016)",
         begins="memory",
         counts="attempts",
         trains="none",
@@ -110,7 +146,8 @@ CONTROLS = {
         counts="expert episodes",
     ),
     "shuffled": Arm(
-        "told of another trained row: whether it listens to what it is told",
+        "told of a trained row of another mechanism, drawn (without any, of the farthest): whether "
+        "it listens to what it is told",
         told="another",
         trains="none",
         reinforces=False,
@@ -128,12 +165,13 @@ CONTROLS = {
         is_expensive=True,
     ),
     "unrelated": Arm(
-        "fine-tuned from a run of unrelated rows: whether any source would do",
+        "fine-tuned from a run of rows of other mechanisms: whether any source would do",
         begins="unrelated",
         is_expensive=True,
     ),
     "expert_taught": Arm(
-        "from nothing, taught by the target's expert: the upper bound",
+        "from nothing, taught by the target's expert for as many steps, at most "
+        f"{TAUGHT_STEPS:,}: the upper bound",
         begins="nothing",
         taught=True,
         reinforces=False,
@@ -222,7 +260,7 @@ class Run(NamedTuple):
 
 
 RUNS = {
-    "unrelated": Run("unrelated", "a run of unrelated rows"),
+    "unrelated": Run("unrelated", "a run of rows of other mechanisms"),
     "specialist": Run("specialists", "a run that was trained with --alone"),
     "memory": Run("memory", "a run with a memory"),
 }
@@ -309,3 +347,13 @@ def default_controls(methods: Sequence[str], expensive: bool, source: Source) ->
     ):
         found += [f"{row}-{number}" for number in sorted({parted(name)[1] for name in those})]
     return tuple(found)
+
+
+def left_out(source: Source) -> list[str]:
+    """Why controls are not there although all were asked for: a line for each.
+
+    Args:
+        source: what it is transferred from.
+    """
+    rows = [row for row, arm in CONTROLS.items() if not arm.demos]
+    return [f"left out: {problem}" for row in rows if (problem := why_not(row, source))]

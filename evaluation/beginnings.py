@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -35,7 +36,10 @@ def check_files(config: TransferConfig, names: Sequence[str], targets: Sequence[
     for begins in dict.fromkeys(arm_of(name).begins for name in names):
         if begins in RUNS:
             run = pathlib.Path(getattr(config, RUNS[begins].setting))
-            runs.check_unseen(f"{run} was trained on", runs.open_run(run).get("train", ()), targets)
+            trained = runs.open_run(run).get("train", ())
+            runs.check_unseen(f"{run} was trained on", trained, targets)
+            if begins == "unrelated":
+                _refuse_related(run, trained, targets)
     if config.settings:
         arm_settings.check_targets(pathlib.Path(config.settings), targets)
 
@@ -82,7 +86,7 @@ def beginning(name: str, config: TransferConfig, target: str, source: Loaded) ->
 
 
 def unrelated(run: pathlib.Path, target: str, meta: Mapping[str, Any]) -> Loaded:
-    """The policy of a run of unrelated rows.
+    """The policy of a run of rows of other mechanisms.
 
     Args:
         run: its folder.
@@ -90,14 +94,37 @@ def unrelated(run: pathlib.Path, target: str, meta: Mapping[str, Any]) -> Loaded
         meta: of the source's checkpoint, see `policy.load_policy`.
 
     Raises:
-        RunError: it is not made as the source is, shares rows with it, or has seen the target.
+        RunError: it is not made as the source is, shares rows with it, or has seen the target or
+            its mechanism.
     """
     policy, other = load_policy(run / "checkpoint")
     _refuse_other(run, other, meta)
     runs.check_unseen(f"{run} was trained on", other["tasks"], (target,))
     if shared := set(other["tasks"]) & set(meta["tasks"]):
         raise runs.RunError(f"{run} was trained on {', '.join(sorted(shared))}, as the source was")
+    _refuse_related(run, other["tasks"], (target,))
     return policy, other
+
+
+def _refuse_related(run: pathlib.Path, trained: Sequence[str], targets: Sequence[str]) -> None:
+    """Refuse rows that open as a target does, in a run of unrelated ones.
+
+    Args:
+        run: its folder, which brings the rows that are not known here.
+        trained: its rows.
+        targets: rows.
+
+    Raises:
+        RunError: the first that does.
+    """
+    restore(run, runs.open_run(run))
+    for name, target in itertools.product(trained, targets):
+        mechanism = CLOSURES[target].mechanism
+        if CLOSURES[name].mechanism == mechanism:
+            raise runs.RunError(
+                f"{run} was trained on {name}, whose mechanism is that of {target} ({mechanism}): "
+                "unrelated needs a run of rows of other mechanisms"
+            )
 
 
 def specialists(run: pathlib.Path, target: str, meta: Mapping[str, Any]) -> dict[str, Loaded]:

@@ -552,6 +552,9 @@ def transfer(config: TransferRunConfig, console: Console) -> None:
     if controls is None:
         source = _source(job, arms.named_runs(config))
         controls = arms.default_controls(config.methods, config.all_controls, source)
+        if config.all_controls:
+            for line in arms.left_out(source):
+                console.print(line, markup=False)
     elif config.all_controls:
         raise ValueError("--all-controls has no effect here: --controls names those that there are")
     job = _transfer_job(config, job, controls, config.memory, config.settings)

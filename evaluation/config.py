@@ -140,8 +140,8 @@ ARM_SETTINGS: dict[str, Any] = {
     "path": "read",
 }
 UNRELATED: dict[str, Any] = {
-    "help": "run folder of rows that share nothing with the target, such as --task-set unrelated: "
-    "the source of the control of that name",
+    "help": "run folder of rows of other mechanisms than the target's, such as --task-set "
+    "unrelated: the source of the control of that name",
     "path": "read",
 }
 
@@ -383,7 +383,9 @@ class TransferRunConfig:
         None,
         **{**CONTROLS, "help": CONTROLS["help"] + " (default: all that cost little)"},
     )
-    all_controls: bool = setting(False, "the expensive ones, too, which train long")
+    all_controls: bool = setting(
+        False, "the expensive ones, too, which train long; unrelated needs --unrelated as well"
+    )
     unrelated: pathlib.Path | None = setting(None, **UNRELATED)
     specialists: pathlib.Path | None = setting(None, **SPECIALISTS)
     memory: pathlib.Path | None = setting(None, **MEMORY)

@@ -21,12 +21,12 @@ from uncap.agents.episodes import labelled
 from uncap.agents.files import write_json
 from uncap.agents.learner import Learner
 from uncap.agents.policy import Acting
-from uncap.envs import CLOSURES, Closure
+from uncap.envs import CLOSURES, Closure, distances
 from uncap.envs.closures import named_set
 from uncap.envs.conditioning import vectors
 from uncap.evaluation import arm_settings, beginnings, runs
 from uncap.evaluation.arm_settings import ArmSettings
-from uncap.evaluation.arms import ARMS, RUNS, Arm, arm_of, named_runs, parted
+from uncap.evaluation.arms import ARMS, RUNS, TAUGHT_STEPS, Arm, arm_of, named_runs, parted
 from uncap.evaluation.config import JobConfig, TransferConfig
 from uncap.evaluation.gains import outcomes_of
 from uncap.evaluation.protocol import EVALUATION_SEED, Episode, evaluate, spread, summary
@@ -249,7 +249,8 @@ class Curve:
                 position(CLOSURES[self.target], [CLOSURES[n] for n in trained])["nearest"]
             ]
         elif self.arm.told == "another":
-            found = known[rng.integers(len(known))]
+            rows = distances.others(CLOSURES[self.target], [CLOSURES[n] for n in trained])
+            found = trained[rows[rng.integers(len(rows))].name]
         else:
             found = rng.normal(known.mean(0), self._spread(known))
         return {self.target: found.astype(np.float32)}
@@ -353,8 +354,11 @@ class Curve:
         ppo = dataclasses.replace(self._ppo, critic_warmup=updates)
         config = dataclasses.replace(self.learner.config, ppo=ppo)
         there = Learner(rows, config, self.seed + CRITIC_SEED, self.begins["known"])
-        # an adapter, or a vector that is learned, changes little yet
-        there.policy.adopt(self.learner.policy if self.trains == "all" else self.source)
+        if self.trains == "conditioning":  # the target's vector, which is none of theirs
+            there.policy.adopt(self.source)
+        else:
+            adaptation.train_only(there.policy, self.trains, self._vector())
+            there.policy.adopt(self.learner.policy)
         steps = updates * ppo.warm_rollout * self.config.num_envs
         if checkpoints.exists(folder):
             self._began = time.perf_counter() - there.resume(folder)["seconds"]
@@ -371,9 +375,12 @@ class Curve:
         return True
 
     def _teach(self) -> bool:
-        """Let the target's expert teach; False if stopped."""
-        dagger = self.session.config.dagger
-        total = dagger.total(1)
+        """Let the target's expert teach; False if stopped.
+
+        For how long does not depend on how the source was made.
+        """
+        total = min(self.config.env_steps, TAUGHT_STEPS)
+        dagger = dataclasses.replace(self.session.config.dagger, steps=total)
 
         def on_round(env_steps: int, loss: float) -> bool:
             parts = int(SAVES * env_steps / total)

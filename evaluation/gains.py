@@ -3,7 +3,9 @@
 Intervals are those of one bootstrap (`statistics.resample`): all curves are drawn again from their
 seeds and their starts, and a measure's interval is that of its values on the curves drawn. The
 starts of a draw are the same for all points of a curve and for all arms, so that differences
-between arms are paired by them.
+between arms are paired by them. Where all draws are the same, see `statistics.interval_of_starts`.
+
+Seeds of an arm in which nothing is drawn repeat the same episodes: they count as one.
 """
 
 from __future__ import annotations
@@ -20,10 +22,10 @@ from uncap.evaluation.statistics import (
     area_weights,
     censored_interval,
     draw_starts,
+    interval_of_starts,
     median_time,
     median_times,
     padded,
-    percentile_interval,
     resample,
     steps_to_threshold,
     times_to_threshold,
@@ -54,12 +56,15 @@ def measured(curves: Curves) -> dict[str, Any]:
         starts of the last point and of the earlier ones, and episodes on the source's rows;
         `sources`: success on the source's rows, and `lost`: how much less that is than before;
         by method, against the best control: `gain` in final success, and `gap`: how much higher
-        the curve lies in the mean over the budget; against the control from nothing: `jumpstarts`,
+        the curve lies in the mean over the budget; `same_demos`: the same two of each method that
+        uses expert episodes, against the best `control` from nothing that uses the same episodes,
+        which is named; against the control from nothing without any: `jumpstarts`,
         and `jumpstart` of zero-shot alone; `specialists`: which was picked, the zero-shot success
         of each, and the regret of the choice. Differences are a value and the ends of its
         interval, all of 95 %; what lacks outcomes has none.
     """
     rng = np.random.default_rng(0)
+    curves = _without_repeats(curves)
     arms = _arms(curves, rng)
     rising = {arm: one for arm, one in arms.items() if one.success.shape[1] > 1}
     best = _best_control(curves)
@@ -67,15 +72,16 @@ def measured(curves: Curves) -> dict[str, Any]:
     found: dict[str, Any] = {
         "zero_shot": zero_shot["success"][0],
         "final": {arm: one.mean(_last) for arm, one in arms.items()},
-        "interval": _final_intervals(arms, curves),
+        "interval": _intervals(arms, _final_measure),
         "area": {arm: one.mean(one.height) for arm, one in rising.items()},
-        "area_interval": _intervals(rising),
+        "area_interval": _intervals(rising, _area),
         "reached": {arm: _reached(curves[arm], one.drawn) for arm, one in rising.items()},
         "n": {arm: _counts(of_arm) for arm, of_arm in curves.items()},
         "sources": _on_sources(curves),
         "lost": _lost(curves, rng),
         "best_control": best,
         **_against(arms, best, _budget(curves)),
+        "same_demos": _against_same_demos(arms, curves),
     }
     if outcomes := outcomes_of(zero_shot)[0]:
         low, high = wilson(sum(outcomes), len(outcomes))
@@ -83,7 +89,7 @@ def measured(curves: Curves) -> dict[str, Any]:
         found["zero_shot_episodes"] = len(outcomes)
     if "scratch" in arms:
         found["jumpstart"] = float(found["zero_shot"] - arms["scratch"].mean(_first))
-        found["jumpstarts"] = _differences(arms, arms["scratch"], lambda _: _first)
+        found["jumpstarts"] = _differences(arms, arms["scratch"], _jump)
     if specialists := _specialists(curves):
         found["specialists"] = specialists
     return found
@@ -110,6 +116,7 @@ class _Arm(NamedTuple):
         steps: (seeds, points).
         success: (seeds, points).
         starts: number of starts of the last point; 0 if no outcomes are known.
+        fewest: of the point with the fewest.
         own_starts: whether they are others than those of other arms.
         drawn: the curves, resampled; None if no outcomes are known.
     """
@@ -117,6 +124,7 @@ class _Arm(NamedTuple):
     steps: np.ndarray
     success: np.ndarray
     starts: int
+    fewest: int
     own_starts: bool
     drawn: Resampled | None
 
@@ -141,6 +149,33 @@ class _Arm(NamedTuple):
             return None
         values = self.drawn.means(measure(self.drawn.success))
         return None if np.isnan(values).any() else values
+
+
+class _Of(NamedTuple):
+    """A measure of an arm.
+
+    Attributes:
+        measure: of its curves.
+        starts: how many it is known from.
+    """
+
+    measure: Measure
+    starts: int
+
+
+def _final_measure(arm: _Arm) -> _Of:
+    """Success at the end."""
+    return _Of(_last, arm.starts)
+
+
+def _area(arm: _Arm, until: float | None = None) -> _Of:
+    """Mean height of the curve, see `_Arm.height`."""
+    return _Of(functools.partial(arm.height, until=until), arm.fewest)
+
+
+def _jump(arm: _Arm) -> _Of:
+    """Success at the first point."""
+    return _Of(_first, arm.fewest)
 
 
 def _first(success: np.ndarray) -> np.ndarray:
@@ -170,11 +205,22 @@ def _arms(curves: Curves, rng: np.random.Generator) -> dict[str, _Arm]:
             _column(of_arm, "steps"),
             _column(of_arm, "success"),
             counts[arm],
+            _fewest(of_arm),
             arm in own,
             drawn.get(arm),
         )
         for arm, of_arm in curves.items()
     }
+
+
+def _without_repeats(curves: Curves) -> Curves:
+    """Curves without those of further seeds that repeat the same episodes."""
+    return {arm: of_arm[: None if arm_of(arm).draws else 1] for arm, of_arm in curves.items()}
+
+
+def _fewest(curves: Sequence[Mapping]) -> int:
+    """Starts of the point of an arm's curves that has the fewest; 0 if they are not known."""
+    return min(len(point) for curve in curves for point in outcomes_of(curve))
 
 
 def _counts(curves: Sequence[Mapping]) -> dict[str, int]:
@@ -214,31 +260,20 @@ def _has_own_starts(arm: str) -> bool:
     return arm_of(arm).counts == "attempts" and parted(arm)[1] > 1
 
 
-def _intervals(arms: Mapping[str, _Arm], measure: Measure | None = None) -> dict[str, list[float]]:
-    """Interval of a measure by arm, by default of the curve's height, where it is known."""
-    found = {arm: curves.means(measure or curves.height) for arm, curves in arms.items()}
-    return {
-        arm: list(percentile_interval(values))
-        for arm, values in found.items()
-        if values is not None
-    }
-
-
-def _final_intervals(arms: Mapping[str, _Arm], curves: Curves) -> dict[str, list[float]]:
-    """Interval of final success by arm; Wilson's where all outcomes are the same.
-
-    Curves that are drawn again from such outcomes are all the same, too.
-    """
-    found = _intervals(arms, _last)
-    for arm, (low, high) in found.items():
-        if low == high:
-            outcomes = [success for curve in curves[arm] for success in outcomes_of(curve)[-1]]
-            found[arm] = list(wilson(sum(outcomes), len(outcomes)))
+def _intervals(arms: Mapping[str, _Arm], measure: Callable[[_Arm], _Of]) -> dict[str, list[float]]:
+    """Interval of a measure between 0 and 1 by arm, where it is known."""
+    found = {}
+    for arm, curves in arms.items():
+        of_arm = measure(curves)
+        values = curves.means(of_arm.measure)
+        if values is not None:
+            value = curves.mean(of_arm.measure)
+            found[arm] = list(interval_of_starts(value, values, of_arm.starts, least=0.0))
     return found
 
 
 def _differences(
-    arms: Mapping[str, _Arm], against: _Arm, measure: Callable[[_Arm], Measure]
+    arms: Mapping[str, _Arm], against: _Arm, measure: Callable[[_Arm], _Of]
 ) -> dict[str, list[float]]:
     """What the methods have more than a control: value, and ends of the interval, where known.
 
@@ -247,15 +282,18 @@ def _differences(
         against: the control.
         measure: which measure it is, of an arm.
     """
-    theirs = against.means(measure(against))
+    control = measure(against)
+    theirs = against.means(control.measure)
     found = {}
     for arm, curves in arms.items():
-        ours = None if parted(arm)[0] in CONTROLS else curves.means(measure(curves))
+        method = measure(curves)
+        ours = None if parted(arm)[0] in CONTROLS else curves.means(method.measure)
         paired = not (curves.own_starts or against.own_starts)
         if ours is None or theirs is None or (paired and curves.starts != against.starts):
             continue
-        value = curves.mean(measure(curves)) - against.mean(measure(against))
-        found[arm] = [value, *percentile_interval(ours - theirs)]
+        value = curves.mean(method.measure) - against.mean(control.measure)
+        starts = min(method.starts, control.starts)
+        found[arm] = [value, *interval_of_starts(value, ours - theirs, starts)]
     return found
 
 
@@ -263,15 +301,37 @@ def _against(arms: Mapping[str, _Arm], best: str | None, budget: float) -> dict[
     """What the methods have more than the best control: at the end, and over the budget."""
     if best is None:
         return {"gain": {}, "gap": {}}
-    control = arms[best]
-
-    def height(curves: _Arm) -> Measure:
-        return functools.partial(curves.height, until=budget)
-
+    control, over_budget = arms[best], functools.partial(_area, until=budget)
     return {
-        "gain": _differences(arms, control, lambda _: _last),
-        "gap": _differences(arms, control, height) if budget else {},
+        "gain": _differences(arms, control, _final_measure),
+        "gap": _differences(arms, control, over_budget) if budget else {},
     }
+
+
+def _against_same_demos(arms: Mapping[str, _Arm], curves: Curves) -> dict[str, dict[str, Any]]:
+    """What methods have more than the best control from nothing that uses the same episodes.
+
+    Returns:
+        By method: the `control`, and `gain` and `gap` where they are known, see `_against`.
+    """
+    numbers = sorted({parted(arm)[1] for arm in curves if arm_of(arm).demos})
+    found = {}
+    for number in numbers:
+        using = [arm for arm in curves if arm_of(arm).demos and parted(arm)[1] == number]
+        controls = [arm for arm in using if _is_from_nothing(arm)]
+        if not controls:
+            continue
+        best = max(controls, key=lambda arm: _final(curves[arm]))
+        more = _against({arm: arms[arm] for arm in using}, best, _budget(curves))
+        for arm in more["gain"]:
+            of_arm = {name: values[arm] for name, values in more.items() if arm in values}
+            found[arm] = {"control": best, **of_arm}
+    return found
+
+
+def _is_from_nothing(arm: str) -> bool:
+    """Whether an arm is a control that begins without the weights of any source."""
+    return parted(arm)[0] in CONTROLS and arm_of(arm).begins == "nothing"
 
 
 def _budget(curves: Curves) -> float:
@@ -356,7 +416,8 @@ def _lost(curves: Curves, rng: np.random.Generator) -> dict[str, list[float]]:
     for arm, of_arm in curves.items():
         if arm != "zero_shot" and counts[arm] == number:
             after, after_drawn = resampled(of_arm)
-            found[arm] = [before - after, *percentile_interval(before_drawn - after_drawn)]
+            value, values = before - after, before_drawn - after_drawn
+            found[arm] = [value, *interval_of_starts(value, values, number)]
     return found
 
 
@@ -409,7 +470,7 @@ def arm_cells(entry: Mapping[str, Any], arm: str) -> dict[str, str]:
 
     Returns:
         `success` at the end, the time to each of THRESHOLDS by its number, `area`, `gain`, `gap`,
-        `sources`, `lost` and `n`, see `measured`.
+        `same_demos`, `sources`, `lost` and `n`, see `measured`.
     """
     found = {"success": _share(entry["final"][arm], entry.get("interval", {}).get(arm))}
     for threshold, times in entry.get("reached", {}).get(arm, {}).items():
@@ -419,6 +480,8 @@ def arm_cells(entry: Mapping[str, Any], arm: str) -> dict[str, str]:
     for name, sign in (("gain", "+"), ("gap", "+"), ("lost", "")):
         if difference := entry.get(name, {}).get(arm):
             found[name] = _share(difference[0], difference[1:], sign)
+    if same := entry.get("same_demos", {}).get(arm):
+        found["same_demos"] = f"on {same['control']} {_more(same)}"
     n = entry.get("n", {}).get(arm, {})
     if (sources := entry.get("sources", {}).get(arm)) is not None:
         of = f" of {n['sources']} episodes" if "sources" in n else ""
@@ -439,12 +502,24 @@ def arm_numbers(entry: Mapping[str, Any], arm: str) -> str:
     if "gain" in cells:
         over = f", {cells['gap']} over the curve" if "gap" in cells else ""
         parts.append(f"on {entry['best_control']} {cells['gain']} at the end{over}")
+    if "same_demos" in cells:
+        parts.append(f"with the same episodes {cells['same_demos']}")
     if "sources" in cells:
         lost = f", lost {cells['lost']}" if "lost" in cells else ""
         parts.append(f"{cells['sources']} on the source's rows{lost}")
     if "n" in cells:
         parts.append(f"n {cells['n']}")
     return "; ".join(parts)
+
+
+def _more(found: Mapping[str, Any]) -> str:
+    """Differences from a control at the end, and over the curve where that is known."""
+    value, *ends = found["gain"]
+    text = f"{_share(value, ends, '+')} at the end"
+    if "gap" in found:
+        value, *ends = found["gap"]
+        text += f", {_share(value, ends, '+')} over the curve"
+    return text
 
 
 def _share(value: float, ends: Sequence[float] | None = None, sign: str = "") -> str:

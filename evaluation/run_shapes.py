@@ -104,6 +104,9 @@ _TRANSFER = fields(
         "area_interval": mapped(listed(number)),
         "gain": mapped(listed(number)),
         "gap": mapped(listed(number)),
+        "same_demos": mapped(
+            fields({"control": text, "gain": listed(number)}, {"gap": listed(number)})
+        ),
         "jumpstarts": mapped(listed(number)),
         "lost": mapped(listed(number)),
         "n": mapped(mapped(count)),

@@ -35,7 +35,7 @@ from uncap.evaluation import runs
 from uncap.evaluation.config import SequenceConfig
 from uncap.evaluation.protocol import evaluate
 from uncap.evaluation.run_shapes import SEQUENCE
-from uncap.evaluation.statistics import PERCENTILES_95, wilson
+from uncap.evaluation.statistics import interval_of_starts, wilson
 
 LEARNERS = {
     **{name: row.words for name, row in REHEARSALS.items()},
@@ -255,16 +255,20 @@ class TaskSequence:
 def measures(outcomes: np.ndarray) -> dict[str, list[float]]:
     """Accuracy, forgetting and forward transfer, with 95 % bootstrap intervals over starts.
 
+    Where all draws are the same, see `statistics.interval_of_starts`.
+
     Args:
         outcomes: (tests, rows, starts), the first test before anything was learned.
     """
     rng = np.random.default_rng(0)
-    starts = rng.integers(outcomes.shape[2], size=(_DRAWS, outcomes.shape[2]))
+    count = outcomes.shape[2]
+    starts = rng.integers(count, size=(_DRAWS, count))
     resampled = [_measured(outcomes[:, :, picked].mean(2)) for picked in starts]
     found = {}
     for name, value in _measured(outcomes.mean(2)).items():
-        low, high = np.percentile([one[name] for one in resampled], PERCENTILES_95)
-        found[name] = [value, float(low), float(high)]
+        values = [one[name] for one in resampled]
+        least = 0.0 if name == "accuracy" else -1.0
+        found[name] = [value, *interval_of_starts(value, values, count, least)]
     return found
 
 

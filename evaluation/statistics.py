@@ -23,6 +23,7 @@ from scipy.stats import CensoredData, binomtest, ecdf
 Z_95 = 1.959964  # 0.975 quantile of the standard normal distribution
 PERCENTILES_95 = (2.5, 97.5)
 DRAWS = 2000  # resamples of a bootstrap
+_SAME = 1e-9  # values nearer than this differ by rounding only
 Interval = tuple[float, float, float]  # a value, and the ends of its interval
 
 
@@ -275,6 +276,29 @@ def percentile_interval(values: ArrayLike) -> tuple[float, float]:
     """The 95 % interval of resampled values, (draws,)."""
     low, high = np.percentile(np.asarray(values, float), PERCENTILES_95)
     return float(low), float(high)
+
+
+def interval_of_starts(
+    value: float, values: ArrayLike, starts: int, least: float = -1.0, most: float = 1.0
+) -> tuple[float, float]:
+    """The 95 % interval of a mean over starts, of its values on starts that were drawn again.
+
+    Where all starts have the same value, so have all draws: that is no certainty. Then up to a
+    share of other starts could have any other value, the upper end of Wilson's interval (1927) of
+    a share of which none were seen. Of a success rate, that is Wilson's interval.
+
+    Args:
+        value: the mean.
+        values: (draws,) of it.
+        starts: how many, at least one.
+        least: what the value of a start can be; by default, of a difference of successes.
+        most: the same.
+    """
+    low, high = percentile_interval(values)
+    if high - low > _SAME:
+        return low, high
+    _, others = wilson(0, starts)
+    return value - others * (value - least), value + others * (most - value)
 
 
 def censored_interval(times: np.ndarray) -> tuple[float | None, float | None]:

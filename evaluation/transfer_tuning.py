@@ -5,6 +5,10 @@ later transfer is about. Each arm has the same number of trials, whose settings 
 space at random, once and for all (Bergstra and Bengio, 2012); the first trial has today's defaults.
 A trial is worth the mean success over the later half of its curves, so that what rises late, or
 falls again, counts less.
+
+Which episodes are cloned is no matter of one arm: a method and its control clone the same ones. So
+trials of the same number have the same share of random bursts in them (`perturb`), in all arms, and
+the share is chosen that suits all arms together best; then each arm's other settings are.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from uncap.evaluation.training import Session
 from uncap.evaluation.transfer import check, check_same, learn
 
 FOLDER = runs.SETTINGS
+SHARED = "perturb"  # has its values in turn, by the trials' numbers, as it is chosen for all arms
 
 
 def drawn(name: str, trials: int, seed: int) -> list[ArmSettings]:
@@ -45,7 +50,10 @@ def drawn(name: str, trials: int, seed: int) -> list[ArmSettings]:
     tried: set[tuple[int, ...]] = set()
     combinations = int(np.prod([len(choices) for choices in values.values()]))
     while len(found) < trials and len(tried) < combinations:
-        picks = tuple(int(rng.integers(len(choices))) for choices in values.values())
+        picks = tuple(
+            len(found) % len(choices) if setting == SHARED else int(rng.integers(len(choices)))
+            for setting, choices in values.items()
+        )
         if picks not in tried:
             tried.add(picks)
             chosen = {
@@ -107,18 +115,15 @@ def tune(
     waiting = [which for which in works if not _file(which, session).exists()]
     if not do_all("settings", learn, waiting, session, lambda which: None):
         return None
-    found = {
-        name: _chosen(
-            of_arm,
-            [
-                [_score(which, session) for which in works if _is(which, name, number)]
-                for number in range(len(of_arm))
-            ],
-        )
+    scores = {
+        name: [
+            [_score(which, session) for which in works if _is(which, name, number)]
+            for number in range(len(of_arm))
+        ]
         for name, of_arm in tried.items()
     }
     return {
-        "arms": found,
+        "arms": chosen(tried, scores),
         "run": str(session.run),
         "targets": list(targets),
         "budget": config.env_steps,
@@ -167,17 +172,47 @@ def _score(which: Which, session: Session) -> float:
     return float(np.mean(success[len(success) // 2 :]))
 
 
-def _chosen(tried: Sequence[ArmSettings], scores: Sequence[Sequence[float]]) -> dict[str, Any]:
-    """The settings of the best trial, the first of equals, and what each was worth."""
-    means = [float(np.mean(of_trial)) for of_trial in scores]
-    best = int(np.argmax(means))
-    return {
-        "chosen": _set(tried[best]),
-        "tried": [
-            {"settings": _set(settings), "scores": list(of_trial), "score": mean}
-            for settings, of_trial, mean in zip(tried, scores, means, strict=True)
-        ],
-    }
+Tried = Sequence[ArmSettings]  # of an arm, by the trial's number
+Scores = Sequence[Sequence[float]]  # of its trials, of each curve
+
+
+def chosen(tried: Mapping[str, Tried], scores: Mapping[str, Scores]) -> dict[str, Any]:
+    """What is chosen for each arm, and what its trials were worth.
+
+    Args:
+        tried: settings of the trials by arm.
+        scores: of the same trials.
+    """
+    means = {name: [float(np.mean(found)) for found in of_arm] for name, of_arm in scores.items()}
+    cloning = {name: of_arm for name, of_arm in tried.items() if arm_of(name).demos}
+    shared = _shared(cloning, means) if cloning else None
+    found = {}
+    for name, of_arm in tried.items():
+        allowed = {
+            number: score
+            for number, score in enumerate(means[name])
+            if name not in cloning or of_arm[number].perturb == shared
+        }
+        best = max(allowed, key=lambda number: allowed[number])  # the first of equals
+        found[name] = {
+            "chosen": _set(of_arm[best]),
+            "tried": [
+                {"settings": _set(settings), "scores": list(of_trial), "score": mean}
+                for settings, of_trial, mean in zip(of_arm, scores[name], means[name], strict=True)
+            ],
+        }
+    return found
+
+
+def _shared(tried: Mapping[str, Tried], means: Mapping[str, Sequence[float]]) -> float:
+    """The perturbation, of those that all arms tried, at which their best trials are worth most."""
+
+    def best(name: str, perturb: float) -> float:
+        trials = zip(tried[name], means[name], strict=True)
+        return max(score for settings, score in trials if settings.perturb == perturb)
+
+    perturbs = set.intersection(*({s.perturb for s in of_arm} for of_arm in tried.values()))
+    return max(sorted(perturbs), key=lambda p: sum(best(name, p) for name in tried))
 
 
 def _set(settings: ArmSettings) -> dict[str, Any]:

@@ -362,6 +362,7 @@ def _arms_table(entry: Mapping) -> str:
         "area": "area under the curve",
         "gain": f"more than {control} at the end",
         "gap": f"more than {control} over the curve",
+        "same_demos": "more than the best control that has the same episodes, from nothing",
         "sources": "source's rows",
         "lost": "lost there",
         "n": "seeds x starts",

@@ -42,6 +42,7 @@ TRANSFER = {
     "interval": {"fine_tune": [0.2, 0.8]},
     "gain": {"fine_tune": [0.0, -0.3, 0.3]},
     "gap": {"fine_tune": [-0.1, -0.4, 0.2]},
+    "same_demos": {"fine_tune": {"control": "scratch", "gain": [0.25, 0.0, 0.5]}},
     "jumpstarts": {"zero_shot": [0.0, -0.3, 0.3]},
     "lost": {"fine_tune": [0.1, 0.0, 0.2]},
     "n": {"fine_tune": {"seeds": 3, "starts": 200, "earlier": 50, "sources": 24}},

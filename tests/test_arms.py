@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -85,6 +86,16 @@ def test_methods_and_controls_are_told_apart():
         arms.control("fine_tune")
 
 
+def test_every_method_names_its_paper():
+    """But for zero_shot, which does nothing."""
+    assert arms.__doc__
+    for name, arm in arms.METHODS.items():
+        papers = re.findall(r"([A-Z][a-z]+)(?: et al\.| and [A-Z][a-z]+)?, (\d{4})\)", arm.words)
+        assert len(papers) == (name != "zero_shot"), name
+        for author, year in papers:
+            assert re.search(rf"^ +{author} .*\({year}\)", arms.__doc__, re.MULTILINE), name
+
+
 TOLD = arms.Source("parameters", 2)
 
 
@@ -107,6 +118,16 @@ def test_demonstrations_have_a_control_that_uses_them_from_nothing():
     assert arms.default_controls((), False, beside) == (*cheap, *of_runs)
 
 
+def test_the_benchmark_runs_the_same_episodes_from_nothing_for_each_method():
+    script = (pathlib.Path(__file__).parents[1] / "benchmarks/push_twist.sh").read_text("utf-8")
+    methods, controls = (
+        re.search(rf"^{name}=\((.*?)\)", script, re.MULTILINE | re.DOTALL)[1].split()
+        for name in ("methods", "from_nothing")
+    )
+    wanted = arms.default_controls(methods, False, TOLD)
+    assert set(controls) == set(wanted) - {"shuffled", "noise"}
+
+
 @pytest.mark.parametrize(
     ("source", "controls"),
     [
@@ -118,6 +139,14 @@ def test_demonstrations_have_a_control_that_uses_them_from_nothing():
 )
 def test_controls_that_cannot_be_are_none_of_the_defaults(source, controls):
     assert arms.default_controls(("fine_tune",), False, source) == controls
+
+
+def test_all_controls_say_which_are_left_out():
+    [line] = arms.left_out(TOLD)
+    assert line == "left out: unrelated needs --unrelated RUN, a run of rows of other mechanisms"
+    assert arms.left_out(TOLD._replace(runs=("unrelated",))) == []
+    of_none = arms.left_out(arms.Source("none", 2, ("unrelated",)))
+    assert [line.split()[2] for line in of_none] == ["shuffled", "noise"]
 
 
 @pytest.mark.parametrize(
@@ -263,8 +292,8 @@ def settings(tmp_path_factory) -> pathlib.Path:
         | {"critic_warmup": 0, "source_critic": 1},
         "scratch": {"deviation": 0.3, "rollout": 8, "body": "film", "width": 8},
         "demos-1": {"clone_updates": 3, "perturb": 0.3, "trains": "head"},
-        "demos_then_rl-2": {"trains": "adapter", "source_critic": 1, "rollout": 8},
-        "demos_from_nothing-1": {"clone_updates": 3, "body": "mlp", "width": 8},
+        "demos_then_rl-2": {"trains": "adapter", "source_critic": 1, "rollout": 8, "perturb": 0.3},
+        "demos_from_nothing-1": {"clone_updates": 3, "body": "mlp", "width": 8, "perturb": 0.3},
     }
     path = tmp_path_factory.mktemp("settings") / "settings.json"
     arms_of_file = {name: {"chosen": found, "tried": []} for name, found in chosen.items()}
@@ -356,6 +385,48 @@ def test_an_arm_that_is_told_something_else_is_told_that(run):
     assert not any(np.allclose(found["noise"][TARGET], known) for known in trained)
 
 
+def test_what_an_expert_teaches_does_not_depend_on_how_the_source_was_made(run, monkeypatch):
+    """Its budget is that of the target's other learners, up to a limit."""
+    source, meta = load_policy(run / "checkpoint")
+    found = []
+
+    def teach(self, config: DaggerConfig, *_) -> None:
+        found.append(config.total(1))
+
+    monkeypatch.setattr(curves.Learner, "imitate_experts", teach)
+    for env_steps, steps in ((80, None), (80, 400), (10 * arms.TAUGHT_STEPS, 400)):
+        job = dataclasses.replace(
+            JOB,
+            dagger=dataclasses.replace(JOB.dagger, steps=steps),
+            transfer=dataclasses.replace(JOB.transfer, env_steps=env_steps),
+        )
+        session = Session(run, job, 0, always, lambda: False)
+        which = curves.Which(CLOSURES[TARGET], "expert_taught", 0)
+        assert curves.Curve(source, meta, which, session)._teach()
+    assert found == [80, 80, arms.TAUGHT_STEPS]
+    assert f"{arms.TAUGHT_STEPS:,}" in arms.CONTROLS["expert_taught"].words
+
+
+@pytest.mark.parametrize(
+    ("task_set", "told"),
+    [
+        ("mug,cork,bottle,puck:teapot", {"bottle", "puck"}),  # the others are pulled, as a teapot
+        ("mug,cork,decanter:teapot", {"cork"}),  # all are: the farthest
+    ],
+)
+def test_what_is_shuffled_is_told_of_what_opens_otherwise(tmp_path, task_set, told):
+    job = dataclasses.replace(JOB, task_set=task_set)
+    source, meta = load_policy(stored.make_run(tmp_path / "run", job) / "checkpoint")
+    session = Session(tmp_path / "run", job, 0, always, lambda: False)
+    vectors = {name: np.asarray(vector) for name, vector in meta["vectors"].items()}
+    found = set()
+    for seed in range(8):
+        which = curves.Which(CLOSURES["teapot"], "shuffled", seed)
+        vector = curves.Curve(source, meta, which, session).told["teapot"]
+        found |= {name for name in meta["tasks"] if np.allclose(vectors[name], vector)}
+    assert found == told
+
+
 @pytest.mark.parametrize("conditioning", ["parameters", "stages"])
 def test_noise_of_a_source_of_one_row_is_noise(tmp_path, conditioning):
     """One vector has no deviation: that of the table's is taken, in place of none."""
@@ -405,10 +476,24 @@ def test_the_command_prints_every_arm_with_what_it_rules_out(run):
     for name in ("zero_shot", "fine_tune", "demos-1", "scratch", "shuffled", "noise"):
         assert f"\n{name} " in printed
     assert "whether it listens to what it is told" in printed
+    assert "left out" not in printed
     with pytest.raises((ValueError, SystemExit), match="unknown method"):
         said(*words, "finetune")
     with pytest.raises(ValueError, match="--all-controls has no effect here"):
         said(*words, "fine_tune", "--controls", "scratch", "--all-controls")
+
+
+def test_the_command_says_that_a_control_needs_a_run(run, monkeypatch):
+    def refuse(*_):
+        raise runs.RunError("far enough")
+
+    monkeypatch.setattr(experiment, "transfer_run", refuse)
+    console = Console(file=io.StringIO(), markup=False, width=1000)
+    words = ("transfer", str(run), "--target", "jar", "--env-steps", "16", "--all-controls")
+    with pytest.raises(ValueError, match="far enough"):
+        cli.run(words, console)
+    [line] = re.findall("^left out: .*$", console.file.getvalue(), re.MULTILINE)  # type: ignore
+    assert "unrelated needs --unrelated RUN" in line
 
 
 def test_a_run_that_is_no_unrelated_one_gets_one_line(run, tmp_path):
@@ -425,6 +510,14 @@ def test_a_run_that_is_no_unrelated_one_gets_one_line(run, tmp_path):
     other = stored.make_run(tmp_path / "other", wider)
     with pytest.raises(ValueError, match="with another network than the source"):
         said(*words, "--unrelated", str(other))
+    related = dataclasses.replace(JOB, task_set="bottle,teapot:mug")  # other rows than the source's
+    related_run = stored.make_run(tmp_path / "related", related)
+    says = r"related was trained on teapot, whose mechanism is that of cork \(pull\): unrelated"
+    with pytest.raises(ValueError, match=says):
+        said(*words, "--unrelated", str(related_run))
+    _, meta = load_policy(run / "checkpoint")
+    with pytest.raises(ValueError, match=says):
+        beginnings.unrelated(related_run, "cork", meta)  # also by what the policy says of itself
 
 
 def test_a_policy_that_ppo_cannot_go_on_with_gets_one_line(run):

@@ -30,6 +30,7 @@ from uncap.evaluation.statistics import (
     area_weights,
     censored_interval,
     draw_starts,
+    interval_of_starts,
     median_time,
     median_times,
     padded,
@@ -252,6 +253,19 @@ def drawn_interval(outcomes, rng):
     outcomes = np.array(outcomes, float)[:, None]
     drawn = resample(outcomes, draw_starts([outcomes.shape[2]], rng), rng)
     return percentile_interval(drawn.means(drawn.success[..., -1]))
+
+
+def test_an_interval_without_spread_is_that_of_starts_that_may_be_otherwise():
+    """With z = 1.96, Wilson's upper end for none of 96 is 3.84 / (96 + 3.84) = 0.0385."""
+    others = 3.8415 / (96 + 3.8415)
+    apart = [0.0] * 50 + [1.0] * 50
+    assert interval_of_starts(0.5, apart, 96) == percentile_interval(apart)
+    for value in (-1.0, -0.5, 0.0, 1.0):
+        found = interval_of_starts(value, [value, value + 1e-15], 96)
+        ends = value - others * (value + 1), value + others * (1 - value)
+        assert found == pytest.approx(ends, abs=1e-5)
+    assert interval_of_starts(1.0, [1.0], 96, least=0.0) == pytest.approx(wilson(96, 96))
+    assert interval_of_starts(0.0, [0.0], 96, least=0.0) == pytest.approx(wilson(0, 96))
 
 
 def test_intervals_over_seeds_and_starts():

@@ -3,6 +3,7 @@
 import pytest
 
 from uncap.evaluation import gains
+from uncap.evaluation.arms import ARMS
 from uncap.evaluation.statistics import wilson
 
 ONCE = {"steps": [0], "success": [0.25], "last": [0, 0, 0, 1]}
@@ -133,6 +134,7 @@ def zero_shot(*outcomes, **further):
 
 HALF = [0, 1] * 50  # of a hundred starts
 ALL, NONE = [1] * 100, [0] * 100
+OTHERS = wilson(0, 100)[1]  # a share of starts of which none of the hundred may be
 
 
 def test_an_area_has_the_interval_of_its_starts():
@@ -157,7 +159,7 @@ def test_differences_are_paired_by_starts():
     ours, theirs = whole(HALF, ALL, ALL), whole(NONE, HALF, HALF)
     turned = whole(NONE, HALF[::-1], HALF[::-1])  # the others of the starts
     same = gains.measured({"zero_shot": zero_shot(0), "fine_tune": [theirs], "scratch": [theirs]})
-    assert same["gap"]["fine_tune"] == same["gain"]["fine_tune"] == [0, 0, 0]
+    assert same["gap"]["fine_tune"] == same["gain"]["fine_tune"] == [0, -OTHERS, OTHERS]
     apart = gains.measured({"zero_shot": zero_shot(0), "fine_tune": [turned], "scratch": [theirs]})
     value, low, high = apart["gain"]["fine_tune"]
     # differences of -1 and 1: 1.96 sqrt(1 / 100); if they were not paired, 1.96 sqrt(0.5 / 100)
@@ -176,7 +178,8 @@ def test_areas_are_compared_over_the_same_budget():
     learned = whole(NONE, NONE, NONE)  # 2,000 steps
     found = gains.measured({"zero_shot": zero, "fine_tune": [learned], "scratch_total": [long]})
     assert found["best_control"] == "scratch_total"
-    assert found["gap"]["fine_tune"] == pytest.approx([-0.5, -0.5, -0.5])
+    ends = [-0.5 - OTHERS * 0.5, -0.5 + OTHERS * 1.5]
+    assert found["gap"]["fine_tune"] == pytest.approx([-0.5, *ends])
     assert found["gap"]["zero_shot"][0] == pytest.approx(0)  # one half, all the time
     assert found["area"]["scratch_total"] == pytest.approx(0.875)  # of all its steps
     alone = gains.measured({"zero_shot": zero, "shuffled": zero_shot(*NONE)})
@@ -188,13 +191,46 @@ def test_attempts_begin_elsewhere_and_are_not_paired():
     tried, control = whole(HALF, HALF), whole(HALF, HALF)
     curves = {"zero_shot": zero_shot(*HALF), "scratch": [control]}
     found = gains.measured(curves | {"attempts-1": zero_shot(*HALF), "attempts-2": [tried]})
-    assert found["gain"]["attempts-1"] == [0, 0, 0]
+    assert found["gain"]["attempts-1"] == [0, -OTHERS, OTHERS]
     value, low, high = found["gain"]["attempts-2"]
     # of two independent rates of one half: 1.96 sqrt(2 x 0.25 / 100) = 0.139
     assert value == 0
     assert (-low, high) == pytest.approx((0.139, 0.139), abs=0.016)
     fewer = gains.measured(curves | {"attempts-2": [whole([0, 1], [0, 1])]})
     assert fewer["gain"]["attempts-2"][0] == 0  # they need not be as many
+
+
+def test_a_method_is_compared_with_what_has_the_same_episodes_from_nothing():
+    """Not with the best control alone, which may have other episodes, or a source's weights."""
+    most, few = [1] * 80 + [0] * 20, [1] * 20 + [0] * 80
+    curves = {
+        "zero_shot": zero_shot(*HALF),
+        "demos-1": zero_shot(*HALF),
+        "demos-5": zero_shot(*ALL),
+        "reptile-25": zero_shot(*ALL),
+        "demos_then_rl-1": [whole(HALF, most)],
+        "shuffled": zero_shot(*ALL),
+        "scratch": [whole(NONE, ALL)],
+        "demos_from_nothing-1": zero_shot(*few),
+        "demos_from_nothing-5": zero_shot(*most),
+        "demos_then_rl_from_nothing-5": [whole(HALF, few)],
+    }
+    found = gains.measured(curves)
+    same = found["same_demos"]
+    assert {arm: of_arm["control"] for arm, of_arm in same.items()} == {
+        "demos-1": "demos_from_nothing-1",
+        "demos_then_rl-1": "demos_from_nothing-1",
+        "demos-5": "demos_from_nothing-5",  # the better one; nothing has 25 episodes from nothing
+    }
+    value, low, high = same["demos-5"]["gain"]
+    assert value == pytest.approx(0.2)  # a fifth of the pairs: 1.96 sqrt(0.2 x 0.8 / 100) = 0.078
+    assert (value - low, high - value) == pytest.approx((0.078, 0.078), abs=0.011)
+    # trapezoid: (0.5 + 0.8) / 2 less 0.2, which takes no steps
+    assert same["demos_then_rl-1"]["gap"][0] == pytest.approx(0.45)
+    line = gains.arm_numbers(found, "demos-5")
+    assert "with the same episodes on demos_from_nothing-5 +0.20 [" in line
+    assert "same episodes" not in gains.arm_numbers(found, "zero_shot")
+    assert found["best_control"] in ("shuffled", "scratch")
 
 
 def test_a_median_time_has_an_interval_that_may_end_at_never():
@@ -237,7 +273,7 @@ def test_what_the_sources_lost_is_paired_by_their_episodes():
     value, low, high = found["lost"]["fine_tune"]
     assert value == 0.25  # a quarter of the pairs: 1.96 sqrt(0.25 x 0.75 / 100) = 0.085
     assert (value - low, high - value) == pytest.approx((0.085, 0.085), abs=0.011)
-    assert found["lost"]["head_only"] == [0, 0, 0]
+    assert found["lost"]["head_only"] == [0, -OTHERS, OTHERS]
     assert set(found["lost"]) == {"fine_tune", "head_only"}
     assert found["n"]["fine_tune"]["sources"] == 100
     assert "0.50 of 100 episodes on the source's rows, lost 0.25 [" in gains.arm_numbers(
@@ -254,7 +290,7 @@ def test_older_curves_have_outcomes_of_the_last_point_only():
             "scratch": [curve(0.0, 0.0, 0.5, last=[0, 0, 1, 1])],
         }
     )
-    assert found["interval"]["fine_tune"] == list(wilson(4, 4))
+    assert found["interval"]["fine_tune"] == pytest.approx(wilson(4, 4))
     assert found["gain"]["fine_tune"][0] == 0.5
     assert set(found["gain"]) == {"zero_shot", "fine_tune"}
     assert found["area"]["fine_tune"] == 0.5
@@ -304,7 +340,41 @@ def test_an_arm_is_one_line():
 
 
 def test_where_every_start_succeeds_final_success_has_wilsons_interval():
-    curve = {"seed": 0, "steps": [0], "success": [1.0], "outcomes": [[1] * 200]}
-    low, high = gains.measured({"zero_shot": [curve]})["interval"]["zero_shot"]
-    assert (low, high) == pytest.approx(wilson(200, 200))
-    assert low < 0.99
+    """However many seeds there are: those of zero-shot are the same episodes again."""
+    for seeds in (1, 3):
+        found = gains.measured(
+            {"zero_shot": zero_shot(*[1] * 200) * seeds, "scratch": [whole(NONE, ALL)] * seeds}
+        )
+        assert found["interval"]["zero_shot"] == pytest.approx(wilson(200, 200))
+        low, high = found["zero_shot_low"], found["zero_shot_high"]
+        assert found["interval"]["zero_shot"] == pytest.approx((low, high))
+        assert found["interval"]["scratch"] == pytest.approx(wilson(100, 100))
+        assert found["n"]["zero_shot"] == {"seeds": 1, "starts": 200}
+        assert found["n"]["scratch"]["seeds"] == seeds
+
+
+def test_a_repeat_of_the_same_episodes_is_no_further_seed():
+    assert [name for name, arm in ARMS.items() if not arm.draws] == [
+        "zero_shot",
+        "nearest_task",
+        "attempts",
+    ]
+
+
+def test_no_difference_is_certain_where_all_starts_agree():
+    """All open against none: as sure as a hundred starts make it, and so is the curve."""
+    curves = {
+        "zero_shot": zero_shot(*NONE),
+        "fine_tune": [whole(ALL, ALL)],
+        "scratch": [whole(NONE, NONE)],
+    }
+    found = gains.measured(curves)
+    for name in ("gain", "gap", "jumpstarts"):
+        assert found[name]["fine_tune"] == pytest.approx([1, 1 - 2 * OTHERS, 1])
+        assert found[name]["zero_shot"] == pytest.approx([0, -OTHERS, OTHERS])
+    assert found["area_interval"]["fine_tune"] == pytest.approx([1 - OTHERS, 1])
+    curves["fine_tune"] = [whole([1, 1], ALL)]  # the first point is of two starts only
+    curves["scratch"] = [whole([0, 0], NONE)]
+    found = gains.measured(curves)
+    assert found["gain"]["fine_tune"] == pytest.approx([1, 1 - 2 * OTHERS, 1])
+    assert found["gap"]["fine_tune"] == pytest.approx([1, 1 - 2 * wilson(0, 2)[1], 1])

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -47,6 +48,15 @@ def said(*words) -> str:
     return console.file.getvalue()  # type: ignore
 
 
+def file_of(path: pathlib.Path, **chosen) -> pathlib.Path:
+    """A file of settings of arms."""
+    stored_arms = {
+        name.replace("__", "-"): {"chosen": found, "tried": []} for name, found in chosen.items()
+    }
+    path.write_text(json.dumps({"arms": stored_arms}))
+    return path
+
+
 # What is tried
 
 
@@ -74,13 +84,99 @@ def test_what_makes_no_difference_is_not_tried():
     assert "body" in space("scratch")
     assert "body" not in space("fine_tune")
     assert "source_critic" in space("fine_tune")
-    assert "trains" in space("fine_tune") & space("demos-1")
-    assert "trains" not in space("head_only") | space("scratch") | space("reptile-1")
+    assert "trains" in space("demos_then_rl-1") & space("demos-1")
+    whole = space("fine_tune") | space("specialist-1") | space("unrelated")  # they say so
+    assert "trains" not in whole | space("head_only") | space("scratch") | space("reptile-1")
     assert "source_critic" not in space("scratch")
     assert "clone_rate" in space("demos-1")
     assert "rate" not in space("demos-1")
     assert space("reptile-1") == space("fomaml-1") == {"perturb"}  # they clone as they were trained
     assert space("demos_then_rl-1") >= space("demos-1") | space("fine_tune")
+
+
+def test_settings_make_no_other_arm_of_an_arm(tmp_path):
+    path = file_of(tmp_path / "settings.json", demos__1={"trains": "head"}, fine_tune={})
+    assert arm_settings.read(path)["demos-1"].trains == "head"
+    for name, way in (("fine_tune", "head"), ("specialist__1", "adapter"), ("scratch", "head")):
+        path = file_of(tmp_path / "settings.json", **{name: {"trains": way}})
+        says = f"{name.replace('__', '-')}: trains {way} is no setting of it; .*tune_transfer"
+        with pytest.raises(runs.RunError, match=says):
+            arm_settings.read(path)
+
+
+def test_arms_that_clone_try_the_same_episodes_in_trials_of_the_same_number():
+    names = ("demos-1", "demos-5", "demos_then_rl-5", "demos_from_nothing-5")
+    perturbs = {tuple(s.perturb for s in transfer_tuning.drawn(name, 7, 3)) for name in names}
+    assert len(perturbs) == 1
+    assert set(*perturbs) == set(arm_settings.OF_DEMOS["perturb"])
+    assert len(transfer_tuning.drawn("reptile-1", 7, 0)) == 3  # the defaults, and all there are
+
+
+def test_one_perturbation_is_chosen_for_all_arms_that_clone():
+    """Not that of the best trial of each: a method and its control clone the same episodes."""
+    clean, bursts = ArmSettings(clone_updates=100), ArmSettings(perturb=0.3)
+    long = ArmSettings(perturb=0.3, clone_updates=1000)
+    tried = {
+        "demos-1": [clean, bursts, long],
+        "demos_from_nothing-1": [clean, bursts],
+        "fine_tune": [ArmSettings(), ArmSettings(rate=1e-4)],
+    }
+    scores = {
+        "demos-1": [[0.5], [0.4], [0.9]],
+        "demos_from_nothing-1": [[0.7, 0.9], [0.6, 0.8]],  # in the mean, 0.65 clean, else 0.8
+        "fine_tune": [[0.1], [0.2]],
+    }
+    found = transfer_tuning.chosen(tried, scores)
+    assert {name: of_arm["chosen"] for name, of_arm in found.items()} == {
+        "demos-1": {"perturb": 0.3, "clone_updates": 1000},
+        "demos_from_nothing-1": {"perturb": 0.3},
+        "fine_tune": {"rate": 1e-4},
+    }
+    scores["demos_from_nothing-1"][1] = [0.0, 0.0]  # then 0.65 clean, else 0.45
+    found = transfer_tuning.chosen(tried, scores)
+    assert found["demos-1"]["chosen"] == {"clone_updates": 100}
+    assert found["demos-1"]["tried"][2]["score"] == 0.9
+
+
+def test_an_arm_that_was_not_tried_clones_the_same_episodes_as_the_others(tmp_path):
+    path = file_of(tmp_path / "one.json", demos__1={"perturb": 0.3}, fine_tune={})
+    found = arm_settings.read(path)
+    for name in ("demos-5", "demos_from_nothing-5", "reptile-1"):
+        assert arm_settings.of_arm(found, name).perturb == 0.3
+    assert arm_settings.of_arm({}, "demos-1").perturb == ArmSettings().perturb
+    path = file_of(tmp_path / "two.json", demos__1={"perturb": 0.3}, demos_from_nothing__1={})
+    with pytest.raises(runs.RunError, match="different episodes .perturb 0.0, 0.3.*tune_transfer"):
+        arm_settings.read(path)
+
+
+@pytest.mark.parametrize(
+    ("chosen_on", "target"),
+    [
+        ("canister", "canister-left"),  # the mirror image
+        ("canister", "canister-pushed"),  # opens otherwise, and looks the same
+        ("mug", "mug-again"),  # the same row but for a gram of its lid
+    ],
+)
+def test_settings_of_a_row_that_is_the_same_are_refused(tmp_path, monkeypatch, chosen_on, target):
+    heavier = tuple(mass + 0.001 for mass in CLOSURES["mug"].mass)
+    again = dataclasses.replace(CLOSURES["mug"], name="mug-again", mass=heavier)
+    monkeypatch.setitem(CLOSURES, "mug-again", again)
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps({"arms": {}, "targets": ["reach", chosen_on]}))
+    with pytest.raises(runs.RunError, match=f"chosen on {chosen_on}, which is nearly {target}"):
+        arm_settings.check_targets(path, ("jar", target))
+
+
+def test_settings_of_other_rows_are_taken(tmp_path):
+    """Those of the benchmark, and rows that are not known here are judged by their names."""
+    script = (pathlib.Path(__file__).parents[1] / "benchmarks/push_twist.sh").read_text("utf-8")
+    chosen_on = re.search(r"--targets (.*?) --", script)[1].split()  # type: ignore
+    targets = re.search(r"for target in (.*?);", script)[1].split()  # type: ignore
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps({"arms": {}, "targets": [*chosen_on, "of-a-friend"]}))
+    arm_settings.check_targets(path, targets)
+    with pytest.raises(runs.RunError, match="chosen on of-a-friend: a target must be unseen"):
+        arm_settings.check_targets(path, ("of-a-friend",))
 
 
 # What the settings do
@@ -238,6 +334,24 @@ def test_a_critic_warms_up_on_the_rows_of_the_source(run):
         assert curve.learner.env_steps == 0  # no part of the budget
         critics[updates] = curve.learner.policy.critic.state_dict()
     assert not all(torch.equal(critics[0][n], v) for n, v in critics[2].items())
+
+
+@pytest.mark.parametrize("way", ["all", "head", "adapter"])
+def test_a_critic_warms_up_on_the_policy_that_was_cloned(run, monkeypatch, way):
+    """Whatever part of it has learned from the episodes."""
+    source, meta = load_policy(run / "checkpoint")
+    made: list[Learner] = []
+    monkeypatch.setattr(curves, "Learner", lambda *a: made.append(Learner(*a)) or made[-1])
+    settings = ArmSettings(trains=way, source_critic=1, rollout=4, clone_updates=20)
+    which = curves.Which(CLOSURES["mug"], "demos_then_rl-1", 0, settings)
+    curve = curves.Curve(source, meta, which, Session(run, JOB, 0, lambda *_: None, lambda: False))
+    assert curve._begin()
+    there, here = (agent.policy.actor for agent in (made[-1], curve.learner))
+    assert there is not here
+    inputs = torch.ones(1, 36), torch.ones(1, 36), torch.zeros(1, dtype=torch.long)
+    with torch.no_grad():
+        assert torch.equal(there(*inputs), here(*inputs))
+        assert not torch.allclose(there(*inputs), source.actor(*inputs))
 
 
 @pytest.mark.parametrize("way", list(meta_learning.WAYS))

@@ -61,7 +61,8 @@ def test_the_first_figure_is_success_against_distance(made, figures):
     assert text.index("thermos 0.35 tumbler") < text.index("canister 1.23 mug")  # by distance
     assert (
         "fine tune 0.50 [0.20, 0.80] for good after 10 [10, never] steps 0.25 [0.00, 0.50] "
-        "+0.00 [-0.30, 0.30] -0.10 [-0.40, 0.20] 0.90 of 24 episodes 0.10 [0.00, 0.20] "
+        "+0.00 [-0.30, 0.30] -0.10 [-0.40, 0.20] on scratch +0.25 [0.00, 0.50] at the end "
+        "0.90 of 24 episodes 0.10 [0.00, 0.20] "
         "3 x 200 (50 before the end) scratch 0.50 never 0.25 In brackets: "
     ) in text
     assert "jumpstart +0 points (-30 to +30)" in text
