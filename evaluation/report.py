@@ -104,11 +104,11 @@ def _attempts_section(results: Mapping) -> str:
     kept = results.get("by_attempt")
     if not kept:
         return ""
-    columns = attempts.by_words(results)
     lines = [
-        (number, *(_with_interval(rows[number - 1]) for rows in columns.values()))
-        for number in range(1, len(kept) + 1)
+        (words, *(_with_interval(row) for row in rows))
+        for words, rows in attempts.by_words(results).items()
     ]
+    heading = ("", *(f"attempt {number}" for number in range(1, len(kept) + 1)))
     steps = results.get("attempt_steps")
     length = f" of {in_words(steps)}" if steps else ""
     return (
@@ -116,7 +116,7 @@ def _attempts_section(results: Mapping) -> str:
         "new start each. The difference between a memory that is kept and one that is wiped is "
         "what is remembered over attempts; the rest is found out within one. The scripted search "
         "is told nothing either: it tries what a closure may be, and remembers.</p>"
-        + table(lines, ("attempt", *columns))
+        + table(lines, heading)
     )
 
 

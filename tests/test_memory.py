@@ -673,7 +673,9 @@ def test_a_whole_job_with_a_memory(tmp_path):
     )
     said(*words.split(), "--out", str(run))
     page = (run / "report.html").read_text("utf-8")
-    assert "Attempts" in page and "<th>scripted search" in page
+    assert (
+        "Attempts" in page and "<td>scripted search</td>" in page and "<th>attempt 2</th>" in page
+    )
     searched = runs.read_results(run)["scripted_search"]["by_attempt"]
     assert [(row["rows"], row["episodes"]) for row in searched] == [(15, 15)] * 2
     printed = said("evaluate", str(run), "--episodes", "1", "--out", str(tmp_path / "scored"))
