@@ -164,7 +164,7 @@ class Curve:
         self.invalid_actions = 0
         self._saved = 0  # parts of the budget
         self._begun = 0  # things that it begins with and has got, see `_begin`
-        self._to_adapt: dict[str, Any] = {}  # state of what trains it to adapt
+        self._halfway: dict[str, Any] = {}  # state of the present one of them
         self._began = time.perf_counter()
         self._evaluating = 0.0  # seconds
         self.budget = self.config.env_steps
@@ -279,7 +279,7 @@ class Curve:
             if is_needed and not step():
                 return False
             self._begun = number
-            self._to_adapt = {}
+            self._halfway = {}
             if number == len(steps):
                 self._best.begin()
                 self._leash.begin()
@@ -308,7 +308,7 @@ class Curve:
             self.number,
             self.seed,
             engine=self.session.config.engine,
-            state=self._to_adapt,
+            state=self._halfway,
         )
         parts = int(SAVES * training.share)
 
@@ -316,14 +316,14 @@ class Curve:
             nonlocal parts
             if int(SAVES * share) > parts or self.session.stop():
                 parts = int(SAVES * share)
-                self._to_adapt = training.state()
+                self._halfway = training.state()
                 self._save()
             return self._goes_on(share)
 
         return training.run(goes_on)
 
     def _clone_expert(self) -> bool:
-        """Clone episodes of the target's expert into the learner's policy; True."""
+        """Clone episodes of the target's expert into the learner's policy; False if stopped."""
         chosen = self.arm_settings
         seed = self.seed + DEMO_SEED
         episodes = (self.meta, self.target, self.number, seed, chosen.perturb)
@@ -333,8 +333,16 @@ class Curve:
             inner = meta_learning.DEFAULT
             updates, minibatch, rate = inner.updates, inner.minibatch, inner.inner_rate
         rng = np.random.default_rng(np.random.SeedSequence([seed, 5]))
-        meta_learning.adapt(self.learner.policy, data, updates, minibatch, rate, rng)
-        return True
+        cloning = meta_learning.Cloning(self.learner.policy, data, updates, minibatch, rate, rng)
+        if self._halfway:
+            cloning.load(self._halfway)
+
+        def goes_on(share: float) -> bool:
+            self._halfway = cloning.state()
+            self._save()
+            return self._goes_on(share)
+
+        return cloning.run(SAVES, goes_on)
 
     def _warm_critic(self) -> bool:
         """Train the critic on rollouts of the policy on the rows that it was trained on.
@@ -488,7 +496,7 @@ class Curve:
         }
         beside = self._best.state() if self.arm_settings.keep_best else {}
         beside["leash"] = self._leash.state()
-        beside["to_adapt"] = self._to_adapt
+        beside["halfway"] = self._halfway
         self.learner.save(self.folder, beside=beside, transfer=state)
         if self._begun > _CLONED:
             shutil.rmtree(self.folder / _CRITIC, ignore_errors=True)
@@ -500,7 +508,7 @@ class Curve:
         self._best.load(meta["beside"])
         self._leash.load(meta["beside"].get("leash", {}))  # older states have none
         self._begun = kept.get("begun", _CLONED + 1)  # older states are of later on
-        self._to_adapt = meta["beside"].get("to_adapt", {})
+        self._halfway = meta["beside"].get("halfway", {})
         self.points = [tuple(point) for point in kept["points"]]
         self.outcomes = outcomes_of({**kept, "success": kept["points"]})
         self.diverged = kept["diverged"]

@@ -398,7 +398,7 @@ def test_meta_learning_makes_adapting_better(way):
         policy = learner().policy
         policy.adopt(agent.policy)
         rng = np.random.default_rng(0)
-        meta_learning.adapt(policy, data, config.updates, 64, config.inner_rate, rng)
+        meta_learning.Cloning(policy, data, config.updates, 64, config.inner_rate, rng).run()
         with torch.no_grad():
             action = policy.actor(data["state"], data["task"], data["index"])
         return float((action - data["label"]).abs().mean())
@@ -417,11 +417,11 @@ def test_meta_learning_makes_adapting_better(way):
 
 @pytest.mark.parametrize("name", ["reptile-1", "fomaml-1", "demos_then_rl-1"])
 def test_a_beginning_that_is_stopped_goes_on_where_it_was(name, run, monkeypatch):
-    """In each of its parts: the rows' episodes, the iterations, the updates of the critic."""
+    """In each of its parts: the rows' episodes, iterations, clonings, the critic's updates."""
     small = meta_learning.MetaConfig(iterations=4, updates=1, minibatch=4)
     monkeypatch.setattr(meta_learning, "DEFAULT", small)
     source, meta = load_policy(run / "checkpoint")
-    settings = ArmSettings(source_critic=3, rollout=4, clone_updates=2)
+    settings = ArmSettings(source_critic=3, rollout=4, clone_updates=3)
 
     def begin(seed: int, calls: float) -> curves.Curve | None:
         """The learner that has begun; None where it was stopped after so many calls."""
