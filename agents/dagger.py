@@ -26,7 +26,7 @@ Rehearse = Callable[[Tensors, np.random.Generator], Tensors]
 
 
 class Teacher:
-    """Fits a policy's actor to labels, so many times, by Adam whose rate falls to a tenth.
+    """Fits a policy's actor to labels, so many times, by Adam whose rate falls to a share.
 
     Between two fits its state can be saved; another one that is given it goes on exactly so.
 
@@ -36,6 +36,7 @@ class Teacher:
         fits: how many.
         rng: draws minibatches.
         fused: whether Adam steps all parameters at once.
+        falls_to: the share of the rate at the last fit; 1 keeps it.
 
     Attributes:
         done: fits so far.
@@ -51,6 +52,7 @@ class Teacher:
         fits: int,
         rng: np.random.Generator,
         fused: bool,
+        falls_to: float = 0.1,
     ):
         self.policy = policy
         self.config = config
@@ -58,7 +60,7 @@ class Teacher:
         self.rng = rng
         parameters = self.parameters()
         self.optimizer = torch.optim.Adam(parameters, lr=config.learning_rate, fused=fused)
-        self.schedule = torch.optim.lr_scheduler.LinearLR(self.optimizer, 1.0, 0.1, fits)
+        self.schedule = torch.optim.lr_scheduler.LinearLR(self.optimizer, 1.0, falls_to, fits)
         self.done = 0
 
     def parameters(self) -> list[torch.nn.Parameter]:

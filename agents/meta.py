@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -144,8 +143,10 @@ WAYS = {
 }
 
 
-class Cloning:
-    """Clones labelled states: the inner loop, and what a transfer does on its target.
+def adapt(
+    policy: Any, data: Tensors, updates: int, minibatch: int, rate: float, rng: np.random.Generator
+) -> None:
+    """Clone labelled states: the inner loop, as a transfer does on its target.
 
     Args:
         policy: its actor is trained in place.
@@ -155,57 +156,8 @@ class Cloning:
         rate: learning rate.
         rng: draws minibatches.
     """
-
-    def __init__(  # noqa: PLR0913 - what cloning is
-        self,
-        policy: Any,
-        data: Tensors,
-        updates: int,
-        minibatch: int,
-        rate: float,
-        rng: np.random.Generator,
-    ):
-        self.policy = policy
-        self.data = data
-        self.updates = updates
-        self.minibatch = minibatch
-        self.rng = rng
-        self.optimizer = torch.optim.Adam(policy.actor.parameters(), rate)
-        self.done = 0  # minibatches
-
-    def run(self, parts: int = 1, goes_on: Callable[[float], bool] = lambda _: True) -> bool:
-        """Make the minibatches that are not made yet.
-
-        Args:
-            parts: in which all are made.
-            goes_on: called with the share that is done after each part, when the state can be
-                saved; returns whether to go on.
-
-        Returns:
-            Whether it finished.
-        """
-        each = math.ceil(self.updates / parts)
-        while self.done < self.updates:
-            count = min(each, self.updates - self.done)
-            fit(self.policy, self.optimizer, self.data, count, self.minibatch, self.rng)
-            self.done += count
-            if not goes_on(self.done / self.updates):
-                return False
-        return True
-
-    def state(self) -> dict[str, Any]:
-        """Everything but the policy and the data, as nested dictionaries of arrays and JSON."""
-        return {
-            "optimizer": checkpoints.optimizer_state(self.optimizer),
-            "rng": self.rng.bit_generator.state,
-            "done": self.done,
-        }
-
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Return to a state; the policy is as it was then."""
-        checkpoints.load_optimizer(self.optimizer, state["optimizer"])
-        self.rng = checkpoints.generator_in(state["rng"])
-        self.done = state["done"]
+    optimizer = torch.optim.Adam(policy.actor.parameters(), rate)
+    fit(policy, optimizer, data, updates, minibatch, rng)
 
 
 class Training:
@@ -283,8 +235,7 @@ class Training:
         data = self.known[self.rng.integers(len(self.known))]
         support, others = _parted(data, 2 * self.episodes, self.rng)
         self.inner.actor.load_state_dict(self.policy.actor.state_dict())
-        how = config.updates, config.minibatch, config.inner_rate
-        Cloning(self.inner, support, *how, self.rng).run()
+        adapt(self.inner, support, config.updates, config.minibatch, config.inner_rate, self.rng)
         self.outer.step(self.inner.actor, others, self.iterations / config.iterations)
         self.iterations += 1
 

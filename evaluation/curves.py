@@ -16,7 +16,8 @@ import torch
 
 from uncap.agents import adaptation, checkpoints
 from uncap.agents import meta as meta_learning
-from uncap.agents.config import LearnerConfig, PPOConfig
+from uncap.agents.config import CloneConfig, LearnerConfig, PPOConfig
+from uncap.agents.dagger import Teacher
 from uncap.agents.episodes import labelled
 from uncap.agents.files import write_json
 from uncap.agents.learner import Learner
@@ -333,16 +334,18 @@ class Curve:
             inner = meta_learning.DEFAULT
             updates, minibatch, rate = inner.updates, inner.minibatch, inner.inner_rate
         rng = np.random.default_rng(np.random.SeedSequence([seed, 5]))
-        cloning = meta_learning.Cloning(self.learner.policy, data, updates, minibatch, rate, rng)
+        parts = next(n for n in range(min(SAVES, updates), 0, -1) if updates % n == 0)
+        config = CloneConfig(updates=updates // parts, minibatch=minibatch, learning_rate=rate)
+        cloning = Teacher(self.learner.policy, config, parts, rng, fused=False, falls_to=1.0)
         if self._halfway:
             cloning.load(self._halfway)
-
-        def goes_on(share: float) -> bool:
+        while cloning.done < parts:
+            cloning.fit(data)
             self._halfway = cloning.state()
             self._save()
-            return self._goes_on(share)
-
-        return cloning.run(SAVES, goes_on)
+            if not self._goes_on(cloning.done / parts):
+                return False
+        return True
 
     def _warm_critic(self) -> bool:
         """Train the critic on rollouts of the policy on the rows that it was trained on.

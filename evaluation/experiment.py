@@ -42,7 +42,7 @@ from uncap.evaluation.watch import Watch
 
 NOTE_EVERY = 10.0  # s
 _SEARCHED = ("search", "search held out")  # parts of an evaluation by the scripted search
-_MOST_SEARCHED = 500  # trials in each
+_MOST_SEARCHED = 500  # trials in each, but one of each row at least
 
 RUNS = pathlib.Path("runs")
 
@@ -206,7 +206,7 @@ def evaluate_run(session: Session, *, zero_shot: bool = True) -> dict:
             episode_steps=meta["episode_steps"],
             attempts=meta["attempts"],
             wiped=part.wiped,
-            keep=lambda starts, part: kept.part(f"{name} {starts.start}:{starts.stop}", part),
+            keep=lambda starts, play: kept.part(f"{name} {starts.start}:{starts.stop}", play),
         )
 
     tables = {name: table(name, part) for name, part in parts.items() if part.rows}

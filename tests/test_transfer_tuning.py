@@ -398,7 +398,7 @@ def test_meta_learning_makes_adapting_better(way):
         policy = learner().policy
         policy.adopt(agent.policy)
         rng = np.random.default_rng(0)
-        meta_learning.Cloning(policy, data, config.updates, 64, config.inner_rate, rng).run()
+        meta_learning.adapt(policy, data, config.updates, 64, config.inner_rate, rng)
         with torch.no_grad():
             action = policy.actor(data["state"], data["task"], data["index"])
         return float((action - data["label"]).abs().mean())
