@@ -55,7 +55,9 @@ class ArmSettings:
         least=0,
     )
     keep_best: bool = setting(
-        False, "measure the weights with the best success in training so far, not the last"
+        False,
+        "measure the weights that did best so far on validation starts, 20 episodes at each tenth "
+        "of the budget, which are no part of it; not the last weights",
     )
     clone_updates: int = setting(300, "minibatches of cloning", least=1)
     clone_rate: float = setting(3e-4, "learning rate of cloning", above=0)

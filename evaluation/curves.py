@@ -31,7 +31,7 @@ from uncap.evaluation.arms import ARMS, RUNS, TAUGHT_STEPS, Arm, arm_of, named_r
 from uncap.evaluation.config import JobConfig, TransferConfig
 from uncap.evaluation.gains import outcomes_of
 from uncap.evaluation.protocol import EVALUATION_SEED, Episode, evaluate, spread, summary
-from uncap.evaluation.training import SAVES, Session
+from uncap.evaluation.training import SAVES, VALIDATION_SEED, Session
 from uncap.evaluation.unseen import position
 
 FOLDER = runs.TRANSFERS
@@ -43,6 +43,7 @@ _CLONED = 2  # things a learner begins with that are there before its critic war
 _MOST_ROWS = 64  # of the source, drawn, on which a critic warms up
 _TABLE = "mt24"  # all rows of the table, look-alikes apart, whatever else is registered
 _CLONE_BATCH = 512  # labelled states per minibatch of cloning
+_VALIDATIONS = 20  # episodes of the target at each tenth of the budget, where the best is kept
 Weights = dict[str, np.ndarray]
 
 
@@ -222,6 +223,7 @@ class Curve:
         if self.arm.taught and not self.points and not self._teach():
             return False
         if not self.points:
+            self._validate()
             self._point()
         while self.arm.reinforces and len(self.points) <= self.config.points:
             steps = self.budget * len(self.points) // self.config.points
@@ -282,7 +284,6 @@ class Curve:
             self._begun = number
             self._halfway = {}
             if number == len(steps):
-                self._best.begin()
                 self._leash.begin()
             if is_needed and self.session.stop():
                 self._save()
@@ -406,14 +407,22 @@ class Curve:
 
     def _on_update(self) -> bool:
         """Save when another part of the budget is used, and at a stop; whether to go on."""
-        if self.arm_settings.keep_best:
-            self._best.note(float(self.learner.take_successes()[0]))
         parts = int(SAVES * self.learner.env_steps / self.budget)
+        if parts > self._saved:
+            self._validate()
         if parts > self._saved or self.session.stop():
             self._saved = parts
             self._save()
         self._report()
         return not self.session.stop()
+
+    def _validate(self) -> None:
+        """Keep the weights as they are now if none before did better on the validation starts."""
+        if self.arm.reinforces and self.arm_settings.keep_best:
+            table = self._played(
+                (self.target,), _VALIDATIONS, self.told, VALIDATION_SEED, "validation"
+            )
+            self._best.note(summary(table)["mean_success"])
 
     def _point(self) -> None:
         """Evaluate, and keep the point; the last one with more episodes."""
@@ -433,18 +442,25 @@ class Curve:
 
     def _evaluated(self, rows: Sequence[str], episodes: int, told: Any) -> list[Episode]:
         """Episodes of the policy as it is now, or as it was at its best."""
-        began = time.perf_counter()
         with self._best.acting():
-            table = evaluate(
-                Acting(self.learner.policy, (self.target,)),
-                rows,
-                episodes,
-                conditioning=told,
-                known_tasks=self.meta["known"],
-                seed=EVALUATION_SEED,
-                sensors=self.source.network.sensors,
-                episode_steps=self.episode_steps,
-            )
+            return self._played(rows, episodes, told, EVALUATION_SEED, "evaluation")
+
+    def _played(
+        self, rows: Sequence[str], episodes: int, told: Any, seed: int, variants: str
+    ) -> list[Episode]:
+        """Episodes of the policy as it is now, see `evaluate`."""
+        began = time.perf_counter()
+        table = evaluate(
+            Acting(self.learner.policy, (self.target,)),
+            rows,
+            episodes,
+            conditioning=told,
+            known_tasks=self.meta["known"],
+            seed=seed,
+            variants=variants,
+            sensors=self.source.network.sensors,
+            episode_steps=self.episode_steps,
+        )
         self._evaluating += time.perf_counter() - began
         return table
 
@@ -512,6 +528,7 @@ class Curve:
         self._leash.load(meta["beside"].get("leash", {}))  # older states have none
         self._begun = kept.get("begun", _CLONED + 1)  # older states are of later on
         self._halfway = meta["beside"].get("halfway", {})
+        self._saved = int(SAVES * self.learner.env_steps / self.budget)
         self.points = [tuple(point) for point in kept["points"]]
         self.outcomes = outcomes_of({**kept, "success": kept["points"]})
         self.diverged = kept["diverged"]
@@ -546,9 +563,7 @@ def _outcomes(table: Sequence[Episode]) -> list[int]:
 
 
 class _Best:
-    """The weights of an actor that succeeded best in training, and those before the last update.
-
-    An update's rollout was played by the weights before it.
+    """The weights of an actor that did best on the validation starts.
 
     Args:
         actor: whose weights they are.
@@ -556,19 +571,13 @@ class _Best:
 
     def __init__(self, actor: torch.nn.Module):
         self.actor = actor
-        self.before: Weights = {}
         self.best: Weights = {}
         self.success = -1.0
 
-    def begin(self) -> None:
-        """Note the weights with which reinforcement begins."""
-        self.before = self._weights()
-
     def note(self, success: float) -> None:
-        """Note the success (nan where no episode ended) of the rollout before an update."""
+        """Keep the weights as they are now if their success is no less than the best before."""
         if success >= self.success:
-            self.best, self.success = self.before, success
-        self.before = self._weights()
+            self.best, self.success = self._weights(), success
 
     def _weights(self) -> Weights:
         return {name: value.numpy().copy() for name, value in self.actor.state_dict().items()}
@@ -589,11 +598,10 @@ class _Best:
 
     def state(self) -> dict[str, Any]:
         """Everything, as nested dictionaries of arrays."""
-        return {"before": self.before, "best": self.best, "success": self.success}
+        return {"best": self.best, "success": self.success}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Return to a state; an empty one changes nothing."""
-        self.before = dict(state.get("before", {}))
         self.best = dict(state.get("best", {}))
         self.success = state.get("success", -1.0)
 

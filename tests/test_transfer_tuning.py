@@ -302,20 +302,50 @@ def test_the_rate_falls_to_a_tenth():
 def test_the_best_weights_act_and_the_last_ones_learn():
     actor = torch.nn.Linear(1, 1)
     best = curves._Best(actor)
-    best.begin()
     played = []
-    for success in (0.2, math.nan, 0.9, 0.5):
-        played.append(actor.weight.item())
+    for success in (0.2, 0.9, 0.9, 0.5):
         with torch.no_grad():
             actor.weight += 1.0  # an update
+        played.append(actor.weight.item())
         best.note(success)
     with best.acting():
         assert actor.weight.item() == played[2]
-    assert actor.weight.item() == pytest.approx(played[-1] + 1)
+    assert actor.weight.item() == played[-1]
     again = curves._Best(actor)
     again.load(best.state())
     with again.acting():
         assert actor.weight.item() == played[2]
+
+
+@pytest.mark.parametrize("keep_best", [True, False])
+def test_the_best_weights_are_those_of_validation_starts(run, monkeypatch, tmp_path, keep_best):
+    evaluated = curves.evaluate
+    validated, measured = [], []  # the policy's success, as it is said to be; its weights
+
+    def played(acting, tasks, episodes, *, seed, **others):
+        first = next(iter(acting.policy.actor.parameters())).detach().clone()
+        table = evaluated(acting, tasks, episodes, seed=seed, **others)
+        if seed != curves.VALIDATION_SEED:
+            measured.append(first)
+            return table
+        validated.append(first)
+        success = len(validated) == 2  # the second is the best
+        return [dataclasses.replace(episode, success=success) for episode in table]
+
+    monkeypatch.setattr(curves, "evaluate", played)
+    monkeypatch.setattr(curves, "_VALIDATIONS", 2)
+    source, meta = load_policy(run / "checkpoint")
+    settings = ArmSettings(keep_best=keep_best, rollout=8, source_critic=0, critic_warmup=0)
+    which = curves.Which(CLOSURES["mug"], "fine_tune", 0, settings, trial=0)
+    alone = dataclasses.replace(Session(run, JOB, 0, lambda *_: None, lambda: False), run=tmp_path)
+    assert curves.Curve(source, meta, which, alone).measure()
+    assert len(measured) >= 2
+    if keep_best:
+        assert len(validated) > 2
+        assert torch.equal(measured[0], validated[0])
+        assert torch.equal(measured[-1], validated[1])
+    else:
+        assert not validated
 
 
 def test_a_critic_warms_up_on_the_rows_of_the_source(run):
