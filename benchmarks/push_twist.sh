@@ -2,16 +2,19 @@
 # Transfer to a mechanism that was left out (pressing and twisting), by methods beside controls.
 #
 # First the rule: how each arm explores and learns is chosen on another mechanism (sliding lids)
-# that another source left out. What is done is not done again: the same command goes on.
+# that another source left out. Reinforcement after five episodes has the settings of that after one.
+# What is done is not done again: the same command goes on.
 #
 #     bash benchmarks/push_twist.sh OUT [SEEDS]
 set -euo pipefail
 out=${1:?the folder for the runs}
 seeds=${2:-3}
 
-methods=(fine_tune demos-1 demos-5 demos_then_rl-1 demos_then_rl-5)
-from_nothing=(scratch demos_from_nothing-1 demos_from_nothing-5
-    demos_then_rl_from_nothing-1 demos_then_rl_from_nothing-5)
+chosen=(fine_tune demos-1 demos-5 demos_then_rl-1)
+chosen_from_nothing=(scratch demos_from_nothing-1 demos_from_nothing-5
+    demos_then_rl_from_nothing-1)
+methods=("${chosen[@]}" demos_then_rl-5)
+from_nothing=("${chosen_from_nothing[@]}" demos_then_rl_from_nothing-5)
 
 source_without() {  # MECHANISM FOLDER
     if [ -f "$2/report.html" ]; then
@@ -27,8 +30,8 @@ source_without() {  # MECHANISM FOLDER
 
 source_without slide "$out/rule"
 python train.py tune_transfer "$out/rule" --targets slide-mug pencil-box --env-steps 100000 \
-    --points 4 --trials 5 --num-envs 64 --methods "${methods[@]}" --controls "${from_nothing[@]}" \
-    --out "$out/settings.json"
+    --points 4 --trials 5 --num-envs 64 --methods "${chosen[@]}" \
+    --controls "${chosen_from_nothing[@]}" --out "$out/settings.json"
 
 source_without push_twist "$out/source"
 for target in pill-box solvent-can; do
