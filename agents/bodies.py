@@ -30,6 +30,22 @@ ENCODER = 64  # hidden units of the task encoder
 FEATURE = 0.17  # root mean square of the MLP's features at the start, with torch's initialisation
 
 
+def is_one_task(task: torch.Tensor, index: torch.Tensor) -> bool:
+    """Whether all samples are known to be told the same.
+
+    That is not asked on a GPU, which would have to be waited for, nor of a graph that is exported,
+    which is for any samples.
+
+    Args:
+        task: task vectors, (n, t).
+        index: of the tasks, (n,), which is what is told where t is 0.
+    """
+    if task.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    told = task if task.shape[1] else index
+    return torch.equal(told, told[:1].expand_as(told))
+
+
 class TaskEncoder(nn.Module):
     """Two layers on the task vector or, where there is none, on a learned embedding of the index.
 
@@ -121,8 +137,10 @@ class FiLM(nn.Module):
 
     def forward(self, state: torch.Tensor, task: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """Map state (n, state_size), task (n, task_size) and index (n,) to (n, width)."""
-        code = self.modulation(task, index)  # (n, 2 * layers * width)
-        parts = code.chunk(2 * len(self.layers), 1)  # each (n, width): scale, shift, scale, ...
+        if is_one_task(task, index):
+            task, index = task[:1], index[:1]  # modulations for one are those for all
+        code = self.modulation(task, index)  # (n or 1, 2 * layers * width)
+        parts = code.chunk(2 * len(self.layers), 1)  # each (n or 1, width): scale, shift, ...
         x = state
         for layer, scale, shift in zip(self.layers, parts[::2], parts[1::2], strict=True):
             x = F.elu((1 + scale) * layer(x) + shift)  # (n, width)

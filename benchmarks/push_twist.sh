@@ -30,7 +30,7 @@ source_without() {  # MECHANISM FOLDER
 
 source_without slide "$out/rule"
 python train.py tune_transfer "$out/rule" --targets slide-mug pencil-box --env-steps 100000 \
-    --points 4 --trials 5 --num-envs 64 --methods "${chosen[@]}" \
+    --points 4 --trials 4 --num-envs 64 --methods "${chosen[@]}" \
     --controls "${chosen_from_nothing[@]}" --out "$out/settings.json"
 
 source_without push_twist "$out/source"

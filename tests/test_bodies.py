@@ -350,3 +350,24 @@ def test_attention_knows_a_stage_wherever_it_stands_in_the_order():
         weights.weight.copy_(weights.weight[rows])
         weights.bias.copy_(weights.bias[rows])
     assert torch.allclose(network(state, moved, index), before, atol=1e-5)
+
+
+@pytest.mark.parametrize("task", [VECTOR, 0])
+def test_samples_of_one_task_are_modulated_once(task):
+    net = body(FiLM, task)
+    asked = []
+    net.modulation.register_forward_hook(lambda _, given, code: asked.append(len(code)))
+    state, vector, index = batch(task)
+    vector, index = vector[:1].expand_as(vector), index[:1].expand_as(index)
+    gradients = []
+    for more in (0, 1):  # a sample of another task
+        net.zero_grad()
+        others = index[:more] + 1
+        told = torch.cat([vector, vector[:more] + 1])
+        features = net(torch.cat([state, state[:more]]), told, torch.cat([index, others]))[:N]
+        features.square().sum().backward()
+        gradients.append([parameter.grad.clone() for parameter in net.parameters()])
+        assert len(features) == N
+    assert asked == [1, N + 1]
+    for alone, beside in zip(*gradients, strict=True):
+        torch.testing.assert_close(alone, beside, rtol=1e-4, atol=1e-5)
