@@ -42,7 +42,7 @@ from uncap.envs.conditioning import (
 from uncap.envs.cores import set_threads
 from uncap.envs.opengl import RenderingUnavailable
 from uncap.envs.sensors import SENSORS
-from uncap.envs.tables import lookup
+from uncap.envs.tables import brief, lookup
 from uncap.evaluation import (
     arm_settings,
     arms,
@@ -89,7 +89,13 @@ from uncap.evaluation.config import (
     resolved,
 )
 from uncap.evaluation.curves import CRITIC_SEED
-from uncap.evaluation.effects import check_effects, job_to_resume, note_changes, targets_of
+from uncap.evaluation.effects import (
+    asked_targets,
+    check_effects,
+    job_to_resume,
+    note_changes,
+    targets_of,
+)
 from uncap.evaluation.gains import arm_numbers, choice_in_words
 from uncap.evaluation.interrupt import INTERRUPTED, Interrupt
 from uncap.evaluation.loggers import LOGGERS, require
@@ -170,8 +176,11 @@ def _check_transfer(job: JobConfig) -> None:
     """Refuse arms that cannot be, where a job transfers.
 
     Raises:
-        ValueError: see `arms.check`.
+        ValueError: see `arms.check`; or a target is not held out.
     """
+    split = named_set(job.task_set)
+    for name in job.transfer.targets or ():
+        lookup(dict.fromkeys(split.held_out), name, f"row held out of {brief(split.name)}")
     if targets_of(job):
         source = _source(job, arms.named_runs(job.transfer))
         arms.check(learner_kinds(job.transfer), source, "--transfer.")
@@ -441,7 +450,7 @@ class _Job:
 
     def _targets(self) -> tuple[str, ...]:
         """Held-out rows to transfer to."""
-        asked = self.config.transfer.env_steps and self.split.transfers
+        asked = self.config.transfer.env_steps and asked_targets(self.config)
         if asked and self.config.conditioning not in TRANSFERABLE:
             self.say(
                 f"no transfer with {self.config.conditioning}: use --conditioning "

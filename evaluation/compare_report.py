@@ -110,6 +110,7 @@ def compare_runs(folders: Mapping[str, Runs], seed: int) -> tuple[dict, dict[str
                 "per_kind": _per_kind(list(finished.values())),
                 "attempts": _attempts(list(finished.values())),
                 "attempt_steps": _attempt_steps(list(finished.values())),
+                "transfers": _transfers(list(finished.values())),
                 **_effort(list(finished.values()), curves[label], equal_seconds, equal_steps),
             }
         )
@@ -194,6 +195,18 @@ def _attempts(results: Sequence[Mapping]) -> dict[str, list[float]]:
 def _attempt_steps(results: Sequence[Mapping]) -> int | None:
     """Control steps of an attempt, which are those of all seeds; None: there were no trials."""
     return next((steps for result in results if (steps := result.get("attempt_steps"))), None)
+
+
+def _transfers(results: Sequence[Mapping]) -> dict[str, dict[str, list[float]]]:
+    """Success at the end of transfers, by target and arm: of each run, where all have it."""
+    entries = [result.get("transfer", {}) for result in results]
+    found: dict[str, dict[str, list[float]]] = {}
+    for target, first in entries[0].items() if entries else ():
+        finals = [entry.get(target, {}).get("final", {}) for entry in entries]
+        arms = [arm for arm in first["final"] if all(arm in final for final in finals)]
+        if arms:
+            found[target] = {arm: [final[arm] for final in finals] for arm in arms}
+    return found
 
 
 def _effort(
@@ -302,6 +315,12 @@ def _decimal(value: float | None) -> str:
     return _NOT_AVAILABLE if value is None else f"{value:.3f}"
 
 
+def _mean_and_range(values: Sequence[float]) -> str:
+    """The mean over runs and, of several, the least and the most."""
+    spread = f" ({min(values):.3f} to {max(values):.3f})" if len(values) > 1 else ""
+    return _decimal(_mean(values)) + spread
+
+
 def _whole(value: float | None) -> str:
     return _NOT_AVAILABLE if value is None else f"{value:,.0f}"
 
@@ -337,7 +356,18 @@ def _csv(configurations: Sequence[Mapping]) -> str:
             f"{words.replace(' ', '_')}={';'.join(map(_decimal, values))}"
             for words, values in row["attempts"].items()
         )
-        writer.writerow({**row, "missing": missing, "per_kind": kinds, "attempts": by_attempt})
+        transfers = " ".join(
+            f"{target}:{arm}={_decimal(_mean(values))}"
+            for target, by_arm in row["transfers"].items()
+            for arm, values in by_arm.items()
+        )
+        columns = {
+            "missing": missing,
+            "per_kind": kinds,
+            "attempts": by_attempt,
+            "transfers": transfers,
+        }
+        writer.writerow({**row, **columns})
     return buffer.getvalue()
 
 
@@ -371,6 +401,12 @@ def _notes(found: Mapping) -> list[str]:
         + ", ".join(map(_decimal, values))
         for row in found["configurations"]
         for words, values in row["attempts"].items()
+    ]
+    notes += [
+        f"{row['configuration']}, transferred to {target}, success at the end: "
+        + ", ".join(f"{arm} {_mean_and_range(values)}" for arm, values in by_arm.items())
+        for row in found["configurations"]
+        for target, by_arm in row["transfers"].items()
     ]
     if found["jobs"] > 1:
         notes.append(f"Seconds were measured with up to {found['jobs']} trainings at once.")

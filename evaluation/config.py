@@ -157,6 +157,12 @@ class TransferConfig:
         least=0,
         flag="transfer_steps",
     )
+    targets: tuple[str, ...] | None = setting(
+        None,
+        "held-out rows that the job goes on to learn (default: the task set's; none of a drawn "
+        "set)",
+        **ROWS,
+    )
     points: int = setting(8, "evaluations along each curve, after the one at 0 steps", least=1)
     episodes: int = setting(50, "episodes per evaluation", least=1)
     last_episodes: int = setting(

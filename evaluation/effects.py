@@ -41,10 +41,17 @@ def _is_warm(config: TrainConfig) -> bool:
     return config.job.warm_start != "none"
 
 
+def asked_targets(job: JobConfig) -> tuple[str, ...]:
+    """Held-out rows that a job is to transfer to, whether or not it can."""
+    if job.transfer.targets is not None:
+        return tuple(job.transfer.targets)
+    return named_set(job.task_set).transfers or ()
+
+
 def targets_of(job: JobConfig) -> tuple[str, ...]:
     """Held-out rows that a job transfers to."""
     possible = job.transfer.env_steps and job.conditioning in TRANSFERABLE and not job.alone
-    return (named_set(job.task_set).transfers or ()) if possible else ()
+    return asked_targets(job) if possible else ()
 
 
 def _transfers(config: TrainConfig) -> bool:
@@ -107,7 +114,8 @@ USES = (
     Use("sac.target_entropy", _from_scratch, "--warm-start none"),
     Use("sac.demo_share", lambda c: bool(c.job.demos), "--demos"),
     Use("transfer.*", _transfers, "a transfer: none with --transfer-steps 0, --alone, a drawn "
-        f"task set, or a --conditioning other than {', '.join(TRANSFERABLE)}"),
+        "task set without --transfer.targets, or a --conditioning other than "
+        f"{', '.join(TRANSFERABLE)}"),
     Use("film_width", lambda c: c.videos and not c.job.alone, "films: none with --no-videos or "
         "--alone"),
     Use("sampling", lambda c: not c.job.alone and len(named_set(c.job.task_set).train) > 1,
@@ -135,7 +143,8 @@ def without_effect(config: TrainConfig) -> dict[str, str]:
     if "transfer_steps" in config.given and job.transfer.env_steps and not _transfers(config):
         found["transfer_steps"] = (
             "--transfer-steps has no effect here: there is no transfer with --alone, with a drawn "
-            f"task set, nor with a --conditioning other than {', '.join(TRANSFERABLE)}"
+            "task set without --transfer.targets, nor with a "
+            f"--conditioning other than {', '.join(TRANSFERABLE)}"
         )
     return {key: problem for key, problem in found.items() if problem}
 
@@ -236,7 +245,7 @@ def _unchangeable(key: str, job: JobConfig, results: Mapping[str, Any]) -> str |
     if _is_one_of(key, WHILE_LEARNING):
         return "it has learned" if "train" in results else None
     if _is_one_of(key, WHILE_TRANSFERRING):
-        done = set(named_set(job.task_set).transfers or ()) <= set(results.get("transfer", ()))
+        done = set(asked_targets(job)) <= set(results.get("transfer", ()))
         return f"it has been transferred: see `{PROGRAM} transfer`" if done else None
     allowed = ", ".join((*ALWAYS, *WHILE_LEARNING, *WHILE_TRANSFERRING))
     return f"it would be another training (what can be: {allowed})"

@@ -161,6 +161,7 @@ SCRATCH = "--warm-start none"
         ("--no-videos --film-width 320", "--film-width"),
         ("--task-set drawn-8 --transfer.points 3", "--transfer.points"),
         ("--task-set drawn-8 --transfer-steps 640", "--transfer-steps"),
+        ("--alone --transfer.targets thermos", "--transfer.targets"),
         ("--dagger.steps 9 --dagger.steps-per-task 9", "--dagger.steps-per-task"),
         ("--env-steps 0 --transfer-steps 0 --ppo.clip 0.1", "--ppo.clip"),
         ("--env-steps 0 --validations 3", "--validations"),
@@ -183,10 +184,33 @@ def test_a_flag_without_effect_is_refused_by_name(line, flag):
         "--conditioning one_hot --transfer-steps 0",
         "--task-set drawn-8 --transfer-steps 0 --env-steps 0 --dagger.steps 9 --width 8",
         "--env-steps 0 --ppo.clip 0.1",  # in the transfer
+        "--task-set drawn-8 --transfer.targets unseen-pull-0 --transfer.points 3",
+        "--transfer.targets thermos canister",
     ],
 )
 def test_flags_with_an_effect_are_taken(line):
     check_line(line)
+
+
+@pytest.mark.parametrize(
+    ("line", "targets"),
+    [
+        ("", ("thermos", "canister", "reach")),
+        ("--transfer.targets reach thermos", ("reach", "thermos")),
+        ("--task-set drawn-8", ()),
+        ("--task-set drawn-8 --transfer.targets unseen-pull-0", ("unseen-pull-0",)),
+        ("--transfer-steps 0 --task-set drawn-8", ()),
+    ],
+)
+def test_a_job_transfers_to_the_rows_of_its_set_or_to_those_that_are_named(line, targets):
+    config = command_line.parse(TrainConfig(), line.split(), "train")
+    assert effects.targets_of(config.job) == targets
+
+
+@pytest.mark.parametrize("row", ["jar", "no-such-row", "unseen-pull-0"])
+def test_a_target_is_held_out_of_the_set(row):
+    with pytest.raises(ValueError, match=f"unknown row held out of 'first' '{row}'"):
+        check_line(f"--transfer.targets {row}")
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
@@ -241,6 +265,7 @@ def is_numbered(name: str) -> bool:
 def another(flag: Flag):
     """A value of a flag that is not its default, and is none that another flag forbids."""
     own = {"transfer_steps": 1280, "film_width": 320, "videos": False, "validations": 3}
+    own["transfer.targets"] = ("canister",)  # held out of the set
     if flag.key in own:
         return own[flag.key]
     if flag.setting.choices is not None:

@@ -163,8 +163,16 @@ def test_a_comparison_shows_unseen_rows_and_new_mechanisms(tmp_path):
         }
         run = tmp_path / f"run-{seed}"
         runs.create(run, {"command": "a test"})
+        measured = {"zero_shot_low": 0.0, "zero_shot_high": 1.0, "episodes": 10, "budget": 1}
+        measured |= {"curves": {}, "area": {}, "wall_seconds": 0.0}
+        final = {"zero_shot": seen, "scratch": 0.5} | ({"noise": 0.0} if seed else {})
         runs.update_results(
-            run, mean_success=0.9, worst_success=0.9, per_task=trained, held_out=held_out
+            run,
+            mean_success=0.9,
+            worst_success=0.9,
+            per_task=trained,
+            held_out=held_out,
+            transfer={"jar": {**measured, "zero_shot": seen, "final": final}},
         )
     found, curves = compare_runs({"one": {0: tmp_path / "run-0", 1: tmp_path / "run-1"}}, 0)
     [entry] = found["configurations"]
@@ -173,6 +181,9 @@ def test_a_comparison_shows_unseen_rows_and_new_mechanisms(tmp_path):
     heading, line, *_ = text.splitlines()
     assert "unseen rows  worst mechanism  new mechanisms" in heading
     assert line.split()[9:12] == ["0.625", "n/a", "0.125"]
+    means = "zero_shot 0.625 (0.500 to 0.750), scratch 0.500 (0.500 to 0.500)"
+    assert f"one, transferred to jar, success at the end: {means}" in text.splitlines()
+    assert "jar:zero_shot=0.625 jar:scratch=0.500" in (tmp_path / "compare.csv").read_text()
 
 
 def test_success_of_rows_together_is_over_their_episodes():

@@ -326,7 +326,7 @@ def test_a_value_ends_up_at_its_path_and_nowhere_else(flag, parsed):
 
 def test_only_the_schedule_has_no_simple_type():
     others = [flag.key for flag in TRAIN_FLAGS if flag not in SIMPLE]
-    of_names = ["transfer.methods", "transfer.controls", "tasks", "held_out"]
+    of_names = ["transfer.targets", "transfer.methods", "transfer.controls", "tasks", "held_out"]
     assert others == ["ppo.deviations", *of_names]
     words = "--ppo.deviations 0 0.4 1000 0.1"
     config = command_line.parse(TrainConfig(), words.split(), "train")
