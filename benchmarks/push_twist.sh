@@ -5,10 +5,13 @@
 # that another source left out. Reinforcement after five episodes has the settings of that after one.
 # What is done is not done again: the same command goes on.
 #
-#     bash benchmarks/push_twist.sh OUT [SEEDS]
+#     bash benchmarks/push_twist.sh OUT [SEEDS] [SETTINGS]
+#
+# SETTINGS is a file of an earlier search, in the place of this one.
 set -euo pipefail
 out=${1:?the folder for the runs}
 seeds=${2:-3}
+settings=${3:-}
 
 chosen=(fine_tune demos-1 demos-5 demos_then_rl-1)
 chosen_from_nothing=(scratch demos_from_nothing-1 demos_from_nothing-5
@@ -28,14 +31,17 @@ source_without() {  # MECHANISM FOLDER
     fi
 }
 
-source_without slide "$out/rule"
-python train.py tune_transfer "$out/rule" --targets slide-mug pencil-box --env-steps 100000 \
-    --points 4 --trials 4 --num-envs 64 --methods "${chosen[@]}" \
-    --controls "${chosen_from_nothing[@]}" --out "$out/settings.json"
+if [ -z "$settings" ]; then
+    settings=$out/settings.json
+    source_without slide "$out/rule"
+    python train.py tune_transfer "$out/rule" --targets slide-mug pencil-box --env-steps 100000 \
+        --points 4 --trials 4 --num-envs 64 --methods "${chosen[@]}" \
+        --controls "${chosen_from_nothing[@]}" --out "$settings"
+fi
 
 source_without push_twist "$out/source"
 for target in pill-box solvent-can; do
     python train.py transfer "$out/source" --target "$target" --env-steps 400000 --points 10 \
-        --num-envs 64 --seeds "$seeds" --settings "$out/settings.json" --methods "${methods[@]}" \
+        --num-envs 64 --seeds "$seeds" --settings "$settings" --methods "${methods[@]}" \
         --controls shuffled noise "${from_nothing[@]}"
 done
