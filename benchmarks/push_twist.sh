@@ -7,7 +7,8 @@
 #
 #     bash benchmarks/push_twist.sh OUT [SEEDS] [SETTINGS]
 #
-# SETTINGS is a file of an earlier search, in the place of this one.
+# SETTINGS is a file of an earlier search, in the place of this one: benchmarks/push_twist.json is
+# what this one chose.
 set -euo pipefail
 out=${1:?the folder for the runs}
 seeds=${2:-3}

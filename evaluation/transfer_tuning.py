@@ -124,7 +124,7 @@ def tune(
     }
     return {
         "arms": chosen(tried, scores),
-        "run": str(session.run),
+        "run": session.run.name,
         "targets": list(targets),
         "budget": config.env_steps,
         "seeds": config.seeds,
