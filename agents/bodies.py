@@ -20,6 +20,7 @@ from typing import cast
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.onnx import is_in_onnx_export
 
 from uncap.envs import telling
 from uncap.envs.mechanisms import MOST_STAGES
@@ -40,7 +41,7 @@ def is_one_task(task: torch.Tensor, index: torch.Tensor) -> bool:
         task: task vectors, (n, t).
         index: of the tasks, (n,), which is what is told where t is 0.
     """
-    if task.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if task.device.type != "cpu" or torch.compiler.is_compiling() or is_in_onnx_export():
         return False
     told = task if task.shape[1] else index
     return torch.equal(told, told[:1].expand_as(told))
