@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import itertools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,6 +33,7 @@ from uncap.evaluation.statistics import pooled
 from uncap.evaluation.unseen import news, position
 
 _MOST_NAMED = 10  # rows that are named in the figure and in the table; more are grouped
+_LEGEND_COLUMNS = 3
 _COLORS = {"fine_tune": BLUE, "scratch": ORANGE}
 _MARKS = "o^Dsv<>ph*X"
 _ASIDE = 0.018  # of the figure's width: marks of one row stand beside each other
@@ -331,7 +333,8 @@ def _controls_in_words(entry: Mapping) -> str:
 
 def _curves_figure(curves: Mapping[str, Sequence[Mapping]]) -> Figure:
     """Learning curves on the target: a colour per learner, a curve per seed."""
-    figure, axes = new_figure(WIDTH, 3.2)
+    lines = math.ceil(len(curves) / _LEGEND_COLUMNS)
+    figure, axes = new_figure(WIDTH, 2.7 + 0.27 * lines)  # the legend takes nothing of the curves
     most = max(max(curve["steps"]) for of_arm in curves.values() for curve in of_arm) / 1000
     for name, (color, mark) in _looks(list(curves)).items():
         for k, curve in enumerate(curves[name]):
@@ -348,7 +351,7 @@ def _curves_figure(curves: Mapping[str, Sequence[Mapping]]) -> Figure:
         ylabel="final success",
         ylim=(-0.02, 1.05),
     )
-    axes.legend(ncol=3, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    axes.legend(ncol=_LEGEND_COLUMNS, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
 
 
