@@ -8,21 +8,14 @@
 #
 # SETTINGS is a file of `tune_transfer`, such as that of push_twist.sh; TARGETS, how many at most.
 set -euo pipefail
+source "$(dirname "$0")/trained.sh"
 out=${1:?the folder for the runs}
 settings=${2:?the file of settings of the arms}
 seeds=${3:-3}
 targets=${4:-3}
 
 source_told() {  # CONDITIONING FOLDER
-    if [ -f "$2/report.html" ]; then
-        return  # done
-    elif [ -f "$2/config.json" ]; then
-        python train.py --resume "$2"
-    else
-        python train.py --task-set composed-64 --conditioning "$1" --body attention --width 384 \
-            --num-envs 256 --dagger.steps 672000 --env-steps 0 --transfer-steps 0 --episodes 5 \
-            --no-videos --out "$2"
-    fi
+    trained "$2" --task-set composed-64 --conditioning "$1" --body attention --num-envs 256
 }
 
 source_told parameters "$out/told"

@@ -11,6 +11,7 @@
 # SETTINGS is a file of an earlier search, in the place of this one: benchmarks/push_twist.json is
 # what this one chose.
 set -euo pipefail
+source "$(dirname "$0")/trained.sh"
 out=${1:?the folder for the runs}
 seeds=${2:-3}
 settings=${3:-}
@@ -20,15 +21,7 @@ from_nothing=(scratch demos_from_nothing-1 demos_from_nothing-5
     demos_then_rl_from_nothing-1 demos_then_rl_from_nothing-5)
 
 source_without() {  # MECHANISM FOLDER
-    if [ -f "$2/report.html" ]; then
-        return  # done
-    elif [ -f "$2/config.json" ]; then
-        python train.py --resume "$2"
-    else
-        python train.py --task-set "drawn-224-without-$1" --body film --width 384 --num-envs 224 \
-            --dagger.steps 672000 --env-steps 0 --transfer-steps 0 --episodes 5 --no-videos \
-            --out "$2"
-    fi
+    trained "$2" --task-set "drawn-224-without-$1" --body film --num-envs 224
 }
 
 if [ -z "$settings" ]; then

@@ -157,7 +157,8 @@ class Curve:
         self.config = session.config.transfer
         self.arm_settings = settings_of(self.config, which)
         self.settings = common(session.config, source, self.arm)
-        if which.trial is not None:
+        self.is_trial = which.trial is not None
+        if self.is_trial:
             self.settings["arm"] = vars(self.arm_settings)
         self.folder = which.folder(session.run)
         self.points: list[tuple[int, float, float]] = []
@@ -467,11 +468,12 @@ class Curve:
     def _on_sources(self) -> dict[str, Any]:
         """Success on the rows of the source; None of what never was, or cannot be, at home there.
 
+        A trial of settings is not measured there either: that is no part of what it is worth.
         Beside it are the outcomes, by row and start: the same of all learners.
         With a head per row the target's is none of theirs; a vector that was learned for the
         target replaces what is told of every row.
         """
-        if self.arm.begins != "source" or self.arm.told != "own":
+        if self.is_trial or self.arm.begins != "source" or self.arm.told != "own":
             return {"sources": None}
         if self.source.network.head == "per_task" or self.trains == "conditioning":
             return {"sources": None}

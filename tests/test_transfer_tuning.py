@@ -494,14 +494,18 @@ def test_the_search_writes_what_it_chose_and_a_transfer_uses_it(run, tmp_path):
         best = of_arm["tried"][int(np.argmax(scores))]
         assert of_arm["chosen"] == best["settings"]
     assert "fine_tune  " in printed
+    trials = (run / transfer_tuning.FOLDER).glob(f"fine_tune/*/*/{curves.FINISHED}")
+    learned = [json.loads(path.read_text())["curve"] for path in trials]
+    assert [curve["sources"] for curve in learned] == [None] * 2  # what a trial is not worth
     chosen = {"rate": 1e-4, "rollout": 8}
     found["arms"]["fine_tune"]["chosen"] = chosen
     del found["sha256"]
     out.write_text(json.dumps(found))
     words = ("transfer", run, "--target", "jar", "--env-steps", 32, "--settings", out)
     assert "scratch" in said(*words, "--controls", "scratch")
-    steps = runs.read_results(run)["transfer"]["jar"]["curves"]["fine_tune"][0]["steps"]
-    assert steps[-1] == 32
+    [curve] = runs.read_results(run)["transfer"]["jar"]["curves"]["fine_tune"]
+    assert curve["steps"][-1] == 32
+    assert curve["sources"] is not None
     settings = arm_settings.read(out)
     assert arm_settings.of_arm(settings, "fine_tune") == ArmSettings(**chosen)
     assert arm_settings.of_arm(settings, "demos-5") == arm_settings.of_arm(settings, "demos-1")
