@@ -22,6 +22,9 @@ def main() -> None:
     """Time the pairs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=RAW)
     parser.add_argument("--conditioning", default="belief")
+    parser.add_argument("--task-set", default="alike")
+    parser.add_argument("--width", type=int, default=NetworkConfig().width)
+    parser.add_argument("--memory-size", type=int, default=NetworkConfig().memory_size)
     parser.add_argument("--num-envs", type=int, default=64)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--pairs", type=int, default=5)
@@ -29,26 +32,26 @@ def main() -> None:
     ratios = []
     for pair in range(arguments.pairs):
         order = ("none", arguments.conditioning) if pair % 2 else (arguments.conditioning, "none")
-        seconds = {name: timed(name, arguments.num_envs, arguments.steps) for name in order}
+        seconds = {name: timed(name, arguments) for name in order}
         ratios.append(seconds[arguments.conditioning] / seconds["none"])
         print(f"pair {pair + 1}: {ratios[-1]:.3f}", flush=True)
     print(f"median: {statistics.median(ratios):.3f} times the seconds of a policy without a memory")
 
 
-def timed(conditioning: str, num_envs: int, steps: int) -> float:
+def timed(conditioning: str, arguments: argparse.Namespace) -> float:
     """Seconds of so many control steps of an untrained policy."""
-    tasks = named_set("alike").train
+    tasks = named_set(arguments.task_set).train
     trials = {"episode_steps": 40, "attempts": 3}
-    network = NetworkConfig(body="film")
+    network = NetworkConfig(body="film", width=arguments.width, memory_size=arguments.memory_size)
     config = LearnerConfig(conditioning=conditioning, num_envs=2, network=network, **trials)
     learner = Learner(tasks, config, 0)
     env = ClosureVectorEnv(
-        tasks, num_envs, conditioning=conditioning, autoreset_mode="SameStep", **trials
+        tasks, arguments.num_envs, conditioning=conditioning, autoreset_mode="SameStep", **trials
     )
     act = Acting(learner.policy, tasks)(env)
     observation, info = env.reset(seed=0)
     began = time.perf_counter()
-    for _ in range(steps):
+    for _ in range(arguments.steps):
         observation, _, _, _, info = env.step(act(observation, info["task_index"]))
     seconds = time.perf_counter() - began
     env.close()
