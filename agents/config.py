@@ -233,6 +233,12 @@ class CloneConfig:
     updates: int = setting(100, "minibatches per epoch", least=1)
     minibatch: int = setting(512, "labelled states per minibatch", least=1)
     learning_rate: float = setting(1e-3, "learning rate; falls linearly to a tenth", above=0)
+    noise: float = setting(
+        0.0,
+        "deviation of what is added to the states of each minibatch at random, in deviations of "
+        "the cloned states (cf. Bishop, 1995)",
+        least=0,
+    )
 
 
 @dataclasses.dataclass(frozen=True)

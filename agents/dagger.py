@@ -70,7 +70,17 @@ class Teacher:
     def fit(self, data: dict[str, torch.Tensor]) -> float:
         """Fit the actor to labelled states, see the function `fit`; returns the mean L1 loss."""
         updates, minibatch = self.config.updates, self.config.minibatch
-        loss = fit(self.policy, self.optimizer, data, updates, minibatch, self.rng, self.rehearse)
+        noise = self.config.noise if isinstance(self.config, CloneConfig) else 0.0
+        loss = fit(
+            self.policy,
+            self.optimizer,
+            data,
+            updates,
+            minibatch,
+            self.rng,
+            self.rehearse,
+            noise,
+        )
         self.schedule.step()
         self.done += 1
         return loss
@@ -286,6 +296,7 @@ def fit(
     minibatch: int,
     rng: np.random.Generator,
     rehearse: Rehearse | None = None,
+    noise: float = 0.0,
 ) -> float:
     """Train the actor to give the expert's actions.
 
@@ -298,16 +309,21 @@ def fit(
         minibatch: labelled states in each.
         rng: draws minibatches.
         rehearse: gives further labelled states, which are half of each minibatch.
+        noise: deviation of Gaussian noise on the states, in deviations of the data's states.
 
     Returns:
         The mean L1 loss; nan without minibatches.
     """
     losses = []
     count = math.ceil(minibatch / 2) if rehearse else minibatch
+    deviation = noise * data["state"].std(0, correction=0) if noise else None  # (s,)
     for _ in range(updates):
         rows = torch.as_tensor(rng.integers(len(data["label"]), size=count))
         rows = rows.to(data["label"].device)
         batch = {name: data[name][rows] for name in (*INPUTS, "label") if name in data}
+        if deviation is not None:
+            drawn = rng.standard_normal(batch["state"].shape, np.float32)
+            batch["state"] = batch["state"] + deviation * torch.as_tensor(drawn)
         if rehearse:
             before = rehearse(batch, rng)
             batch = {name: torch.cat([batch[name], before[name]]) for name in batch}

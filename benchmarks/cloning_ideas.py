@@ -66,6 +66,9 @@ IDEAS = {
     "half of each minibatch of the source's rows": Idea(rehearses=True),
     "a moving average of the weights": Idea(averages=True),
     "noise on the states": Idea(noise=0.1),
+    "three times as much noise": Idea(noise=0.3),
+    "noise, and 1,000 minibatches": Idea(noise=0.1, updates=1000),
+    "noise, and half of each minibatch of the source's rows": Idea(noise=0.1, rehearses=True),
 }
 
 
@@ -103,16 +106,13 @@ class Cloning:
         return summary(table)["mean_success"]
 
     def _fit(self, policy: Any, data: Tensors, idea: Idea, rng: np.random.Generator) -> None:
-        config = CloneConfig(updates=1, minibatch=512, learning_rate=idea.rate)
+        config = CloneConfig(updates=1, minibatch=512, learning_rate=idea.rate, noise=idea.noise)
         teacher = Teacher(policy, config, idea.updates, rng, fused=False, falls_to=1.0)
         teacher.rehearse = self._rehearsal() if idea.rehearses else None
         weights = [value for value in teacher.parameters() if value.requires_grad]
         average = [value.detach().clone() for value in weights]
-        spread = data["state"].std(0)
         for step in range(idea.updates):
-            noise = rng.normal(size=data["state"].shape).astype(np.float32)
-            seen = data["state"] + idea.noise * spread * torch.as_tensor(noise)
-            teacher.fit({**data, "state": seen})
+            teacher.fit(data)
             kept = min(AVERAGED, step / (step + 10))  # the first steps are forgotten sooner
             for mean, value in zip(average, weights, strict=True):
                 mean.lerp_(value.detach(), 1 - kept)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Transfer to mechanisms never seen that a policy of 64 composed ones opens in less than half of
-# the episodes: beside learning from nothing, and beside the same source told nothing.
+# the episodes, or to the least opened one: beside learning from nothing, and beside the same source
+# told nothing.
 #
 # What is done is not done again: the same command goes on.
 #

@@ -61,6 +61,9 @@ class ArmSettings:
     )
     clone_updates: int = setting(300, "minibatches of cloning", least=1)
     clone_rate: float = setting(3e-4, "learning rate of cloning", above=0)
+    clone_noise: float = setting(
+        0.0, "deviation of noise on the cloned states, in deviations of these", least=0
+    )
     perturb: float = setting(
         0.0,
         "share of random bursts in the expert episodes that are cloned; the same of all arms",
@@ -140,6 +143,7 @@ OF_SOURCE: dict[str, tuple[Any, ...]] = {"source_critic": (0, 5)}
 CLONING: dict[str, tuple[Any, ...]] = {
     "clone_updates": (100, 300, 1000, 2000),
     "clone_rate": (1e-4, 3e-4, 1e-3),
+    "clone_noise": (0.0, 0.1, 0.3),
 }
 OF_DEMOS: dict[str, tuple[Any, ...]] = {"perturb": (0.0, 0.3)}
 FROM_NOTHING: dict[str, tuple[Any, ...]] = {

@@ -332,12 +332,16 @@ class Curve:
         episodes = (self.meta, self.target, self.number, seed, chosen.perturb)
         data = labelled(*episodes, self.session.config.engine)
         updates, minibatch, rate = chosen.clone_updates, _CLONE_BATCH, chosen.clone_rate
+        noise = chosen.clone_noise
         if self.arm.adapts:  # as the inner loop did
             inner = meta_learning.DEFAULT
             updates, minibatch, rate = inner.updates, inner.minibatch, inner.inner_rate
+            noise = 0.0
         rng = np.random.default_rng(np.random.SeedSequence([seed, 5]))
         parts = next(n for n in range(min(SAVES, updates), 0, -1) if updates % n == 0)
-        config = CloneConfig(updates=updates // parts, minibatch=minibatch, learning_rate=rate)
+        config = CloneConfig(
+            updates=updates // parts, minibatch=minibatch, learning_rate=rate, noise=noise
+        )
         cloning = Teacher(self.learner.policy, config, parts, rng, fused=False, falls_to=1.0)
         if self._halfway:
             cloning.load(self._halfway)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 
 import numpy as np
 import pytest
@@ -480,6 +481,36 @@ def test_dagger_does_not_depend_on_how_long_its_fits_take(monkeypatch):
     assert time.perf_counter() - began > 0.2 * len(seen)
     assert seen == same
     assert all(torch.equal(value, late[name]) for name, value in quick.items())
+
+
+def test_noise_on_the_states_is_in_their_own_deviations():
+    class Seeing(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+            self.seen: list[torch.Tensor] = []
+
+        def forward(self, state, task, index):
+            self.seen.append(state)
+            return self.weight.expand(len(state), 1)
+
+    def seen(*noise: float) -> torch.Tensor:
+        actor = Seeing()
+        optimizer = torch.optim.SGD(actor.parameters(), 0.1)
+        fit = (optimizer, data, 1, 4000, np.random.default_rng(0), None, *noise)
+        dagger.fit(types.SimpleNamespace(actor=actor), *fit)  # type: ignore
+        return actor.seen[0]
+
+    state = torch.tensor([[1.0, 5.0, -20.0], [3.0, 5.0, 20.0]])  # deviations 1, 0, 20
+    alike = torch.zeros(2, 1)
+    data = {"state": state, "task": alike, "index": alike, "label": alike}
+    before = state.clone()
+    plain, noisy = seen(), seen(0.3)
+    assert torch.equal(seen(0.0), plain)
+    torch.testing.assert_close(
+        (noisy - plain).std(0), torch.tensor([0.3, 0.0, 6.0]), rtol=0.05, atol=1e-6
+    )
+    assert torch.equal(data["state"], before)
 
 
 @pytest.mark.filterwarnings("error")
