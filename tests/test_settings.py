@@ -280,7 +280,7 @@ def another(flag):
     if flag.type is int:
         return 7 if flag.default is None else flag.default + 1
     if flag.type is float:
-        return 7.5 if flag.default is None else flag.default / 2
+        return 7.5 if flag.default is None else flag.default / 2 or 0.5
     return flag.type(ROOT / "some where/else")  # a path
 
 
