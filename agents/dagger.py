@@ -323,7 +323,9 @@ def fit(
         batch = {name: data[name][rows] for name in (*INPUTS, "label") if name in data}
         if deviation is not None:
             drawn = rng.standard_normal(batch["state"].shape, np.float32)
-            batch["state"] = batch["state"] + deviation * torch.as_tensor(drawn)
+            batch["state"] = batch["state"] + deviation * torch.as_tensor(
+                drawn, device=deviation.device
+            )
         if rehearse:
             before = rehearse(batch, rng)
             batch = {name: torch.cat([batch[name], before[name]]) for name in batch}

@@ -22,11 +22,16 @@ import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+from one_line import above_zero  # noqa: E402
+
 from uncap.agents.adaptation import train_only  # noqa: E402
 from uncap.agents.config import CloneConfig  # noqa: E402
 from uncap.agents.dagger import Rehearse, Teacher, Tensors  # noqa: E402
 from uncap.agents.episodes import labelled  # noqa: E402
 from uncap.agents.policy import Acting, load_policy  # noqa: E402
+from uncap.envs import CLOSURES  # noqa: E402
+from uncap.envs.tables import lookup  # noqa: E402
+from uncap.evaluation import runs  # noqa: E402
 from uncap.evaluation.curves import DEMO_SEED  # noqa: E402
 from uncap.evaluation.protocol import evaluate, summary  # noqa: E402
 from uncap.evaluation.training import VALIDATION_SEED  # noqa: E402
@@ -156,11 +161,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=pathlib.Path, help="folder of a run")
     parser.add_argument("targets", nargs="+", help="rows that were left out of its sources")
-    parser.add_argument("--seeds", type=int, default=3, help="sets of episodes that are cloned")
+    parser.add_argument(
+        "--seeds", type=above_zero(int), default=3, help="sets of episodes that are cloned"
+    )
     parser.add_argument("--ideas", nargs="+", choices=IDEAS, default=list(IDEAS))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    cloning = Cloning(options.run)
+    try:
+        cloning = Cloning(options.run)
+        for target in options.targets:
+            lookup(CLOSURES, target, "closure")
+        runs.check_unseen(f"{options.run} was trained on", cloning.meta["tasks"], options.targets)
+    except ValueError as error:
+        parser.error(str(error))
     heads = ["idea", *(f"{n} episode{'s' * (n > 1)}" for n in NUMBERS)]
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for name in options.ideas:

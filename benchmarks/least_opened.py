@@ -27,7 +27,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=pathlib.Path, help="folder of a run of a composed set")
     options = parser.parse_args()
-    cell = read_run(options.run)
+    try:
+        cell = read_run(options.run)
+    except ValueError as error:
+        parser.error(str(error))
     if cell is None:
         sys.exit(f"{options.run} is no run of a composed set")
     per_mechanism = read_results(options.run)["held_out"]["per_mechanism"]

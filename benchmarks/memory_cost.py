@@ -12,6 +12,8 @@ import argparse
 import statistics
 import time
 
+from one_line import above_zero
+
 from uncap.agents.config import LearnerConfig, NetworkConfig
 from uncap.agents.learner import Learner
 from uncap.agents.policy import Acting
@@ -23,12 +25,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=RAW)
     parser.add_argument("--conditioning", default="belief")
     parser.add_argument("--task-set", default="alike")
-    parser.add_argument("--width", type=int, default=NetworkConfig().width)
-    parser.add_argument("--memory-size", type=int, default=NetworkConfig().memory_size)
-    parser.add_argument("--num-envs", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--width", type=above_zero(int), default=NetworkConfig().width)
+    parser.add_argument("--memory-size", type=above_zero(int), default=NetworkConfig().memory_size)
+    parser.add_argument("--num-envs", type=above_zero(int), default=64)
+    parser.add_argument("--steps", type=above_zero(int), default=400)
+    parser.add_argument("--pairs", type=above_zero(int), default=5)
     arguments = parser.parse_args()
+    try:
+        named_set(arguments.task_set)
+    except ValueError as error:
+        parser.error(str(error))
     ratios = []
     for pair in range(arguments.pairs):
         order = ("none", arguments.conditioning) if pair % 2 else (arguments.conditioning, "none")
