@@ -270,6 +270,19 @@ def check_seeds(seed: int, config: TransferConfig) -> None:
         )
 
 
+def check_cell(cell: grid.Cell) -> None:
+    """Refuse a cell of a grid that its training would refuse.
+
+    What is not installed is not looked for: other machines may train it.
+
+    Raises:
+        ValueError: what is wrong and what is allowed.
+    """
+    job = cell.job
+    check_job(job)
+    check_seeds(cell.seed, job.transfer)
+
+
 def train(config: TrainConfig, console: Console) -> None:
     """The whole job in a new run folder, or what is left of it in one to resume."""
     run, job, seed = _resumed(config, console) if config.resume else _started(config)
@@ -1366,9 +1379,9 @@ def demos(config: DemosConfig, console: Console) -> None:
 
 def compare(config: CompareConfig, console: Console) -> dict:
     """Train the cells of a grid."""
-    return comparison.compare(config, grid.axes(), console)
+    return comparison.compare(config, grid.axes(), console, check=check_cell)
 
 
 def tune(config: TuneConfig, console: Console) -> dict:
     """Train the trials of a study."""
-    return tuning.tune(config, grid.axes(), console)
+    return tuning.tune(config, grid.axes(), console, check=check_cell)

@@ -11,7 +11,7 @@ import os
 import pathlib
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -37,6 +37,7 @@ RECORD = fields(
     {"flags": mapped(anything), "seed": count}, {"jobs": count, "pid": count}
 )  # of a cell, beside its run folder
 Report = Callable[[str, float, int, str], None]  # (phase, done, total, text)
+Check = Callable[[Cell], None]  # raises ValueError where a cell cannot be
 
 
 class Orphan:
@@ -280,7 +281,11 @@ def _budget_used(run: pathlib.Path, size: int) -> float:  # noqa: ARG001 a file 
 
 
 def compare(
-    config: CompareConfig, axes: Axes, console: Console, command: Command = train_command
+    config: CompareConfig,
+    axes: Axes,
+    console: Console,
+    command: Command = train_command,
+    check: Check | None = None,
 ) -> dict:
     """Train what a grid describes and is not trained yet, and set the results side by side.
 
@@ -289,6 +294,7 @@ def compare(
         axes: the flags that a grid may set.
         console: for the bar and the table.
         command: makes a training's process from its arguments.
+        check: refuses a cell, before any is trained; None: none is refused.
 
     Returns:
         What compare.json holds; nothing of a shard, which makes no table.
@@ -304,6 +310,8 @@ def compare(
     _check_folder(out, folder, grid, config.grid)
     _check_rewards(folder, grid, config.mixed_rewards)
     mine = shard_of(grid.cells, config.shard)
+    if check:
+        check_cells(grid.cells, check)
     flags = [dict(cell.configuration.flags) for cell in mine]
     bars = Bars(console)
     found = {}
@@ -332,6 +340,23 @@ def compare(
         done = f"shard {config.shard}: {len(mine)} of {len(grid.cells)} cells are trained"
         console.print(f"{done}; the table, once all shards are: {words}", markup=False)
     return found
+
+
+def check_cells(cells: Iterable[Cell], check: Check) -> None:
+    """Refuse cells before any is trained.
+
+    Args:
+        cells: all of them.
+        check: refuses one.
+
+    Raises:
+        ValueError: the first cell that is refused, and why.
+    """
+    for cell in cells:
+        try:
+            check(cell)
+        except ValueError as error:
+            raise ValueError(f"the cell {cell.configuration.label!r}: {error}") from None
 
 
 @contextlib.contextmanager

@@ -11,8 +11,8 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from uncap.agents.settings import Flag, as_words, flags
-from uncap.evaluation.config import LARGEST_SEED, TrainConfig
+from uncap.agents.settings import Flag, as_words, flags, replaced
+from uncap.evaluation.config import LARGEST_SEED, JobConfig, TrainConfig, resolved
 from uncap.evaluation.effects import unused_in_cell
 from uncap.evaluation.shapes import typed
 
@@ -59,12 +59,23 @@ class Cell:
         return f"{self.configuration.folder}-seed{self.seed}"
 
     @property
-    def arguments(self) -> list[str]:
-        """Its flags as the command line takes them, without those of no effect in this cell."""
+    def flags(self) -> list[tuple[str, Any]]:
+        """Keys and values, without those of no effect in this cell."""
         unused = unused_in_cell(dict(self.configuration.flags))
-        flags = [pair for pair in self.configuration.flags if pair[0] not in unused]
-        given = [as_words(key, value) for key, value in flags]
+        return [pair for pair in self.configuration.flags if pair[0] not in unused]
+
+    @property
+    def arguments(self) -> list[str]:
+        """Its flags as the command line takes them."""
+        given = [as_words(key, value) for key, value in self.flags]
         return [*itertools.chain.from_iterable(given), "--seed", str(self.seed)]
+
+    @property
+    def job(self) -> JobConfig:
+        """What is trained."""
+        paths = {flag.key: flag.path for flag in flags(TrainConfig())}
+        config = replaced(TrainConfig(), {paths[key]: value for key, value in self.flags})
+        return resolved(config.job, quick=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,7 +207,7 @@ def _combinations(vary: dict, common: dict[str, Any], axes: Axes) -> list[Config
         return []
     _check_number(math.prod(len(column) for column in columns))
     picks = [dict(pick) for pick in itertools.product(*columns)]
-    return [Configuration(_label(pick), tuple({**common, **pick}.items())) for pick in picks]
+    return [Configuration(label(pick), tuple({**common, **pick}.items())) for pick in picks]
 
 
 def _further_cell(entry: Any, where: str, common: dict[str, Any], axes: Axes) -> Configuration:
@@ -204,14 +215,14 @@ def _further_cell(entry: Any, where: str, common: dict[str, Any], axes: Axes) ->
         raise ValueError(f"{where} must be a table, not {entry!r}")
     given = [(key, value) for key, value in flattened(entry, axes) if key != "label"]
     own = {key: flag_value(key, value, axes, where, "label") for key, value in given}
-    label = entry.get("label", _label(own))
-    if not isinstance(label, str) or not label.strip():
-        raise ValueError(f"{where}: label must be a string that is not empty, not {label!r}")
-    return Configuration(" ".join(label.split()), tuple({**common, **own}.items()))
+    given_label = entry.get("label", label(own))
+    if not isinstance(given_label, str) or not given_label.strip():
+        raise ValueError(f"{where}: label must be a string that is not empty, not {given_label!r}")
+    return Configuration(" ".join(given_label.split()), tuple({**common, **own}.items()))
 
 
-def _label(given: Mapping[str, Any]) -> str:
-    """Names of choices as they are, other values behind their flag."""
+def label(given: Mapping[str, Any]) -> str:
+    """A configuration's label: names of choices as they are, other values behind their flag."""
     parts = []
     for key, value in given.items():
         flag = f"{key.replace('_', ' ')} {str(value).lower()}"

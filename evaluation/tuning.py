@@ -21,7 +21,7 @@ from rich.console import Console
 from uncap.agents.files import owned, write_json
 from uncap.agents.settings import as_words
 from uncap.evaluation import places, program, runs
-from uncap.evaluation.compare import Cells, is_finished, record_of
+from uncap.evaluation.compare import Cells, Check, check_cells, is_finished, record_of
 from uncap.evaluation.compare_report import aligned, read_curve
 from uncap.evaluation.config import TuneConfig
 from uncap.evaluation.effects import unused_in_cell
@@ -32,6 +32,7 @@ from uncap.evaluation.grid import (
     Configuration,
     flag_value,
     flattened,
+    label,
     read_toml,
     seeds_of,
 )
@@ -93,6 +94,20 @@ class Study:
         configuration = Configuration(f"trial {trial.number:03}", flags)
         return [Cell(configuration, seed) for seed in self.seeds]
 
+    def corners(self) -> list[Cell]:
+        """Trainings in which each value of a list stands once, and both ends of each range.
+
+        The other flags have their first values in them.
+        """
+        values = {key: _extremes(distribution) for key, distribution in self.space.items()}
+        firsts = {key: those[0] for key, those in values.items()}
+        picks = [{**firsts, key: value} for key, those in values.items() for value in those]
+        return [
+            Cell(Configuration(label(pick), tuple({**self.common, **pick}.items())), seed)
+            for pick in picks
+            for seed in self.seeds
+        ]
+
     def on(self, engine: str | None) -> Study:
         """The same on an engine, where the file says none; None: as it is."""
         if engine is None or "engine" in self.space:
@@ -117,7 +132,11 @@ class Trial:
 
 
 def tune(
-    config: TuneConfig, axes: Axes, console: Console, command: Command = train_command
+    config: TuneConfig,
+    axes: Axes,
+    console: Console,
+    command: Command = train_command,
+    check: Check | None = None,
 ) -> dict:
     """Train the trials of a study that are not trained yet, and say which is the best.
 
@@ -126,6 +145,7 @@ def tune(
         axes: the flags that may be tuned.
         console: for the bar and the table.
         command: makes a training's process from its arguments.
+        check: refuses a training, before any begins; None: none is refused.
 
     Returns:
         What tune.json holds.
@@ -144,6 +164,8 @@ def tune(
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not folder.is_dir())):
         raise runs.RunError(f"{out} exists and is no study: choose another --out")
     begun(study, folder)  # refuses those of another study
+    if check:
+        check_cells(study.corners(), check)
     folder.mkdir(parents=True, exist_ok=True)
     failed: dict[str, str] = {}
     stopped = False
@@ -217,6 +239,13 @@ def _study(raw: dict[str, Any], stem: str, axes: Axes) -> Study:
     if not Configuration(name, ()).folder:
         raise ValueError(f"the name {name!r} names no folder; it needs a letter or a digit")
     return Study(name, seeds_of(raw.get("seeds", 1)), trials, objective, common, space)
+
+
+def _extremes(distribution: Any) -> Sequence[Any]:
+    """The values of a list, or the ends of a range."""
+    if hasattr(distribution, "choices"):
+        return distribution.choices
+    return distribution.low, distribution.high
 
 
 def _distribution(key: str, given: Any, axes: Axes) -> BaseDistribution:

@@ -22,10 +22,10 @@ import pytest
 from rich.console import Console
 
 from uncap.agents.files import Busy, owned, read_json, write_json
-from uncap.agents.settings import flags, replaced, setting
-from uncap.evaluation.commands import check_job
+from uncap.agents.settings import flags, setting
+from uncap.evaluation import commands
 from uncap.evaluation.compare import compare
-from uncap.evaluation.config import CompareConfig, TrainConfig, resolved
+from uncap.evaluation.config import CompareConfig
 from uncap.evaluation.grid import Grid, axes, read_grid
 from uncap.evaluation.runs import RunError
 from uncap.evaluation.statistics import iqm, stratified_bootstrap
@@ -324,12 +324,9 @@ def test_every_benchmark_is_a_grid_of_jobs(path):
     assert grid.name == path.stem
     assert grid.seeds == tuple(range(len(grid.seeds)))
     assert len(grid.seeds) in (1, 3, 10)
-    for configuration in grid.configurations:
-        values = {axes()[key].path: value for key, value in configuration.flags}
-        config = replaced(TrainConfig(), values)
-        job = resolved(config.job, quick=False)
-        check_job(job)
-        assert job.transfer.env_steps == 0
+    for cell in grid.cells:
+        commands.check_cell(cell)
+        assert cell.job.transfer.env_steps == 0
 
 
 # Comparisons
@@ -402,6 +399,15 @@ def test_a_grid_with_flags_that_are_lists_of_pairs_goes_on(job):
     job(grid)
     with pytest.raises(RunError, match="other flags"):
         job(grid.replace("0.1", "0.2"))
+
+
+def test_a_cell_that_cannot_be_is_refused_before_any_is_trained(tmp_path):
+    path = tmp_path / "grid.toml"
+    path.write_text('[common]\nenv_steps = 0\n[vary]\nwarm_start = ["dagger", "none"]\n')
+    config = CompareConfig(grid=path, out=tmp_path / "out")
+    with pytest.raises(ValueError, match="the cell 'none': --env-steps 0 leaves nothing to learn"):
+        commands.compare(config, Console(quiet=True))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
