@@ -5,17 +5,25 @@
 #
 # What is done is not done again: the same command goes on.
 #
-#     bash benchmarks/memory_left_out.sh OUT [MECHANISM ...]
+#     bash benchmarks/memory_left_out.sh GRID OUT [MECHANISM ...]
 #
-# The mechanisms are those that are evaluated: all eight, unless some are named.
+# GRID is memory_left_out.toml or memory_left_out_composed.toml. The mechanisms are those that are
+# evaluated: all that the grid leaves out, unless some are named.
 set -euo pipefail
-out=${1:?the folder for the runs}
-shift
+grid=${1:?the grid}
+out=${2:?the folder for the runs}
+shift 2
 mechanisms=(push_twist bayonet pull slide screw turn flip press)
 wanted=("$@")
-[ $# -gt 0 ] || wanted=("${mechanisms[@]}")
+for name in "${wanted[@]}"; do
+    if [[ " ${mechanisms[*]} " != *" $name "* ]]; then
+        echo "no mechanism $name; allowed: ${mechanisms[*]}" >&2
+        exit 2
+    fi
+done
+steps=$(sed -n 's/^episode_steps = \([0-9]*\).*/\1/p' "$grid")
 
-python train.py compare benchmarks/memory_left_out.toml --jobs 2 --out "$out"
+python train.py compare "$grid" --jobs 2 --out "$out"
 
 measured() {  # FOLDER POLICY ROWS...: evaluate a policy once
     local folder=$1 policy=$2
@@ -26,14 +34,16 @@ measured() {  # FOLDER POLICY ROWS...: evaluate a policy once
     fi
 }
 
-for mechanism in "${wanted[@]}"; do
+for mechanism in "${mechanisms[@]}"; do
+    cell=$(echo "$out"/cells/*-without-"$mechanism"*-seed0)
+    [ -d "$cell" ] || continue
+    [ ${#wanted[@]} = 0 ] || [[ " ${wanted[*]} " == *" $mechanism "* ]] || continue
     unseen=("unseen-${mechanism//_/-}-"{0..15})
     others=()
     for other in "${mechanisms[@]}"; do
         [ "$other" = "$mechanism" ] || others+=("unseen-${other//_/-}-"{0..3})
     done
-    cell=$(echo "$out"/cells/*-without-"$mechanism"-seed0)
     length="" measured "$out/attempts/$mechanism/memory" "$cell" "${unseen[@]}" "${others[@]}"
-    length=100 measured "$out/attempts/$mechanism/search" search "${unseen[@]}" "${others[@]}"
+    length=$steps measured "$out/attempts/$mechanism/search" search "${unseen[@]}" "${others[@]}"
 done
 python benchmarks/attempts_table.py "$out/attempts"
