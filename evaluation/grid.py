@@ -75,7 +75,7 @@ class Cell:
         """What is trained."""
         paths = {flag.key: flag.path for flag in flags(TrainConfig())}
         config = replaced(TrainConfig(), {paths[key]: value for key, value in self.flags})
-        return resolved(config.job, quick=False)
+        return resolved(config.job, config.quick)
 
 
 @dataclasses.dataclass(frozen=True)
