@@ -8,13 +8,14 @@
 #     bash benchmarks/memory_left_out.sh GRID OUT [MECHANISM ...]
 #
 # GRID is memory_left_out.toml or memory_left_out_composed.toml. The mechanisms are those that are
-# evaluated: all that the grid leaves out, unless some are named.
+# evaluated: all eight, unless some are named.
 set -euo pipefail
 grid=${1:?the grid}
 out=${2:?the folder for the runs}
 shift 2
 mechanisms=(push_twist bayonet pull slide screw turn flip press)
 wanted=("$@")
+[ $# -gt 0 ] || wanted=("${mechanisms[@]}")
 for name in "${wanted[@]}"; do
     if [[ " ${mechanisms[*]} " != *" $name "* ]]; then
         echo "no mechanism $name; allowed: ${mechanisms[*]}" >&2
@@ -34,10 +35,8 @@ measured() {  # FOLDER POLICY ROWS...: evaluate a policy once
     fi
 }
 
-for mechanism in "${mechanisms[@]}"; do
+for mechanism in "${wanted[@]}"; do
     cell=$(echo "$out"/cells/*-without-"$mechanism"*-seed0)
-    [ -d "$cell" ] || continue
-    [ ${#wanted[@]} = 0 ] || [[ " ${wanted[*]} " == *" $mechanism "* ]] || continue
     unseen=("unseen-${mechanism//_/-}-"{0..15})
     others=()
     for other in "${mechanisms[@]}"; do

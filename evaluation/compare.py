@@ -294,7 +294,7 @@ def compare(
         axes: the flags that a grid may set.
         console: for the bar and the table.
         command: makes a training's process from its arguments.
-        check: refuses a cell, before any is trained; None: none is refused.
+        check: refuses a cell that is to be trained, before any is; None: none is refused.
 
     Returns:
         What compare.json holds; nothing of a shard, which makes no table.
@@ -311,7 +311,7 @@ def compare(
     _check_rewards(folder, grid, config.mixed_rewards)
     mine = shard_of(grid.cells, config.shard)
     if check:
-        check_cells(grid.cells, check)
+        check_cells([cell for cell in mine if not is_finished(folder / cell.name)], check)
     flags = [dict(cell.configuration.flags) for cell in mine]
     bars = Bars(console)
     found = {}
@@ -346,7 +346,7 @@ def check_cells(cells: Iterable[Cell], check: Check) -> None:
     """Refuse cells before any is trained.
 
     Args:
-        cells: all of them.
+        cells: those that are to be trained.
         check: refuses one.
 
     Raises:

@@ -155,10 +155,19 @@ def unused_in_cell(values: Mapping[str, Any]) -> dict[str, str]:
     Args:
         values: of flags, by their keys.
     """
+    return without_effect(config_of(values))
+
+
+def config_of(values: Mapping[str, Any]) -> TrainConfig:
+    """What `train` is told by flags; those that it does not know are left out.
+
+    Args:
+        values: of flags, by their keys.
+    """
     paths = {flag.key: flag.path for flag in flags(TrainConfig())}
     known = {key: value for key, value in values.items() if key in paths}
     config = replaced(TrainConfig(), {paths[key]: value for key, value in known.items()})
-    return without_effect(dataclasses.replace(config, given=frozenset(known)))
+    return dataclasses.replace(config, given=frozenset(known))
 
 
 def _why_unused(flag: Flag, config: TrainConfig) -> str | None:

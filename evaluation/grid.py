@@ -11,9 +11,9 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from uncap.agents.settings import Flag, as_words, flags, replaced
+from uncap.agents.settings import Flag, as_words, flags
 from uncap.evaluation.config import LARGEST_SEED, JobConfig, TrainConfig, resolved
-from uncap.evaluation.effects import unused_in_cell
+from uncap.evaluation.effects import config_of, unused_in_cell
 from uncap.evaluation.shapes import typed
 
 Axes = Mapping[str, Flag]  # flags of `train` that a grid may set, by their keys
@@ -73,8 +73,7 @@ class Cell:
     @property
     def job(self) -> JobConfig:
         """What is trained."""
-        paths = {flag.key: flag.path for flag in flags(TrainConfig())}
-        config = replaced(TrainConfig(), {paths[key]: value for key, value in self.flags})
+        config = config_of(dict(self.flags))
         return resolved(config.job, config.quick)
 
 

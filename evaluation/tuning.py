@@ -90,8 +90,11 @@ class Study:
 
     def cells(self, trial: Trial) -> list[Cell]:
         """The trainings of a trial."""
-        flags = tuple({**self.common, **trial.values}.items())
-        configuration = Configuration(f"trial {trial.number:03}", flags)
+        return self._cells(f"trial {trial.number:03}", trial.values)
+
+    def _cells(self, name: str, values: Mapping[str, Any]) -> list[Cell]:
+        """The trainings with these values, by every seed."""
+        configuration = Configuration(name, tuple({**self.common, **values}.items()))
         return [Cell(configuration, seed) for seed in self.seeds]
 
     def corners(self) -> list[Cell]:
@@ -102,11 +105,7 @@ class Study:
         values = {key: _extremes(distribution) for key, distribution in self.space.items()}
         firsts = {key: those[0] for key, those in values.items()}
         picks = [{**firsts, key: value} for key, those in values.items() for value in those]
-        return [
-            Cell(Configuration(label(pick), tuple({**self.common, **pick}.items())), seed)
-            for pick in picks
-            for seed in self.seeds
-        ]
+        return [cell for pick in picks for cell in self._cells(label(pick), pick)]
 
     def on(self, engine: str | None) -> Study:
         """The same on an engine, where the file says none; None: as it is."""
@@ -145,7 +144,7 @@ def tune(
         axes: the flags that may be tuned.
         console: for the bar and the table.
         command: makes a training's process from its arguments.
-        check: refuses a training, before any begins; None: none is refused.
+        check: refuses a training of a study that has none yet; None: none is refused.
 
     Returns:
         What tune.json holds.
@@ -163,8 +162,8 @@ def tune(
     folder = out / "cells"
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not folder.is_dir())):
         raise runs.RunError(f"{out} exists and is no study: choose another --out")
-    begun(study, folder)  # refuses those of another study
-    if check:
+    is_new = not begun(study, folder)  # refuses those of another study
+    if check and is_new:
         check_cells(study.corners(), check)
     folder.mkdir(parents=True, exist_ok=True)
     failed: dict[str, str] = {}

@@ -25,7 +25,7 @@ from uncap.agents.files import Busy, owned, read_json, write_json
 from uncap.agents.settings import flags, setting
 from uncap.evaluation import commands
 from uncap.evaluation.compare import compare
-from uncap.evaluation.config import CompareConfig
+from uncap.evaluation.config import CompareConfig, TuneConfig
 from uncap.evaluation.grid import Grid, axes, read_grid
 from uncap.evaluation.runs import RunError
 from uncap.evaluation.statistics import iqm, stratified_bootstrap
@@ -324,7 +324,7 @@ def test_every_benchmark_is_a_grid_of_jobs(path):
     assert grid.name == path.stem
     assert grid.seeds == tuple(range(len(grid.seeds)))
     assert len(grid.seeds) in (1, 3, 10)
-    for cell in grid.cells:
+    for cell in grid.cells[: len(grid.configurations)]:  # of the first seed
         commands.check_cell(cell)
         assert cell.job.transfer.env_steps == 0
 
@@ -401,13 +401,36 @@ def test_a_grid_with_flags_that_are_lists_of_pairs_goes_on(job):
         job(grid.replace("0.1", "0.2"))
 
 
-def test_a_cell_that_cannot_be_is_refused_before_any_is_trained(tmp_path):
+@pytest.mark.parametrize(
+    ("command", "kind", "table"),
+    [(commands.compare, CompareConfig, "vary"), (commands.tune, TuneConfig, "tune")],
+)
+def test_a_cell_that_cannot_be_is_refused_before_any_is_trained(command, kind, table, tmp_path):
+    if command is commands.tune:
+        pytest.importorskip("optuna")
     path = tmp_path / "grid.toml"
-    path.write_text('[common]\nenv_steps = 0\n[vary]\nwarm_start = ["dagger", "none"]\n')
-    config = CompareConfig(grid=path, out=tmp_path / "out")
+    path.write_text(f'[common]\nenv_steps = 0\n[{table}]\nwarm_start = ["dagger", "none"]\n')
     with pytest.raises(ValueError, match="the cell 'none': --env-steps 0 leaves nothing to learn"):
-        commands.compare(config, Console(quiet=True))
+        command(kind(grid=path, out=tmp_path / "out"), Console(quiet=True))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_finished_cell_is_not_refused(tmp_path):
+    path = tmp_path / "grid.toml"
+    path.write_text('seeds = 2\n[vary]\nconditioning = ["none"]\n')
+    stand_in = StandIn(tmp_path)
+    config = CompareConfig(grid=path, out=tmp_path / "out")
+    compare(config, AXES, Console(quiet=True), stand_in.command)
+    path.write_text(path.read_text().replace("2", "3"))
+    refused = []
+
+    def check(cell):
+        refused.append(cell.seed)
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="the cell 'none': no"):
+        compare(config, AXES, Console(quiet=True), stand_in.command, check)
+    assert refused == [2]
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):

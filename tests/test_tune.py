@@ -7,7 +7,6 @@ import pytest
 from rich.console import Console
 from test_compare import AXES, StandIn
 
-from uncap.evaluation import commands
 from uncap.evaluation.config import TuneConfig
 from uncap.evaluation.grid import axes
 from uncap.evaluation.runs import RunError
@@ -123,15 +122,6 @@ def test_a_training_that_fails_does_not_stop_the_others(job):
     assert len(found["trials"]) == 4
     assert found["best"] is None
     assert "exit 1: error: diverged" in found["failed"]["trial-000-seed1"]
-
-
-def test_a_value_that_cannot_be_is_refused_before_any_training(tmp_path):
-    path = tmp_path / "study.toml"
-    path.write_text('[common]\nenv_steps = 0\n[tune]\nwarm_start = ["dagger", "none"]\n')
-    config = TuneConfig(grid=path, out=tmp_path / "out")
-    with pytest.raises(ValueError, match="the cell 'none': --env-steps 0 leaves nothing to learn"):
-        commands.tune(config, Console(quiet=True))
-    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_of_another_study_is_refused(job):
