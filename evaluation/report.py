@@ -295,10 +295,18 @@ def _learning_figure(metrics: Sequence[Mapping[str, str]], part: str) -> Figure:
     spent, xlabel = _spent(metrics)
     for k, column in enumerate(columns):
         x, success = _curve(metrics, column, spent)
-        color, style = curve_look(k)
-        name = column.removeprefix(f"{part}/") if named else None
         values = _smooth(success) if learned else success
-        axes.plot(x, values, style, color=color, lw=1, alpha=0.7, label=name)
+        if named:
+            color, style = curve_look(k)
+            name = column.removeprefix(f"{part}/")
+            axes.plot(x, values, style, color=color, lw=1, alpha=0.7, label=name)
+        else:
+            axes.plot(x, values, color=GREY, lw=0.5, alpha=0.25)
+    if not named:
+        x, means = _mean_curve(metrics, columns, spent)
+        axes.plot(
+            x, _smooth(means) if learned else means, lw=2, label=f"mean of {len(columns)} rows"
+        )
     x, validation = _curve(metrics, "validation", spent)
     axes.plot(x, validation, "ko-", ms=4, lw=2, label="validation, mean")
     phases = [m["phase"] for m in metrics]
@@ -320,6 +328,17 @@ def _spent(metrics: Sequence[Mapping[str, str]]) -> tuple[list[float], str]:
     if any(thousands):
         return thousands, "environment steps (thousands)"
     return [float(m.get("seconds") or 0) for m in metrics], "seconds"
+
+
+def _mean_curve(
+    metrics: Sequence[Mapping[str, str]], columns: Sequence[str], spent: Sequence[float]
+) -> tuple[list[float], list[float]]:
+    """What was spent and the mean of the columns that have a number there."""
+    filled = [
+        (x, [float(m[c]) for c in columns if m.get(c)]) for x, m in zip(spent, metrics, strict=True)
+    ]
+    means = [(x, sum(values) / len(values)) for x, values in filled if values]
+    return [x for x, _ in means], [mean for _, mean in means]
 
 
 def _curve(

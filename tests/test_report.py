@@ -126,6 +126,24 @@ def test_learning_without_steps_is_drawn_over_seconds():
     assert axes.lines[0].get_xdata().tolist() == [0.0, 0.0, 0.0, 2.0]
 
 
+def test_of_many_rows_the_mean_is_drawn_and_named():
+    """Of those that were practised: half of the rows open at first, then all of the second half."""
+    names = [f"success/r{k:03}" for k in range(100)]
+    first = {name: str(k % 2) for k, name in enumerate(names)}
+    second = dict.fromkeys(names[:50], "") | dict.fromkeys(names[50:], "1")
+    common = {"phase": "ppo", "validation": ""}
+    rows = [{**common, "env_steps": "1000", **first}, {**common, "env_steps": "2000", **second}]
+    axes = report._learning_figure(rows, "success").axes[0]
+    lines = {line.get_label(): line for line in axes.lines}
+    mean = lines["mean of 100 rows"]
+    assert mean.get_xdata().tolist() == [1.0, 2.0]
+    assert mean.get_ydata().tolist() == [0.5, 0.75]  # the mean of up to ten updates
+    assert [name for name in lines if not name.startswith("_")] == [
+        "mean of 100 rows",
+        "validation, mean",
+    ]
+
+
 def test_a_caption_ends_with_a_word():
     line = "reach: a mark in the air (control: no closure)"
     assert video.shortened(line, lambda text: len(text) <= 60) == line
